@@ -1,0 +1,51 @@
+/**
+ * The operator's choices for one stack: what dockerd takes as flags and in daemon.json. The supervisor reads flags and file
+ * into this shape and hands it, as JSON, to every service in FLOTILLA_ENGINE_OPTIONS.
+ */
+import { z } from 'zod';
+
+const ulimit = z.object({ Name: z.string(), Hard: z.number().int(), Soft: z.number().int() });
+
+export const engineOptions = z.object({
+  /** Mirrors of docker.io, tried in order. */
+  registryMirrors: z.array(z.string()).default([]),
+  /** Hosts and CIDRs spoken to by plain HTTP or without checking the certificate. Loopback always is. */
+  insecureRegistries: z.array(z.string()).default([]),
+  /** Address of a registry-proxy to use instead of the stack's own. */
+  registryProxy: z.string().optional(),
+  /** CIDR of the default bridge's own address; default: the first free pool. */
+  bip: z.string().optional(),
+  /** CIDR the default bridge gives addresses from. */
+  fixedCidr: z.string().optional(),
+  /** MTU of the default bridge, bytes. */
+  mtu: z.number().int().positive().optional(),
+  /** Whether containers on the default bridge reach each other. */
+  icc: z.boolean().default(true),
+  /** The address ports are published on when none is given. */
+  ip: z.string().default('0.0.0.0'),
+  defaultAddressPools: z.array(z.object({ base: z.string(), size: z.number().int() })).default([]),
+  dns: z.array(z.string()).default([]),
+  dnsSearch: z.array(z.string()).default([]),
+  dnsOptions: z.array(z.string()).default([]),
+  logDriver: z.string().default('json-file'),
+  logOptions: z.record(z.string(), z.string()).default({}),
+  /** `key=value` labels of the engine, shown by `docker info`. */
+  labels: z.array(z.string()).default([]),
+  runtimes: z.record(z.string(), z.object({ path: z.string(), runtimeArgs: z.array(z.string()).optional() })).default({}),
+  defaultRuntime: z.string().optional(),
+  /** Where the gateway listens, as given by -H. */
+  hosts: z.array(z.string()).default([]),
+  maxConcurrentDownloads: z.number().int().positive().default(3),
+  maxConcurrentUploads: z.number().int().positive().default(5),
+  shutdownTimeoutSeconds: z.number().int().default(15),
+  storageOptions: z.array(z.string()).default([]),
+  defaultUlimits: z.record(z.string(), ulimit).default({}),
+  /** Parent cgroup of containers; default /flotilla. */
+  cgroupParent: z.string().optional(),
+  debug: z.boolean().default(false),
+  /** Group that owns the unix socket. */
+  group: z.string().default('docker'),
+  tls: z.object({ verify: z.boolean(), caCert: z.string().optional(), cert: z.string().optional(), key: z.string().optional() }).optional(),
+});
+
+export type EngineOptions = z.output<typeof engineOptions>;

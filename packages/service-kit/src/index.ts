@@ -1,0 +1,13 @@
+export { Bus, type BusOptions } from './bus.ts';
+export { type CallOptions, type Calls, rendezvous, serviceCalls } from './client.ts';
+export { address, readConfig, type ServiceSettings, serviceSettings } from './config.ts';
+export type { Definition } from './definition.ts';
+export { Discovery } from './discovery.ts';
+export { type EngineOptions, engineOptions } from './engineOptions.ts';
+export { Health, type HealthReport } from './health.ts';
+export { Lifecycle } from './lifecycle.ts';
+export { createLogger, type Logger } from './logger.ts';
+export { currentRequest, newRequestId, type RequestContext, runWithRequest } from './requestContext.ts';
+export { type CallContext, GrpcServer, type Handlers } from './server.ts';
+export { plainSettings, type RunningService, runAsProcess, type ServiceKit, startService } from './startService.ts';
+export { apiVersion, engineVersion, minApiVersion, version } from './version.ts';

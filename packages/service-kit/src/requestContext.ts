@@ -1,0 +1,24 @@
+/** The request a piece of code works for: one id from the client's call to the runtime's log line, carried by gRPC metadata. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomBytes } from 'node:crypto';
+
+export interface RequestContext {
+  readonly requestId: string;
+  /** W3C trace context of the caller, passed on as it came. */
+  readonly traceparent?: string;
+}
+
+const storage = new AsyncLocalStorage<RequestContext>();
+
+export function currentRequest(): RequestContext | undefined {
+  return storage.getStore();
+}
+
+export function runWithRequest<T>(context: RequestContext, work: () => T): T {
+  return storage.run(context, work);
+}
+
+/** 16 hex digits: unique enough for a log, short enough to read. */
+export function newRequestId(): string {
+  return randomBytes(8).toString('hex');
+}
