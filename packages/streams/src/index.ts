@@ -1,0 +1,4 @@
+export { joinStreams, writeAll } from './join.ts';
+export { encodeLine, parseLines } from './jsonLines.ts';
+export { frame, headerBytes, type StandardStream, StdcopyDemultiplexer, stderr, stdin, stdout, writeHeader } from './stdcopy.ts';
+export { dialTicket, type ServeStream, type Ticket, TicketServer } from './ticket.ts';

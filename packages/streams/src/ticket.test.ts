@@ -1,0 +1,101 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { dialTicket, joinStreams, TicketServer, writeAll } from './index.ts';
+
+let folder: string;
+let server: TicketServer;
+const logger = { warn: () => undefined };
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'ticket-'));
+  server = new TicketServer({ address: `unix:${folder}/s.sock`, logger });
+  await server.listen();
+});
+afterEach(async () => {
+  await server.close(100);
+  rmSync(folder, { recursive: true });
+});
+
+async function collect(stream: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+describe('tickets', () => {
+  it('carry bytes both ways, and an end in one direction leaves the other open', async () => {
+    const ticket = server.issue(async (stream) => {
+      const got = await collect(stream);
+      await writeAll(stream, `got ${got.length}`);
+    });
+    const stream = await dialTicket(ticket);
+    stream.end(Buffer.alloc(300_000));
+    expect((await collect(stream)).toString()).toBe('got 300000');
+  });
+
+  it('work once', async () => {
+    const ticket = server.issue(async () => undefined);
+    (await dialTicket(ticket)).destroy();
+    await expect(dialTicket(ticket)).rejects.toMatchObject({ kind: 'Unavailable', message: 'this ticket is unknown, used or too old' });
+  });
+
+  it('run out, and say so to their issuer', async () => {
+    const expired = new Promise<void>((resolve) => server.issue(async () => undefined, { ttlMs: 5, onExpired: resolve }));
+    await expired;
+  });
+
+  it.each(['', 'nonsense\n', `${'a'.repeat(1000)}`])('refuse a peer that sends %j', async (hello) => {
+    const socket = connect({ path: `${folder}/s.sock`, allowHalfOpen: true });
+    socket.end(hello);
+    expect((await collect(socket)).toString()).toMatch(/^-/);
+    socket.destroy();
+  });
+
+  it('tell the server of an output-only stream when the holder has gone', async () => {
+    const gone = new Promise<void>((resolve) => {
+      const ticket = server.issue(
+        async (_stream, signal) => {
+          await new Promise<void>((done) => signal.addEventListener('abort', () => done()));
+          resolve();
+        },
+        { outputOnly: true },
+      );
+      void dialTicket(ticket).then((stream) => stream.destroy());
+    });
+    await gone;
+  });
+
+  it('fail clearly when nobody listens', async () => {
+    await expect(dialTicket({ address: `unix:${folder}/none.sock`, token: 'x' })).rejects.toMatchObject({ kind: 'Unavailable' });
+  });
+});
+
+describe('joinStreams', () => {
+  it('passes 20 MB through unharmed with half-close and leaves nothing open', async () => {
+    const content = randomBytes(20_000_000);
+    const ticket = server.issue(async (stream) => {
+      const hash = createHash('sha256');
+      for await (const chunk of stream) {
+        hash.update(chunk as Buffer);
+        await writeAll(stream, chunk as Buffer);
+      }
+      await writeAll(stream, hash.digest());
+    });
+    const joined: Promise<void>[] = [];
+    const front = createServer({ allowHalfOpen: true }, (client) => {
+      void dialTicket(ticket).then((upstream) => joined.push(joinStreams(client, upstream)));
+    });
+    await new Promise<void>((resolve) => front.listen(`${folder}/front.sock`, resolve));
+    const client = connect({ path: `${folder}/front.sock`, allowHalfOpen: true });
+    client.end(content);
+    const answer = await collect(client);
+    expect(answer.subarray(0, content.length).equals(content)).toBe(true);
+    expect(answer.subarray(content.length).equals(createHash('sha256').update(content).digest())).toBe(true);
+    await Promise.all(joined);
+    await new Promise((resolve) => front.close(resolve));
+  });
+});

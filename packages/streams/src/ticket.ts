@@ -1,0 +1,230 @@
+/**
+ * Tickets: how bulk and interactive bytes travel between services. A gRPC call answers with an address and a one-time token; the holder
+ * dials, sends `<token>\n`, reads `+\n` (or `-<reason>\n`), and from then on both sides speak raw bytes with back-pressure and half-close.
+ */
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { Unavailable } from '@flotilla/errors';
+
+export interface Ticket {
+  readonly address: string;
+  readonly token: string;
+}
+
+/**
+ * Serves one stream; what it resolves or throws ends it. `signal` fires when the peer is gone: for an output-only stream as soon as the peer
+ * closes or half-closes, for any other when reading or writing shows it (an end of input alone is a half-close, not a departure).
+ */
+export type ServeStream = (stream: Socket, signal: AbortSignal) => Promise<void>;
+
+interface Pending {
+  readonly serve: ServeStream;
+  readonly outputOnly: boolean;
+  readonly timer: NodeJS.Timeout;
+}
+
+const tokenBytes = 24;
+const defaultTtlMs = 30_000;
+const helloTimeoutMs = 10_000;
+/** One read from a local socket; larger than Node's 64 KiB, so that bulk streams cost fewer turns. */
+const highWaterMark = 256 * 1024;
+
+/** What a logger must do here. */
+interface Log {
+  warn(fields: object, message: string): void;
+}
+
+export class TicketServer {
+  private readonly server: Server;
+  private readonly pending = new Map<string, Pending>();
+  private readonly open = new Set<Socket>();
+  private readonly logger: Log;
+  private address: string;
+  private running = 0;
+
+  constructor(options: { address: string; logger: Log }) {
+    this.address = options.address;
+    this.logger = options.logger;
+    this.server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark }, (socket) => this.accept(socket));
+  }
+
+  /** Listens on `unix:/path` (0660, the folder's group) or `host:port` (port 0: any). */
+  async listen(): Promise<void> {
+    const path = this.address.startsWith('unix:') ? this.address.slice('unix:'.length) : undefined;
+    if (path !== undefined) {
+      mkdirSync(dirname(path), { recursive: true });
+      rmSync(path, { force: true });
+    }
+    await new Promise<void>((resolve, reject) => {
+      this.server.once('error', reject);
+      this.server.listen(dialOptions(this.address), () => {
+        this.server.off('error', reject);
+        resolve();
+      });
+    });
+    if (path !== undefined) chmodSync(path, 0o660);
+    const bound = this.server.address();
+    if (path === undefined && bound !== null && typeof bound === 'object') {
+      this.address = `${this.address.slice(0, this.address.lastIndexOf(':'))}:${bound.port}`;
+    }
+  }
+
+  /**
+   * Promises one stream to whoever brings the token within `ttlMs`; `onExpired` runs when nobody came. With `outputOnly` whatever the peer sends is
+   * thrown away, and its end means that it has gone.
+   */
+  issue(serve: ServeStream, options: { ttlMs?: number; outputOnly?: boolean; onExpired?: () => void } = {}): Ticket {
+    const token = randomBytes(tokenBytes).toString('hex');
+    const timer = setTimeout(() => {
+      this.pending.delete(token);
+      options.onExpired?.();
+    }, options.ttlMs ?? defaultTtlMs).unref();
+    this.pending.set(token, { serve, outputOnly: options.outputOnly ?? false, timer });
+    return { address: this.address, token };
+  }
+
+  /** Streams being served: what a drain waits for. */
+  get active(): number {
+    return this.running;
+  }
+
+  private accept(socket: Socket): void {
+    this.open.add(socket);
+    socket.on('close', () => this.open.delete(socket));
+    socket.on('error', () => socket.destroy());
+    const refuse = (reason: string): void => {
+      socket.end(`-${reason}\n`);
+      socket.destroySoon();
+    };
+    const timer = setTimeout(() => refuse('no token came'), helloTimeoutMs).unref();
+    readLine(socket, tokenBytes * 2).then(
+      (token) => {
+        clearTimeout(timer);
+        const pending = this.pending.get(token);
+        if (pending === undefined) return refuse('this ticket is unknown, used or too old');
+        this.pending.delete(token);
+        clearTimeout(pending.timer);
+        void this.serve(socket, pending);
+      },
+      () => {
+        clearTimeout(timer);
+        refuse('a token was expected');
+      },
+    );
+  }
+
+  private async serve(socket: Socket, { serve, outputOnly }: Pending): Promise<void> {
+    const abort = new AbortController();
+    socket.on('close', () => abort.abort());
+    if (outputOnly) socket.on('end', () => abort.abort()).resume();
+    this.running++;
+    try {
+      socket.write('+\n');
+      await serve(socket, abort.signal);
+      socket.end();
+      // The peer may still be sending what nobody reads; without this its bytes would hold the socket open.
+      socket.resume();
+    } catch (error) {
+      if (!abort.signal.aborted) this.logger.warn({ error }, 'stream failed');
+      socket.destroy();
+    } finally {
+      this.running--;
+    }
+  }
+
+  /** Refuses new streams, waits for those under way until the deadline, then cuts them. */
+  async close(deadlineMs: number): Promise<void> {
+    for (const pending of this.pending.values()) clearTimeout(pending.timer);
+    this.pending.clear();
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    const timer = setTimeout(() => {
+      for (const socket of this.open) socket.destroy();
+    }, deadlineMs);
+    await closed;
+    clearTimeout(timer);
+    if (this.address.startsWith('unix:')) rmSync(this.address.slice('unix:'.length), { force: true });
+  }
+}
+
+/**
+ * Redeems a ticket.
+ *
+ * @returns the socket, half-open allowed, once the server has accepted the token.
+ * @throws Unavailable when nobody listens there or the ticket is not taken.
+ */
+export function dialTicket(ticket: Ticket, options: { signal?: AbortSignal } = {}): Promise<Socket> {
+  options.signal?.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const dialing: NetConnectOpts & { highWaterMark: number } = {
+      ...dialOptions(ticket.address),
+      allowHalfOpen: true,
+      noDelay: true,
+      highWaterMark,
+    };
+    const socket = connect(dialing);
+    const abort = (): void => fail(new Unavailable('the stream was given up'));
+    const timer = setTimeout(() => fail(new Unavailable('the stream did not answer')), helloTimeoutMs);
+    const settle = (): void => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', abort);
+      socket.off('error', fail);
+    };
+    function fail(cause: Error): void {
+      settle();
+      socket.on('error', () => undefined);
+      socket.destroy();
+      reject(cause instanceof Unavailable ? cause : new Unavailable('the stream is not there', { cause }));
+    }
+    options.signal?.addEventListener('abort', abort, { once: true });
+    socket.once('error', fail);
+    socket.write(`${ticket.token}\n`);
+    readLine(socket, 200).then((line) => {
+      if (line !== '+') return fail(new Unavailable(line.slice(1) || 'the stream was refused'));
+      settle();
+      resolve(socket);
+    }, fail);
+  });
+}
+
+function dialOptions(address: string): { path: string } | { host: string; port: number } {
+  if (address.startsWith('unix:')) return { path: address.slice('unix:'.length) };
+  const colon = address.lastIndexOf(':');
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
+}
+
+/** Reads one line of at most `limit` bytes and gives back what follows it; the socket is paused afterwards. */
+function readLine(socket: Socket, limit: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let held = Buffer.alloc(0);
+    const settle = (): void => {
+      socket.off('readable', onReadable);
+      socket.off('end', onEnd);
+      socket.off('close', onEnd);
+    };
+    const onEnd = (): void => {
+      settle();
+      reject(new Error('the stream ended before its first line'));
+    };
+    const onReadable = (): void => {
+      for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
+        held = Buffer.concat([held, chunk]);
+        const newline = held.indexOf(10);
+        if (newline < 0 && held.length <= limit) continue;
+        settle();
+        if (newline < 0 || newline > limit) {
+          reject(new Error('the first line is too long'));
+          return;
+        }
+        const rest = held.subarray(newline + 1);
+        if (rest.length > 0) socket.unshift(rest);
+        resolve(held.subarray(0, newline).toString('latin1'));
+        return;
+      }
+    };
+    socket.on('readable', onReadable);
+    socket.on('end', onEnd);
+    socket.on('close', onEnd);
+  });
+}
