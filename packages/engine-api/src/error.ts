@@ -1,0 +1,4 @@
+/** The body of every answer with a status of 400 or more. */
+export interface ErrorResponse {
+  message: string;
+}
