@@ -1,0 +1,42 @@
+/**
+ * The one write of the record store, as a Lua script: all of a commit's records, and the entry of the change stream that is at once its
+ * revision, its outbox of events and the log that replicas follow; or nothing at all.
+ *
+ * KEYS: records (hash `<kind>/<id>` → JSON), changes (stream). ARGV: commit id; lease key and token, or two empty strings; event list
+ * (JSON); changed fields (JSON); then for each record: `put`, `create` or `delete`, its field, its JSON.
+ * Answers the revision, or `!conflict <field>` / `!lease`. A commit that a reconnect sends twice is found by its id and answered again.
+ */
+export const commitScript = `
+for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 64)) do
+  if entry[2][2] == ARGV[1] then return entry[1] end
+end
+if ARGV[2] ~= '' and redis.call('GET', ARGV[2]) ~= ARGV[3] then return '!lease' end
+for i = 6, #ARGV, 3 do
+  if ARGV[i] == 'create' and redis.call('HEXISTS', KEYS[1], ARGV[i + 1]) == 1 then return '!conflict ' .. ARGV[i + 1] end
+end
+for i = 6, #ARGV, 3 do
+  if ARGV[i] == 'delete' then redis.call('HDEL', KEYS[1], ARGV[i + 1])
+  else redis.call('HSET', KEYS[1], ARGV[i + 1], ARGV[i + 2]) end
+end
+return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', 'i', ARGV[1], 'f', ARGV[5], 'e', ARGV[4])
+`;
+
+/** Takes a lease when nobody holds it. KEYS: lease, fence counter. ARGV: time to live, ms. Answers the fencing token or an empty string. */
+export const acquireScript = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return '' end
+local token = tostring(redis.call('INCR', KEYS[2]))
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
+return token
+`;
+
+/** Prolongs a lease we still hold. KEYS: lease. ARGV: token, time to live. Answers 1, or 0 when it is another's. */
+export const renewScript = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+`;
+
+/** Gives a lease back. KEYS: lease. ARGV: token. */
+export const releaseScript = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+`;

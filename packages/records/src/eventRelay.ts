@@ -1,0 +1,133 @@
+/**
+ * Takes events from the outbox in the change stream to JetStream, in order, each once: the message id is the revision, so that what a crash makes us send
+ * again is dropped by the server. One replica relays, by lease.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
+import type { Bus, Lifecycle, Logger } from '@flotilla/service-kit';
+import { type JetStreamClient, nanos, RetentionPolicy, StorageType } from 'nats';
+import type { Lease } from './leases.ts';
+import type { RecordStore } from './store.ts';
+
+/** The JetStream stream of every engine's events; subjects `flotilla.<engine-id>.events.<type>`. */
+export const eventStream = 'EVENTS';
+
+const batch = 200;
+const saveEveryMs = 1000;
+const dayMs = 24 * 60 * 60 * 1000;
+
+export class EventRelay {
+  private readonly store: RecordStore;
+  private readonly bus: Bus;
+  private readonly service: string;
+  private readonly logger: Logger;
+  private readonly stopped = new AbortController();
+  private wake: () => void = () => undefined;
+  private pending = true;
+
+  constructor(options: { store: RecordStore; bus: Bus; service: string; logger: Logger; lifecycle: Lifecycle }) {
+    this.store = options.store;
+    this.bus = options.bus;
+    this.service = options.service;
+    this.logger = options.logger;
+    this.store.onOutbox(() => {
+      this.pending = true;
+      this.wake();
+    });
+    const running = this.run();
+    options.lifecycle.onStop('event relay', async () => {
+      this.stopped.abort();
+      this.wake();
+      await running;
+    });
+  }
+
+  private async run(): Promise<void> {
+    while (!this.stopped.signal.aborted) {
+      try {
+        await this.store.withLease('event-relay', (lease) => this.relay(lease), { waitMs: 2 ** 31 - 1, signal: this.stopped.signal });
+      } catch (error) {
+        if (this.stopped.signal.aborted) return;
+        this.logger.warn({ error }, 'relaying events failed; trying again');
+        await pause(250);
+      }
+    }
+  }
+
+  private async relay(lease: Lease): Promise<void> {
+    await ensureEventStream(this.bus);
+    const jetstream = this.bus.connection.jetstream();
+    let revision = await this.store.relayedRevision();
+    let savedAt = 0;
+    let saved = revision;
+    this.pending = true;
+    while (!lease.signal.aborted) {
+      while (this.pending) {
+        this.pending = false;
+        const { entries, last } = await this.store.outbox(revision, batch);
+        for (const entry of entries) await this.publish(jetstream, entry.revision, entry.events);
+        if (last !== revision) this.pending = true;
+        revision = last;
+      }
+      const stopping = this.stopped.signal.aborted;
+      if (saved !== revision && (stopping || Date.now() - savedAt >= saveEveryMs)) {
+        await this.store.saveRelayedRevision(revision);
+        saved = revision;
+        savedAt = Date.now();
+      }
+      if (stopping) return;
+      await this.nextOutbox(saved === revision ? undefined : saveEveryMs);
+    }
+  }
+
+  private nextOutbox(timeoutMs: number | undefined): Promise<void> {
+    if (this.pending || this.stopped.signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = timeoutMs === undefined ? undefined : setTimeout(() => this.wake(), timeoutMs);
+      this.wake = () => {
+        clearTimeout(timer);
+        this.wake = () => undefined;
+        resolve();
+      };
+    });
+  }
+
+  private async publish(jetstream: JetStreamClient, revision: string, events: readonly Parameters<typeof encodeEvent>[0][]): Promise<void> {
+    await Promise.all(
+      events.map((event, index) =>
+        jetstream.publish(this.bus.subject('events', event.type), encodeEvent(event), {
+          msgID: `${this.bus.engineId}:${this.service}:${revision}:${index}`,
+          timeout: 5000,
+        }),
+      ),
+    );
+  }
+}
+
+function encodeEvent(event: {
+  type: string;
+  action: string;
+  actorId: string;
+  attributes: Readonly<Record<string, string>>;
+  timeNano: bigint;
+}): Uint8Array {
+  return Event.encode({ ...event, attributes: { ...event.attributes } }).finish();
+}
+
+/** Makes the stream of events where it does not exist; any service may be the first. */
+export async function ensureEventStream(bus: Bus): Promise<void> {
+  const manager = await bus.connection.jetstreamManager();
+  try {
+    await manager.streams.info(eventStream);
+  } catch {
+    await manager.streams.add({
+      name: eventStream,
+      subjects: ['flotilla.*.events.>'],
+      retention: RetentionPolicy.Limits,
+      storage: StorageType.File,
+      max_age: nanos(7 * dayMs),
+      max_bytes: 256 * 1024 * 1024,
+      duplicate_window: nanos(60 * 60 * 1000),
+    });
+  }
+}

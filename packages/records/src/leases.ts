@@ -1,0 +1,85 @@
+/**
+ * One object, one change at a time, across replicas: first a queue in this process, then a lease in Redis with a fencing token that the
+ * commit script compares. A lease is renewed while it is held; a holder that was stopped for longer than its time loses its next commit.
+ */
+import { Unavailable } from '@flotilla/errors';
+import type { RecordConnection } from './connection.ts';
+
+export interface Lease {
+  readonly key: string;
+  readonly token: string;
+  /** Fires when the lease was lost to another. */
+  readonly signal: AbortSignal;
+}
+
+const leaseTtlMs = 10_000;
+const renewEveryMs = 3_000;
+const firstPauseMs = 4;
+const longestPauseMs = 60;
+
+export class Leases {
+  private readonly redis: RecordConnection;
+  private readonly prefix: string;
+  private readonly queues = new Map<string, Promise<void>>();
+
+  constructor(redis: RecordConnection, prefix: string) {
+    this.redis = redis;
+    this.prefix = prefix;
+  }
+
+  /**
+   * Runs `work` while holding the lease called `name`; waits for its turn.
+   *
+   * @throws Unavailable when the lease cannot be had within `waitMs` (default 60,000); whatever `work` throws.
+   */
+  async withLease<T>(
+    name: string,
+    work: (lease: Lease) => Promise<T>,
+    options: { waitMs?: number; signal?: AbortSignal } = {},
+  ): Promise<T> {
+    const before = this.queues.get(name) ?? Promise.resolve();
+    const { promise: mine, resolve: done } = Promise.withResolvers<void>();
+    const tail = before.then(() => mine);
+    this.queues.set(name, tail);
+    try {
+      await before;
+      options.signal?.throwIfAborted();
+      return await this.hold(name, work, options);
+    } finally {
+      done();
+      if (this.queues.get(name) === tail) this.queues.delete(name);
+    }
+  }
+
+  private async hold<T>(name: string, work: (lease: Lease) => Promise<T>, options: { waitMs?: number; signal?: AbortSignal }): Promise<T> {
+    const key = `${this.prefix}:lease:${name}`;
+    const token = await this.acquire(key, name, options);
+    const lost = new AbortController();
+    const timer = setInterval(() => {
+      this.redis.flotillaRenew(key, token, leaseTtlMs).then(
+        (held) => {
+          if (held === 0) lost.abort(new Unavailable(`the lease ${name} was lost`));
+        },
+        () => undefined,
+      );
+    }, renewEveryMs).unref();
+    try {
+      return await work({ key, token, signal: lost.signal });
+    } finally {
+      clearInterval(timer);
+      // Not waited for: the next acquirer of this process comes later on the same connection, and others poll.
+      this.redis.flotillaRelease(key, token).catch(() => undefined);
+    }
+  }
+
+  private async acquire(key: string, name: string, options: { waitMs?: number; signal?: AbortSignal }): Promise<string> {
+    const end = Date.now() + (options.waitMs ?? 60_000);
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+      const token = await this.redis.flotillaAcquire(key, `${this.prefix}:fence`, leaseTtlMs);
+      if (token !== '') return token;
+      options.signal?.throwIfAborted();
+      if (Date.now() >= end) throw new Unavailable(`${name} is being changed by another request`);
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+}

@@ -1,0 +1,21 @@
+/** Opens a service's records with its kit, and starts the relay of their events. */
+import type { ServiceKit, ServiceSettings } from '@flotilla/service-kit';
+import { EventRelay } from './eventRelay.ts';
+import { RecordStore } from './store.ts';
+
+export async function openRecords(service: string, kit: ServiceKit<ServiceSettings>): Promise<RecordStore> {
+  const { settings, logger, health, lifecycle, bus, discovery } = kit;
+  const store = await RecordStore.open({
+    url: settings.FLOTILLA_REDIS_URL,
+    user: settings.FLOTILLA_REDIS_USER,
+    password: settings.FLOTILLA_REDIS_PASSWORD,
+    engineId: settings.FLOTILLA_ENGINE_ID,
+    service,
+    logger,
+    health,
+    lifecycle,
+    alone: () => discovery.instances(service).every((beat) => beat.instance === settings.FLOTILLA_INSTANCE),
+  });
+  new EventRelay({ store, bus, service, logger, lifecycle });
+  return store;
+}
