@@ -1,0 +1,91 @@
+/**
+ * The files one log consists of: `path` is being written, `path.1` is the newest rotated one, `path.2` older, and so on.
+ *
+ * Rotation renames, so a file is known by its inode and never by its name: a reader's position is an inode and an offset.
+ */
+
+import type { FileHandle } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
+import { tailOffset } from './seek.ts';
+
+/** A place in a log that survives rotation. `inode` 0 means: before the first byte that will ever be written. */
+export interface LogPosition {
+  readonly inode: number;
+  /** bytes from the start of that file */
+  readonly offset: number;
+}
+
+export const logStart: LogPosition = { inode: 0, offset: 0 };
+
+export interface Segment {
+  readonly path: string;
+  readonly inode: number;
+  readonly sizeBytes: number;
+}
+
+/** The name of the n-th rotated file; 0 is the one being written. */
+export function segmentPath(path: string, index: number): string {
+  return index === 0 ? path : `${path}.${index}`;
+}
+
+/** The existing files of a log, oldest first. */
+export async function listSegments(path: string): Promise<Segment[]> {
+  const found: Segment[] = [];
+  for (let index = 0; ; index += 1) {
+    const name = segmentPath(path, index);
+    const status = await statIfExists(name);
+    if (status !== undefined) {
+      found.unshift({ path: name, inode: status.inode, sizeBytes: status.sizeBytes });
+    } else if (index > 0) {
+      return found;
+    }
+  }
+}
+
+/** Where a log ends now, behind its last whole record: attach without `logs` starts here. */
+export async function logEnd(path: string): Promise<LogPosition> {
+  const newest = (await listSegments(path)).at(-1);
+  const file = newest === undefined ? undefined : await openSegment(path, newest.inode);
+  if (newest === undefined || file === undefined) return logStart;
+  try {
+    return { inode: newest.inode, offset: (await tailOffset(file, newest.sizeBytes, 0, true)).offset };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Opens a segment by inode: its name may have changed since it was listed. */
+export async function openSegment(path: string, inode: number): Promise<FileHandle | undefined> {
+  for (const segment of (await listSegments(path)).reverse()) {
+    if (segment.inode !== inode) continue;
+    const handle = await openIfExists(segment.path);
+    if (handle === undefined) continue;
+    if ((await handle.stat()).ino === inode) return handle;
+    await handle.close();
+    return openSegment(path, inode);
+  }
+  return undefined;
+}
+
+export async function openIfExists(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+export async function statIfExists(path: string): Promise<{ inode: number; sizeBytes: number } | undefined> {
+  try {
+    const status = await stat(path);
+    return { inode: status.ino, sizeBytes: status.size };
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
