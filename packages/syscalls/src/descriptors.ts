@@ -1,0 +1,60 @@
+/** Descriptors that outlive the one who opened them: listening unix sockets, passing through exec, and taking one from a living process. */
+import { checked, cPath, libc } from './libc.ts';
+import { openPidfd } from './process.ts';
+import { closeDescriptor } from './socket.ts';
+
+const socketCall = libc.func('int socket(int domain, int type, int protocol)');
+const bindCall = libc.func('int bind(int fd, const void *address, unsigned int length)');
+const listenCall = libc.func('int listen(int fd, int backlog)');
+const fcntlCall = libc.func('int fcntl(int fd, int command, long argument)');
+const syscallOfWords = libc.func('long syscall(long number, long a, long b, long c)');
+
+const unixFamily = 1;
+const streamType = 1;
+const nonBlocking = 0x800;
+const closeOnExec = 0x80000;
+const setDescriptorFlags = 2;
+const pidfdGetfdNumber = 438;
+const maxPathBytes = 107;
+
+/**
+ * A unix stream socket that listens at `path`, which must not exist.
+ *
+ * @returns the descriptor, close-on-exec, for `net.Server.listen({fd})` here or in a child.
+ * @throws SyscallError EADDRINUSE, ENOENT, EACCES …; Error when the path is longer than the kernel takes.
+ */
+export function listenUnix(path: string, backlog = 1024): number {
+  const name = Buffer.from(cPath(path, 'bind'));
+  if (name.length > maxPathBytes) throw new Error(`a socket's path has at most ${maxPathBytes} bytes: ${path}`);
+  const address = Buffer.alloc(2 + name.length + 1);
+  address.writeUInt16LE(unixFamily, 0);
+  name.copy(address, 2);
+  const fd = checked(socketCall(unixFamily, streamType | closeOnExec | nonBlocking, 0), 'socket', 'unix');
+  try {
+    checked(bindCall(fd, address, address.length), 'bind', path);
+    checked(listenCall(fd, backlog), 'listen', path);
+    return fd;
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
+/** Lets a descriptor pass through exec. */
+export function keepOnExec(fd: number): void {
+  checked(fcntlCall(fd, setDescriptorFlags, 0), 'fcntl', `fd ${fd}`);
+}
+
+/**
+ * A copy of another process' descriptor (pidfd_getfd): the same socket, still open when that process dies.
+ *
+ * @throws SyscallError ESRCH, EBADF, EPERM (not allowed to trace it), ENOSYS (before Linux 5.6).
+ */
+export function takeDescriptor(pid: number, fd: number): number {
+  const pidfd = openPidfd(pid);
+  try {
+    return checked(syscallOfWords(pidfdGetfdNumber, pidfd, fd, 0), 'pidfd_getfd', `${pid}/${fd}`);
+  } finally {
+    closeDescriptor(pidfd);
+  }
+}

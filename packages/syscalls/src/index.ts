@@ -1,0 +1,75 @@
+export {
+  addAddress,
+  addNeighbour,
+  addRoute,
+  deleteAddress,
+  deleteNeighbour,
+  deleteRoute,
+  type InterfaceAddress,
+  listAddresses,
+  listRoutes,
+  type Neighbour,
+  type Route,
+} from './addresses.ts';
+export { keepOnExec, listenUnix, takeDescriptor } from './descriptors.ts';
+export {
+  atWorkingDirectory,
+  lchownAt,
+  linkAt,
+  lutimesNs,
+  makeDevice,
+  mkdirAt,
+  mkfifo,
+  mknod,
+  mknodAt,
+  openat2,
+  openCloseOnExec,
+  openPath,
+  resolveFlags,
+  setUmask,
+  splitDevice,
+  symlinkAt,
+  tryLockFile,
+  unlinkAt,
+  unlockFile,
+} from './files.ts';
+export { hasCode, SyscallError } from './libc.ts';
+export {
+  changeLink,
+  createBridge,
+  createDummy,
+  createIpvlan,
+  createMacvlan,
+  createVeth,
+  createVxlan,
+  deleteLink,
+  findLink,
+  type Link,
+  type LinkChange,
+  type LinkCounters,
+  linkCounters,
+  listLinks,
+  requireLink,
+  setBridgeOptions,
+  setBridgePort,
+  type VethEnd,
+  type VxlanOptions,
+} from './links.ts';
+export { bindMount, mount, mountFlags, umount, umountFlags } from './mount.ts';
+export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
+export { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from './netlink.ts';
+export { createNetns, inNetns, isNetns, mountPointsBelow, netnsInode, removeNetns, unescapeMountPath } from './netns.ts';
+export { type ExitedProcess, kill, makePipe, openPidfd, posixSpawn, type SpawnOptions, waitpid } from './process.ts';
+export {
+  addressBytes,
+  addressText,
+  type BindOptions,
+  bindSocket,
+  closeDescriptor,
+  type PeerCredentials,
+  peerCredentials,
+  shutdown,
+  type Transport,
+} from './socket.ts';
+export { readSysctl, sysctlPath, writeSysctl } from './sysctl.ts';
+export { lgetxattr, llistxattr, lremovexattr, lsetxattr } from './xattr.ts';
