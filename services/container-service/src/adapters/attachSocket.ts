@@ -1,0 +1,84 @@
+/**
+ * conmon's attach socket (SOCK_SEQPACKET): input to a container or exec, and an exec's output.
+ *
+ * Messages above 32 KiB would be cut and queued ones joined, so each is at most that and is awaited. The first byte of an output message
+ * names its stream: 2 stdout, 3 stderr.
+ */
+import { closeSync, constants, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { SeqpacketSocket } from 'node-unix-socket';
+
+const largestMessage = 32 * 1024;
+
+export type OutputListener = (stream: 1 | 2, bytes: Buffer) => void;
+
+export class AttachSocket {
+  private readonly socket: SeqpacketSocket;
+  private readonly ended: Promise<void>;
+  private gone = false;
+
+  private constructor(socket: SeqpacketSocket) {
+    this.socket = socket;
+    this.ended = new Promise((resolve) => {
+      const finish = (): void => {
+        this.gone = true;
+        resolve();
+      };
+      socket.on('end', finish);
+      socket.on('close', finish);
+      socket.on('error', finish);
+    });
+  }
+
+  /**
+   * Connects to the socket in a bundle. Its path may be longer than a socket address can hold, so it is named through an open directory.
+   *
+   * @param onOutput - every message's bytes; without it they are thrown away.
+   */
+  static async connect(bundle: string, onOutput?: OutputListener): Promise<AttachSocket> {
+    const directory = openSync(bundle, constants.O_DIRECTORY | constants.O_RDONLY);
+    try {
+      const socket = new SeqpacketSocket();
+      const attached = new AttachSocket(socket);
+      socket.on('data', (message: Buffer) => {
+        const stream = message[0];
+        if (onOutput !== undefined && (stream === 2 || stream === 3)) onOutput(stream === 2 ? 1 : 2, message.subarray(1));
+      });
+      await new Promise<void>((resolve, reject) => {
+        socket.once('error', reject);
+        socket.connect(join('/proc/self/fd', `${directory}`, 'attach'), () => {
+          socket.off('error', reject);
+          resolve();
+        });
+      });
+      return attached;
+    } finally {
+      closeSync(directory);
+    }
+  }
+
+  /** Resolves when conmon has closed its side: no more output comes. */
+  whenEnded(): Promise<void> {
+    return this.ended;
+  }
+
+  /** Sends input; resolves when the kernel has taken all of it, or when the process does not want more. */
+  async write(bytes: Buffer): Promise<void> {
+    for (let at = 0; at < bytes.length && !this.gone; at += largestMessage) {
+      const length = Math.min(largestMessage, bytes.length - at);
+      await Promise.race([
+        new Promise<void>((resolve) => this.socket.write(bytes, at, length, () => resolve())),
+        this.ended,
+      ]);
+    }
+  }
+
+  /** Half-closes: the process reads the end of its input, unless conmon leaves it open. */
+  endInput(): void {
+    if (!this.gone) this.socket.end();
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}

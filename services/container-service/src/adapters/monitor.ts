@@ -1,0 +1,240 @@
+/**
+ * conmon, the monitor of podman and CRI-O: the parent of each container and exec. It holds the stdio or the terminal, writes the log and the exit
+ * file, and outlives this service: it daemonises, and it is started without Node's spawn, which would copy this process' page tables.
+ *
+ * Two pipes speak with it while it starts: the sync pipe (JSON lines from it) and the start pipe (it waits for a byte before it does anything).
+ */
+import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { closeDescriptor, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
+
+/** The runtime refused or died; `message` is what it wrote. */
+export class RuntimeFailure extends Error {
+  override readonly name = 'RuntimeFailure';
+}
+
+export interface MonitorOptions {
+  /** the container's id; what the runtime knows it by. */
+  readonly id: string;
+  /** unique for conmon: the container's id, or the exec's. */
+  readonly session: string;
+  readonly bundle: string;
+  /** what it runs in place of the OCI runtime. */
+  readonly command: string;
+  /** absent: output goes only to the attach socket. */
+  readonly logPath?: string;
+  readonly exitDirectory: string;
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+  /** a client that leaves the attach socket does not close stdin. */
+  readonly leaveStdinOpen: boolean;
+}
+
+export interface ExecMonitorOptions extends MonitorOptions {
+  readonly processSpec: string;
+  /** it waits with the process until a client has connected to the attach socket. */
+  readonly attach: boolean;
+}
+
+export interface Monitored {
+  readonly pid: number;
+  readonly monitorPid: number;
+}
+
+const conmonPath = '/usr/bin/conmon';
+/** Long enough for a runtime on a machine that swaps; a stuck one must not hold the container's lease for ever. */
+const startDeadlineMs = 120_000;
+const syncDescriptor = 3;
+const startDescriptor = 4;
+const attachDescriptor = 5;
+
+function conmonArguments(options: MonitorOptions): string[] {
+  return [
+    'conmon',
+    '--api-version',
+    '1',
+    '--cid',
+    options.id,
+    '--cuuid',
+    options.session,
+    '--runtime',
+    options.command,
+    '--bundle',
+    options.bundle,
+    '--container-pidfile',
+    join(options.bundle, 'pid'),
+    '--conmon-pidfile',
+    join(options.bundle, 'monitor.pid'),
+    '--exit-dir',
+    options.exitDirectory,
+    '--log-path',
+    options.logPath === undefined ? 'none:' : `k8s-file:${options.logPath}`,
+    '--full-attach',
+    '--no-sync-log',
+    ...(options.terminal ? ['--terminal'] : []),
+    ...(options.stdin ? ['--stdin'] : []),
+    ...(options.leaveStdinOpen ? ['--leave-stdin-open'] : []),
+  ];
+}
+
+/** Its log lines carry UTC times at fixed offsets; the runtime finds its helpers along PATH. */
+function environment(extra: Record<string, string>): Record<string, string> {
+  return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', TZ: 'UTC', ...extra };
+}
+
+/** Reads JSON documents from a pipe, one after another, however they share reads. */
+class SyncPipe {
+  private readonly socket: Socket;
+  private readonly documents: { data: number; message?: string }[] = [];
+  private text = '';
+  private ended = false;
+  private wake: (() => void) | undefined;
+
+  constructor(fd: number) {
+    this.socket = new Socket({ fd, readable: true, writable: false });
+    this.socket.on('data', (chunk: Buffer) => {
+      this.text += chunk.toString('utf8');
+      for (let end = this.text.indexOf('\n'); end >= 0; end = this.text.indexOf('\n')) {
+        this.documents.push(JSON.parse(this.text.slice(0, end)));
+        this.text = this.text.slice(end + 1);
+      }
+      this.wake?.();
+    });
+    const finish = (): void => {
+      this.ended = true;
+      this.wake?.();
+    };
+    this.socket.on('end', finish).on('close', finish).on('error', finish);
+  }
+
+  /** @returns undefined when the writer is gone. */
+  async next(deadlineMs: number): Promise<{ data: number; message?: string } | undefined> {
+    const end = Date.now() + deadlineMs;
+    for (;;) {
+      const document = this.documents.shift();
+      if (document !== undefined) return document;
+      if (this.ended) return undefined;
+      const left = end - Date.now();
+      if (left <= 0) throw new RuntimeFailure('the OCI runtime did not answer in time');
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left);
+        this.wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
+
+/** conmon's first process ends as soon as it has forked; the second is init's child. */
+async function reap(pid: number): Promise<void> {
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 100)) {
+    try {
+      if (waitpid(pid) !== undefined) return;
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+}
+
+function readPid(path: string): number {
+  const pid = Number.parseInt(readFileSync(path, 'utf8'), 10);
+  if (!Number.isInteger(pid) || pid <= 0) throw new RuntimeFailure('the monitor wrote no process id');
+  return pid;
+}
+
+function expectPid(document: { data: number; message?: string } | undefined): number {
+  if (document === undefined) throw new RuntimeFailure('the OCI runtime ended without an answer');
+  if (document.data <= 0) throw new RuntimeFailure(document.message?.trim() || `the OCI runtime failed (${document.data})`);
+  return document.data;
+}
+
+/**
+ * Starts a container through the runtime's command, and gives the ids of its first process and of its monitor.
+ *
+ * @throws RuntimeFailure with the runtime's own words.
+ */
+export async function startContainer(options: MonitorOptions): Promise<Monitored> {
+  const pipe = makePipe();
+  const sync = new SyncPipe(pipe.read);
+  try {
+    let pid: number;
+    try {
+      pid = posixSpawn(conmonPath, conmonArguments(options), {
+        env: environment({ _OCI_SYNCPIPE: `${syncDescriptor}` }),
+        fds: { [syncDescriptor]: pipe.write },
+        cwd: options.bundle,
+        setsid: true,
+      });
+    } finally {
+      closeDescriptor(pipe.write);
+    }
+    void reap(pid);
+    const containerPid = expectPid(await sync.next(startDeadlineMs));
+    return { pid: containerPid, monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
+  } finally {
+    sync.close();
+  }
+}
+
+/**
+ * Starts an exec.
+ *
+ * @param connect - called when the attach socket is there and before the process starts, so that no output is lost.
+ * @throws RuntimeFailure with the runtime's own words.
+ */
+export async function startExec(options: ExecMonitorOptions, connect: () => Promise<void>): Promise<Monitored> {
+  const sync = makePipe();
+  const start = makePipe();
+  const attach = makePipe();
+  const syncPipe = new SyncPipe(sync.read);
+  const attachPipe = new SyncPipe(attach.read);
+  const starter = new Socket({ fd: start.write, readable: false, writable: true });
+  starter.on('error', () => starter.destroy());
+  try {
+    let pid: number;
+    try {
+      const argv = [
+        ...conmonArguments(options),
+        '--exec',
+        '--exec-process-spec',
+        options.processSpec,
+        ...(options.attach ? ['--exec-attach'] : []),
+      ];
+      pid = posixSpawn(conmonPath, argv, {
+        env: environment({
+          _OCI_SYNCPIPE: `${syncDescriptor}`,
+          _OCI_STARTPIPE: `${startDescriptor}`,
+          ...(options.attach ? { _OCI_ATTACHPIPE: `${attachDescriptor}` } : {}),
+        }),
+        fds: { [syncDescriptor]: sync.write, [startDescriptor]: start.read, ...(options.attach ? { [attachDescriptor]: attach.write } : {}) },
+        cwd: options.bundle,
+        setsid: true,
+      });
+    } finally {
+      closeDescriptor(sync.write);
+      closeDescriptor(start.read);
+      closeDescriptor(attach.write);
+    }
+    void reap(pid);
+    starter.write('0');
+    if (options.attach) {
+      if ((await attachPipe.next(startDeadlineMs)) === undefined) expectPid(await syncPipe.next(1000));
+      await connect();
+      starter.write('0');
+    }
+    const processPid = expectPid(await syncPipe.next(startDeadlineMs));
+    return { pid: processPid, monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
+  } finally {
+    starter.end();
+    syncPipe.close();
+    attachPipe.close();
+  }
+}

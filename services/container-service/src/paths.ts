@@ -1,0 +1,59 @@
+/**
+ * Where container-service keeps its files.
+ *
+ *     <data-root>/container-service/containers/<id>/<id>.log      the log as conmon writes it, and its rotated segments
+ *     <exec-root>/container-service/                              lost at reboot, as the processes are
+ *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz, shm/
+ *       exits/<id>          the exit code, written by conmon when a container's log is complete
+ *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
+ *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
+ *       seccomp/<digest>    compiled seccomp filters
+ */
+import { join } from 'node:path';
+
+export class Paths {
+  readonly data: string;
+  readonly exec: string;
+
+  constructor(dataRoot: string, execRoot: string) {
+    this.data = join(dataRoot, 'container-service');
+    this.exec = join(execRoot, 'container-service');
+  }
+
+  containerDirectory(id: string): string {
+    return join(this.data, 'containers', id);
+  }
+  log(id: string): string {
+    return join(this.data, 'containers', id, `${id}.log`);
+  }
+  get runs(): string {
+    return join(this.exec, 'runs');
+  }
+  bundle(id: string): string {
+    return join(this.exec, 'runs', id);
+  }
+  shm(id: string): string {
+    return join(this.exec, 'runs', id, 'shm');
+  }
+  get exits(): string {
+    return join(this.exec, 'exits');
+  }
+  exit(id: string): string {
+    return join(this.exec, 'exits', id);
+  }
+  get execs(): string {
+    return join(this.exec, 'execs');
+  }
+  execDirectory(execId: string): string {
+    return join(this.exec, 'execs', execId);
+  }
+  get runtimes(): string {
+    return join(this.exec, 'runtimes');
+  }
+  runtimeRoot(runtime: string): string {
+    return join(this.exec, 'runtimes', runtime);
+  }
+  get seccomp(): string {
+    return join(this.exec, 'seccomp');
+  }
+}

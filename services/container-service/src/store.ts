@@ -1,0 +1,79 @@
+/** The records of container-service, and the few commits that everything else is written with. */
+import { NotFound } from '@flotilla/errors';
+import type { Collection, Commit, DomainEvent, Lease, RecordStore } from '@flotilla/records';
+import { nowNano } from './clock.ts';
+import type { ContainerRecord, State, TrashRecord } from './container.ts';
+import type { ExecRecord } from './execRecord.ts';
+
+export interface NameRecord {
+  readonly id: string;
+}
+
+export class ContainerStore {
+  private readonly records: RecordStore;
+  readonly containers: Collection<ContainerRecord>;
+  readonly names: Collection<NameRecord>;
+  readonly execs: Collection<ExecRecord>;
+  readonly trash: Collection<TrashRecord>;
+
+  constructor(records: RecordStore) {
+    this.records = records;
+    this.containers = records.collection<ContainerRecord>('container');
+    this.names = records.collection<NameRecord>('name');
+    this.execs = records.collection<ExecRecord>('exec');
+    this.trash = records.collection<TrashRecord>('trash');
+  }
+
+  /** Before a read, when another instance may have written. */
+  fresh(): Promise<void> {
+    return this.records.fresh();
+  }
+
+  commit(commit: Commit): Promise<string> {
+    return this.records.commit(commit);
+  }
+
+  /**
+   * Runs `work` with the container's lease and its record as it is then: one change at a time.
+   *
+   * @throws NotFound when it has gone meanwhile.
+   */
+  async withContainer<T>(id: string, work: (container: ContainerRecord, lease: Lease) => Promise<T>): Promise<T> {
+    return await this.records.withLease(`container/${id}`, async (lease) => {
+      await this.records.fresh();
+      const container = this.containers.get(id);
+      if (container === undefined) throw new NotFound(`No such container: ${id}`);
+      return await work(container, lease);
+    });
+  }
+
+  withLease<T>(name: string, work: (lease: Lease) => Promise<T>): Promise<T> {
+    return this.records.withLease(name, work);
+  }
+
+  /** Writes the container as it is after `change`, with its events, and gives it. */
+  async save(container: ContainerRecord, lease: Lease, events: readonly DomainEvent[] = []): Promise<ContainerRecord> {
+    await this.records.commit({ puts: [this.containers.put(container.id, container)], events, lease });
+    return container;
+  }
+
+  async saveState(container: ContainerRecord, state: State, lease: Lease, events: readonly DomainEvent[] = []): Promise<ContainerRecord> {
+    return await this.save({ ...container, state }, lease, events);
+  }
+}
+
+/** An event of a container, with the attributes that dockerd gives it. */
+export function containerEvent(
+  container: ContainerRecord,
+  action: string,
+  attributes: Readonly<Record<string, string>> = {},
+  timeNano: bigint = nowNano(),
+): DomainEvent {
+  return {
+    type: 'container',
+    action,
+    actorId: container.id,
+    attributes: { ...container.config.Labels, image: container.image.reference, name: container.name, ...attributes },
+    timeNano,
+  };
+}
