@@ -1,0 +1,31 @@
+export { CgroupTree, cgroupHierarchies, describeProcess } from './cgroupTree.ts';
+export { type CommandOptions, type CommandResult, mustRun, mustSucceed, runCommand } from './command.ts';
+export { freePort } from './freePort.ts';
+export { blobPath, dockerArchive, ociArchive, type TaggedImage, writeOciLayout } from './imageArchives.ts';
+export {
+  architecture,
+  assembleImage,
+  buildImage,
+  buildIndex,
+  busyboxImage,
+  busyboxLayer,
+  type Descriptor,
+  type ImageOptions,
+  type ImageRunConfig,
+  mediaTypes,
+  type TestImage,
+  type TestIndex,
+} from './images.ts';
+export { connectOutside, createLab, type Lab, type LabHost } from './lab.ts';
+export { buildLayer, buildTar, type Compression, type Layer, type LayerEntry, opaque, randomBytesOf, sha256, whiteout } from './layers.ts';
+export { assertNoLeaks, compareSnapshots, type LeakOptions, type SystemSnapshot, snapshotSystem } from './leaks.ts';
+export type { SpawnOptions } from './namespaceHolder.ts';
+export { type NatsUser, startNats, type TestNats } from './nats.ts';
+export { Terminal } from './pty.ts';
+export { type PushTarget, pushImage } from './push.ts';
+export { startRedis, type TestRedis } from './redis.ts';
+export { type AccessLogEntry, startRegistry, type TestRegistry } from './registry.ts';
+export { type Place, ServerProcess } from './server.ts';
+export { type Misbehaviour, type StaticRegistry, startStaticRegistry } from './staticRegistry.ts';
+export { createTestHost, type StackOptions, type StackProcess, TestHost } from './testHost.ts';
+export { type WaitOptions, waitFor } from './waitFor.ts';
