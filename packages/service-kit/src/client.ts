@@ -3,7 +3,16 @@
  * the request's id and trace context, and is repeated only when its caller says that this is safe.
  */
 import { createHash } from 'node:crypto';
-import { Cancelled, DeadlineExceeded, fromServiceError, isServiceError, isUnavailable, Unavailable } from '@flotilla/errors';
+import {
+  Cancelled,
+  DeadlineExceeded,
+  errorKindTrailer,
+  fromServiceError,
+  isDeadlineExceeded,
+  isServiceError,
+  isUnavailable,
+  Unavailable,
+} from '@flotilla/errors';
 import { type ChannelOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Definition, MethodShape, RequestOf, ResponseOf } from './definition.ts';
 import type { Discovery } from './discovery.ts';
@@ -65,6 +74,17 @@ class Channels {
       this.forgetTheDead();
     }
     return client;
+  }
+
+  /** What a failed call is in our classes. A deadline of our own is told in words a person understands. */
+  failure(error: unknown, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted)
+      return signal.reason instanceof DeadlineExceeded ? signal.reason : new Cancelled('the caller left', { cause: error });
+    if (!isServiceError(error)) return error;
+    const ofPeer = fromServiceError(error);
+    if (!isDeadlineExceeded(ofPeer) || error.metadata?.get(errorKindTrailer).length !== 0) return ofPeer;
+    if (this.discovery.instances(this.service).length === 0) return new Unavailable(`${this.service} is not available`, { cause: error });
+    return new DeadlineExceeded(`${this.service} did not answer in time`, { cause: error });
   }
 
   private home(options: CallOptions): string | undefined {
@@ -153,7 +173,7 @@ function oneUnaryCall(channels: Channels, method: MethodShape, request: unknown,
     function done(error: ServiceError | null, response?: unknown): void {
       options.signal?.removeEventListener('abort', abort);
       if (error === null) resolve(response);
-      else reject(failure(error, options.signal));
+      else reject(channels.failure(error, options.signal));
     }
   });
 }
@@ -171,15 +191,9 @@ async function* streamCall(channels: Channels, method: MethodShape, request: unk
   try {
     for await (const message of call) yield message;
   } catch (error) {
-    throw failure(error, options.signal);
+    throw channels.failure(error, options.signal);
   } finally {
     options.signal?.removeEventListener('abort', abort);
     call.cancel();
   }
-}
-
-function failure(error: unknown, signal: AbortSignal | undefined): unknown {
-  if (signal?.aborted)
-    return signal.reason instanceof DeadlineExceeded ? signal.reason : new Cancelled('the caller left', { cause: error });
-  return isServiceError(error) ? fromServiceError(error) : error;
 }

@@ -42,8 +42,13 @@ class DiscoveryResolver implements experimental.Resolver {
     this.listener = listener;
   }
 
+  /**
+   * grpc-js asks again whenever a connection fails. Changes are pushed as they happen, so only the first question is answered: answering each
+   * one at once makes the balancer ask at once, for ever.
+   */
   updateResolution(): void {
-    this.unsubscribe ??= this.discovery?.onChange((service) => {
+    if (this.unsubscribe !== undefined) return;
+    this.unsubscribe = this.discovery?.onChange((service) => {
       if (service === this.service) this.answer();
     });
     process.nextTick(() => this.answer());
@@ -68,7 +73,8 @@ class DiscoveryResolver implements experimental.Resolver {
     this.listener(endpoints, {}, null, '');
   }
 
-  static getDefaultAuthority(target: experimental.GrpcUri): string {
-    return target.path;
+  /** Goes into `:authority`, where an HTTP/2 server takes a host name and nothing with a slash. */
+  static getDefaultAuthority(): string {
+    return 'localhost';
   }
 }

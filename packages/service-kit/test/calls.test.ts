@@ -1,0 +1,180 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ContainersService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1/registries';
+import { Unavailable } from '@flotilla/errors';
+import { startNats, type TestNats, waitFor } from '@flotilla/testkit';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  Bus,
+  createLogger,
+  currentRequest,
+  Discovery,
+  GrpcServer,
+  type Handlers,
+  Health,
+  runWithRequest,
+  serviceCalls,
+} from '../src/index.ts';
+
+const logger = createLogger({ service: 'test', instance: 'i', level: 'silent' });
+const search = { term: 'x', limit: 1, filters: {}, registryAuth: '' };
+
+let nats: TestNats;
+let folder: string;
+const buses: Bus[] = [];
+const stops: (() => Promise<unknown>)[] = [];
+
+async function bus(): Promise<Bus> {
+  const made = await Bus.connect({ url: nats.url, engineId: 'e', name: 'test', logger });
+  buses.push(made);
+  return made;
+}
+
+/** A live instance of registry-proxy that answers `search` as told. */
+async function instance(
+  name: string,
+  answer: Handlers<typeof RegistriesService>['search'],
+): Promise<{ discovery: Discovery; server: GrpcServer }> {
+  const health = new Health();
+  const server = new GrpcServer({ logger, health });
+  server.add(RegistriesService, {
+    search: answer,
+    checkAuth: async () => ({ status: '', identityToken: '' }),
+    info: async () => ({ registryConfigJson: Buffer.alloc(0) }),
+  });
+  const grpcAddress = `unix:${folder}/${name}.sock`;
+  await server.listen(grpcAddress);
+  const discovery = new Discovery({ bus: await bus() });
+  discovery.announce({ service: 'registry-proxy', instance: name, pid: process.pid, grpcAddress, httpAddress: '', version: '0' }, health);
+  stops.push(
+    () => discovery.stop(),
+    () => server.shutdown(100),
+  );
+  return { discovery, server };
+}
+
+async function caller(): Promise<{ calls: ReturnType<typeof serviceCalls<typeof RegistriesService>>; discovery: Discovery }> {
+  const discovery = new Discovery({ bus: await bus() });
+  stops.push(() => discovery.stop());
+  return { calls: serviceCalls(RegistriesService, 'registry-proxy', discovery), discovery };
+}
+
+beforeAll(async () => {
+  nats = await startNats();
+  folder = mkdtempSync(join(tmpdir(), 'calls-'));
+});
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+  for (const made of buses.splice(0)) await made.close();
+});
+afterAll(async () => {
+  await nats.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const echo = (name: string) => async () => ({ resultsJson: Buffer.from(name) });
+
+describe('service calls', () => {
+  it('wait for an instance that comes later', async () => {
+    const { calls } = await caller();
+    const answer = calls.search(search);
+    await instance('late', echo('late'));
+    expect(Buffer.from((await answer).resultsJson).toString()).toBe('late');
+  });
+
+  it('say clearly that nobody is there', async () => {
+    const { calls } = await caller();
+    await expect(calls.search(search, { deadlineMs: 200 })).rejects.toMatchObject({
+      kind: 'Unavailable',
+      message: 'registry-proxy is not available',
+    });
+  });
+
+  it('go round the instances, leave one that says bye, and stay with one by key', async () => {
+    const { calls, discovery } = await caller();
+    const a = await instance('a', echo('a'));
+    await instance('b', echo('b'));
+    await waitFor(() => discovery.instances('registry-proxy').length === 2, { what: 'two instances' });
+    const names = async (options = {}): Promise<Set<string>> => {
+      const seen = new Set<string>();
+      for (let i = 0; i < 20; i++) seen.add(Buffer.from((await calls.search(search, options)).resultsJson).toString());
+      return seen;
+    };
+    await waitFor(async () => (await names()).size === 2, { what: 'both to be used' });
+    expect((await names({ rendezvousKey: 'sha256:x' })).size).toBe(1);
+    a.discovery.leave();
+    await waitFor(() => discovery.instances('registry-proxy').length === 1, { what: 'bye' });
+    expect(await names()).toEqual(new Set(['b']));
+  });
+
+  it('are repeated only when that is safe', async () => {
+    const { calls } = await caller();
+    let tries = 0;
+    await instance('shaky', async () => {
+      tries++;
+      if (tries % 2 === 1) throw new Unavailable('not now');
+      return { resultsJson: Buffer.from('ok') };
+    });
+    await expect(calls.search(search)).rejects.toMatchObject({ kind: 'Unavailable', message: 'not now' });
+    expect(tries).toBe(1);
+    tries = 0;
+    await calls.search(search, { idempotent: true });
+    expect(tries).toBe(2);
+  });
+
+  it('survive a restart of nats-server with the instances they know', async () => {
+    const { calls } = await caller();
+    await instance('stay', echo('stay'));
+    await calls.search(search);
+    await nats.stop();
+    const again = await startNats({ port: nats.port });
+    nats = again;
+    expect(Buffer.from((await calls.search(search)).resultsJson).toString()).toBe('stay');
+    await waitFor(() => buses.every((made) => made.connected), { what: 'reconnect' });
+    expect(Buffer.from((await calls.search(search)).resultsJson).toString()).toBe('stay');
+  });
+
+  it('carry the request id', async () => {
+    const { calls } = await caller();
+    await instance('id', async () => ({ resultsJson: Buffer.from(currentRequest()?.requestId ?? '') }));
+    const answer = await runWithRequest({ requestId: 'abc123' }, () => calls.search(search));
+    expect(Buffer.from(answer.resultsJson).toString()).toBe('abc123');
+  });
+
+  it('tell a handler when its caller has left a stream', async () => {
+    const health = new Health();
+    const server = new GrpcServer({ logger, health });
+    const left = Promise.withResolvers<void>();
+    const unused = async (): Promise<never> => {
+      throw new Unavailable('unused');
+    };
+    const handlers = Object.fromEntries(Object.keys(ContainersService).map((name) => [name, unused])) as unknown as Handlers<
+      typeof ContainersService
+    >;
+    server.add(ContainersService, {
+      ...handlers,
+      wait: async function* (_request, call) {
+        yield { result: undefined };
+        await new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve()));
+        left.resolve();
+      },
+    });
+    const grpcAddress = `unix:${folder}/stream.sock`;
+    await server.listen(grpcAddress);
+    const discovery = new Discovery({ bus: await bus() });
+    discovery.announce({ service: 'container-service', instance: 's', pid: 1, grpcAddress, httpAddress: '', version: '0' }, health);
+    stops.push(
+      () => discovery.stop(),
+      () => server.shutdown(100),
+    );
+    const abort = new AbortController();
+    const waiting = async (): Promise<void> => {
+      const calls = serviceCalls(ContainersService, 'container-service', discovery);
+      for await (const _ of calls.wait({ container: 'x', condition: WaitCondition.NOT_RUNNING }, { signal: abort.signal })) abort.abort();
+    };
+    await expect(waiting()).rejects.toMatchObject({ kind: 'Cancelled' });
+    await left.promise;
+  });
+});
