@@ -116,7 +116,7 @@ describe('the record store', () => {
     const things = store.collection<Thing>('thing');
     await store.commit({ puts: [things.put('x', { n: 1 })] });
     const client = redis.client();
-    await client.client('KILL', 'TYPE', 'normal');
+    await client.call('CLIENT', 'KILL', 'TYPE', 'normal');
     expect(things.get('x')).toEqual({ n: 1 });
     await store.commit({ puts: [things.put('x', { n: 2 })] });
     expect((await open()).collection<Thing>('thing').get('x')).toEqual({ n: 2 });
