@@ -1,0 +1,56 @@
+/** The Express application: every operation of the Engine API, group by group. Pure wiring, so that tests can build it with fakes. */
+import type { SystemInfo, SystemVersion } from '@flotilla/engine-api';
+import type { Logger } from '@flotilla/service-kit';
+import express, { type Express, Router } from 'express';
+import type { Backends } from './backends.ts';
+import { errorHandler, pageNotFound } from './middleware/errors.ts';
+import { buildRoutes } from './routes/build.ts';
+import { containerArchiveRoutes } from './routes/containerArchive.ts';
+import { containerStreamRoutes } from './routes/containerStreams.ts';
+import { containerRoutes } from './routes/containers.ts';
+import { type DistributionOptions, distributionRoutes } from './routes/distribution.ts';
+import { type Events, eventRoutes } from './routes/events.ts';
+import { execRoutes } from './routes/execs.ts';
+import { imageRoutes } from './routes/images.ts';
+import { networkRoutes } from './routes/networks.ts';
+import { pluginRoutes } from './routes/plugins.ts';
+import { swarmRoutes } from './routes/swarm.ts';
+import { systemRoutes } from './routes/system.ts';
+import { volumeRoutes } from './routes/volumes.ts';
+
+export interface ApplicationOptions {
+  readonly backends: Backends;
+  readonly events: Events;
+  readonly info: () => Promise<SystemInfo>;
+  readonly version: () => Promise<SystemVersion>;
+  readonly distribution: DistributionOptions;
+  readonly cgroupV2: boolean;
+  readonly logger: Logger;
+}
+
+export function createApplication(options: ApplicationOptions): Express {
+  const { backends } = options;
+  const application = express();
+  application.disable('x-powered-by');
+  application.disable('etag');
+  application.set('query parser', false);
+  application.set('env', 'production');
+  const router = Router({ caseSensitive: true, strict: true });
+  containerRoutes(router, { backends, cgroupV2: options.cgroupV2 });
+  containerStreamRoutes(router, backends);
+  containerArchiveRoutes(router, backends);
+  execRoutes(router, backends);
+  imageRoutes(router, backends);
+  networkRoutes(router, backends);
+  volumeRoutes(router, backends);
+  systemRoutes(router, { backends, info: options.info, version: options.version });
+  eventRoutes(router, options.events);
+  distributionRoutes(router, options.distribution);
+  buildRoutes(router);
+  pluginRoutes(router);
+  swarmRoutes(router);
+  application.use(router);
+  application.use(pageNotFound);
+  application.use(errorHandler(options.logger));
+  return application;
+}

@@ -1,0 +1,232 @@
+/**
+ * Events for followers. One ordered consumer of the JetStream stream EVENTS runs as long as the gateway does and is shared by every follower; what
+ * happened before is read from the stream by a consumer of its own. Both carry stream sequence numbers, so the two join without a gap and
+ * without doubles.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
+import { errorMessage, Unavailable } from '@flotilla/errors';
+import type { Bus, Logger } from '@flotilla/service-kit';
+import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy, RetentionPolicy, StorageType } from 'nats';
+
+const streamName = 'EVENTS';
+const retryMs = 500;
+/** Follower's backlog; who is further behind reads the stream itself instead of our memory. */
+const backlogLimit = 10_000;
+
+interface Sequenced {
+  readonly sequence: number;
+  readonly event: Event;
+}
+
+export class EventFeed {
+  private readonly bus: Bus;
+  private readonly logger: Logger;
+  private readonly jetStream: JetStreamClient;
+  private readonly followers = new Set<(item: Sequenced) => void>();
+  private readonly stopped = new AbortController();
+  private live: ConsumerMessages | undefined;
+  private ready = false;
+  private lastSequence = 0;
+
+  constructor(options: { bus: Bus; logger: Logger }) {
+    this.bus = options.bus;
+    this.logger = options.logger;
+    this.jetStream = options.bus.connection.jetstream();
+  }
+
+  private get subject(): string {
+    return `${this.bus.subject('events')}.>`;
+  }
+
+  /** Follows the stream until `stop`, over restarts of NATS; resolves when the first connection stands. */
+  async start(): Promise<void> {
+    let began: () => void = () => undefined;
+    const first = new Promise<void>((resolve) => {
+      began = resolve;
+    });
+    void this.run(began);
+    await Promise.race([first, pause(5_000, undefined, { signal: this.stopped.signal }).catch(() => undefined)]);
+  }
+
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    await this.live?.close().catch(() => undefined);
+  }
+
+  /** How many clients follow. */
+  get followerCount(): number {
+    return this.followers.size;
+  }
+
+  /** @throws Unavailable while the stream is not followed: for health. */
+  check(): void {
+    if (!this.ready) throw new Unavailable('the event stream is not followed');
+  }
+
+  private async run(began: () => void): Promise<void> {
+    while (!this.stopped.signal.aborted) {
+      try {
+        await this.ensureStream();
+        const policy =
+          this.lastSequence === 0
+            ? { deliver_policy: DeliverPolicy.New }
+            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence + 1 };
+        const consumer = await this.jetStream.consumers.get(streamName, { filterSubjects: this.subject, ...policy });
+        const messages = await consumer.consume({ max_messages: 500 });
+        this.live = messages;
+        this.ready = true;
+        began();
+        for await (const message of messages) this.deliver(message);
+      } catch (error) {
+        this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
+      }
+      this.ready = false;
+      await pause(retryMs, undefined, { signal: this.stopped.signal }).catch(() => undefined);
+    }
+  }
+
+  /** The relay of each service creates it too: whoever comes first. */
+  private async ensureStream(): Promise<void> {
+    const manager = await this.bus.connection.jetstreamManager();
+    try {
+      await manager.streams.info(streamName);
+    } catch {
+      await manager.streams.add({
+        name: streamName,
+        subjects: ['flotilla.*.events.>'],
+        retention: RetentionPolicy.Limits,
+        storage: StorageType.File,
+        max_age: 7 * 24 * 3600 * 1e9,
+        max_bytes: 256 * 1024 * 1024,
+        duplicate_window: 3600 * 1e9,
+      });
+    }
+  }
+
+  private deliver(message: JsMsg): void {
+    const item = decode(message);
+    this.lastSequence = message.seq;
+    if (item !== undefined) for (const follower of this.followers) follower(item);
+  }
+
+  /**
+   * Events from `since` (nothing past when undefined) until `until` (for ever when undefined), in order. Following has begun when this
+   * returns: what happens from then on is seen.
+   *
+   * @throws Unavailable when the past is asked for and the stream is away.
+   */
+  async follow(options: { since?: bigint; until?: bigint; signal: AbortSignal }): Promise<AsyncIterable<Event>> {
+    const began = BigInt(Date.now()) * 1_000_000n;
+    const queue = new Queue();
+    const follower = (item: Sequenced): void => queue.push(item);
+    this.followers.add(follower);
+    const release = (): void => {
+      this.followers.delete(follower);
+      queue.end();
+    };
+    options.signal.addEventListener('abort', release, { once: true });
+    if (options.signal.aborted) release();
+    let past: Sequenced[] = [];
+    try {
+      if (options.since !== undefined) past = await this.past(options.since, options.until);
+    } catch (error) {
+      release();
+      throw new Unavailable('the event stream is not available', { cause: error });
+    }
+    return this.join(past, queue, release, options.until, options.since ?? began);
+  }
+
+  private async *join(
+    past: Sequenced[],
+    queue: Queue,
+    release: () => void,
+    until: bigint | undefined,
+    from: bigint,
+  ): AsyncGenerator<Event> {
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      for (const { event } of past) yield event;
+      const last = past.at(-1)?.sequence ?? 0;
+      if (until !== undefined) {
+        const leftMs = Number(until / 1_000_000n) - Date.now();
+        if (leftMs <= 0) return;
+        timer = setTimeout(() => queue.end(), Math.min(leftMs, 2 ** 31 - 1));
+      }
+      for await (const { sequence, event } of queue) {
+        if (sequence <= last || event.timeNano < from) continue;
+        if (until !== undefined && event.timeNano > until) return;
+        yield event;
+      }
+    } finally {
+      clearTimeout(timer);
+      release();
+    }
+  }
+
+  /** Everything the stream holds between two points in time. */
+  private async past(since: bigint, until: bigint | undefined): Promise<Sequenced[]> {
+    const manager = await this.bus.connection.jetstreamManager();
+    const { state } = await manager.streams.info(streamName);
+    const last = state.last_seq;
+    if (state.messages === 0) return [];
+    // A little earlier than asked: events are published after they happened, and never the other way round.
+    const consumer = await this.jetStream.consumers.get(streamName, {
+      filterSubjects: this.subject,
+      deliver_policy: DeliverPolicy.StartTime,
+      opt_start_time: new Date(Math.max(0, Number(since / 1_000_000n))).toISOString(),
+      replay_policy: ReplayPolicy.Instant,
+    });
+    const items: Sequenced[] = [];
+    const { num_pending: pending } = await consumer.info();
+    if (pending === 0) return items;
+    const messages = await consumer.consume({ max_messages: 1000 });
+    try {
+      for await (const message of messages) {
+        const item = decode(message);
+        if (item !== undefined && item.event.timeNano >= since && (until === undefined || item.event.timeNano <= until)) items.push(item);
+        if (message.info.pending === 0 || message.seq >= last) break;
+      }
+    } finally {
+      await messages.close().catch(() => undefined);
+    }
+    return items;
+  }
+}
+
+function decode(message: JsMsg): Sequenced | undefined {
+  try {
+    return { sequence: message.seq, event: Event.decode(message.data) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** A follower's backlog. It ends when the follower is too far behind: a client that does not read is told by the end of its answer. */
+class Queue implements AsyncIterable<Sequenced> {
+  private readonly items: Sequenced[] = [];
+  private wake: (() => void) | undefined;
+  private ended = false;
+
+  push(item: Sequenced): void {
+    if (this.ended) return;
+    if (this.items.length >= backlogLimit) this.end();
+    else this.items.push(item);
+    this.wake?.();
+  }
+
+  end(): void {
+    this.ended = true;
+    this.wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Sequenced> {
+    for (;;) {
+      for (let item = this.items.shift(); item !== undefined; item = this.items.shift()) yield item;
+      if (this.ended) return;
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/** The gateway: Docker's Engine API in front, gRPC and streams behind. This file alone knows every concrete part. */
+import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { createApplication } from './application.ts';
+import { connectBackends } from './backends.ts';
+import { gatewaySettings } from './config.ts';
+import { EventFeed } from './events/feed.ts';
+import { listenEverywhere } from './listening.ts';
+import { dispatch } from './middleware/dispatch.ts';
+import { closeServer } from './server.ts';
+import { readHost } from './system/host.ts';
+import { systemInfo } from './system/info.ts';
+import { VersionDocument } from './system/version.ts';
+
+/** How long running requests may take to end when the gateway stops. Followers and attached clients are cut then. */
+const drainMs = 5_000;
+
+export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
+  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery }) => {
+    const host = readHost();
+    const backends = connectBackends(discovery);
+    const events = new EventFeed({ bus, logger });
+    lifecycle.onStop('event feed', () => events.stop());
+    await events.start();
+    health.addCheck('events', () => events.check());
+    const version = new VersionDocument(host);
+    const application = createApplication({
+      backends,
+      events,
+      info: () =>
+        systemInfo({
+          backends,
+          host,
+          engineId: settings.FLOTILLA_ENGINE_ID,
+          dataRoot: settings.FLOTILLA_DATA_ROOT,
+          engineOptions: settings.FLOTILLA_ENGINE_OPTIONS,
+          eventFollowers: () => events.followerCount,
+        }),
+      version: () => version.read(),
+      distribution: { proxyAddress: () => discovery.instances('registry-proxy').find((beat) => beat.httpAddress !== '')?.httpAddress },
+      cgroupV2: host.cgroupV2,
+      logger,
+    });
+    const servers = await listenEverywhere(settings, dispatch(application));
+    lifecycle.onStop('http servers', async () => {
+      await Promise.all(servers.map((server) => closeServer(server, drainMs)));
+    });
+  });
+}
+
+if (import.meta.main) await runAsProcess(start);

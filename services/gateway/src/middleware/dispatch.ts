@@ -1,0 +1,93 @@
+/**
+ * What happens to every request before Express sees it: ping is answered at once, headers are set, the version prefix is taken off and the
+ * request gets its id.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { InvalidParameter } from '@flotilla/errors';
+import { apiVersion, engineVersion, minApiVersion, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import { compareVersions, setVersion } from '../http/apiVersion.ts';
+import { sendError } from './errors.ts';
+
+const prefix = /^\/v([0-9][0-9.]*)(?=\/|$)/;
+const ping = /^(?:\/v[0-9][0-9.]*)?\/_ping(?:\?|$)/;
+const unclean = /\/\/|\/\.{1,2}(?:\/|$)/;
+const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** Wraps the application. `onError` logs what a handler failed with. */
+export function dispatch(application: Handler): Handler {
+  return (request, response) => {
+    commonHeaders(response);
+    const url = request.url ?? '/';
+    if (ping.test(url) && (request.method === 'GET' || request.method === 'HEAD')) {
+      answerPing(request, response);
+      return;
+    }
+    const mark = url.indexOf('?');
+    const path = mark < 0 ? url : url.slice(0, mark);
+    if (unclean.test(path)) {
+      response.writeHead(301, { Location: cleanPath(path) + (mark < 0 ? '' : url.slice(mark)), 'Content-Length': 0 });
+      response.end();
+      return;
+    }
+    const version = prefix.exec(path)?.[1];
+    if (version !== undefined) {
+      const problem = versionProblem(version);
+      if (problem !== undefined) {
+        sendError(response, new InvalidParameter(problem));
+        return;
+      }
+      setVersion(request, version);
+      request.url = url.slice(version.length + 2) || '/';
+    }
+    const traceparent = request.headers.traceparent;
+    const context = {
+      requestId: newRequestId(),
+      ...(typeof traceparent === 'string' && traceparentForm.test(traceparent) ? { traceparent } : {}),
+    };
+    runWithRequest(context, () => application(request, response));
+  };
+}
+
+function commonHeaders(response: ServerResponse): void {
+  response.setHeader('Api-Version', apiVersion);
+  response.setHeader('Docker-Experimental', 'false');
+  response.setHeader('Ostype', 'linux');
+  response.setHeader('Server', `Docker/${engineVersion} (linux)`);
+}
+
+/** Builder-Version 1: clients without buildx take the classic builder. */
+function answerPing(request: IncomingMessage, response: ServerResponse): void {
+  const head = request.method === 'HEAD';
+  response.writeHead(200, {
+    'Cache-Control': 'no-cache, no-store, must-revalidate',
+    Pragma: 'no-cache',
+    'Builder-Version': '1',
+    Swarm: 'inactive',
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': head ? 0 : 2,
+  });
+  response.end(head ? undefined : 'OK');
+}
+
+/** dockerd's words for a version that is not spoken. */
+export function versionProblem(version: string): string | undefined {
+  if (compareVersions(version, minApiVersion) < 0) {
+    return `client version ${version} is too old. Minimum supported API version is ${minApiVersion}, please upgrade your client to a newer version`;
+  }
+  if (compareVersions(version, apiVersion) > 0) {
+    return `client version ${version} is too new. Maximum supported API version is ${apiVersion}`;
+  }
+  return undefined;
+}
+
+/** The path without empty, `.` and `..` elements, where clients are redirected. */
+export function cleanPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '..') parts.pop();
+    else if (part !== '' && part !== '.') parts.push(part);
+  }
+  return `/${parts.join('/')}${path.endsWith('/') && parts.length > 0 ? '/' : ''}`;
+}

@@ -1,0 +1,40 @@
+/** How failures become answers: `{"message"}` with the status of the error's class. */
+import type { ServerResponse } from 'node:http';
+import { errorKind, InvalidParameter, NotFound, toHttp } from '@flotilla/errors';
+import type { Logger } from '@flotilla/service-kit';
+import type { ErrorRequestHandler, RequestHandler } from 'express';
+import { sendEmpty, sendJson } from '../http/respond.ts';
+
+export function sendError(response: ServerResponse, error: unknown): void {
+  const { status, body } = toHttp(error);
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  for (const name of ['Content-Type', 'Content-Length', 'Transfer-Encoding']) response.removeHeader(name);
+  // A body the client is still sending is not waited for.
+  if (response.req !== undefined && !response.req.complete) response.setHeader('Connection', 'close');
+  if (body === undefined) sendEmpty(response, status);
+  else sendJson(response, status, body);
+}
+
+/** Express fails with an error of its own for a path whose percent escapes are broken. */
+function classified(error: unknown): unknown {
+  return error instanceof URIError ? new InvalidParameter('invalid URL escape in the request path', { cause: error }) : error;
+}
+
+export function errorHandler(logger: Logger): ErrorRequestHandler {
+  return (thrown, request, response, _next) => {
+    const error = classified(thrown);
+    const kind = errorKind(error);
+    const fields = { method: request.method, path: request.path, kind };
+    if (kind === 'System' || kind === 'Unknown' || kind === 'DataLoss') logger.error({ ...fields, error }, 'request failed');
+    else logger.debug({ ...fields, reason: error instanceof Error ? error.message : undefined }, 'request refused');
+    sendError(response, error);
+  };
+}
+
+/** dockerd answers a known path with an unknown method in the same way. */
+export const pageNotFound: RequestHandler = (_request, response) => {
+  sendError(response, new NotFound('page not found'));
+};

@@ -1,0 +1,102 @@
+/** Routes of containers that carry streams: attach, logs, stats, export. */
+import type { IncomingMessage } from 'node:http';
+import { InvalidParameter } from '@flotilla/errors';
+import type { Router } from 'express';
+import { type Backends, long } from '../backends.ts';
+import { olderThan } from '../http/apiVersion.ts';
+import { boolean, text } from '../http/query.ts';
+import { clientGone } from '../http/respond.ts';
+import { parseTimestamp } from '../http/timestamps.ts';
+import { hijack, outputType } from '../streams/hijack.ts';
+import { mapMessages, sendLines } from '../streams/progress.ts';
+import { redeem, sendStream } from '../streams/transfer.ts';
+import { checkHandshake, joinWebSocket } from '../streams/websocket.ts';
+import { name } from './parameters.ts';
+
+export function containerStreamRoutes(router: Router, { containers }: Backends): void {
+  router.post(/^\/containers\/(?<name>.*)\/attach$/, async (request, response) => {
+    const signal = clientGone(response);
+    const { ticket, tty } = await containers.attach(
+      {
+        container: name(request),
+        logs: boolean(request, 'logs'),
+        stream: boolean(request, 'stream'),
+        stdin: boolean(request, 'stdin'),
+        stdout: boolean(request, 'stdout'),
+        stderr: boolean(request, 'stderr'),
+        detachKeys: text(request, 'detachKeys'),
+      },
+      { signal },
+    );
+    await hijack(request, response, await redeem(ticket, signal), tty);
+  });
+
+  router.get(/^\/containers\/(?<name>.*)\/attach\/ws$/, async (request, response) => {
+    checkHandshake(request);
+    // Before 1.42 a websocket carried all three, whatever was asked for.
+    const all = olderThan(request, '1.42');
+    const signal = clientGone(response);
+    const { ticket, tty } = await containers.attach(
+      {
+        container: name(request),
+        logs: boolean(request, 'logs'),
+        stream: boolean(request, 'stream'),
+        stdin: all || boolean(request, 'stdin'),
+        stdout: all || boolean(request, 'stdout'),
+        stderr: all || boolean(request, 'stderr'),
+        detachKeys: text(request, 'detachKeys'),
+      },
+      { signal },
+    );
+    await joinWebSocket(request, response, await redeem(ticket, signal), tty);
+  });
+
+  router.get(/^\/containers\/(?<name>.*)\/logs$/, async (request, response) => {
+    const options = logOptions(request);
+    const signal = clientGone(response);
+    const { ticket, tty } = await containers.logs({ container: name(request), ...options }, { signal, idempotent: true });
+    await sendStream(response, await redeem(ticket, signal), { 'Content-Type': outputType(request, tty) });
+  });
+
+  router.get(/^\/containers\/(?<name>.*)\/stats$/, async (request, response) => {
+    const stream = boolean(request, 'stream', true);
+    const oneShot = !olderThan(request, '1.41') && boolean(request, 'one-shot');
+    if (oneShot && stream) throw new InvalidParameter('cannot have stream=true and one-shot=true');
+    const signal = clientGone(response);
+    const samples = containers.stats({ container: name(request), stream, oneShot }, { signal });
+    await sendLines(
+      response,
+      mapMessages(samples, (sample) => sample.statsJson),
+      signal,
+    );
+  });
+
+  router.get(/^\/containers\/(?<name>.*)\/export$/, async (request, response) => {
+    const signal = clientGone(response);
+    const { ticket } = await containers.export({ container: name(request) }, { ...long, signal });
+    await sendStream(response, await redeem(ticket, signal), { 'Content-Type': 'application/octet-stream' });
+  });
+}
+
+/** Checked before the stream starts, while there still is a status to answer with. */
+function logOptions(request: IncomingMessage): Omit<Parameters<Backends['containers']['logs']>[0], 'container'> {
+  const stdout = boolean(request, 'stdout');
+  const stderr = boolean(request, 'stderr');
+  if (!stdout && !stderr) throw new InvalidParameter('Bad parameters: you must choose at least one stream');
+  const tail = text(request, 'tail');
+  return {
+    stdout,
+    stderr,
+    follow: boolean(request, 'follow'),
+    timestamps: boolean(request, 'timestamps'),
+    details: boolean(request, 'details'),
+    sinceNano: bound(text(request, 'since')),
+    untilNano: bound(text(request, 'until')),
+    // Anything that is not a number of lines means all of them.
+    ...(/^[0-9]{1,18}$/.test(tail) ? { tail: BigInt(tail) } : {}),
+  };
+}
+
+function bound(value: string): bigint {
+  return parseTimestamp(value) ?? 0n;
+}

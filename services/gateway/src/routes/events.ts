@@ -1,0 +1,44 @@
+/** `GET /events`. */
+
+import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
+import { InvalidParameter } from '@flotilla/errors';
+import type { Router } from 'express';
+import { matches } from '../events/filter.ts';
+import { eventMessage } from '../events/message.ts';
+import { filtersOf } from '../http/filters.ts';
+import { text } from '../http/query.ts';
+import { clientGone } from '../http/respond.ts';
+import { parseTimestamp } from '../http/timestamps.ts';
+import { drained } from '../streams/transfer.ts';
+
+/** What the route needs of the event feed. */
+export interface Events {
+  follow(options: { since?: bigint; until?: bigint; signal: AbortSignal }): Promise<AsyncIterable<Event>>;
+  readonly followerCount: number;
+}
+
+export function eventRoutes(router: Router, events: Events): void {
+  router.get(/^\/events$/, async (request, response) => {
+    const since = parseTimestamp(text(request, 'since'));
+    const until = parseTimestamp(text(request, 'until'));
+    if (since !== undefined && until !== undefined && until < since) {
+      throw new InvalidParameter(`\`since\` time (${text(request, 'since')}) cannot be after \`until\` time (${text(request, 'until')})`);
+    }
+    const filters = filtersOf(request);
+    const signal = clientGone(response);
+    const following = await events.follow({
+      signal,
+      ...(since === undefined ? {} : { since }),
+      ...(until === undefined ? {} : { until }),
+    });
+    // Whoever has seen these headers sees what happens next.
+    response.writeHead(200, { 'Content-Type': 'application/json' });
+    response.flushHeaders();
+    response.socket?.setNoDelay(true);
+    for await (const event of following) {
+      if (!matches(filters, event)) continue;
+      if (!response.write(`${JSON.stringify(eventMessage(event))}\n`)) await drained(response);
+    }
+    response.end();
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * Raw streams on a client's connection: attach and exec. Nothing else in the gateway touches the socket.
+ *
+ * Requests with an Upgrade header come through Express like any other (the server's `shouldUpgradeCallback` says no to Node's own upgrade), so
+ * that bodies, by Content-Length or chunked, are read the ordinary way, errors are ordinary answers, and what is not ours is never swallowed.
+ * Once the answer is known, the socket is taken from Node's HTTP parser.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { System } from '@flotilla/errors';
+import { joinStreams } from '@flotilla/streams';
+import { olderThan } from '../http/apiVersion.ts';
+
+export const rawStream = 'application/vnd.docker.raw-stream';
+export const multiplexedStream = 'application/vnd.docker.multiplexed-stream';
+
+/** How long a client may take to close its side after it has everything; dockerd closes at once. */
+const lingerMs = 5_000;
+
+/** The content type of a container's output: frames are named as such from API 1.42 on. */
+export function outputType(request: IncomingMessage, tty: boolean): string {
+  return tty || olderThan(request, '1.42') ? rawStream : multiplexedStream;
+}
+
+/** The part of Node's HTTP parser that hands a connection back. */
+interface Parser {
+  unconsume?(): void;
+  remove?(): void;
+}
+
+/** Node's own listeners on a connection, by the names of their functions. */
+const nodesOwn = /^(bound )?(socketOn|abortIncoming|onParserExecute)/;
+
+/** Takes the connection from the HTTP server: from now on its bytes are ours, and the server's time-outs do not apply. */
+export function takeSocket(request: IncomingMessage, response: ServerResponse): Socket {
+  const socket = request.socket as Socket & { parser?: Parser | null };
+  if (socket.destroyed) throw new System('error attaching to container, hijack connection missing');
+  response.detachSocket(socket);
+  for (const event of ['data', 'end', 'close', 'drain', 'error', 'timeout', 'readable'] as const) {
+    for (const listener of socket.listeners(event)) {
+      if (nodesOwn.test(listener.name)) socket.off(event, listener as (...args: unknown[]) => void);
+    }
+  }
+  socket.parser?.unconsume?.();
+  socket.parser?.remove?.();
+  socket.parser = null;
+  socket.setTimeout(0);
+  socket.setNoDelay(true);
+  socket.on('error', () => socket.destroy());
+  return socket;
+}
+
+/** Whether the client asked for an upgrade; without it the answer is a plain 200 and raw bytes after it. */
+function wantsUpgrade(request: IncomingMessage): boolean {
+  return request.headers.upgrade !== undefined;
+}
+
+/**
+ * Answers with a raw stream and joins it with a service's.
+ *
+ * The client's half-close is the end of standard input: output goes on. When the service has ended its side and all of it is with the client,
+ * the connection is closed. A peer that leaves ends the other.
+ */
+export async function hijack(request: IncomingMessage, response: ServerResponse, service: Socket, tty: boolean): Promise<void> {
+  let client: Socket;
+  try {
+    client = takeSocket(request, response);
+  } catch (error) {
+    service.destroy();
+    throw error;
+  }
+  const type = outputType(request, tty);
+  client.write(
+    wantsUpgrade(request)
+      ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`
+      : `HTTP/1.1 200 OK\r\nContent-Type: ${rawStream}\r\n\r\n`,
+  );
+  const done = new AbortController();
+  client.once('finish', () => setTimeout(() => done.abort(), lingerMs).unref());
+  // Node's server may have left the connection paused while the request was handled.
+  client.resume();
+  await joinStreams(client, service, done.signal);
+}

@@ -1,0 +1,123 @@
+/** Bulk bytes between a client's HTTP exchange and a service's ticket stream, with back-pressure and nothing held whole. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { InvalidParameter, isErrorKind, makeError, System } from '@flotilla/errors';
+import { dialTicket, type Ticket } from '@flotilla/streams';
+
+/** Dials a ticket that a service promised. */
+export function redeem(ticket: Ticket | undefined, signal?: AbortSignal): Promise<Socket> {
+  if (ticket === undefined) throw new System('the service answered without a stream');
+  return dialTicket(ticket, signal === undefined ? {} : { signal });
+}
+
+/**
+ * Sends a service's stream as the answer's body. Headers go out at once: a follower may wait long for the first byte.
+ * When the stream breaks, so does the answer, so that its client knows it is not whole.
+ */
+export async function sendStream(response: ServerResponse, service: Socket, headers: Record<string, string>): Promise<void> {
+  response.writeHead(200, headers);
+  response.flushHeaders();
+  response.socket?.setNoDelay(true);
+  // Nothing is sent to the service: its side learns at once when the reader is gone.
+  response.on('close', () => service.destroy());
+  try {
+    await pipeline(service, response);
+  } catch {
+    response.destroy();
+    service.destroy();
+  }
+}
+
+/** Sends the request's body to a service and half-closes; resolves when all is sent, rejects when the client leaves before that. */
+async function upload(request: IncomingMessage, service: Socket): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    request.on('error', reject);
+    request.on('close', () => {
+      if (!request.complete) reject(new InvalidParameter('the client left before its upload was complete'));
+    });
+    request.on('end', () => service.end(() => resolve()));
+    // A service that has heard enough stops reading: what it answers counts, not this failure.
+    service.on('close', () => resolve());
+    request.pipe(service, { end: false });
+  });
+}
+
+/** Uploads the body and sends what the service says, as it comes: load, import, build. */
+export async function exchange(request: IncomingMessage, response: ServerResponse, service: Socket, type: string): Promise<void> {
+  service.on('error', () => service.destroy());
+  response.on('close', () => service.destroy());
+  const uploaded = upload(request, service).catch((error: unknown) => {
+    service.destroy();
+    return error;
+  });
+  let began = false;
+  try {
+    for await (const chunk of service) {
+      if (!began) {
+        began = true;
+        response.writeHead(200, { 'Content-Type': type });
+      }
+      if (!response.write(chunk)) await drained(response);
+      if (response.destroyed) return;
+    }
+  } catch (error) {
+    if (!began) throw new System('the stream to the service broke', { cause: error });
+    response.destroy();
+    return;
+  }
+  const failure = await Promise.race([uploaded, Promise.resolve(undefined)]);
+  // The service has said its last word; what the client still sends is not wanted.
+  request.unpipe(service);
+  request.resume();
+  if (!began && failure instanceof Error) throw failure;
+  if (!began) response.writeHead(200, { 'Content-Type': type });
+  response.end();
+}
+
+/** Uploads the body and reads the one line the service answers: `{}` or `{"error": "<class>", "message": "…"}`. */
+export async function uploadForAnswer(request: IncomingMessage, service: Socket): Promise<void> {
+  service.on('error', () => service.destroy());
+  const uploaded = upload(request, service).catch((error: unknown) => {
+    service.destroy();
+    return error;
+  });
+  const answer = await firstLine(service);
+  service.destroy();
+  if (answer === undefined) {
+    const failure = await uploaded;
+    throw failure instanceof Error ? failure : new System('the stream to the service broke');
+  }
+  request.unpipe(service);
+  request.resume();
+  if (answer.error === undefined) return;
+  throw makeError(isErrorKind(answer.error) ? answer.error : 'System', answer.message ?? 'the upload failed');
+}
+
+async function firstLine(service: Socket): Promise<{ error?: string; message?: string } | undefined> {
+  let text = '';
+  try {
+    for await (const chunk of service) {
+      text += String(chunk);
+      if (text.includes('\n')) break;
+    }
+    const document: unknown = JSON.parse(text.split('\n', 1)[0] ?? '');
+    if (typeof document !== 'object' || document === null) return undefined;
+    const { error, message } = document as { error?: unknown; message?: unknown };
+    return { ...(typeof error === 'string' ? { error } : {}), ...(typeof message === 'string' ? { message } : {}) };
+  } catch {
+    return undefined;
+  }
+}
+
+export function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      response.off('drain', settle);
+      response.off('close', settle);
+      resolve();
+    };
+    response.on('drain', settle);
+    response.on('close', settle);
+  });
+}
