@@ -100,11 +100,11 @@ install_missing() {
   say "installing:$missing"
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086 # a list of package names
-  if ! apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends $missing; then
+  if ! apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y -q --no-install-recommends $missing; then
     say "once more with a fresh package list"
-    apt-get -o DPkg::Lock::Timeout=300 update -q
+    apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 update -q
     # shellcheck disable=SC2086
-    apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends $missing || fail "apt-get could not install:$missing"
+    apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y -q --no-install-recommends $missing || fail "apt-get could not install:$missing"
   fi
   restore_guard
   trap - EXIT INT TERM
