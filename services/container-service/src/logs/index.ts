@@ -1,5 +1,5 @@
 /** Logs: reading conmon's files as the client shall see them, and rotating them. */
-export { checkLogConfig, type LogConfig, type LogLimits, logDetails, logDrivers, logLimits } from './options.ts';
+export { checkLogConfig, type LogLimits, logDetails, logDrivers, logLimits } from './options.ts';
 export { LogPins, type Pin } from './pins.ts';
 export { type LogReader, type ReadLogOptions, readLog } from './reader.ts';
 export { type RotateOptions, rotateLog, trimLog } from './rotate.ts';

@@ -1,10 +1,6 @@
 /** What HostConfig.LogConfig says about a log: how large it may grow and what `--details` shows. */
+import type { LogConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
-
-export interface LogConfig {
-  readonly Type: string;
-  readonly Config: Record<string, string> | null;
-}
 
 export interface LogLimits {
   /** bytes of one file */
@@ -34,8 +30,9 @@ const deliveryOptions = ['mode', 'max-buffer-size'];
  * @throws InvalidParameter for another driver, an unknown option or a value that cannot be.
  */
 export function checkLogConfig(config: LogConfig): void {
-  const known = knownOptions[config.Type];
-  if (known === undefined) throw new InvalidParameter(`logger: no log driver named '${config.Type}' is registered`);
+  const driver = config.Type ?? '';
+  const known = knownOptions[driver];
+  if (known === undefined) throw new InvalidParameter(`logger: no log driver named '${driver}' is registered`);
   const options = config.Config ?? {};
   const mode = options.mode;
   if (mode !== undefined && mode !== '' && mode !== 'blocking' && mode !== 'non-blocking') {
@@ -50,7 +47,7 @@ export function checkLogConfig(config: LogConfig): void {
   if (config.Type === 'none') return;
   for (const name of Object.keys(options)) {
     if (!known.includes(name) && !deliveryOptions.includes(name)) {
-      throw new InvalidParameter(`unknown log opt '${name}' for ${config.Type} log driver`);
+      throw new InvalidParameter(`unknown log opt '${name}' for ${driver} log driver`);
     }
   }
   logLimits(config);

@@ -1,0 +1,66 @@
+/** What dockerd fills into a HostConfig at create, so that inspect shows what the container will have. */
+import { existsSync } from 'node:fs';
+import type { HostConfig, LogConfig } from '@flotilla/engine-api';
+import type { HostFacts } from './host.ts';
+
+const shmBytes = 64 * 1024 * 1024;
+const minimumCpuShares = 2;
+const maximumCpuShares = 262_144;
+
+const maskedPaths = [
+  '/proc/asound',
+  '/proc/acpi',
+  '/proc/interrupts',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/sys/firmware',
+  '/sys/devices/virtual/powercap',
+];
+const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+
+export interface HostDefaults {
+  readonly host: HostFacts;
+  readonly logConfig: LogConfig;
+  readonly runtime: string;
+}
+
+/** Runs before validation: nothing here is checked. */
+export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }: HostDefaults): HostConfig {
+  const hostConfig: HostConfig = { ...given };
+  if (!given.NetworkMode || given.NetworkMode === 'default') hostConfig.NetworkMode = 'bridge';
+  if (!given.RestartPolicy?.Name) hostConfig.RestartPolicy = { Name: 'no', MaximumRetryCount: given.RestartPolicy?.MaximumRetryCount ?? 0 };
+  if (!given.LogConfig?.Type)
+    hostConfig.LogConfig = { Type: logConfig.Type ?? '', Config: { ...logConfig.Config, ...given.LogConfig?.Config } };
+  else if (given.LogConfig.Type === logConfig.Type) {
+    hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...logConfig.Config, ...given.LogConfig.Config } };
+  } else hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...given.LogConfig.Config } };
+  if (!given.Runtime) hostConfig.Runtime = runtime;
+  if (!given.ShmSize) hostConfig.ShmSize = shmBytes;
+  if (!given.IpcMode) hostConfig.IpcMode = 'private';
+  if (!given.CgroupnsMode) hostConfig.CgroupnsMode = host.cgroupVersion === 2 ? 'private' : 'host';
+  if (!given.ConsoleSize) hostConfig.ConsoleSize = [0, 0];
+  if (given.Memory && given.Memory > 0 && !given.MemorySwap) hostConfig.MemorySwap = given.Memory * 2;
+  if (given.OomKillDisable === undefined) hostConfig.OomKillDisable = false;
+  if (given.CpuShares && given.CpuShares > 0) {
+    hostConfig.CpuShares = Math.min(Math.max(given.CpuShares, minimumCpuShares), maximumCpuShares);
+  }
+  if (!given.Privileged) {
+    hostConfig.MaskedPaths = given.MaskedPaths ?? [...maskedPaths, ...thermalPaths(host.cpus)];
+    hostConfig.ReadonlyPaths = given.ReadonlyPaths ?? [...readonlyPaths];
+  }
+  const labelled = (given.SecurityOpt ?? []).some((option) => option.startsWith('label=') || option.startsWith('label:'));
+  if (!labelled && (given.Privileged || given.IpcMode === 'host' || given.PidMode === 'host')) {
+    hostConfig.SecurityOpt = [...(given.SecurityOpt ?? []), 'label=disable'];
+  }
+  return hostConfig;
+}
+
+/** They tell what the neighbours do; only where they are, since a runtime may not mask what is not there. */
+function thermalPaths(cpus: number): string[] {
+  return Array.from({ length: cpus }, (_, cpu) => `/sys/devices/system/cpu/cpu${cpu}/thermal_throttle`).filter(existsSync);
+}
