@@ -43,6 +43,7 @@ export {
   createVeth,
   createVxlan,
   deleteLink,
+  deleteLinkInBackground,
   findLink,
   type Link,
   type LinkChange,

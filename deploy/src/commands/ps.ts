@@ -1,0 +1,78 @@
+/** `flotilla ps`: the processes of the stack. */
+import { isUnavailable } from '@flotilla/errors/classes';
+import { askReport, type StackReport } from '../stack/controlClient.ts';
+import { type Roots, stackPaths } from '../stack/paths.ts';
+import { isAlive } from '../supervisor/process.ts';
+import { readState } from '../supervisor/state.ts';
+import type { ProcessReport } from '../supervisor/supervisor.ts';
+
+export async function ps(roots: Roots, json: boolean): Promise<void> {
+  const processes = await listProcesses(roots);
+  if (json) {
+    process.stdout.write(`${JSON.stringify(processes, null, 2)}\n`);
+    return;
+  }
+  process.stdout.write(formatProcesses(processes));
+}
+
+/** An empty list when the stack is down. Where the supervisor was killed, what still runs is told from its last notes. */
+async function listProcesses(roots: Roots): Promise<ProcessReport[]> {
+  const paths = stackPaths(roots);
+  try {
+    const report: StackReport = await askReport(paths.control);
+    return [...report.processes];
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    const orphans = readState(paths.state)?.processes.filter(isAlive) ?? [];
+    if (orphans.length > 0)
+      process.stderr.write('flotilla: warning: the supervisor is gone; `flotilla up` starts one that takes over what runs\n');
+    return orphans.map((orphan) => ({
+      service: orphan.name,
+      instance: orphan.instance,
+      pid: orphan.pid,
+      address: orphan.address,
+      healthy: false,
+      reason: 'nobody minds it',
+      version: orphan.version,
+      uptimeSeconds: Math.floor((Date.now() - Date.parse(orphan.startedAt)) / 1000),
+      startedAt: orphan.startedAt,
+      restarts: orphan.restarts,
+      account: '',
+    }));
+  }
+}
+
+/** A table, its columns as wide as what is in them. */
+export function formatProcesses(processes: readonly ProcessReport[]): string {
+  const rows = [
+    ['SERVICE', 'INSTANCE', 'PID', 'HEALTH', 'UPTIME', 'RESTARTS', 'VERSION', 'USER', 'ADDRESS'],
+    ...processes.map((item) => [
+      item.service,
+      item.instance,
+      String(item.pid),
+      item.healthy ? 'healthy' : item.reason || 'not healthy',
+      formatUptime(item.uptimeSeconds),
+      String(item.restarts),
+      item.version,
+      item.account,
+      item.address,
+    ]),
+  ];
+  const widths = (rows[0] ?? []).map((_title, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}
+
+function formatUptime(seconds: number): string {
+  if (seconds < 60) return `${seconds}s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m${seconds % 60}s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h${Math.floor((seconds % 3600) / 60)}m`;
+  return `${Math.floor(seconds / 86_400)}d${Math.floor((seconds % 86_400) / 3600)}h`;
+}

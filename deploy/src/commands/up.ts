@@ -1,0 +1,137 @@
+/** `flotilla up`: prepares the stack, starts its supervisor, and returns when every service is healthy. */
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { errorMessage, InvalidParameter, isUnavailable, Unavailable } from '@flotilla/errors/classes';
+import { keepOnExec } from '@flotilla/syscalls';
+import type { RawSettings } from '../options/directives.ts';
+import { loadSettings } from '../options/settings.ts';
+import { askReport, type StackReport } from '../stack/controlClient.ts';
+import { takeLock } from '../stack/lock.ts';
+import { type StackPaths, stackPaths } from '../stack/paths.ts';
+import { type Plan, writePlan } from '../stack/plan.ts';
+import { prepareStack } from '../stack/prepare.ts';
+import { startTimeOf } from '../supervisor/process.ts';
+import { tailOf } from './logs.ts';
+
+export interface UpOptions {
+  readonly flags: RawSettings;
+  readonly configFile: string | undefined;
+  readonly foreground: boolean;
+}
+
+const supervisorMain = fileURLToPath(new URL('../supervisor/main.ts', import.meta.url));
+const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96'];
+const readyMs = 120_000;
+const pollMs = 40;
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+const warn = (line: string): void => {
+  process.stderr.write(`flotilla: warning: ${line}\n`);
+};
+
+/** @throws InvalidParameter for wrong settings; Unavailable when the stack does not become healthy. */
+export async function up(options: UpOptions): Promise<void> {
+  const settings = loadSettings(options.flags, options.configFile);
+  if (process.getuid?.() !== 0) throw new InvalidParameter('flotilla up needs root: it mounts file systems and makes namespaces');
+  const paths = stackPaths(settings);
+  const startedMs = performance.now();
+  mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });
+  mkdirSync(paths.supervisor, { recursive: true, mode: 0o700 });
+  const lockFd = takeLock(paths.lock);
+  if (lockFd === undefined) {
+    if (options.foreground) throw new InvalidParameter(`flotilla is already running with --exec-root ${paths.execRoot}`);
+    await awaitHealthy(paths, undefined, startedMs);
+    say('flotilla was already running; options of a running stack change with `flotilla down` and `flotilla up`');
+    return;
+  }
+  const plan = await prepareStack({ settings, paths, lockFd, warn });
+  if (options.foreground) becomeSupervisor(plan, paths);
+  const pid = await startSupervisor(plan, paths);
+  await awaitHealthy(paths, pid, startedMs);
+  for (const listener of plan.listeners) say(`listening on ${listener.address}`);
+}
+
+/** This very process goes on as the supervisor: systemd keeps its pid, and nothing of the command line stays in memory. */
+function becomeSupervisor(plan: Plan, paths: StackPaths): never {
+  writePlan(paths.plan, plan);
+  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) keepOnExec(fd);
+  const env = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
+  process.execve(process.execPath, [process.execPath, ...supervisorFlags, supervisorMain, paths.plan], env);
+  throw new Error('execve came back');
+}
+
+/** A supervisor of its own session, with the lock and the sockets from descriptor 3 on. */
+async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
+  const firstFd = 3;
+  const passed = {
+    ...plan,
+    lockFd: firstFd,
+    listeners: plan.listeners.map((listener, index) => ({ ...listener, fd: firstFd + 1 + index })),
+  };
+  writePlan(paths.plan, passed);
+  const log = openSync(`${paths.logs}/supervisor.log`, 'a', 0o640);
+  const child = spawn(process.execPath, [...supervisorFlags, supervisorMain, paths.plan], {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', log, log, plan.lockFd, ...plan.listeners.map((listener) => listener.fd)],
+  });
+  closeSync(log);
+  // Ours are copies; the supervisor's hold the lock and the sockets from here on.
+  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) closeSync(fd);
+  if (child.pid === undefined) {
+    throw new Unavailable(
+      `the supervisor cannot be started: ${(await new Promise<Error>((resolve) => child.once('error', resolve))).message}`,
+    );
+  }
+  child.unref();
+  return child.pid;
+}
+
+/** Follows the supervisor's reports and says each service once, when it is healthy. */
+async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined, startedMs: number): Promise<void> {
+  const told = new Set<string>();
+  let last: StackReport | undefined;
+  while (performance.now() - startedMs < readyMs) {
+    last = await reportOf(paths, supervisorPid);
+    for (const process of last?.processes ?? []) {
+      if (!process.healthy || told.has(process.instance)) continue;
+      told.add(process.instance);
+      const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+      say(`${process.service.padEnd(18)} healthy   pid ${process.pid}, ${seconds} s`);
+    }
+    if (last?.healthy === true) return;
+    await pause(pollMs);
+  }
+  throw new Unavailable(`not every service is healthy after ${readyMs / 1000} s:\n${explain(paths, last)}`);
+}
+
+async function reportOf(paths: StackPaths, supervisorPid: number | undefined): Promise<StackReport | undefined> {
+  try {
+    return await askReport(paths.control);
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    if (supervisorPid !== undefined && startTimeOf(supervisorPid) === undefined) {
+      throw new Unavailable(
+        `the supervisor ended (${errorMessage(error)}); its last words:\n${tailOf(`${paths.logs}/supervisor.log`, 10)}`,
+      );
+    }
+    return undefined;
+  }
+}
+
+function explain(paths: StackPaths, report: StackReport | undefined): string {
+  if (report === undefined) return `the supervisor does not answer; its last words:\n${tailOf(`${paths.logs}/supervisor.log`, 10)}`;
+  const running = new Set(report.processes.filter((process) => process.healthy).map((process) => process.service));
+  return Object.keys(report.counts)
+    .filter((name) => !running.has(name as never))
+    .map((name) => {
+      const reason = report.processes.find((process) => process.service === name)?.reason ?? 'does not stay up';
+      return `${name}: ${reason}; the end of ${paths.logs}/${name}.log:\n${tailOf(`${paths.logs}/${name}.log`, 5)}`;
+    })
+    .join('\n');
+}

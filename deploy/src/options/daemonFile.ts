@@ -1,0 +1,154 @@
+/** daemon.json: dockerd's keys, dockerd's errors. What dockerd knows and we do not is refused by name unless it asks for what is so anyway. */
+import { readFileSync } from 'node:fs';
+import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
+import { type Directive, directives, type RawSettings } from './directives.ts';
+
+/** Read when no --config-file is given and it exists. Never dockerd's own file: its data-root belongs to dockerd. */
+export const defaultConfigFile = '/etc/flotilla/daemon.json';
+
+/** Keys that say which stack is meant: flags of every command, and also keys of the file. */
+const stackKeys: readonly Pick<Directive, 'key' | 'kind'>[] = [
+  { key: 'data-root', kind: 'string' },
+  { key: 'exec-root', kind: 'string' },
+];
+
+/** Keys of dockerd that are accepted when they ask for what Flotilla does anyway: key → the values that do. */
+const alreadySo: Readonly<Record<string, (value: unknown) => boolean>> = {
+  'live-restore': (value) => typeof value === 'boolean', // containers always outlive the services
+  'userland-proxy': (value) => typeof value === 'boolean', // there is no proxy process a port
+  'userland-proxy-path': (value) => typeof value === 'string',
+  'storage-driver': (value) => value === 'overlay2' || value === '',
+  iptables: (value) => value === true,
+  ip6tables: (value) => value === true,
+  'ip-forward': (value) => value === true,
+  'ip-masq': (value) => value === true,
+  experimental: (value) => value === false,
+  'selinux-enabled': (value) => value === false,
+  'userns-remap': (value) => value === '',
+  'no-new-privileges': (value) => value === false,
+  'exec-opts': (value) => Array.isArray(value) && value.every((option) => option === 'native.cgroupdriver=cgroupfs'),
+  features: (value) => typeof value === 'object' && value !== null && Object.values(value).every((enabled) => enabled === false),
+};
+
+/** Keys that only dockerd has a use for. */
+const notSupported = new Set(
+  `allow-nondistributable-artifacts api-cors-header authorization-plugins bridge builder cdi-spec-dirs containerd containerd-namespace
+  containerd-plugin-namespace cpu-rt-period cpu-rt-runtime default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opts
+  default-shm-size fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy https-proxy init init-path ip6tables ipv6 log-format max-download-attempts
+  metrics-addr min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust pidfile proxies raw-logs seccomp-profile
+  swarm-default-advertise-addr allow-direct-routing bridge-accept-fwmark firewall-backend`.split(/\s+/),
+);
+
+function refuse(path: string, what: string): InvalidParameter {
+  return new InvalidParameter(`unable to configure the Docker daemon with file ${path}: ${what}`);
+}
+
+/**
+ * Reads daemon.json.
+ *
+ * @throws InvalidParameter in dockerd's words: not JSON, unknown or unsupported keys, values of the wrong type.
+ */
+export function readDaemonFile(path: string): RawSettings {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw refuse(path, errorMessage(error));
+  }
+  return parseDaemonFile(path, text);
+}
+
+export function parseDaemonFile(path: string, text: string): RawSettings {
+  if (text.trim() === '') return new Map();
+  let document: unknown;
+  try {
+    document = JSON.parse(text.replace(/^\uFEFF/, ''));
+  } catch (error) {
+    throw refuse(path, errorMessage(error));
+  }
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) throw refuse(path, 'must be a JSON object');
+
+  const known = new Map([...stackKeys, ...directives].map((directive) => [directive.key, directive.kind]));
+  const unknown: string[] = [];
+  const settings = new Map<string, unknown>();
+  for (const [key, value] of Object.entries(document)) {
+    const kind = known.get(key);
+    if (kind !== undefined) {
+      if (!fits(kind, value)) throw refuse(path, `${key}: ${shapes[kind]} is wanted, not ${JSON.stringify(value)}`);
+      settings.set(key, value);
+    } else if (alreadySo[key] !== undefined) {
+      if (!alreadySo[key](value)) throw refuse(path, `${key}: ${JSON.stringify(value)} is not supported`);
+    } else if (notSupported.has(key)) {
+      throw refuse(path, `the directive ${key} is not supported`);
+    } else {
+      unknown.push(key);
+    }
+  }
+  if (unknown.length > 0) {
+    throw refuse(path, `the following directives don't match any configuration option: ${unknown.join(', ')}`);
+  }
+  return settings;
+}
+
+const shapes: Readonly<Record<Directive['kind'], string>> = {
+  string: 'a string',
+  boolean: 'a boolean',
+  number: 'a whole number',
+  list: 'an array of strings',
+  map: 'an object of strings',
+  pools: 'an array of {"base": CIDR, "size": BITS}',
+  ulimits: 'an object of {"Name", "Hard", "Soft"}',
+  runtimes: 'an object of {"path": PATH}',
+};
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function fits(kind: Directive['kind'], value: unknown): boolean {
+  switch (kind) {
+    case 'string':
+    case 'boolean':
+      return typeof value === kind;
+    case 'number':
+      return Number.isInteger(value);
+    case 'list':
+      return Array.isArray(value) && value.every((item) => typeof item === 'string');
+    case 'map':
+      return isObject(value) && Object.values(value).every((item) => typeof item === 'string');
+    case 'pools':
+      return Array.isArray(value) && value.every((pool) => isObject(pool) && typeof pool.base === 'string' && Number.isInteger(pool.size));
+    case 'ulimits':
+      return (
+        isObject(value) &&
+        Object.values(value).every((item) => isObject(item) && Number.isInteger(item.Hard) && Number.isInteger(item.Soft))
+      );
+    case 'runtimes':
+      return isObject(value) && Object.values(value).every((item) => isObject(item) && typeof item.path === 'string');
+  }
+}
+
+/**
+ * Flags over file. A directive in both is an error, as with dockerd.
+ *
+ * @throws InvalidParameter that names each conflict with both values.
+ */
+export function mergeSettings(flags: RawSettings, file: RawSettings, path: string): RawSettings {
+  const conflicts = [...flags]
+    .filter(([key]) => file.has(key))
+    .map(([key, value]) => `${key}: (from flag: ${show(value)}, from file: ${show(file.get(key))})`);
+  if (conflicts.length > 0) {
+    throw refuse(path, `the following directives are specified both as a flag and in the configuration file: ${conflicts.join(', ')}`);
+  }
+  return new Map([...file, ...flags]);
+}
+
+/** As Go prints a value: lists in brackets with spaces. */
+function show(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(show).join(' ')}]`;
+  if (isObject(value))
+    return `map[${Object.entries(value)
+      .map(([key, item]) => `${key}:${show(item)}`)
+      .join(' ')}]`;
+  return String(value);
+}

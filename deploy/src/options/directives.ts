@@ -1,0 +1,177 @@
+/**
+ * Every setting of `flotilla up`, once: its flag (dockerd's name where the thing is the same), its key in daemon.json and its shape. Flags and file are
+ * both read into the file's shape, so that what follows (conflicts, checks) sees one thing.
+ */
+import { InvalidParameter } from '@flotilla/errors/classes';
+
+export type DirectiveKind = 'string' | 'boolean' | 'number' | 'list' | 'map' | 'pools' | 'ulimits' | 'runtimes';
+
+export interface Directive {
+  /** Key in daemon.json; undefined: flag only. */
+  readonly key: string;
+  readonly kind: DirectiveKind;
+  /** As commander writes it. */
+  readonly flag: string;
+  readonly help: string;
+}
+
+export const directives: readonly Directive[] = [
+  {
+    key: 'hosts',
+    kind: 'list',
+    flag: '-H, --host <address>',
+    help: 'where the gateway listens: unix://PATH, tcp://HOST:PORT or fd:// (repeatable)',
+  },
+  { key: 'group', kind: 'string', flag: '-G, --group <name>', help: 'group that owns the unix sockets (default: docker)' },
+  { key: 'registry-mirrors', kind: 'list', flag: '--registry-mirror <url>', help: 'preferred mirror of docker.io (repeatable)' },
+  {
+    key: 'insecure-registries',
+    kind: 'list',
+    flag: '--insecure-registry <host>',
+    help: 'registry or CIDR spoken to without TLS checks (repeatable)',
+  },
+  { key: 'registry-proxy', kind: 'string', flag: '--registry-proxy <url>', help: "use another host's registry-proxy" },
+  { key: 'tls', kind: 'boolean', flag: '--tls [bool]', help: 'use TLS on tcp sockets; implied by --tlsverify' },
+  { key: 'tlsverify', kind: 'boolean', flag: '--tlsverify [bool]', help: 'use TLS and verify the client' },
+  { key: 'tlscacert', kind: 'string', flag: '--tlscacert <file>', help: 'trust client certificates signed by this CA' },
+  { key: 'tlscert', kind: 'string', flag: '--tlscert <file>', help: "the server's certificate" },
+  { key: 'tlskey', kind: 'string', flag: '--tlskey <file>', help: "the server's key" },
+  {
+    key: 'insecure-tcp',
+    kind: 'boolean',
+    flag: '--insecure-tcp [bool]',
+    help: 'allow tcp sockets without TLS: whoever reaches them is root on this host',
+  },
+  { key: 'bip', kind: 'string', flag: '--bip <cidr>', help: 'address and size of the default bridge' },
+  { key: 'fixed-cidr', kind: 'string', flag: '--fixed-cidr <cidr>', help: 'range the default bridge gives addresses from' },
+  { key: 'mtu', kind: 'number', flag: '--mtu <bytes>', help: 'MTU of the default bridge' },
+  { key: 'icc', kind: 'boolean', flag: '--icc [bool]', help: 'containers on the default bridge reach each other (default: true)' },
+  { key: 'ip', kind: 'string', flag: '--ip <address>', help: 'address that ports are published on (default: 0.0.0.0)' },
+  {
+    key: 'default-address-pools',
+    kind: 'pools',
+    flag: '--default-address-pool <pool>',
+    help: 'base=CIDR,size=BITS that networks are cut from (repeatable)',
+  },
+  { key: 'dns', kind: 'list', flag: '--dns <address>', help: 'DNS server for containers (repeatable)' },
+  { key: 'dns-search', kind: 'list', flag: '--dns-search <domain>', help: 'DNS search domain for containers (repeatable)' },
+  { key: 'dns-opts', kind: 'list', flag: '--dns-opt <option>', help: 'resolver option for containers (repeatable)' },
+  { key: 'log-driver', kind: 'string', flag: '--log-driver <name>', help: 'log driver of containers: json-file, local or none' },
+  { key: 'log-opts', kind: 'map', flag: '--log-opt <key=value>', help: 'default log option of containers (repeatable)' },
+  { key: 'labels', kind: 'list', flag: '--label <key=value>', help: 'label of the engine (repeatable)' },
+  { key: 'runtimes', kind: 'runtimes', flag: '--add-runtime <name=path>', help: 'register an OCI runtime (repeatable)' },
+  { key: 'default-runtime', kind: 'string', flag: '--default-runtime <name>', help: 'runtime of containers that name none' },
+  {
+    key: 'default-ulimits',
+    kind: 'ulimits',
+    flag: '--default-ulimit <name=soft:hard>',
+    help: 'ulimit of containers that give none (repeatable)',
+  },
+  {
+    key: 'max-concurrent-downloads',
+    kind: 'number',
+    flag: '--max-concurrent-downloads <n>',
+    help: 'layers fetched at once by a pull (default: 3)',
+  },
+  {
+    key: 'max-concurrent-uploads',
+    kind: 'number',
+    flag: '--max-concurrent-uploads <n>',
+    help: 'layers sent at once by a push (default: 5)',
+  },
+  {
+    key: 'shutdown-timeout',
+    kind: 'number',
+    flag: '--shutdown-timeout <seconds>',
+    help: 'how long services may take to stop (default: 15)',
+  },
+  { key: 'storage-opts', kind: 'list', flag: '--storage-opt <key=value>', help: 'storage option (repeatable)' },
+  { key: 'cgroup-parent', kind: 'string', flag: '--cgroup-parent <path>', help: 'parent cgroup of containers' },
+  { key: 'debug', kind: 'boolean', flag: '-D, --debug [bool]', help: 'log at debug level' },
+  { key: 'log-level', kind: 'string', flag: '-l, --log-level <level>', help: 'debug, info, warn, error or fatal (default: info)' },
+];
+
+/** Settings in daemon.json's shape: only what was given. */
+export type RawSettings = ReadonlyMap<string, unknown>;
+
+/** The name commander gives an option's value: `--registry-mirror <url>` → `registryMirror`. */
+export function optionName(directive: Directive): string {
+  const long = /--([a-z-]+)/.exec(directive.flag)?.[1] ?? directive.key;
+  return long.replaceAll(/-([a-z])/g, (_match, letter: string) => letter.toUpperCase());
+}
+
+/** What a flag's words mean, in the file's shape. `words` holds every use of the flag, in order. */
+export function readFlag(directive: Directive, words: readonly (string | true)[]): unknown {
+  const last = words.at(-1);
+  const texts = words.filter((word) => word !== true);
+  const flag = /--[a-z-]+/.exec(directive.flag)?.[0] ?? directive.flag;
+  switch (directive.kind) {
+    case 'string':
+      return last;
+    case 'boolean':
+      return readBoolean(flag, last ?? true);
+    case 'number':
+      return readNumber(flag, String(last));
+    case 'list':
+      return texts;
+    case 'map':
+      return Object.fromEntries(texts.map((text) => keyValue(flag, text)));
+    case 'pools':
+      return texts.map((text) => readPool(flag, text));
+    case 'ulimits':
+      return Object.fromEntries(texts.map(readUlimit).map((ulimit) => [ulimit.Name, ulimit]));
+    case 'runtimes':
+      return Object.fromEntries(texts.map((text) => keyValue(flag, text)).map(([name, path]) => [name, { path }]));
+  }
+}
+
+function readBoolean(flag: string, word: string | true): boolean {
+  if (word === true || /^(1|t|true)$/i.test(word)) return true;
+  if (/^(0|f|false)$/i.test(word)) return false;
+  throw new InvalidParameter(`invalid argument "${word}" for "${flag}" flag: must be true or false`);
+}
+
+function readNumber(flag: string, word: string): number {
+  if (!/^-?\d+$/.test(word)) throw new InvalidParameter(`invalid argument "${word}" for "${flag}" flag: must be a whole number`);
+  return Number(word);
+}
+
+function keyValue(flag: string, text: string): [string, string] {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: must be key=value`);
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+function readPool(flag: string, text: string): { base: string; size: number } {
+  const fields = new Map(text.split(',').map((field) => keyValue(flag, field.trim())));
+  const base = fields.get('base');
+  const size = fields.get('size');
+  const other = [...fields.keys()].find((name) => name !== 'base' && name !== 'size');
+  if (other !== undefined)
+    throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: unexpected key '${other}' in '${text}'`);
+  if (base === undefined || size === undefined || !/^\d+$/.test(size)) {
+    throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: must be base=CIDR,size=BITS`);
+  }
+  return { base, size: Number(size) };
+}
+
+const ulimitNames = new Set('core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack'.split(' '));
+
+export interface Ulimit {
+  readonly Name: string;
+  readonly Hard: number;
+  readonly Soft: number;
+}
+
+/** `name=soft[:hard]`, with dockerd's refusals. */
+export function readUlimit(text: string): Ulimit {
+  const match = /^([^=]+)=(-?\d+)(?::(-?\d+))?$/.exec(text);
+  if (match === null) throw new InvalidParameter(`invalid ulimit argument: ${text}`);
+  const [, name = '', soft = '', hard = soft] = match;
+  if (!ulimitNames.has(name)) throw new InvalidParameter(`invalid ulimit type: ${name}`);
+  const ulimit = { Name: name, Hard: Number(hard), Soft: Number(soft) };
+  if (ulimit.Hard !== -1 && (ulimit.Soft > ulimit.Hard || ulimit.Soft === -1)) {
+    throw new InvalidParameter(`ulimit soft limit must be less than or equal to hard limit: ${ulimit.Soft} > ${ulimit.Hard}`);
+  }
+  return ulimit;
+}

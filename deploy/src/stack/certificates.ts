@@ -1,0 +1,39 @@
+/**
+ * TLS files of the engine's tcp sockets. The gateway may not read the operator's key, so it is given copies of its own, made anew when the files change; it reads
+ * them again when they do.
+ */
+import { chmodSync, chownSync, copyFileSync, renameSync, statSync } from 'node:fs';
+import type { EngineOptions } from '@flotilla/service-kit';
+import type { TlsFiles } from '../options/settings.ts';
+import type { Account } from './accounts.ts';
+import type { StackPaths } from './paths.ts';
+import type { TlsCopy } from './plan.ts';
+
+const names = { caCert: 'ca.pem', cert: 'cert.pem', key: 'key.pem' } as const;
+
+/** What is copied where, and for whom. */
+export function certificateCopies(tls: TlsFiles | undefined, paths: StackPaths, reader: Account): TlsCopy[] {
+  if (tls === undefined) return [];
+  return (['caCert', 'cert', 'key'] as const).flatMap((which) => {
+    const from = tls[which];
+    return from === undefined ? [] : [{ from, to: `${paths.tls}/${names[which]}`, uid: reader.uid, gid: reader.gid }];
+  });
+}
+
+export function copyCertificate(copy: TlsCopy): void {
+  copyFileSync(copy.from, `${copy.to}.new`);
+  chmodSync(`${copy.to}.new`, 0o400);
+  chownSync(`${copy.to}.new`, copy.uid, copy.gid);
+  renameSync(`${copy.to}.new`, copy.to);
+}
+
+export function isRenewed(copy: TlsCopy): boolean {
+  return statSync(copy.from).mtimeMs > statSync(copy.to).mtimeMs;
+}
+
+/** The engine option that tells the gateway where its copies are. */
+export function tlsOptions(tls: TlsFiles | undefined, paths: StackPaths): Pick<Partial<EngineOptions>, 'tls'> {
+  if (tls === undefined) return {};
+  const [cert, key] = [`${paths.tls}/${names.cert}`, `${paths.tls}/${names.key}`];
+  return { tls: { verify: tls.verify, cert, key, ...(tls.verify ? { caCert: `${paths.tls}/${names.caCert}` } : {}) } };
+}

@@ -1,0 +1,50 @@
+/** Talks to a running supervisor through its control socket. */
+import { connect } from 'node:net';
+import { Unavailable } from '@flotilla/errors/classes';
+import type { ControlLine, ControlRequest } from '../supervisor/control.ts';
+import type { ProcessReport } from '../supervisor/supervisor.ts';
+import type { ProcessName } from './services.ts';
+
+export interface StackReport {
+  readonly pid: number;
+  readonly version: string;
+  readonly healthy: boolean;
+  readonly counts: Readonly<Partial<Record<ProcessName, number>>>;
+  readonly processes: readonly ProcessReport[];
+}
+
+/**
+ * Sends one request and waits for its answer.
+ *
+ * @throws Unavailable when no supervisor listens; Error with the supervisor's words when it refuses.
+ */
+export function callSupervisor(
+  path: string,
+  request: ControlRequest,
+  onProgress: (line: string) => void = () => undefined,
+): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path, () => socket.write(`${JSON.stringify(request)}\n`));
+    let text = '';
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? new Unavailable('flotilla is not running', { cause: error }) : error,
+      );
+    });
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+        const line = JSON.parse(text.slice(0, end)) as ControlLine;
+        text = text.slice(end + 1);
+        if ('progress' in line) onProgress(line.progress);
+        else if ('error' in line) reject(new Error(line.error));
+        else resolve(line.result);
+      }
+    });
+    socket.on('close', () => reject(new Unavailable('the supervisor closed the connection')));
+  });
+}
+
+export async function askReport(path: string): Promise<StackReport> {
+  return (await callSupervisor(path, { command: 'ps' })) as StackReport;
+}

@@ -1,0 +1,143 @@
+/** Everything that `up` does before the supervisor runs: checks, engine id, secrets, directories, configuration files, sockets. Ends in a plan. */
+import { randomUUID } from 'node:crypto';
+import { chownSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { InvalidParameter } from '@flotilla/errors/classes';
+import rootPackage from '../../../package.json' with { type: 'json' };
+import type { StackSettings } from '../options/settings.ts';
+import { isAlive } from '../supervisor/process.ts';
+import { readState, type StackState } from '../supervisor/state.ts';
+import { type Account, findAccount, root } from './accounts.ts';
+import { certificateCopies, copyCertificate, tlsOptions } from './certificates.ts';
+import { mountCode } from './codeMount.ts';
+import { type Accounts, canReach, makeDirectories } from './directories.ts';
+import { openListeners } from './listeners.ts';
+import { natsConfig } from './natsConfig.ts';
+import { codeRoot, type StackPaths } from './paths.ts';
+import type { Plan } from './plan.ts';
+import { type EngineAddress, planProcesses } from './processes.ts';
+import { redisConfig, redisUsers } from './redisConfig.ts';
+import { openSecrets } from './secrets.ts';
+
+export const version: string = rootPackage.version;
+
+export interface PrepareOptions {
+  readonly settings: StackSettings;
+  readonly paths: StackPaths;
+  readonly lockFd: number;
+  readonly warn: (line: string) => void;
+}
+
+/** @throws InvalidParameter when something the stack needs cannot be had. */
+export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOptions): Promise<Plan> {
+  const before = readState(paths.state);
+  const accounts = findAccounts(warn);
+  makeDirectories(paths, accounts);
+  for (const path of [paths.dataRoot, paths.execRoot]) {
+    for (const account of [accounts.gateway, accounts.registry, accounts.redis, accounts.nats]) {
+      if (!canReach(path, account))
+        throw new InvalidParameter(
+          `${path} cannot be reached by user ${account.name}: every directory above it must be passable (chmod o+x)`,
+        );
+    }
+  }
+  const engineId = openEngineId(paths.engineId);
+  const secrets = openSecrets(paths.secrets);
+  const redis = outsideEngine(process.env.REDIS_URL) ?? ({ kind: 'own', url: `unix://${paths.redisSocket}` } satisfies EngineAddress);
+  const natsPort = await choosePort(before);
+  const nats = outsideEngine(process.env.NATS_URL) ?? ({ kind: 'own', url: `nats://127.0.0.1:${natsPort}` } satisfies EngineAddress);
+  if (redis.kind === 'own') {
+    writeFor(accounts.redis, paths.redisUsers, redisUsers(engineId, secrets));
+    writeFor(accounts.redis, paths.redisConf, redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers }));
+  }
+  if (nats.kind === 'own') {
+    writeFor(accounts.nats, paths.natsConf, natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets }));
+  }
+  const tlsCopies = certificateCopies(settings.tls, paths, accounts.gateway);
+  for (const copy of tlsCopies) copyCertificate(copy);
+  const codeMount = [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account))
+    ? undefined
+    : mountCode(codeRoot, paths.code);
+  const listeners = await openListeners(settings, paths, before, warn);
+  const processes = planProcesses({
+    paths,
+    accounts,
+    engineId,
+    secrets,
+    redis,
+    nats,
+    natsPort,
+    engineOptions: { ...settings.engineOptions, hosts: listeners.map((listener) => listener.address), ...tlsOptions(settings.tls, paths) },
+    logLevel: settings.logLevel,
+    shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
+    listeners,
+    code: codeMount ?? codeRoot,
+    version,
+  });
+  return { dataRoot: paths.dataRoot, execRoot: paths.execRoot, engineId, version, lockFd, listeners, processes, codeMount, tlsCopies };
+}
+
+function findAccounts(warn: (line: string) => void): Accounts {
+  const find = (name: string, what: string): Account => {
+    const found = findAccount(name);
+    if (found !== undefined) return found;
+    warn(`there is no user ${name}: ${what} runs as root (deploy/setup.sh makes it)`);
+    return root;
+  };
+  return {
+    gateway: find('flotilla-gateway', 'the gateway'),
+    registry: find('flotilla-registry', 'registry-proxy'),
+    redis: find('redis', 'redis-server'),
+    nats: find('nats', 'nats-server'),
+  };
+}
+
+function openEngineId(path: string): string {
+  if (existsSync(path)) {
+    const found = readFileSync(path, 'utf8').trim();
+    if (/^[A-Za-z0-9-]{1,64}$/.test(found)) return found;
+  }
+  const id = randomUUID();
+  writeFileSync(`${path}.new`, `${id}\n`, { mode: 0o644 });
+  renameSync(`${path}.new`, path);
+  return id;
+}
+
+function writeFor(account: Account, path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o400 });
+  chownSync(`${path}.new`, account.uid, account.gid);
+  renameSync(`${path}.new`, path);
+}
+
+/** An outside engine by its URL; user and password are taken out of it. */
+function outsideEngine(url: string | undefined): EngineAddress | undefined {
+  if (url === undefined || url === '') return undefined;
+  if (!URL.canParse(url)) throw new InvalidParameter(`not a URL: ${url}`);
+  const parsed = new URL(url);
+  const [user, password] = [decodeURIComponent(parsed.username), decodeURIComponent(parsed.password)];
+  parsed.username = '';
+  parsed.password = '';
+  return { kind: 'outside', url: parsed.href.replace(/\/$/, ''), user, password };
+}
+
+/** Below the range the kernel takes for outgoing connections, so that it is still free when nats-server has to start again. */
+const portRange = { first: 20_000, count: 12_000 } as const;
+
+/** The port of a nats-server that still runs, else a free one on the loopback. */
+async function choosePort(before: StackState | undefined): Promise<number> {
+  if (before?.natsPort !== undefined && before.processes.some((process) => process.name === 'nats' && isAlive(process)))
+    return before.natsPort;
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = portRange.first + Math.floor(Math.random() * portRange.count);
+    if (await isFree(port)) return port;
+  }
+  throw new InvalidParameter('no free port on the loopback interface for nats-server');
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}

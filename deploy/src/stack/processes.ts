@@ -1,0 +1,181 @@
+/** The processes of a stack: for each its command, environment, user, probe and place in the order of starting and stopping. */
+import { createHash } from 'node:crypto';
+import type { EngineOptions } from '@flotilla/service-kit';
+import type { LogLevel } from '../options/settings.ts';
+import type { Account } from './accounts.ts';
+import { type Accounts, accountOf } from './directories.ts';
+import type { StackPaths } from './paths.ts';
+import { instancePlaceholder, type Listener, type ProcessPlan } from './plan.ts';
+import { requireProgram, searchPath } from './programs.ts';
+import type { Secrets } from './secrets.ts';
+import { type ServiceDefinition, services } from './services.ts';
+
+/** Where the stack's own Redis and NATS are, or the outside ones that REDIS_URL and NATS_URL name. */
+export type EngineAddress =
+  | { readonly kind: 'own'; readonly url: string }
+  | { readonly kind: 'outside'; readonly url: string; readonly user: string; readonly password: string };
+
+export interface ProcessOptions {
+  readonly paths: StackPaths;
+  readonly accounts: Accounts;
+  readonly engineId: string;
+  readonly secrets: Secrets;
+  readonly redis: EngineAddress;
+  readonly nats: EngineAddress;
+  readonly natsPort: number;
+  readonly engineOptions: Partial<EngineOptions>;
+  readonly logLevel: LogLevel;
+  readonly shutdownTimeoutSeconds: number;
+  readonly listeners: readonly Listener[];
+  /** Where the services' sources are read from. */
+  readonly code: string;
+  readonly version: string;
+}
+
+const serviceStopStage = { gateway: 1, 'container-service': 2, 'network-volume': 3, 'image-service': 3, 'registry-proxy': 3 } as const;
+const natsStopStage = 4;
+const redisStopStage = 5;
+
+export function planProcesses(options: ProcessOptions): ProcessPlan[] {
+  return [
+    ...(options.redis.kind === 'own' ? [redisProcess(options)] : []),
+    ...(options.nats.kind === 'own' ? [natsProcess(options)] : []),
+    ...services.map((service) => serviceProcess(service, options)),
+  ].map((plan) => ({ ...plan, digest: digestOf(plan, plan.listens ? options.listeners : []) }));
+}
+
+type PlanWithoutDigest = Omit<ProcessPlan, 'digest'>;
+
+function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[]): string {
+  const passed = listeners.map(({ name, address, inode }) => [name, address, inode]);
+  return createHash('sha256')
+    .update(JSON.stringify([plan.command, plan.env, passed]))
+    .digest('hex')
+    .slice(0, 16);
+}
+
+/** setpriv takes the whole identity off before it becomes the program; root stays as it is, with its whole bounding set. */
+function asAccount(account: Account, command: readonly string[], groups: readonly number[] = []): string[] {
+  if (account.uid === 0) return [...command];
+  return [
+    requireProgram('setpriv'),
+    `--reuid=${account.uid}`,
+    `--regid=${account.gid}`,
+    groups.length === 0 ? '--clear-groups' : `--groups=${groups.join(',')}`,
+    '--bounding-set=-all',
+    '--inh-caps=-all',
+    '--no-new-privs',
+    ...command,
+  ];
+}
+
+function redisProcess({ paths, accounts, secrets, version }: ProcessOptions): PlanWithoutDigest {
+  return {
+    name: 'redis',
+    command: asAccount(accounts.redis, [requireProgram('redis-server'), paths.redisConf]),
+    env: { PATH: searchPath() },
+    account: accounts.redis.name,
+    log: `${paths.logs}/redis.log`,
+    listens: false,
+    probe: { kind: 'redis', socket: paths.redisSocket, user: 'supervisor', password: secrets.supervisor.redis },
+    address: `unix:${paths.redisSocket}`,
+    sockets: [],
+    startStage: 1,
+    stopStage: redisStopStage,
+    stopTimeoutMs: 30_000,
+    count: 1,
+    version,
+  };
+}
+
+function natsProcess({ paths, accounts, natsPort, version }: ProcessOptions): PlanWithoutDigest {
+  return {
+    name: 'nats',
+    command: asAccount(accounts.nats, [requireProgram('nats-server'), '--config', paths.natsConf]),
+    env: { PATH: searchPath(), GOMEMLIMIT: '96MiB' },
+    account: accounts.nats.name,
+    log: `${paths.logs}/nats.log`,
+    listens: false,
+    probe: { kind: 'nats', port: natsPort },
+    address: `127.0.0.1:${natsPort}`,
+    sockets: [],
+    startStage: 1,
+    stopStage: natsStopStage,
+    stopTimeoutMs: 15_000,
+    count: 1,
+    version,
+  };
+}
+
+/** Young space is kept small on purpose: V8 keeps what it once took (docs/adr/0006). */
+export function nodeFlags(service: ServiceDefinition): string[] {
+  return ['--max-semi-space-size=1', `--max-old-space-size=${service.heapMiB}`];
+}
+
+function serviceProcess(service: ServiceDefinition, options: ProcessOptions): PlanWithoutDigest {
+  const { paths, accounts, listeners, code } = options;
+  const account = accountOf(service, accounts);
+  const sockets = `${paths.execRoot}/sockets/${service.name}`;
+  const socket = (kind: string): string => `${sockets}/${instancePlaceholder}.${kind}.sock`;
+  const [redisUser, redisPassword] = engineUser(options.redis, service.name, options.secrets[service.name].redis);
+  const [natsUser, natsPassword] = engineUser(options.nats, service.name, options.secrets[service.name].nats);
+  const env: Record<string, string> = {
+    ...passedOn(process.env),
+    PATH: searchPath(),
+    HOME: `${paths.dataRoot}/${service.name}`,
+    LANG: 'C.UTF-8',
+    NODE_ENV: 'production',
+    FLOTILLA_DATA_ROOT: paths.dataRoot,
+    FLOTILLA_EXEC_ROOT: paths.execRoot,
+    FLOTILLA_ENGINE_ID: options.engineId,
+    FLOTILLA_INSTANCE: instancePlaceholder,
+    FLOTILLA_REDIS_URL: options.redis.url,
+    FLOTILLA_REDIS_USER: redisUser,
+    FLOTILLA_REDIS_PASSWORD: redisPassword,
+    FLOTILLA_NATS_URL: options.nats.url,
+    FLOTILLA_NATS_USER: natsUser,
+    FLOTILLA_NATS_PASSWORD: natsPassword,
+    FLOTILLA_GRPC_ADDRESS: `unix:${socket('grpc')}`,
+    FLOTILLA_STREAM_ADDRESS: `unix:${socket('stream')}`,
+    ...(service.servesHttp ? { FLOTILLA_HTTP_ADDRESS: `unix:${socket('http')}` } : {}),
+    FLOTILLA_LOG_LEVEL: options.logLevel,
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options.engineOptions),
+    ...(service.listens
+      ? { LISTEN_FDS: String(listeners.length), LISTEN_FDNAMES: listeners.map((listener) => listener.name).join(':') }
+      : {}),
+  };
+  // Redis' socket is its group's: this is how a service without root reaches it.
+  const groups = accounts.redis.uid === 0 ? [] : [accounts.redis.gid];
+  return {
+    name: service.name,
+    command: asAccount(
+      account,
+      [`${code}/node_modules/node/bin/node`, ...nodeFlags(service), `${code}/services/${service.name}/src/main.ts`],
+      groups,
+    ),
+    env,
+    account: account.name,
+    log: `${paths.logs}/${service.name}.log`,
+    listens: service.listens,
+    probe: { kind: 'grpc', socket: socket('grpc') },
+    address: `unix:${socket('grpc')}`,
+    sockets: [socket('grpc'), socket('stream'), ...(service.servesHttp ? [socket('http')] : [])],
+    startStage: 2,
+    stopStage: serviceStopStage[service.name],
+    stopTimeoutMs: options.shutdownTimeoutSeconds < 0 ? 24 * 3600 * 1000 : options.shutdownTimeoutSeconds * 1000,
+    count: 1,
+    version: options.version,
+  };
+}
+
+function engineUser(engine: EngineAddress, user: string, password: string): [string, string] {
+  return engine.kind === 'own' ? [user, password] : [engine.user, engine.password];
+}
+
+/** What of the operator's environment means something to services: proxies, certificates, tracing, and settings of single services. */
+function passedOn(env: NodeJS.ProcessEnv): Record<string, string> {
+  const wanted = /^(https?_proxy|no_proxy|all_proxy|ssl_cert_(file|dir)|node_extra_ca_certs|tz|otel_\w+|flotilla_\w+)$/i;
+  return Object.fromEntries(
+    Object.entries(env).filter((entry): entry is [string, string] => wanted.test(entry[0]) && entry[1] !== undefined),
+  );
+}

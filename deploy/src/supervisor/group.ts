@@ -1,0 +1,144 @@
+/** The replicas of one service: as many as wanted, each started again when it dies. */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Listener, ProcessPlan } from '../stack/plan.ts';
+import { provenAfterMs, restartDelayMs } from './backoff.ts';
+import { Instance, type InstanceEvents } from './instance.ts';
+import type { SupervisorLog } from './log.ts';
+import { sendSignal, stopProcess } from './process.ts';
+import type { ProcessState } from './state.ts';
+
+export class Group implements InstanceEvents {
+  readonly plan: ProcessPlan;
+  readonly instances = new Set<Instance>();
+  wanted: number;
+  private readonly listeners: readonly Listener[];
+  private readonly log: SupervisorLog;
+  private readonly onChange: () => void;
+  /** Starts in a row that ended before they had proven themselves. */
+  private failures = 0;
+  private starting = 0;
+
+  constructor(options: { plan: ProcessPlan; listeners: readonly Listener[]; wanted: number; log: SupervisorLog; onChange: () => void }) {
+    this.plan = options.plan;
+    this.listeners = options.listeners;
+    this.wanted = options.wanted;
+    this.log = options.log;
+    this.onChange = options.onChange;
+  }
+
+  /**
+   * Takes over what an earlier supervisor left: living processes that do what the plan wants. One that was started otherwise (other options, other sockets) is
+   * stopped, and replaced by `fill`.
+   */
+  async adopt(states: readonly ProcessState[]): Promise<void> {
+    const outdated: Promise<unknown>[] = [];
+    for (const state of states) {
+      if (state.digest === this.plan.digest && this.instances.size < this.wanted) {
+        this.instances.add(Instance.adopt(this.plan, state, this));
+        this.log.info('adopted', { process: this.plan.name, instance: state.instance, pid: state.pid });
+      } else {
+        this.log.info('replacing', { process: this.plan.name, instance: state.instance, pid: state.pid });
+        outdated.push(stopProcess(state, state.stopTimeoutMs));
+      }
+    }
+    await Promise.all(outdated);
+  }
+
+  /** Starts what is missing. */
+  fill(): void {
+    while (this.running.length + this.starting < this.wanted) {
+      this.starting++;
+      void this.start(0);
+    }
+  }
+
+  private async start(restarts: number): Promise<void> {
+    let started = false;
+    try {
+      const delayMs = restartDelayMs(this.failures);
+      if (delayMs > 0) await pause(delayMs);
+      if (this.running.length >= this.wanted) return;
+      const instance = await Instance.start(this.plan, this.listeners, restarts, this);
+      this.instances.add(instance);
+      started = true;
+      this.log.info('started', { process: this.plan.name, instance: instance.id, pid: instance.pid, restarts });
+    } catch (error) {
+      this.failures++;
+      this.log.error('start failed', { process: this.plan.name, error: String(error) });
+    } finally {
+      this.starting--;
+      this.onChange();
+      if (!started && this.running.length + this.starting < this.wanted) {
+        this.starting++;
+        setImmediate(() => void this.start(restarts));
+      }
+    }
+  }
+
+  /** Those that are there and not on their way out. */
+  get running(): Instance[] {
+    return [...this.instances].filter((instance) => !instance.stopping);
+  }
+
+  get healthy(): boolean {
+    return this.running.length >= this.wanted && this.running.every((instance) => instance.healthy);
+  }
+
+  /** More, or fewer: the newest leave first. */
+  async scale(wanted: number): Promise<void> {
+    this.wanted = wanted;
+    const surplus = this.running.slice(wanted);
+    this.fill();
+    this.onChange();
+    await Promise.all(surplus.map((instance) => instance.stop()));
+  }
+
+  /** Stops and starts each replica in turn. */
+  async restart(untilHealthy: (group: Group) => Promise<void>): Promise<void> {
+    for (const instance of this.running) {
+      await instance.stop();
+      this.starting++;
+      await this.start(instance.restarts + 1);
+      await untilHealthy(this);
+    }
+  }
+
+  /** Stops all replicas for good. */
+  async stop(): Promise<void> {
+    this.wanted = 0;
+    await Promise.all(
+      [...this.instances].map(async (instance) => {
+        const how = await instance.stop();
+        if (how === 'killed') this.log.warn('did not stop in time and was killed', { process: this.plan.name, pid: instance.pid });
+      }),
+    );
+  }
+
+  onGone(instance: Instance, how: string): void {
+    this.instances.delete(instance);
+    if (instance.stopping) {
+      this.log.info('stopped', { process: this.plan.name, instance: instance.id, pid: instance.pid, how });
+    } else {
+      const livedMs = Date.now() - instance.startedAt.getTime();
+      this.failures = livedMs >= provenAfterMs ? 1 : this.failures + 1;
+      this.log.warn('died', { process: this.plan.name, instance: instance.id, pid: instance.pid, how, livedMs });
+      if (this.running.length + this.starting < this.wanted) {
+        this.starting++;
+        void this.start(instance.restarts + 1);
+      }
+    }
+    this.onChange();
+  }
+
+  onHealth(instance: Instance): void {
+    const fields = { process: this.plan.name, instance: instance.id, pid: instance.pid };
+    if (instance.healthy) this.log.info('healthy', { ...fields, afterMs: Date.now() - instance.startedAt.getTime() });
+    else this.log.warn('not healthy', { ...fields, reason: instance.reason });
+    this.onChange();
+  }
+
+  onHung(instance: Instance): void {
+    this.log.error('does not answer; killing it', { process: this.plan.name, instance: instance.id, pid: instance.pid });
+    sendSignal(instance, 'SIGKILL');
+  }
+}

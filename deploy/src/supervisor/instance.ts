@@ -1,0 +1,193 @@
+/** One running process of the stack: started here, or adopted from a supervisor that was killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, rmSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
+import { openProber, type Prober } from './probe.ts';
+import { isAlive, type ProcessIdentity, startTimeOf, stopProcess } from './process.ts';
+import type { ProcessState } from './state.ts';
+
+const startingProbeMs = 25;
+const steadyProbeMs = 2_000;
+const probeTimeoutMs = 3_000;
+const adoptedPollMs = 250;
+/** A process that once answered and then says nothing for so long hangs: it is killed and started again. */
+const hungAfterMs = 30_000;
+/** A process that never answered gets so long to begin: reconciling a host full of containers takes time. */
+const neverStartedAfterMs = 180_000;
+
+export interface InstanceEvents {
+  /** The process is gone. */
+  onGone(instance: Instance, how: string): void;
+  onHealth(instance: Instance): void;
+  onHung(instance: Instance): void;
+}
+
+export class Instance implements ProcessIdentity {
+  readonly plan: ProcessPlan;
+  readonly id: string;
+  readonly pid: number;
+  readonly startTime: string;
+  readonly startedAt: Date;
+  readonly restarts: number;
+  readonly adopted: boolean;
+  /** Asked to stop: its end is no failure. */
+  stopping = false;
+  healthy = false;
+  reason = 'starting';
+  version: string;
+  private readonly prober: Prober;
+  private readonly events: InstanceEvents;
+  private readonly gone = Promise.withResolvers<void>();
+  private goneAlready = false;
+  private lastAnswerMs: number | undefined;
+  private readonly sinceMs = performance.now();
+  private wakeProbe: () => void = () => undefined;
+
+  private constructor(
+    plan: ProcessPlan,
+    identity: { id: string; pid: number; startTime: string; startedAt: Date; restarts: number; version: string; adopted: boolean },
+    events: InstanceEvents,
+  ) {
+    this.plan = plan;
+    this.id = identity.id;
+    this.pid = identity.pid;
+    this.startTime = identity.startTime;
+    this.startedAt = identity.startedAt;
+    this.restarts = identity.restarts;
+    this.version = identity.version;
+    this.adopted = identity.adopted;
+    this.events = events;
+    this.prober = openProber(plan.probe, this.id);
+    void this.watchHealth();
+  }
+
+  /**
+   * Starts a process in a session of its own, writing straight into its log file: it lives on when the supervisor dies.
+   *
+   * @throws Error when the program cannot be started.
+   */
+  static async start(plan: ProcessPlan, listeners: readonly Listener[], restarts: number, events: InstanceEvents): Promise<Instance> {
+    const id = randomBytes(4).toString('hex');
+    const [program = '', ...args] = plan.command.map((word) => forInstance(word, id));
+    const env = Object.fromEntries(Object.entries(plan.env).map(([name, value]) => [name, forInstance(value, id)]));
+    const log = openSync(plan.log, 'a', 0o640);
+    let child: ChildProcess;
+    try {
+      child = spawn(program, args, {
+        cwd: '/',
+        env,
+        detached: true,
+        stdio: ['ignore', log, log, ...(plan.listens ? listeners.map((listener) => listener.fd) : [])],
+      });
+    } finally {
+      closeSync(log);
+    }
+    const pid = child.pid;
+    if (pid === undefined) {
+      const error = await new Promise<Error>((resolve) => child.once('error', resolve));
+      throw new Error(`cannot start ${plan.name}: ${error.message}`);
+    }
+    const started = {
+      id,
+      pid,
+      startTime: startTimeOf(pid) ?? 'gone',
+      startedAt: new Date(),
+      restarts,
+      version: plan.version,
+      adopted: false,
+    };
+    const instance = new Instance(plan, started, events);
+    child.once('exit', (code, signal) => instance.markGone(signal === null ? `exit code ${code}` : `signal ${signal}`));
+    return instance;
+  }
+
+  /** Takes over a process that another supervisor started. */
+  static adopt(plan: ProcessPlan, state: ProcessState, events: InstanceEvents): Instance {
+    const instance = new Instance(plan, { ...state, id: state.instance, startedAt: new Date(state.startedAt), adopted: true }, events);
+    void instance.pollGone();
+    return instance;
+  }
+
+  private async pollGone(): Promise<void> {
+    while (isAlive(this)) await pause(adoptedPollMs);
+    this.markGone('gone');
+  }
+
+  private markGone(how: string): void {
+    this.goneAlready = true;
+    this.healthy = false;
+    this.reason = how;
+    this.prober.close();
+    this.wakeProbe();
+    for (const socket of this.plan.sockets) rmSync(forInstance(socket, this.id), { force: true });
+    this.gone.resolve();
+    this.events.onGone(this, how);
+  }
+
+  get address(): string {
+    return forInstance(this.plan.address, this.id);
+  }
+
+  /** Resolves when the process is gone. */
+  get end(): Promise<void> {
+    return this.gone.promise;
+  }
+
+  /** Stops the process and waits for its end; answers how it went. */
+  async stop(): Promise<'stopped' | 'killed'> {
+    this.stopping = true;
+    const how = await stopProcess(this, this.plan.stopTimeoutMs);
+    await this.gone.promise;
+    return how;
+  }
+
+  private async watchHealth(): Promise<void> {
+    while (!this.goneAlready) {
+      const answer = await this.prober.ask(probeTimeoutMs);
+      if (this.goneAlready) return;
+      const now = performance.now();
+      if (answer.answered) this.lastAnswerMs = now;
+      if (answer.version !== undefined) this.version = answer.version;
+      const changed = answer.healthy !== this.healthy;
+      this.healthy = answer.healthy;
+      this.reason = answer.healthy ? '' : this.lastAnswerMs === undefined ? 'starting' : answer.reason;
+      if (changed) this.events.onHealth(this);
+      const silentMs = now - (this.lastAnswerMs ?? this.sinceMs);
+      if (!this.stopping && silentMs > (this.lastAnswerMs === undefined ? neverStartedAfterMs : hungAfterMs)) {
+        this.events.onHung(this);
+        return;
+      }
+      await this.nextProbe();
+    }
+  }
+
+  private nextProbe(): Promise<void> {
+    const waitMs = this.healthy ? steadyProbeMs : startingProbeMs + Math.min((performance.now() - this.sinceMs) / 20, 500);
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, waitMs);
+      this.wakeProbe = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  toState(): ProcessState {
+    return {
+      name: this.plan.name,
+      instance: this.id,
+      pid: this.pid,
+      startTime: this.startTime,
+      startedAt: this.startedAt.toISOString(),
+      restarts: this.restarts,
+      digest: this.plan.digest,
+      version: this.version,
+      address: this.address,
+      sockets: this.plan.sockets.map((socket) => forInstance(socket, this.id)),
+      stopStage: this.plan.stopStage,
+      stopTimeoutMs: this.plan.stopTimeoutMs,
+    };
+  }
+}

@@ -1,0 +1,67 @@
+/** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
+import { spawn } from 'node:child_process';
+import { stackPaths } from '../stack/paths.ts';
+import { readPlan } from '../stack/plan.ts';
+import { type ControlRequest, serveControl } from './control.ts';
+import { createSupervisorLog } from './log.ts';
+import { Supervisor } from './supervisor.ts';
+
+const log = createSupervisorLog();
+
+async function main(planPath: string): Promise<void> {
+  const plan = readPlan(planPath);
+  const supervisor = new Supervisor(plan, log);
+
+  const stopAndExit = async (progress?: (line: string) => void): Promise<void> => {
+    await supervisor.stop(progress);
+    log.info('stack stopped');
+    // What was said to the last client is still on its way; the lock goes with the process.
+    setTimeout(() => process.exit(0), 20);
+  };
+  let signals = 0;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    signals++;
+    if (signals > 1) process.exit(130);
+    log.info('stopping', { signal });
+    void stopAndExit();
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('SIGHUP', () => undefined);
+
+  const handle = async (request: ControlRequest, progress: (line: string) => void): Promise<unknown> => {
+    switch (request.command) {
+      case 'ps':
+        return {
+          pid: process.pid,
+          version: plan.version,
+          healthy: supervisor.healthy,
+          counts: supervisor.counts(),
+          processes: supervisor.report(),
+        };
+      case 'scale':
+        return supervisor.scale(request.counts);
+      case 'restart':
+        return supervisor.restart(request.service);
+      case 'down':
+        log.info('stopping', { asked: 'down' });
+        return stopAndExit(progress);
+    }
+  };
+  await serveControl(stackPaths(plan).control, handle, log);
+  log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
+  await supervisor.start();
+  if (!(await supervisor.untilHealthy(120_000)) || process.env.NOTIFY_SOCKET === undefined) return;
+  spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => undefined);
+}
+
+const planPath = process.argv[2];
+if (planPath === undefined) {
+  process.stderr.write('this is started by: flotilla up\n');
+  process.exit(2);
+}
+process.on('uncaughtException', (error) => {
+  log.error('uncaught', { error: String(error), stack: error.stack });
+  process.exit(1);
+});
+await main(planPath);

@@ -1,0 +1,178 @@
+/**
+ * Asks a process whether it is well: grpc.health.v1 for services, PING for Redis, the greeting of NATS. Spoken by hand over node:http2 and node:net, since the
+ * supervisor of five services need not carry three client libraries.
+ */
+import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
+import { connect } from 'node:net';
+import type { Probe } from '../stack/plan.ts';
+import { forInstance } from '../stack/plan.ts';
+
+export interface ProbeAnswer {
+  readonly healthy: boolean;
+  /** Why not. */
+  readonly reason: string;
+  /** It answered at all, healthy or not. */
+  readonly answered: boolean;
+  /** What it calls itself, where it says so. */
+  readonly version?: string;
+}
+
+export interface Prober {
+  ask(timeoutMs: number): Promise<ProbeAnswer>;
+  close(): void;
+}
+
+export function openProber(probe: Probe, instance: string): Prober {
+  switch (probe.kind) {
+    case 'grpc':
+      return new GrpcProber(forInstance(probe.socket, instance));
+    case 'redis':
+      return { ask: (timeoutMs) => askRedis(probe, timeoutMs), close: () => undefined };
+    case 'nats':
+      return { ask: (timeoutMs) => askNats(probe.port, timeoutMs), close: () => undefined };
+  }
+}
+
+function noAnswer(reason: string): ProbeAnswer {
+  return { healthy: false, answered: false, reason };
+}
+
+const healthCheck = '/grpc.health.v1.Health/Check';
+/** A message without fields: not compressed, length 0. */
+const emptyMessage = Buffer.alloc(5);
+const statusNames = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
+
+/** Keeps one connection to an instance and calls Check on it. */
+class GrpcProber implements Prober {
+  private readonly socket: string;
+  private session: ClientHttp2Session | undefined;
+
+  constructor(socket: string) {
+    this.socket = socket;
+  }
+
+  async ask(timeoutMs: number): Promise<ProbeAnswer> {
+    try {
+      return await this.check(timeoutMs);
+    } catch (error) {
+      this.close();
+      return noAnswer(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private check(timeoutMs: number): Promise<ProbeAnswer> {
+    return new Promise((resolve, reject) => {
+      const session = this.open(reject);
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': healthCheck,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
+      const timer = setTimeout(() => {
+        stream.close();
+        reject(new Error(`no answer within ${timeoutMs} ms`));
+      }, timeoutMs);
+      const chunks: Buffer[] = [];
+      let grpcStatus = '0';
+      stream.on('response', (headers) => {
+        grpcStatus = String(headers['grpc-status'] ?? grpcStatus);
+      });
+      stream.on('trailers', (trailers) => {
+        grpcStatus = String(trailers['grpc-status'] ?? grpcStatus);
+      });
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+      stream.on('error', reject);
+      stream.on('close', () => {
+        clearTimeout(timer);
+        const status = healthStatus(Buffer.concat(chunks));
+        if (grpcStatus !== '0' || chunks.length === 0) reject(new Error(`health check failed with gRPC status ${grpcStatus}`));
+        else resolve({ healthy: status === 1, answered: true, reason: status === 1 ? '' : (statusNames[status] ?? `status ${status}`) });
+      });
+      stream.end(emptyMessage);
+    });
+  }
+
+  private open(onError: (error: Error) => void): ClientHttp2Session {
+    if (this.session !== undefined && !this.session.closed && !this.session.destroyed) return this.session;
+    const session = connectHttp2('http://localhost', { createConnection: () => connect(this.socket) });
+    session.on('error', onError);
+    session.on('close', () => {
+      if (this.session === session) this.session = undefined;
+    });
+    this.session = session;
+    return session;
+  }
+
+  close(): void {
+    this.session?.destroy();
+    this.session = undefined;
+  }
+}
+
+/** Field 1 (varint) of a HealthCheckResponse behind its 5-byte frame; absent means 0. */
+function healthStatus(frame: Buffer): number {
+  return frame.length >= 7 && frame[5] === 0x08 ? (frame[6] ?? 0) : 0;
+}
+
+/** Connects, says `request`, and reads until `complete` is content with what came. */
+function converse(
+  target: { path: string } | { host: string; port: number },
+  request: string,
+  complete: (text: string) => boolean,
+  timeoutMs: number,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(target, () => {
+      if (request !== '') socket.write(request);
+    });
+    let text = '';
+    const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString('latin1');
+      if (complete(text)) {
+        resolve(text);
+        socket.destroy();
+      }
+    });
+    socket.on('error', reject);
+    socket.on('close', () => {
+      clearTimeout(timer);
+      reject(new Error('connection closed'));
+    });
+  });
+}
+
+async function askRedis(probe: { socket: string; user: string; password: string }, timeoutMs: number): Promise<ProbeAnswer> {
+  try {
+    const request = `AUTH ${probe.user} ${probe.password}\r\nPING\r\nINFO server\r\n`;
+    const text = await converse(
+      { path: probe.socket },
+      request,
+      (soFar) => soFar.includes('redis_version:') || /^-/m.test(soFar),
+      timeoutMs,
+    );
+    const refusal = /^-(.*)$/m.exec(text)?.[1];
+    const version = /^redis_version:(\S+)/m.exec(text)?.[1];
+    if (refusal !== undefined) return { healthy: false, answered: true, reason: refusal };
+    return { healthy: text.includes('+PONG'), answered: true, reason: '', ...(version === undefined ? {} : { version }) };
+  } catch (error) {
+    return noAnswer(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function askNats(port: number, timeoutMs: number): Promise<ProbeAnswer> {
+  try {
+    const text = await converse({ host: '127.0.0.1', port }, '', (soFar) => soFar.includes('\r\n'), timeoutMs);
+    if (!text.startsWith('INFO ')) return { healthy: false, answered: true, reason: 'not a nats-server' };
+    const info = JSON.parse(text.slice(5, text.indexOf('\r\n'))) as { version?: string; jetstream?: boolean };
+    return {
+      healthy: info.jetstream === true,
+      answered: true,
+      reason: info.jetstream === true ? '' : 'JetStream is off',
+      ...(info.version === undefined ? {} : { version: info.version }),
+    };
+  } catch (error) {
+    return noAnswer(error instanceof Error ? error.message : String(error));
+  }
+}

@@ -1,0 +1,54 @@
+/** Processes by pid and start time, whoever their parent is: alive, gone, stopping. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+
+/** Names one process for ever; a pid alone is used again. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** Start time of a living process, in clock ticks since boot; undefined when there is none (a zombie is none). */
+export function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The name may hold spaces and parentheses: fields are counted from the last one.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const [state, startTime] = [fields[0], fields[19]];
+    return state === 'Z' || state === 'X' ? undefined : startTime;
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(identity: ProcessIdentity): boolean {
+  return startTimeOf(identity.pid) === identity.startTime;
+}
+
+export function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): void {
+  if (!isAlive(identity)) return;
+  try {
+    process.kill(identity.pid, signal);
+  } catch {
+    // Gone between the look and the call.
+  }
+}
+
+/** Waits until a process is gone; false when it is still there at the deadline. */
+export async function waitGone(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
+  const end = Date.now() + timeoutMs;
+  for (let waitMs = 5; isAlive(identity); waitMs = Math.min(waitMs * 2, 100)) {
+    if (Date.now() >= end) return false;
+    await pause(waitMs);
+  }
+  return true;
+}
+
+/** SIGTERM, then SIGKILL at the deadline. Answers how it went. */
+export async function stopProcess(identity: ProcessIdentity, timeoutMs: number): Promise<'stopped' | 'killed'> {
+  sendSignal(identity, 'SIGTERM');
+  if (await waitGone(identity, timeoutMs)) return 'stopped';
+  sendSignal(identity, 'SIGKILL');
+  await waitGone(identity, 5000);
+  return 'killed';
+}

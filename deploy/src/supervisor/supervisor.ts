@@ -1,0 +1,210 @@
+/** Minds the processes of one stack: engines first, then services; whatever dies comes back; on the way down those who ask stop before those who are asked. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { copyCertificate, isRenewed } from '../stack/certificates.ts';
+import { type StackPaths, stackPaths } from '../stack/paths.ts';
+import type { Plan } from '../stack/plan.ts';
+import { isServiceName, type ProcessName } from '../stack/services.ts';
+import { clearStack } from './clear.ts';
+import { Group } from './group.ts';
+import type { SupervisorLog } from './log.ts';
+import { rotateLog } from './logRotation.ts';
+import { isAlive } from './process.ts';
+import { readState, writeState } from './state.ts';
+
+/** What `flotilla ps` tells of one process. */
+export interface ProcessReport {
+  readonly service: ProcessName | 'supervisor';
+  readonly instance: string;
+  readonly pid: number;
+  readonly address: string;
+  readonly healthy: boolean;
+  /** Why it is not healthy. */
+  readonly reason: string;
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly startedAt: string;
+  readonly restarts: number;
+  readonly account: string;
+}
+
+const housekeepingMs = 10_000;
+const enginesReadyMs = 30_000;
+const restartReadyMs = 60_000;
+
+export class Supervisor {
+  private readonly plan: Plan;
+  private readonly paths: StackPaths;
+  private readonly log: SupervisorLog;
+  private readonly groups: readonly Group[];
+  private readonly waiters = new Set<() => void>();
+  private housekeeping: NodeJS.Timeout | undefined;
+  private stopping: Promise<void> | undefined;
+  private stateDue = false;
+  private closed = false;
+
+  constructor(plan: Plan, log: SupervisorLog) {
+    this.plan = plan;
+    this.paths = stackPaths(plan);
+    this.log = log;
+    const counts = readState(this.paths.state)?.counts ?? {};
+    this.groups = plan.processes.map(
+      (process) =>
+        new Group({
+          plan: process,
+          listeners: plan.listeners,
+          wanted: counts[process.name] ?? process.count,
+          log,
+          onChange: () => this.changed(),
+        }),
+    );
+  }
+
+  /** Adopts what lives, then starts what is missing, stage by stage. Resolves when everything has been started (not yet healthy). */
+  async start(): Promise<void> {
+    const before = readState(this.paths.state)?.processes.filter(isAlive) ?? [];
+    await Promise.all(this.groups.map((group) => group.adopt(before.filter((state) => state.name === group.plan.name))));
+    for (const stage of new Set(this.groups.map((group) => group.plan.startStage).sort())) {
+      const groups = this.groups.filter((group) => group.plan.startStage === stage);
+      for (const group of groups) group.fill();
+      if (stage === 1) await this.until(() => groups.every((group) => group.healthy), enginesReadyMs);
+      if (this.stopping !== undefined) return;
+    }
+    this.writeState();
+    this.housekeeping = setInterval(() => this.keepHouse(), housekeepingMs);
+  }
+
+  /** Waits for a condition that processes bring about; false at the deadline. */
+  private async until(condition: () => boolean, timeoutMs: number): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs;
+    while (!condition()) {
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0 || this.stopping !== undefined) return false;
+      const changed = Promise.withResolvers<void>();
+      this.waiters.add(changed.resolve);
+      await Promise.race([changed.promise, pause(Math.min(leftMs, 1000), undefined, { ref: false })]);
+      this.waiters.delete(changed.resolve);
+    }
+    return true;
+  }
+
+  private changed(): void {
+    for (const wake of this.waiters) wake();
+    if (this.stateDue) return;
+    this.stateDue = true;
+    setImmediate(() => {
+      this.stateDue = false;
+      this.writeState();
+    });
+  }
+
+  private writeState(): void {
+    if (this.closed) return;
+    const nats = this.plan.processes.find((process) => process.name === 'nats')?.probe;
+    writeState(this.paths.state, {
+      supervisorPid: process.pid,
+      engineId: this.plan.engineId,
+      natsPort: nats?.kind === 'nats' ? nats.port : undefined,
+      listeners: this.plan.listeners.map(({ name, address, inode }) => ({ name, address, inode })),
+      processes: this.groups.flatMap((group) => [...group.instances].map((instance) => instance.toState())),
+      counts: this.stopping === undefined ? Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted])) : {},
+      codeMount: this.plan.codeMount,
+    });
+  }
+
+  /** Resolves when all is healthy for the first time; false when that takes too long. */
+  untilHealthy(timeoutMs: number): Promise<boolean> {
+    return this.until(() => this.healthy, timeoutMs);
+  }
+
+  get healthy(): boolean {
+    return this.groups.every((group) => group.healthy);
+  }
+
+  report(): ProcessReport[] {
+    return this.groups.flatMap((group) =>
+      [...group.instances].map((instance) => ({
+        service: group.plan.name,
+        instance: instance.id,
+        pid: instance.pid,
+        address: instance.address,
+        healthy: instance.healthy && !instance.stopping,
+        reason: instance.stopping ? 'stopping' : instance.reason,
+        version: instance.version,
+        uptimeSeconds: Math.floor((Date.now() - instance.startedAt.getTime()) / 1000),
+        startedAt: instance.startedAt.toISOString(),
+        restarts: instance.restarts,
+        account: group.plan.account,
+      })),
+    );
+  }
+
+  /** Wanted replicas of every process. */
+  counts(): Partial<Record<ProcessName, number>> {
+    return Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted]));
+  }
+
+  private group(name: string): Group {
+    const found = this.groups.find((group) => group.plan.name === name);
+    if (found === undefined) throw new Error(`no such service: ${name}`);
+    return found;
+  }
+
+  /** @throws Error for a service that there is not, or a number that cannot be. */
+  async scale(counts: Readonly<Record<string, number>>): Promise<void> {
+    for (const [name, count] of Object.entries(counts)) {
+      if (!isServiceName(name)) throw new Error(`no such service: ${name}`);
+      if (!Number.isInteger(count) || count < 0 || count > 64) throw new Error(`${name}: replicas must be a number from 0 to 64`);
+    }
+    const groups = Object.entries(counts).map(([name, count]) => ({ group: this.group(name), count }));
+    await Promise.all(groups.map(({ group, count }) => group.scale(count)));
+    if (!(await this.until(() => groups.every(({ group }) => group.healthy), restartReadyMs)))
+      throw new Error('scaled, but not every replica is healthy yet');
+  }
+
+  /** @throws Error for an unknown service, or when it is not healthy again in time. */
+  async restart(name: string): Promise<void> {
+    await this.group(name).restart(async (group) => {
+      if (!(await this.until(() => group.healthy, restartReadyMs))) throw new Error(`${name} was restarted, but is not healthy yet`);
+    });
+  }
+
+  /** Stops everything but the containers, in order, and clears what a stack leaves in its exec root. */
+  stop(progress: (line: string) => void = () => undefined): Promise<void> {
+    this.stopping ??= this.stopAll(progress);
+    return this.stopping;
+  }
+
+  private async stopAll(progress: (line: string) => void): Promise<void> {
+    clearInterval(this.housekeeping);
+    for (const stage of new Set(this.groups.map((group) => group.plan.stopStage).sort())) {
+      const groups = this.groups.filter((group) => group.plan.stopStage === stage);
+      await Promise.all(
+        groups.map(async (group) => {
+          await group.stop();
+          progress(`${group.plan.name} stopped`);
+        }),
+      );
+    }
+    this.closed = true;
+    clearStack(this.paths, this.plan.listeners, this.plan.codeMount);
+  }
+
+  private keepHouse(): void {
+    const logs = [...this.plan.processes.map((process) => process.log), `${this.paths.logs}/supervisor.log`];
+    try {
+      for (const path of logs) rotateLog(path);
+      this.copyCertificates();
+    } catch (error) {
+      this.log.error('housekeeping failed', { error: String(error) });
+    }
+  }
+
+  /** Gives the gateway new copies of certificate files that the operator has replaced. */
+  private copyCertificates(): void {
+    for (const copy of this.plan.tlsCopies) {
+      if (!isRenewed(copy)) continue;
+      copyCertificate(copy);
+      this.log.info('certificate renewed', { path: copy.from });
+    }
+  }
+}
