@@ -3,7 +3,7 @@ import type { SystemInfo, SystemVersion } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
 import express, { type Express, Router } from 'express';
 import type { Backends } from './backends.ts';
-import { errorHandler, pageNotFound } from './middleware/errors.ts';
+import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
 import { containerArchiveRoutes } from './routes/containerArchive.ts';
 import { containerStreamRoutes } from './routes/containerStreams.ts';
@@ -49,6 +49,7 @@ export function createApplication(options: ApplicationOptions): Express {
   buildRoutes(router);
   pluginRoutes(router);
   swarmRoutes(router);
+  application.use(refuseHeadOfStreams);
   application.use(router);
   application.use(pageNotFound);
   application.use(errorHandler(options.logger));

@@ -6,7 +6,7 @@ import { frame } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
-import { ask, askJson, RawClient } from './exchange.ts';
+import { ask, askJson, RawClient } from '../src/testing/exchange.ts';
 import { type FakeStack, startFakeStack } from './fakeStack.ts';
 
 const run = promisify(execFile);

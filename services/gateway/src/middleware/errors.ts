@@ -12,8 +12,8 @@ export function sendError(response: ServerResponse, error: unknown): void {
     return;
   }
   for (const name of ['Content-Type', 'Content-Length', 'Transfer-Encoding']) response.removeHeader(name);
-  // A body the client is still sending is not waited for.
-  if (response.req !== undefined && !response.req.complete) response.setHeader('Connection', 'close');
+  // A client that is still sending a body reads its answer only when it has sent all of it.
+  response.req?.resume();
   if (body === undefined) sendEmpty(response, status);
   else sendJson(response, status, body);
 }
@@ -37,4 +37,13 @@ export function errorHandler(logger: Logger): ErrorRequestHandler {
 /** dockerd answers a known path with an unknown method in the same way. */
 export const pageNotFound: RequestHandler = (_request, response) => {
   sendError(response, new NotFound('page not found'));
+};
+
+/** Answers that end only when something else does: asking for their headers alone would wait for ever. */
+const endless = /\/(?:events|logs|stats|attach\/ws)$/;
+
+/** HEAD is GET without the body, except for streams. */
+export const refuseHeadOfStreams: RequestHandler = (request, response, next) => {
+  if (request.method === 'HEAD' && endless.test(request.path)) pageNotFound(request, response, next);
+  else next();
 };

@@ -11,6 +11,7 @@ import { boolean, integer, query, text } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson } from '../http/respond.ts';
 import { shimImageInspect, shimImageList } from '../shims/images.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
+import { openRemote } from '../streams/remote.ts';
 import { exchange, redeem, sendStream } from '../streams/transfer.ts';
 import { name } from './parameters.ts';
 
@@ -88,7 +89,13 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
       request.resume();
       const tag = text(request, 'tag');
       const lines = images.pull(
-        { reference, tag, allTags: false, platform: platform(request, '1.32'), registryAuth: registryAuth(request) },
+        {
+          reference,
+          tag,
+          allTags: tag === '' && isNameOnly(reference),
+          platform: platform(request, '1.32'),
+          registryAuth: registryAuth(request),
+        },
         { signal },
       );
       await sendLines(
@@ -99,7 +106,8 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
       return;
     }
     const source = text(request, 'fromSrc');
-    if (source !== '' && source !== '-') throw new InvalidParameter('importing from a URL is not possible; send the archive as the body');
+    if (source === '') throw new InvalidParameter('either fromImage or fromSrc must be given');
+    const archive = source === '-' ? request : await openRemote(source, signal);
     const { ticket } = await images.import(
       {
         repository: text(request, 'repo'),
@@ -110,7 +118,7 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
       },
       { ...long, signal },
     );
-    await exchange(request, response, await redeem(ticket, signal), 'application/json');
+    await exchange(archive, response, await redeem(ticket, signal), 'application/json');
   });
 
   router.post(/^\/images\/load$/, async (request, response) => {
@@ -197,4 +205,9 @@ function registryAuth(request: IncomingMessage): string {
 /** Platforms came to each operation in a version of its own; since 1.48 they may be JSON documents. */
 function platform(request: IncomingMessage, since: string): string {
   return olderThan(request, since) ? '' : text(request, 'platform');
+}
+
+/** A name with neither tag nor digest means all tags; the CLI says `latest` itself. */
+function isNameOnly(reference: string): boolean {
+  return !reference.includes('@') && reference.lastIndexOf(':') <= reference.lastIndexOf('/');
 }

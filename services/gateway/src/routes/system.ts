@@ -6,7 +6,7 @@ import type { Backends } from '../backends.ts';
 import { olderThan, versionOf } from '../http/apiVersion.ts';
 import { decodeBody, readBody } from '../http/body.ts';
 import { query } from '../http/query.ts';
-import { sendJson } from '../http/respond.ts';
+import { sendEmpty, sendJson } from '../http/respond.ts';
 import { shimSystemInfo } from '../shims/system.ts';
 import { diskUsage, diskUsageTypes } from '../system/diskUsage.ts';
 
@@ -29,6 +29,10 @@ export function systemRoutes(router: Router, { backends, info, version }: System
     // Types came with 1.42.
     const types = olderThan(request, '1.42') ? [] : query(request).getAll('type');
     sendJson(response, 200, await diskUsage(backends, diskUsageTypes(types)));
+  });
+
+  router.options(/.*/, (_request, response) => {
+    sendEmpty(response, 200);
   });
 
   router.post(/^\/auth$/, async (request, response) => {

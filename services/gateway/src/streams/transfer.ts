@@ -1,6 +1,7 @@
 /** Bulk bytes between a client's HTTP exchange and a service's ticket stream, with back-pressure and nothing held whole. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { InvalidParameter, isErrorKind, makeError, System } from '@flotilla/errors';
 import { dialTicket, type Ticket } from '@flotilla/streams';
@@ -29,12 +30,12 @@ export async function sendStream(response: ServerResponse, service: Socket, head
   }
 }
 
-/** Sends the request's body to a service and half-closes; resolves when all is sent, rejects when the client leaves before that. */
-async function upload(request: IncomingMessage, service: Socket): Promise<void> {
+/** Sends a body to a service and half-closes; resolves when all is sent, rejects when its sender leaves before that. */
+async function upload(request: Readable, service: Socket): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     request.on('error', reject);
     request.on('close', () => {
-      if (!request.complete) reject(new InvalidParameter('the client left before its upload was complete'));
+      if (!request.readableEnded) reject(new InvalidParameter('the client left before its upload was complete'));
     });
     request.on('end', () => service.end(() => resolve()));
     // A service that has heard enough stops reading: what it answers counts, not this failure.
@@ -43,8 +44,8 @@ async function upload(request: IncomingMessage, service: Socket): Promise<void> 
   });
 }
 
-/** Uploads the body and sends what the service says, as it comes: load, import, build. */
-export async function exchange(request: IncomingMessage, response: ServerResponse, service: Socket, type: string): Promise<void> {
+/** Uploads a body and sends what the service says, as it comes: load, import, build. */
+export async function exchange(request: Readable, response: ServerResponse, service: Socket, type: string): Promise<void> {
   service.on('error', () => service.destroy());
   response.on('close', () => service.destroy());
   const uploaded = upload(request, service).catch((error: unknown) => {
