@@ -1,0 +1,84 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { socketFrom } from '../firstRun/socket.ts';
+import { rotateLog } from '../supervisor/logRotation.ts';
+import { parseCounts } from './change.ts';
+import { tailOf } from './logs.ts';
+import { formatProcesses } from './ps.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'flotilla-commands-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+describe('scale', () => {
+  it('reads SERVICE=REPLICAS', () => {
+    expect(parseCounts(['gateway=2', 'image-service=3'])).toEqual({ gateway: 2, 'image-service': 3 });
+    expect(() => parseCounts(['gateway'])).toThrow('must be SERVICE=REPLICAS');
+    expect(() => parseCounts(['redis=2'])).toThrow('no such service: redis');
+  });
+});
+
+describe('logs', () => {
+  it.each<[string, number, string]>([
+    ['', 5, ''],
+    ['a\nb\nc\n', 2, 'b\nc\n'],
+    ['a\nb\nc', 1, 'c\n'],
+    ['a\nb\n', 9, 'a\nb\n'],
+    ['a\nb\n', 0, ''],
+  ])('the end of %j by %i lines', (text, lines, wanted) => {
+    const path = join(scratch, 'some.log');
+    writeFileSync(path, text);
+    expect(tailOf(path, lines)).toBe(wanted);
+  });
+
+  it('reads only the end of a long file', () => {
+    const path = join(scratch, 'long.log');
+    writeFileSync(path, Array.from({ length: 50_000 }, (_unused, index) => `line ${index}\n`).join(''));
+    expect(tailOf(path, 2)).toBe('line 49998\nline 49999\n');
+    expect(tailOf(path, Number.POSITIVE_INFINITY).split('\n').length).toBe(50_001);
+  });
+
+  it('are rotated past their bound, the oldest dropped', () => {
+    const path = join(scratch, 'rotated.log');
+    for (const text of ['one', 'two', 'three', 'four', 'five']) {
+      writeFileSync(path, text);
+      expect(rotateLog(path, { maxBytes: 3, keep: 3 })).toBe(true);
+    }
+    expect([1, 2, 3].map((number) => tailOf(`${path}.${number}`, 1))).toEqual(['five\n', 'four\n', 'three\n']);
+    expect(tailOf(`${path}.4`, 1)).toBe('');
+    expect(rotateLog(path, { maxBytes: 3, keep: 3 })).toBe(false);
+  });
+});
+
+describe('ps', () => {
+  it('prints a table', () => {
+    const table = formatProcesses([
+      {
+        service: 'gateway',
+        instance: 'ab12',
+        pid: 42,
+        address: 'unix:/x.sock',
+        healthy: false,
+        reason: 'starting',
+        version: '0.1.0',
+        uptimeSeconds: 3725,
+        startedAt: '',
+        restarts: 2,
+        account: 'flotilla-gateway',
+      },
+    ]);
+    expect(table).toBe(
+      'SERVICE  INSTANCE  PID  HEALTH    UPTIME  RESTARTS  VERSION  USER              ADDRESS\n' +
+        'gateway  ab12      42   starting  1h2m    2         0.1.0    flotilla-gateway  unix:/x.sock\n',
+    );
+  });
+});
+
+describe('the first run', () => {
+  it('finds the socket of the stack it started', () => {
+    expect(socketFrom([])).toEqual({ socket: '/run/flotilla/docker.sock', dataRoot: '/var/lib/flotilla' });
+    expect(socketFrom(['--exec-root=/x', '--data-root', '/d'])).toEqual({ socket: '/x/docker.sock', dataRoot: '/d' });
+    expect(socketFrom(['-H', 'unix:///y.sock']).socket).toBe('/y.sock');
+  });
+});

@@ -1,0 +1,171 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Plan, ProcessPlan } from '../src/stack/plan.ts';
+import type { ServiceName } from '../src/stack/services.ts';
+import { restartDelayMs } from '../src/supervisor/backoff.ts';
+import { createSupervisorLog, type SupervisorLog } from '../src/supervisor/log.ts';
+import { isAlive } from '../src/supervisor/process.ts';
+import { readState } from '../src/supervisor/state.ts';
+import { type ProcessReport, Supervisor } from '../src/supervisor/supervisor.ts';
+
+const standIn = fileURLToPath(new URL('./standIn/service.ts', import.meta.url));
+
+let root: string;
+let lines: { message: string; process?: string }[];
+let log: SupervisorLog;
+let running: Supervisor[];
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'flotilla-sup-'));
+  mkdirSync(join(root, 'supervisor'));
+  mkdirSync(join(root, 'logs'));
+  lines = [];
+  log = createSupervisorLog((line) => lines.push(JSON.parse(line) as { message: string }));
+  running = [];
+});
+
+afterEach(async () => {
+  for (const supervisor of running) await supervisor.stop();
+  rmSync(root, { recursive: true, force: true });
+});
+
+function service(name: ServiceName, options: Partial<ProcessPlan> & { behaviour?: string } = {}): ProcessPlan {
+  const socket = join(root, `${name}-{instance}.sock`);
+  const { behaviour = '', ...rest } = options;
+  return {
+    name,
+    command: [process.execPath, standIn, socket, behaviour],
+    env: {},
+    account: 'root',
+    log: join(root, 'logs', `${name}.log`),
+    listens: false,
+    probe: { kind: 'grpc', socket },
+    address: `unix:${socket}`,
+    sockets: [socket],
+    startStage: 2,
+    stopStage: 1,
+    stopTimeoutMs: 5000,
+    count: 1,
+    version: '1',
+    digest: 'd1',
+    ...rest,
+  };
+}
+
+async function supervise(...processes: ProcessPlan[]): Promise<Supervisor> {
+  const plan: Plan = {
+    dataRoot: root,
+    execRoot: root,
+    engineId: 'e',
+    version: '1',
+    lockFd: -1,
+    listeners: [],
+    processes,
+    codeMount: undefined,
+    tlsCopies: [],
+  };
+  const supervisor = new Supervisor(plan, log);
+  running.push(supervisor);
+  await supervisor.start();
+  return supervisor;
+}
+
+async function healthy(supervisor: Supervisor): Promise<ProcessReport[]> {
+  expect(await supervisor.untilHealthy(10_000)).toBe(true);
+  return supervisor.report();
+}
+
+/** The report of a healthy process whose pid is none of these. */
+async function replacement(supervisor: Supervisor, ...pids: number[]): Promise<ProcessReport> {
+  for (let waited = 0; waited < 10_000; waited += 20) {
+    const found = supervisor.report().find((item) => item.healthy && !pids.includes(item.pid));
+    if (found !== undefined) return found;
+    await pause(20);
+  }
+  throw new Error(`no replacement of ${pids.join()}: ${JSON.stringify(supervisor.report())}`);
+}
+
+describe('a supervisor', () => {
+  it('starts a killed process again at once, in a new instance', async () => {
+    const supervisor = await supervise(service('gateway'));
+    const [before] = await healthy(supervisor);
+    process.kill(before?.pid ?? 0, 'SIGKILL');
+    const after = await replacement(supervisor, before?.pid ?? 0);
+    expect(after.instance).not.toBe(before?.instance);
+    expect(after.restarts).toBe(1);
+    expect(existsSync(before?.address.slice('unix:'.length) ?? '')).toBe(false);
+  });
+
+  it('waits longer and longer for one that does not stay up', async () => {
+    expect([1, 2, 3, 4, 20].map(restartDelayMs)).toEqual([0, 100, 200, 400, 5000]);
+    await supervise(service('gateway', { behaviour: 'crash' }));
+    await pause(1500);
+    const starts = lines.filter((line) => line.message === 'started').length;
+    expect(starts).toBeGreaterThanOrEqual(2);
+    expect(starts).toBeLessThan(8);
+  });
+
+  it('stops who asks before who is asked, and leaves no trace but the logs', async () => {
+    const supervisor = await supervise(
+      service('image-service', { stopStage: 3 }),
+      service('gateway', { stopStage: 1 }),
+      service('container-service', { stopStage: 2 }),
+    );
+    await healthy(supervisor);
+    const order: string[] = [];
+    await supervisor.stop((line) => order.push(line));
+    expect(order).toEqual(['gateway stopped', 'container-service stopped', 'image-service stopped']);
+    expect(existsSync(join(root, 'supervisor/state.json'))).toBe(false);
+    expect(supervisor.report()).toEqual([]);
+  });
+
+  it('kills one that does not stop in time', async () => {
+    const supervisor = await supervise(service('gateway', { behaviour: 'ignore-term', stopTimeoutMs: 300 }));
+    const [before] = await healthy(supervisor);
+    await supervisor.stop();
+    expect(existsSync(`/proc/${before?.pid}`)).toBe(false);
+    expect(lines.some((line) => line.message.includes('was killed'))).toBe(true);
+  });
+
+  it('scales up and down, and remembers how many there are to be', async () => {
+    const supervisor = await supervise(service('gateway'));
+    await healthy(supervisor);
+    await supervisor.scale({ gateway: 3 });
+    expect((await healthy(supervisor)).length).toBe(3);
+    expect(readState(join(root, 'supervisor/state.json'))?.counts.gateway).toBe(3);
+    await supervisor.scale({ gateway: 1 });
+    expect(supervisor.report().length).toBe(1);
+    await expect(supervisor.scale({ nonsense: 1 })).rejects.toThrow('no such service: nonsense');
+  });
+
+  it('restarts a service into a new process', async () => {
+    const supervisor = await supervise(service('gateway'));
+    const [before] = await healthy(supervisor);
+    await supervisor.restart('gateway');
+    const [after] = await healthy(supervisor);
+    expect(after?.pid).not.toBe(before?.pid);
+  });
+
+  it('takes over what another one left, and replaces what does something else', async () => {
+    const first = await supervise(service('gateway'), service('image-service'));
+    const before = await healthy(first);
+    await pause(20);
+    // The first one's notes are all that a killed supervisor leaves; its object goes on, blind, until the end of the test.
+    const second = await supervise(service('gateway'), service('image-service', { digest: 'd2' }));
+    await healthy(second);
+    const pid = (reports: ProcessReport[], name: string): number => reports.find((item) => item.service === name)?.pid ?? 0;
+    expect(pid(second.report(), 'gateway')).toBe(pid(before, 'gateway'));
+    expect(pid(second.report(), 'image-service')).not.toBe(pid(before, 'image-service'));
+    expect(lines.filter((line) => line.message === 'adopted').map((line) => line.process)).toEqual(['gateway']);
+  });
+});
+
+describe('an identity', () => {
+  it('is a pid with its start time, so that a pid used again is not taken for it', () => {
+    expect(isAlive({ pid: process.pid, startTime: '1' })).toBe(false);
+  });
+});
