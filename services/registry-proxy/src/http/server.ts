@@ -1,0 +1,121 @@
+/** The HTTP server: the Distribution API under /v2/, health and readiness, request ids and the access log, errors in the API's JSON. */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { dirname } from 'node:path';
+import { errorMessage } from '@flotilla/errors';
+import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import express, { type ErrorRequestHandler, type Express } from 'express';
+import { DistributionError, isDistributionError } from '../distributionError.ts';
+import { type Distribution, sendJson } from './distribution.ts';
+
+const headersTimeoutMs = 60_000;
+/** Above the idle time of usual load balancers and of Go's clients, so that it is they who close. */
+const keepAliveTimeoutMs = 95_000;
+
+export class HttpServer {
+  private readonly server: Server;
+  private readonly logger: Logger;
+  private socketPath: string | undefined;
+
+  constructor(parts: { distribution: Distribution; health: Health; logger: Logger }) {
+    this.logger = parts.logger;
+    // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
+    this.server = createServer(
+      { requestTimeout: 0, headersTimeout: headersTimeoutMs, keepAliveTimeout: keepAliveTimeoutMs },
+      this.app(parts),
+    );
+    this.server.on('clientError', (_error, socket) => {
+      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      else socket.destroy();
+    });
+  }
+
+  private app(parts: { distribution: Distribution; health: Health }): Express {
+    const app = express();
+    app.disable('x-powered-by');
+    app.disable('etag');
+    app.use((request, response, next) => this.logged(request, response, next));
+    app.get('/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
+    app.get('/readyz', async (_request, response) => {
+      const { ready, reason } = await parts.health.check();
+      sendJson(response, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not ready', reason });
+    });
+    app.use(async (request, response, next) => {
+      const left = new AbortController();
+      response.on('close', () => left.abort());
+      if (!(await parts.distribution.handle(request, response, left.signal))) next();
+    });
+    app.use((_request, response) => sendJson(response, 404, { errors: [{ code: 'UNSUPPORTED', message: 'page not found' }] }));
+    app.use(this.onError());
+    return app;
+  }
+
+  /** Every request gets an id and one line in the log. */
+  private logged(request: IncomingMessage, response: ServerResponse, next: () => void): void {
+    const given = request.headers['x-request-id'];
+    const requestId = typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : newRequestId();
+    response.setHeader('x-request-id', requestId);
+    const startedAt = performance.now();
+    runWithRequest({ requestId }, () => {
+      response.on('close', () => {
+        const { method, url } = request;
+        const durationMs = Math.round(performance.now() - startedAt);
+        // Without the query: an upload's may be long, and a client may put there what is nobody's business.
+        const path = url?.split('?', 1)[0]?.slice(0, 500);
+        this.logger.info({ method, path, status: response.statusCode, durationMs, whole: response.writableFinished }, 'request');
+      });
+      next();
+    });
+  }
+
+  private onError(): ErrorRequestHandler {
+    return (error: unknown, request, response, _next) => {
+      if (response.headersSent || response.destroyed) {
+        // Half an answer is cut, so that nobody takes it for a whole one.
+        if (!response.writableFinished && !response.destroyed) {
+          this.logger.info({ path: request.path, reason: errorMessage(error) }, 'answer cut');
+          response.destroy();
+        }
+        return;
+      }
+      const answer = isDistributionError(error) ? error : this.fault(error);
+      // What is left of a body nobody read would be taken for the next request.
+      if (!request.complete) response.setHeader('connection', 'close');
+      if (answer.status === 401) response.setHeader('www-authenticate', 'Basic realm="registry-proxy"');
+      sendJson(response, answer.status, answer.body(), answer.headers);
+    };
+  }
+
+  private fault(error: unknown): DistributionError {
+    this.logger.error({ error }, 'request failed');
+    return new DistributionError('UNKNOWN', 'internal error', { cause: error });
+  }
+
+  /** Listens on `unix:/path` (0660, the folder's group) or `host:port`. @returns the port, for a TCP address. */
+  async listen(address: string): Promise<number | undefined> {
+    await new Promise<void>((resolve, reject) => {
+      this.server.once('error', reject);
+      if (address.startsWith('unix:')) {
+        this.socketPath = address.slice('unix:'.length);
+        mkdirSync(dirname(this.socketPath), { recursive: true });
+        rmSync(this.socketPath, { force: true });
+        this.server.listen(this.socketPath, resolve);
+      } else {
+        const colon = address.lastIndexOf(':');
+        this.server.listen({ host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }, resolve);
+      }
+    });
+    if (this.socketPath !== undefined) chmodSync(this.socketPath, 0o660);
+    const bound = this.server.address();
+    return typeof bound === 'object' && bound !== null ? bound.port : undefined;
+  }
+
+  /** Takes no new connections, lets running requests end until the deadline, then cuts them. */
+  async close(deadlineMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    this.server.closeIdleConnections();
+    const timer = setTimeout(() => this.server.closeAllConnections(), deadlineMs);
+    await closed;
+    clearTimeout(timer);
+  }
+}

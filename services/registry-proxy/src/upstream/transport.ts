@@ -1,0 +1,189 @@
+/**
+ * One HTTP request to an upstream, by pooled connections and with time limits; no retries, no redirects, no credentials of its own.
+ *
+ * Plain `node:http`: its agents pool, and since Node 24 speak to the proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, so there is no
+ * need for another client library.
+ */
+import * as http from 'node:http';
+import * as https from 'node:https';
+import type { Readable } from 'node:stream';
+import { isLocalAddress } from './endpoints.ts';
+import { UpstreamTimeout } from './goErrors.ts';
+
+export interface TransportSettings {
+  /** Milliseconds until a connection, with TLS, must stand. */
+  readonly connectTimeoutMs: number;
+  /** Milliseconds from the request's end to the answer's headers. */
+  readonly headersTimeoutMs: number;
+  /** Milliseconds without a byte after which a body counts as cut. */
+  readonly bodyIdleTimeoutMs: number;
+  /** Connections to one upstream host at a time; further requests wait. */
+  readonly maxConnectionsPerHost: number;
+  /** HTTP_PROXY and its like. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+export interface TransportRequest {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Buffer | Readable;
+  readonly verifyTls: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export type TransportResponse = http.IncomingMessage & { readonly statusCode: number };
+
+/** Something that sends one request: the transport, or a stand-in. */
+export interface Sender {
+  send(request: TransportRequest): Promise<TransportResponse>;
+}
+
+export class Transport implements Sender {
+  private readonly settings: TransportSettings;
+  private readonly agents = new Map<string, http.Agent | https.Agent>();
+
+  constructor(settings: TransportSettings) {
+    this.settings = settings;
+  }
+
+  private agent(url: URL, verifyTls: boolean): http.Agent | https.Agent {
+    const local = isLocalAddress(url.hostname);
+    const key = `${url.protocol} ${verifyTls} ${local}`;
+    let agent = this.agents.get(key);
+    if (agent === undefined) {
+      const options: https.AgentOptions = {
+        keepAlive: true,
+        keepAliveMsecs: 15_000,
+        maxSockets: this.settings.maxConnectionsPerHost,
+        maxFreeSockets: 16,
+        scheduling: 'lifo',
+        // Go never asks a proxy for this machine.
+        ...(local ? {} : { proxyEnv: this.settings.environment }),
+      };
+      agent =
+        url.protocol === 'https:'
+          ? new https.Agent({ ...options, rejectUnauthorized: verifyTls })
+          : new http.Agent(options as http.AgentOptions);
+      this.agents.set(key, agent);
+    }
+    return agent;
+  }
+
+  /**
+   * Sends a request; resolves with the answer's headers, its body still to be read.
+   *
+   * @throws Node's system errors and UpstreamTimeout, as they are.
+   */
+  send(request: TransportRequest): Promise<TransportResponse> {
+    const { url, body } = request;
+    return new Promise((resolve, reject) => {
+      const outgoing = (url.protocol === 'https:' ? https : http).request(url, {
+        method: request.method,
+        headers: request.headers,
+        agent: this.agent(url, request.verifyTls),
+        ...(request.signal === undefined ? {} : { signal: request.signal }),
+      });
+      const limits = new Limits(outgoing, this.settings);
+      outgoing.on('error', (error) => {
+        limits.clear();
+        reject(error);
+      });
+      outgoing.on('response', (response) => {
+        limits.clear();
+        response.setTimeout(this.settings.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
+        resolve(response as TransportResponse);
+      });
+      if (body === undefined || Buffer.isBuffer(body)) {
+        outgoing.end(body);
+        limits.requestSent();
+      } else {
+        sendBody(body, outgoing, limits);
+      }
+    });
+  }
+
+  close(): void {
+    for (const agent of this.agents.values()) agent.destroy();
+  }
+}
+
+/** Passes a client's body on; a client that leaves half-way cuts the request, so the upstream never takes half a body for a whole. */
+function sendBody(body: Readable, outgoing: http.ClientRequest, limits: Limits): void {
+  body.on('error', (error) => outgoing.destroy(error));
+  body.on('close', () => {
+    if (!body.readableEnded) outgoing.destroy(new Error('the client left'));
+  });
+  body.on('end', () => limits.requestSent());
+  body.pipe(outgoing);
+}
+
+/** The time limits of a request that has no answer yet. */
+class Limits {
+  private timer: NodeJS.Timeout | undefined;
+  private readonly outgoing: http.ClientRequest;
+  private readonly settings: TransportSettings;
+  private connected = false;
+  private sent = false;
+
+  constructor(outgoing: http.ClientRequest, settings: TransportSettings) {
+    this.outgoing = outgoing;
+    this.settings = settings;
+    outgoing.on('socket', (socket) => {
+      if (!socket.connecting) return this.onConnected();
+      this.start('connect', settings.connectTimeoutMs);
+      // A TLS socket says `connect` before its handshake; `secureConnect` comes after it.
+      socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => this.onConnected());
+    });
+  }
+
+  private onConnected(): void {
+    this.connected = true;
+    this.clear();
+    if (this.sent) this.start('headers', this.settings.headersTimeoutMs);
+  }
+
+  requestSent(): void {
+    this.sent = true;
+    if (this.connected) this.start('headers', this.settings.headersTimeoutMs);
+  }
+
+  private start(phase: 'connect' | 'headers', timeoutMs: number): void {
+    this.clear();
+    this.timer = setTimeout(() => this.outgoing.destroy(new UpstreamTimeout(phase)), timeoutMs);
+  }
+
+  clear(): void {
+    clearTimeout(this.timer);
+  }
+}
+
+/** Reads a body whole, up to `limit` bytes. @throws Error when it is longer. */
+export async function readBody(response: Readable, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > limit) {
+      response.destroy();
+      throw new BodyTooLarge(limit);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, size);
+}
+
+/** A body is longer than anything sensible. */
+export class BodyTooLarge extends Error {
+  override readonly name = 'BodyTooLarge';
+
+  constructor(limit: number) {
+    super(`body is larger than ${limit} bytes`);
+  }
+}
+
+/** Lets a connection go back to its pool. */
+export function discard(response: Readable): void {
+  response.on('error', () => undefined);
+  response.resume();
+}
