@@ -11,7 +11,7 @@
 import type { ContainerConfig, ContainerStateName, EndpointSettings, Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, NotModified } from '@flotilla/errors';
 import { never } from './clock.ts';
-import type { MountPoint } from './spec/index.ts';
+import type { MountPlan } from './spec/index.ts';
 
 /** One run of a container: what has to be found again by another instance of this service, or after a crash. */
 export interface Run {
@@ -81,20 +81,23 @@ export interface ContainerRecord {
   readonly args: readonly string[];
   readonly state: State;
   readonly snapshot: Snapshot;
-  readonly mounts: readonly MountPoint[];
+  readonly mounts: readonly MountPlan[];
   readonly networkSettings?: NetworkSettings;
   readonly files?: SandboxFiles;
   readonly logPath: string;
   readonly restartCount: number;
   /** stop or kill came from a client: `unless-stopped` and `always` leave it be. */
   readonly stoppedByUser: boolean;
-  readonly processLabel: string;
+  /** `docker restart` has stopped it and is about to start it again: it is not removed by `--rm`, and reconcile finishes the restart. */
+  readonly restartRequested?: boolean;
 }
 
-/** Files of a removed container that are deleted after the client has its answer. */
+/** A removed container: what it held, until all of that is free and its files are deleted. */
 export interface TrashRecord {
-  readonly id: string;
-  readonly snapshot: Snapshot;
+  readonly container: ContainerRecord;
+  readonly exitCode: number;
+  /** its anonymous volumes go too. */
+  readonly removeVolumes: boolean;
 }
 
 export const initialState: State = {

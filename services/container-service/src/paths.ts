@@ -3,7 +3,7 @@
  *
  *     <data-root>/container-service/containers/<id>/<id>.log      the log as conmon writes it, and its rotated segments
  *     <exec-root>/container-service/                              lost at reboot, as the processes are
- *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz, shm/
+ *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz; shm/ and subpaths/ are mounts
  *       exits/<id>          the exit code, written by conmon when a container's log is complete
  *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
@@ -34,6 +34,9 @@ export class Paths {
   }
   shm(id: string): string {
     return join(this.exec, 'runs', id, 'shm');
+  }
+  subpath(id: string, index: number): string {
+    return join(this.exec, 'runs', id, 'subpaths', `${index}`);
   }
   get exits(): string {
     return join(this.exec, 'exits');

@@ -66,10 +66,7 @@ export class AttachSocket {
   async write(bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length && !this.gone; at += largestMessage) {
       const length = Math.min(largestMessage, bytes.length - at);
-      await Promise.race([
-        new Promise<void>((resolve) => this.socket.write(bytes, at, length, () => resolve())),
-        this.ended,
-      ]);
+      await Promise.race([new Promise<void>((resolve) => this.socket.write(bytes, at, length, () => resolve())), this.ended]);
     }
   }
 

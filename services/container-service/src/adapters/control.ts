@@ -1,5 +1,5 @@
 /** conmon's control FIFO: the terminal's size, and opening the log anew after a rotation. */
-import { constants, closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Two messages in one read of conmon's run the first twice and lose the second: this much lies between them. */

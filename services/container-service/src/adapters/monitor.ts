@@ -214,7 +214,9 @@ export async function startExec(options: ExecMonitorOptions, connect: () => Prom
           _OCI_STARTPIPE: `${startDescriptor}`,
           ...(options.attach ? { _OCI_ATTACHPIPE: `${attachDescriptor}` } : {}),
         }),
-        fds: { [syncDescriptor]: sync.write, [startDescriptor]: start.read, ...(options.attach ? { [attachDescriptor]: attach.write } : {}) },
+        fds: options.attach
+          ? { [syncDescriptor]: sync.write, [startDescriptor]: start.read, [attachDescriptor]: attach.write }
+          : { [syncDescriptor]: sync.write, [startDescriptor]: start.read },
         cwd: options.bundle,
         setsid: true,
       });

@@ -1,7 +1,8 @@
 /** The root file system of a container: an overlay of its image's layers and its writable directory. */
-import { mount, umount, umountFlags } from '@flotilla/syscalls';
-import { relative } from 'node:path';
+
 import { readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { mount, umount, umountFlags } from '@flotilla/syscalls';
 import type { Snapshot } from '../container.ts';
 
 /** mount(2) takes a page of options, the final zero included. */
@@ -52,7 +53,9 @@ export function unmountAll(path: string): void {
 export function mountsBelow(directory: string): string[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
-    .map((line) => (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))))
+    .map((line) =>
+      (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    )
     .filter((path) => path === directory || path.startsWith(`${directory}/`))
     .sort((a, b) => b.length - a.length);
 }

@@ -1,0 +1,163 @@
+/**
+ * Copying files in and out of containers, over tickets. A running container is seen through its first process' root, so with its mounts; one that does not
+ * run has its root file system mounted for the time.
+ */
+import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1/containers';
+import type { PathStat } from '@flotilla/engine-api';
+import { Conflict, errorKind, errorMessage } from '@flotilla/errors';
+import { encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
+import { type ArchiveRoot, checkDestination, containerChanges, copyIn, exportTree, openArchive, statPath } from './archive/index.ts';
+import type { ContainerRecord } from './container.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import { lookUpUser } from './spec/users.ts';
+
+export interface ArchivesOptions {
+  readonly tickets: TicketServer;
+  readonly roots: RootFilesystems;
+}
+
+export interface PutOptions {
+  readonly noOverwriteDirNonDir: boolean;
+  readonly copyUidGid: boolean;
+}
+
+interface Held {
+  readonly root: ArchiveRoot;
+  /** Ends the use; calling it twice changes nothing. */
+  release(): void;
+}
+
+export class Archives {
+  private readonly options: ArchivesOptions;
+
+  constructor(options: ArchivesOptions) {
+    this.options = options;
+  }
+
+  /** @see Engine API v1.50 ContainerArchiveInfo */
+  async stat(container: ContainerRecord, path: string): Promise<PathStat> {
+    const held = this.hold(container);
+    try {
+      return statPath(held.root, path);
+    } finally {
+      held.release();
+    }
+  }
+
+  /** @see Engine API v1.50 ContainerArchive */
+  async get(container: ContainerRecord, path: string): Promise<{ ticket: Ticket; stat: PathStat }> {
+    const held = this.hold(container);
+    try {
+      const archive = openArchive(held.root, path);
+      const giveUp = (): void => {
+        archive.close();
+        held.release();
+      };
+      const ticket = this.options.tickets.issue(
+        async (stream, signal) => {
+          stream.resume();
+          try {
+            await archive.write(stream, signal);
+          } finally {
+            giveUp();
+          }
+        },
+        { onExpired: giveUp },
+      );
+      return { ticket, stat: archive.stat };
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+  }
+
+  /** The holder sends a tar and reads one JSON line: `{}` or the error. @see Engine API v1.50 PutContainerArchive */
+  async put(container: ContainerRecord, path: string, options: PutOptions): Promise<Ticket> {
+    const held = this.hold(container);
+    try {
+      checkDestination(held.root, path);
+      const owner = options.copyUidGid ? this.ownerOf(container, held.root) : undefined;
+      return this.options.tickets.issue(
+        async (stream) => {
+          try {
+            await writeAll(stream, encodeLine(await this.unpack(held.root, path, stream, { ...options, owner })));
+          } finally {
+            held.release();
+          }
+        },
+        { onExpired: () => held.release() },
+      );
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+  }
+
+  private async unpack(
+    root: ArchiveRoot,
+    path: string,
+    archive: AsyncIterable<Buffer>,
+    { noOverwriteDirNonDir, owner }: { noOverwriteDirNonDir: boolean; owner: { uid: number; gid: number } | undefined },
+  ): Promise<object> {
+    try {
+      await copyIn(root, path, archive, { noOverwriteDirNonDir, ...(owner === undefined ? {} : { owner }) });
+      return {};
+    } catch (error) {
+      return { error: errorKind(error), message: errorMessage(error) };
+    }
+  }
+
+  private ownerOf({ config }: ContainerRecord, root: ArchiveRoot): { uid: number; gid: number } {
+    const { uid, gid } = lookUpUser(root.path, config.User ?? '', []);
+    return { uid, gid };
+  }
+
+  /** @see Engine API v1.50 ContainerExport */
+  async export(container: ContainerRecord): Promise<Ticket> {
+    const { tickets, roots } = this.options;
+    if (container.state.status === 'dead') throw new Conflict(`You cannot export container ${container.id} which is Dead`);
+    roots.acquire(container.id, container.snapshot);
+    let held = true;
+    const release = (): void => {
+      if (held) roots.release(container.id, container.snapshot);
+      held = false;
+    };
+    return tickets.issue(
+      async (stream, signal) => {
+        stream.resume();
+        try {
+          await exportTree(container.snapshot.mergedDir, stream, signal);
+        } finally {
+          release();
+        }
+      },
+      { onExpired: release },
+    );
+  }
+
+  /** @see Engine API v1.50 ContainerChanges */
+  async changes({ snapshot }: ContainerRecord): Promise<FilesystemChange[]> {
+    return containerChanges(snapshot.upperDir, snapshot.lowerDirs).map(({ Path: path, Kind: kind }) => ({ path, kind }));
+  }
+
+  private hold(container: ContainerRecord): Held {
+    const { roots } = this.options;
+    const run = container.state.run;
+    const root = (path: string): ArchiveRoot => ({
+      path,
+      container: container.id,
+      readOnlyRootfs: container.hostConfig.ReadonlyRootfs ?? false,
+      mounts: container.mounts,
+    });
+    if (run !== undefined) return { root: root(`/proc/${run.pid}/root`), release: () => undefined };
+    roots.acquire(container.id, container.snapshot);
+    let held = true;
+    return {
+      root: root(container.snapshot.mergedDir),
+      release: () => {
+        if (held) roots.release(container.id, container.snapshot);
+        held = false;
+      },
+    };
+  }
+}

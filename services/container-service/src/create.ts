@@ -1,0 +1,209 @@
+/** Creating a container: everything that can be refused is refused here, then its snapshot, volumes and record are made. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync } from 'node:fs';
+import { type ContainerConfig, DecodeError, decodeContainerCreate, type HostConfig } from '@flotilla/engine-api';
+import { Conflict, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
+import { parseImageConfig } from '@flotilla/oci';
+import type { Logger } from '@flotilla/service-kit';
+import { formatNano, nowNano } from './clock.ts';
+import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
+import { findContainer } from './lookup.ts';
+import { acquireVolumes, populateVolumes } from './mounts.ts';
+import { makeName, nameConflict, parseName } from './names.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { Paths } from './paths.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import { sandboxSpec } from './sandboxSpec.ts';
+import { type CreateContext, planMounts, validateCreate } from './spec/index.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+
+export interface CreatorOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly store: ContainerStore;
+  readonly neighbours: Neighbours;
+  readonly roots: RootFilesystems;
+  readonly context: CreateContext;
+}
+
+export interface CreateRequest {
+  readonly name: string;
+  readonly platform: string;
+  /** the body of ContainerCreate. */
+  readonly configJson: Uint8Array;
+}
+
+type Undo = () => Promise<unknown> | unknown;
+
+const mostNameAttempts = 100;
+
+export class Creator {
+  private readonly options: CreatorOptions;
+
+  constructor(options: CreatorOptions) {
+    this.options = options;
+  }
+
+  /**
+   * @throws InvalidParameter for what cannot be; NotFound for an image, network or container that is not there; Conflict for a name that is taken.
+   * @see Engine API v1.50 ContainerCreate
+   */
+  async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
+    const { neighbours, context } = this.options;
+    const body = decodeBody(request.configJson);
+    const { HostConfig: askedHostConfig = {}, NetworkingConfig: networking = {}, ...askedConfig } = body;
+    const name = request.name === '' ? undefined : parseName(request.name);
+    if (name !== undefined) this.refuseTakenName(name);
+    const reference = askedConfig.Image ?? '';
+    if (reference === '') throw new InvalidParameter('no command specified');
+    const image = await neighbours.images.resolve({ image: reference, platform: request.platform }, { idempotent: true });
+    const id = randomBytes(32).toString('hex');
+    const { config, hostConfig, warnings } = validateCreate(
+      {
+        id,
+        config: askedConfig,
+        hostConfig: this.resolveShared(askedHostConfig),
+        networkingConfig: networking,
+        image: parseImageConfig(image.configJson),
+      },
+      context,
+    );
+    const draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'> = {
+      id,
+      created: formatNano(nowNano()),
+      image: {
+        id: image.id,
+        reference,
+        ...(image.manifestDescriptorJson.length === 0
+          ? {}
+          : { manifestDescriptor: JSON.parse(Buffer.from(image.manifestDescriptorJson).toString('utf8')) as unknown }),
+      },
+      platform: 'linux',
+      config: this.withSharedHostname(config, askedConfig, hostConfig),
+      hostConfig,
+      endpoints: networking.EndpointsConfig ?? {},
+      ...command(config),
+      state: initialState,
+      logPath: hostConfig.LogConfig?.Type === 'none' ? '' : this.options.paths.log(id),
+      restartCount: 0,
+      stoppedByUser: false,
+    };
+    const networkWarnings = await this.makeHoldings(draft, name);
+    return { id, warnings: [...warnings, ...networkWarnings] };
+  }
+
+  private async makeHoldings(draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>, name: string | undefined): Promise<string[]> {
+    const { neighbours, paths, roots, logger } = this.options;
+    const { id, config, hostConfig } = draft;
+    const plans = planMounts(config, hostConfig, (reference) => findContainer(this.options.store, reference).mounts);
+    const undo: Undo[] = [];
+    try {
+      const directory = paths.containerDirectory(id);
+      mkdirSync(directory, { recursive: true, mode: 0o710 });
+      undo.push(() => rmSync(directory, { recursive: true, force: true }));
+      undo.push(() => neighbours.snapshots.remove({ key: id }, { idempotent: true }));
+      const [prepared, warnings] = await Promise.all([
+        neighbours.snapshots.prepare({ key: id, imageId: draft.image.id }, { idempotent: true }),
+        this.checkSandbox({ ...draft, name: name ?? shortId(id) }),
+      ]);
+      if (prepared.mounts === undefined) throw new Error('image-service prepared a snapshot without mounts');
+      const snapshot: Snapshot = prepared.mounts;
+      const mounts = await acquireVolumes(id, plans, neighbours, (volume, created) => {
+        undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: created }, { idempotent: true }));
+      });
+      await populateVolumes({ id, snapshot, mounts }, neighbours, roots);
+      await this.save({ ...draft, snapshot, mounts }, name);
+      return warnings;
+    } catch (error) {
+      for (const step of undo.reverse()) {
+        try {
+          await step();
+        } catch (failure) {
+          logger.error({ containerId: id, error: failure }, 'undoing a create failed');
+        }
+      }
+      throw error;
+    }
+  }
+
+  /** Writes the record and its name in one commit; a made-up name that is taken is made anew. */
+  private async save(draft: Omit<ContainerRecord, 'name'>, wanted: string | undefined): Promise<void> {
+    const { store } = this.options;
+    for (let attempt = 0; ; attempt++) {
+      const name = wanted ?? makeName(attempt);
+      const container: ContainerRecord = { ...draft, name };
+      try {
+        await store.commit({
+          puts: [store.containers.put(draft.id, container, { create: true }), store.names.put(name, { id: draft.id }, { create: true })],
+          events: [containerEvent(container, 'create')],
+        });
+        return;
+      } catch (error) {
+        if (!isConflict(error)) throw error;
+        if (wanted !== undefined || attempt >= mostNameAttempts) {
+          await store.fresh();
+          this.refuseTakenName(name);
+          throw error;
+        }
+      }
+    }
+  }
+
+  private refuseTakenName(name: string): void {
+    const holder = this.options.store.names.get(name);
+    if (holder !== undefined) throw new Conflict(nameConflict(name, holder.id));
+  }
+
+  private async checkSandbox(container: Pick<ContainerRecord, 'id' | 'name' | 'config' | 'hostConfig' | 'endpoints'>): Promise<string[]> {
+    if (sharedContainer(container.hostConfig.NetworkMode) !== undefined) return [];
+    const { store, neighbours } = this.options;
+    const spec = sandboxSpec(container, (reference) => {
+      try {
+        return findContainer(store, reference);
+      } catch (error) {
+        if (isNotFound(error)) throw new InvalidParameter(`could not get container for ${reference}: No such container: ${reference}`);
+        throw error;
+      }
+    });
+    return (await neighbours.sandboxes.check({ spec }, { idempotent: true })).warnings;
+  }
+
+  /** `container:name` becomes `container:<id>`: a later rename or reuse of the name changes nothing. */
+  private resolveShared(hostConfig: HostConfig): HostConfig {
+    const resolve = (mode: string | undefined): string | undefined => {
+      const reference = sharedContainer(mode);
+      if (reference === undefined || reference === '') return mode;
+      return `container:${findContainer(this.options.store, reference).id}`;
+    };
+    return {
+      ...hostConfig,
+      ...(hostConfig.NetworkMode === undefined ? {} : { NetworkMode: resolve(hostConfig.NetworkMode) ?? '' }),
+      ...(hostConfig.IpcMode === undefined ? {} : { IpcMode: resolve(hostConfig.IpcMode) ?? '' }),
+      ...(hostConfig.PidMode === undefined ? {} : { PidMode: resolve(hostConfig.PidMode) ?? '' }),
+    };
+  }
+
+  /** Who shares another's network stack shares its name. */
+  private withSharedHostname(config: ContainerConfig, asked: ContainerConfig, hostConfig: HostConfig): ContainerConfig {
+    const shared = sharedContainer(hostConfig.NetworkMode);
+    if (shared === undefined || asked.Hostname) return config;
+    const hostname = findContainer(this.options.store, shared).config.Hostname;
+    return hostname === undefined ? config : { ...config, Hostname: hostname };
+  }
+}
+
+function decodeBody(json: Uint8Array): NonNullable<ReturnType<typeof decodeContainerCreate>> {
+  try {
+    const body = decodeContainerCreate(Buffer.from(json).toString('utf8'));
+    if (body === undefined) throw new InvalidParameter('config cannot be empty in order to create a container');
+    return body;
+  } catch (error) {
+    throw error instanceof DecodeError ? new InvalidParameter(`invalid JSON: ${error.message}`, { cause: error }) : error;
+  }
+}
+
+/** What inspect calls Path and Args: the entrypoint, else the command. */
+function command(config: ContainerConfig): { path: string; args: string[] } {
+  const [path = '', ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
+  return { path, args };
+}

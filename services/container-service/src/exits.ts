@@ -1,0 +1,178 @@
+/**
+ * The ends of runs. conmon writes a container's exit code into a file when its log is complete; one watch on their directory sees all of them, and
+ * a slow look at the processes finds the runs whose conmon was killed, and the files whose news was lost.
+ */
+import { type FSWatcher, mkdirSync, readFileSync, statSync, watch } from 'node:fs';
+import type { NetworkSettings } from '@flotilla/engine-api';
+import { isNotFound } from '@flotilla/errors';
+import type { DomainEvent, Lease } from '@flotilla/records';
+import type { Logger } from '@flotilla/service-kit';
+import { isAlive, signalProcess } from './adapters/processes.ts';
+import { formatNano, nowNano, parseNano } from './clock.ts';
+import type { ContainerRecord, Run } from './container.ts';
+import type { Paths } from './paths.ts';
+import type { Remover } from './removal.ts';
+import { shouldRestart } from './restartPolicy.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+import type { Teardown } from './teardown.ts';
+
+export interface ExitsOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly store: ContainerStore;
+  readonly teardown: Teardown;
+  readonly remover: Remover;
+  readonly bootId: string;
+  /** whether the kernel has killed something of the run for want of memory. */
+  readonly wasOutOfMemory: (run: Run) => boolean;
+  /** called, with the container's lease held, when the run is over and nothing of it is left. */
+  readonly onEnded: (container: ContainerRecord) => void;
+  /** starts it again by its policy. */
+  readonly scheduleRestart: (container: ContainerRecord, ranMs: number) => void;
+}
+
+interface Ending {
+  readonly exitCode: number;
+  readonly atNano: bigint;
+}
+
+const sweepMs = 1_000;
+const killedCode = 137;
+/** What a container is said to have ended with when the machine went down under it. */
+const rebootedCode = 255;
+
+export class Exits {
+  private readonly options: ExitsOptions;
+  private readonly handling = new Set<string>();
+  /** Containers that are being removed by force: they go in the commit that tells their end. */
+  private readonly removals = new Map<string, { removeVolumes: boolean }>();
+  private watcher: FSWatcher | undefined;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(options: ExitsOptions) {
+    this.options = options;
+  }
+
+  start(): void {
+    mkdirSync(this.options.paths.exits, { recursive: true });
+    this.watcher = watch(this.options.paths.exits, (_event, id) => {
+      if (id !== null && /^[0-9a-f]{64}$/.test(id)) void this.handle(id);
+    });
+    this.watcher.on('error', (error) => this.options.logger.error({ error }, 'watching exits failed; they are seen a second later'));
+    this.timer = setInterval(() => this.sweep(), sweepMs).unref();
+  }
+
+  stop(): void {
+    this.watcher?.close();
+    clearInterval(this.timer);
+  }
+
+  /** The container's next end removes it too, as `rm -f` wants. Answers a function that takes this back. */
+  removeAtExit(id: string, removeVolumes: boolean): () => void {
+    this.removals.set(id, { removeVolumes });
+    return () => this.removals.delete(id);
+  }
+
+  /** Looks at every run: whether its end was missed. */
+  private sweep(): void {
+    for (const container of this.options.store.containers.values()) {
+      const run = container.state.run;
+      if (run !== undefined && this.endingOf(container.id, run) !== undefined) void this.handle(container.id);
+    }
+  }
+
+  /** Handles the end of a container's run, if it has ended. Safe to call at any time. */
+  async handle(id: string): Promise<void> {
+    if (this.handling.has(id)) return;
+    this.handling.add(id);
+    try {
+      await this.options.store.withContainer(id, async (container, lease) => {
+        const run = container.state.run;
+        const ending = run === undefined ? undefined : this.endingOf(id, run);
+        if (run !== undefined && ending !== undefined) await this.finish(container, run, ending, lease);
+      });
+    } catch (error) {
+      if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'handling its end failed; it is tried again');
+    } finally {
+      this.handling.delete(id);
+    }
+  }
+
+  /** How a run has ended; undefined while it goes on. */
+  private endingOf(id: string, run: Run): Ending | undefined {
+    if (run.bootId !== this.options.bootId) return { exitCode: rebootedCode, atNano: nowNano() };
+    const written = this.readExitFile(id);
+    if (written !== undefined) return written;
+    if (isAlive(run.monitorPid, run.monitorStart)) return undefined;
+    // It may have written the file between the two looks.
+    const late = this.readExitFile(id);
+    if (late !== undefined) return late;
+    // conmon was killed: nobody holds the container's output any more, and its exit code could not be known.
+    signalProcess(run.pid, run.pidStart, 9);
+    return { exitCode: killedCode, atNano: nowNano() };
+  }
+
+  private readExitFile(id: string): Ending | undefined {
+    const path = this.options.paths.exit(id);
+    const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+    if (status === undefined) return undefined;
+    const exitCode = Number.parseInt(readFileSync(path, 'utf8'), 10);
+    return { exitCode: Number.isNaN(exitCode) ? killedCode : exitCode, atNano: status.mtimeNs };
+  }
+
+  private async finish(container: ContainerRecord, run: Run, ending: Ending, lease: Lease): Promise<void> {
+    const { teardown, store, remover, logger } = this.options;
+    const outOfMemory = this.options.wasOutOfMemory(run);
+    const forced = this.removals.get(container.id);
+    const goes = forced !== undefined || (container.hostConfig.AutoRemove === true && !container.restartRequested);
+    const settings = await teardown.afterRun(container, goes);
+    const ranMs = Number((ending.atNano - parseNano(container.state.startedAt)) / 1_000_000n);
+    const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
+    const ended = this.ended(container, ending, outOfMemory, again, settings);
+    const events: DomainEvent[] = [
+      ...(outOfMemory ? [containerEvent(ended, 'oom')] : []),
+      containerEvent(ended, 'die', {
+        execDuration: `${Math.max(0, Math.floor(ranMs / 1000))}`,
+        exitCode: `${ending.exitCode}`,
+      }),
+    ];
+    logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
+    if (goes) {
+      this.options.onEnded(ended);
+      await remover.remove(ended, lease, forced?.removeVolumes ?? true, events, true);
+      return;
+    }
+    const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);
+    await store.commit({
+      puts: [store.containers.put(ended.id, ended)],
+      deletes: execs.map((exec) => store.execs.delete(exec.id)),
+      events,
+      lease,
+    });
+    this.options.onEnded(ended);
+    if (again) this.options.scheduleRestart(ended, ranMs);
+  }
+
+  private ended(
+    container: ContainerRecord,
+    ending: Ending,
+    outOfMemory: boolean,
+    again: boolean,
+    settings: NetworkSettings | undefined,
+  ): ContainerRecord {
+    const { run: _over, health, ...state } = container.state;
+    return {
+      ...container,
+      ...(settings === undefined ? {} : { networkSettings: settings }),
+      restartCount: again ? container.restartCount + 1 : container.restartCount,
+      state: {
+        ...state,
+        status: again ? 'restarting' : 'exited',
+        exitCode: ending.exitCode,
+        oomKilled: outOfMemory,
+        finishedAt: formatNano(ending.atNano),
+        ...(health === undefined ? {} : { health: { ...health, Status: 'unhealthy' } }),
+      },
+    };
+  }
+}

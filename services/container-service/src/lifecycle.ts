@@ -1,0 +1,292 @@
+/** What clients do to containers: start, stop, kill, restart, pause, rename, remove. */
+import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, NotModified, System } from '@flotilla/errors';
+import type { Lease } from '@flotilla/records';
+import { signalProcess } from './adapters/processes.ts';
+import { assertRunning, assertStartable, type ContainerRecord, isPaused, isRunning, type Run } from './container.ts';
+import type { Exits } from './exits.ts';
+import { findContainer } from './lookup.ts';
+import { nameConflict, parseName } from './names.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { Remover } from './removal.ts';
+import type { Restarter } from './restarter.ts';
+import { parseSignal } from './signals.ts';
+import { type Starter, StartFailed } from './start.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+import type { ContainerChanges } from './waiting.ts';
+
+/** The part of a control group that stops processes where they stand. */
+export interface Freezer {
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+}
+
+export interface LifecycleOptions {
+  readonly store: ContainerStore;
+  readonly changes: ContainerChanges;
+  readonly starter: Starter;
+  readonly exits: Exits;
+  readonly restarter: Restarter;
+  readonly remover: Remover;
+  readonly neighbours: Pick<Neighbours, 'sandboxes'>;
+  readonly freezerOf: (run: Run) => Freezer;
+  readonly onStarted: (container: ContainerRecord) => void;
+}
+
+const defaultStopTimeoutSeconds = 10;
+const sigkill = 9;
+/** How long a process may take to go after SIGKILL: it may have to wait for a disk. */
+const killDeadlineMs = 60_000;
+
+export class ContainerLifecycle {
+  private readonly options: LifecycleOptions;
+
+  constructor(options: LifecycleOptions) {
+    this.options = options;
+  }
+
+  /** @throws NotFound, NotModified when it runs, Conflict when its state forbids it, or what made the start fail. @see Engine API v1.50 ContainerStart */
+  async start(reference: string): Promise<void> {
+    const { store, restarter } = this.options;
+    const { id } = findContainer(store, reference);
+    await store.withContainer(id, async (container, lease) => {
+      assertStartable(container);
+      if (container.state.status === 'restarting') throw new NotModified('container is already running');
+      restarter.forget(id);
+      await this.startHere(container, lease);
+    });
+  }
+
+  private async startHere(container: ContainerRecord, lease: Lease): Promise<void> {
+    try {
+      this.options.onStarted(await this.options.starter.start(container, lease));
+    } catch (error) {
+      if (!(error instanceof StartFailed)) throw error;
+      if (container.hostConfig.AutoRemove) await this.options.remover.remove(error.container, lease, true, [], true);
+      throw error.failure;
+    }
+  }
+
+  /**
+   * Stops a container: sends its stop signal, waits, then kills.
+   *
+   * @param timeoutSeconds - how long to wait before SIGKILL; -1 waits for ever, 0 kills at once; undefined: the container's own.
+   * @throws NotFound for an unknown one; NotModified when it is not running.
+   * @see Engine API v1.50 ContainerStop
+   */
+  async stop(reference: string, signal: string, timeoutSeconds: number | undefined): Promise<void> {
+    const { store } = this.options;
+    const container = findContainer(store, reference);
+    if (container.state.status === 'restarting') return await this.cancelRestart(container.id);
+    if (!isRunning(container)) throw new NotModified('container is already stopped');
+    const runId = await this.signalToStop(container.id, signal, false);
+    if (runId !== undefined) await this.endRun(container, runId, timeoutSeconds);
+    const now = store.containers.get(container.id) ?? container;
+    await store.commit({ events: [containerEvent(now, 'stop')] });
+  }
+
+  /** Sends the stop signal and remembers that a client wanted it. @returns the run that was told; undefined when there is none any more. */
+  private async signalToStop(id: string, signal: string, restartRequested: boolean): Promise<string | undefined> {
+    const { store } = this.options;
+    return await store.withContainer(id, async (container, lease) => {
+      const run = container.state.run;
+      if (run === undefined) return undefined;
+      const number = parseSignal(signal || container.config.StopSignal || 'SIGTERM');
+      const told = { ...container, stoppedByUser: true, restartRequested };
+      await store.save(told, lease, [containerEvent(told, 'kill', { signal: `${number}` })]);
+      signalProcess(run.pid, run.pidStart, number);
+      if (isPaused(container)) await this.options.freezerOf(run).thaw();
+      return run.id;
+    });
+  }
+
+  /** Waits for a run that has had its signal, and kills it when its time is over. */
+  private async endRun(container: ContainerRecord, runId: string, timeoutSeconds: number | undefined): Promise<void> {
+    const seconds = timeoutSeconds ?? container.config.StopTimeout ?? defaultStopTimeoutSeconds;
+    if (await this.runEnds(container.id, runId, seconds < 0 ? undefined : seconds * 1000)) return;
+    await this.killRun(container.id, runId);
+  }
+
+  private async killRun(id: string, runId: string): Promise<void> {
+    const { store } = this.options;
+    await this.ifStillThere(async () => {
+      await store.withContainer(id, async (container, lease) => {
+        if (container.state.run?.id === runId) await this.signal(container, lease, sigkill);
+      });
+    });
+    if (!(await this.runEnds(id, runId, killDeadlineMs))) throw new System(`tried to kill container, but did not receive an exit event`);
+  }
+
+  private async ifStillThere(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  }
+
+  /** Whether the run is over within the time; undefined: however long it takes. */
+  private async runEnds(id: string, runId: string, withinMs: number | undefined): Promise<boolean> {
+    const { store, changes } = this.options;
+    const over = (container: ContainerRecord | undefined): boolean => container?.state.run?.id !== runId;
+    await changes.when(id, store.containers.get(id), over, withinMs === undefined ? undefined : AbortSignal.timeout(withinMs));
+    return over(store.containers.get(id));
+  }
+
+  private async cancelRestart(id: string): Promise<void> {
+    const { store, restarter } = this.options;
+    restarter.forget(id);
+    await store.withContainer(id, async (container, lease) => {
+      if (container.state.status !== 'restarting') return;
+      const stopped: ContainerRecord = { ...container, stoppedByUser: true, state: { ...container.state, status: 'exited' } };
+      await store.save(stopped, lease, [containerEvent(stopped, 'stop')]);
+    });
+  }
+
+  /** @throws NotFound; Conflict when it is not running; InvalidParameter for no signal. @see Engine API v1.50 ContainerKill */
+  async kill(reference: string, signal: string): Promise<void> {
+    const { store } = this.options;
+    const number = parseSignal(signal || 'SIGKILL');
+    const { id, name, state } = findContainer(store, reference);
+    if (state.status === 'restarting') return await this.cancelRestart(id);
+    const notRunning = (): Conflict =>
+      new Conflict(`cannot kill container: ${reference.replace(/^\//, '') || name}: container ${id} is not running`);
+    const runId = await store.withContainer(id, async (container, lease) => {
+      if (container.state.run === undefined) throw notRunning();
+      await this.signal(container, lease, number);
+      return container.state.run.id;
+    });
+    if (number === sigkill && !(await this.runEnds(id, runId, killDeadlineMs))) {
+      throw new System('tried to kill container, but did not receive an exit event');
+    }
+  }
+
+  /** Sends a signal to the first process. One that is meant to end it also wakes it, and keeps the restart policy away. */
+  private async signal(container: ContainerRecord, lease: Lease, number: number): Promise<void> {
+    const { store } = this.options;
+    const run = assertRunning(container);
+    const stopSignal = parseSignal(container.config.StopSignal || 'SIGTERM');
+    const ends = number === sigkill || number === stopSignal;
+    const told = { ...container, stoppedByUser: true };
+    await store.save(told, lease, [containerEvent(told, 'kill', { signal: `${number}` })]);
+    signalProcess(run.pid, run.pidStart, number);
+    if (ends && isPaused(container)) await this.options.freezerOf(run).thaw();
+  }
+
+  /** @see Engine API v1.50 ContainerRestart */
+  async restart(reference: string, signal: string, timeoutSeconds: number | undefined): Promise<void> {
+    const { store, restarter } = this.options;
+    const before = findContainer(store, reference);
+    restarter.forget(before.id);
+    const runId = isRunning(before) ? await this.signalToStop(before.id, signal, true) : undefined;
+    if (runId !== undefined) {
+      await this.endRun(before, runId, timeoutSeconds);
+      await store.commit({ events: [containerEvent(store.containers.get(before.id) ?? before, 'stop')] });
+    }
+    await store.withContainer(before.id, async (container, lease) => {
+      if (!isRunning(container)) await this.startHere(container, lease);
+      await store.commit({ events: [containerEvent(container, 'restart')] });
+    });
+  }
+
+  /** @throws Conflict when it is paused or not running. @see Engine API v1.50 ContainerPause */
+  async pause(reference: string): Promise<void> {
+    const { store } = this.options;
+    const { id } = findContainer(store, reference);
+    await store.withContainer(id, async (container, lease) => {
+      const run = assertRunning(container);
+      if (isPaused(container)) throw new Conflict(`container ${id} is already paused`);
+      // The record first: reconcile thaws what a record does not call paused.
+      const paused = await store.saveState(container, { ...container.state, status: 'paused' }, lease);
+      try {
+        await this.options.freezerOf(run).freeze();
+      } catch (error) {
+        await store.saveState(container, container.state, lease);
+        throw new System(`cannot pause container ${id}: ${errorMessage(error)}`, { cause: error });
+      }
+      await store.commit({ events: [containerEvent(paused, 'pause')] });
+    });
+  }
+
+  /** @throws Conflict when it is not paused. @see Engine API v1.50 ContainerUnpause */
+  async unpause(reference: string): Promise<void> {
+    const { store } = this.options;
+    const { id } = findContainer(store, reference);
+    await store.withContainer(id, async (container, lease) => {
+      const run = container.state.run;
+      if (run === undefined || !isPaused(container)) throw new Conflict(`Container ${id} is not paused`);
+      await this.options.freezerOf(run).thaw();
+      await store.saveState(container, { ...container.state, status: 'running' }, lease, [containerEvent(container, 'unpause')]);
+    });
+  }
+
+  /** @throws InvalidParameter for a name that cannot be; Conflict when it is taken. @see Engine API v1.50 ContainerRename */
+  async rename(reference: string, newName: string): Promise<void> {
+    const { store, neighbours } = this.options;
+    if (newName === '') throw new InvalidParameter('Neither old nor new names may be empty');
+    const { id } = findContainer(store, reference);
+    const name = parseName(newName);
+    await store.withContainer(id, async (container, lease) => {
+      if (name === container.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
+      const holder = store.names.get(name);
+      if (holder !== undefined) throw new Conflict(`Error when allocating new name: ${nameConflict(name, holder.id)}`);
+      const renamed = { ...container, name };
+      await store.commit({
+        puts: [store.containers.put(id, renamed), store.names.put(name, { id }, { create: true })],
+        deletes: [store.names.delete(container.name)],
+        events: [containerEvent(renamed, 'rename', { oldName: `/${container.name}` })],
+        lease,
+      });
+      await neighbours.sandboxes.rename({ containerId: id, newName: name }, { idempotent: true });
+    });
+  }
+
+  /** @see Engine API v1.50 ContainerDelete */
+  async remove(reference: string, options: { force: boolean; removeVolumes: boolean }): Promise<void> {
+    const { store, exits, remover, restarter } = this.options;
+    const before = findContainer(store, reference);
+    const refuse = (container: ContainerRecord): Conflict => {
+      const paused = isPaused(container);
+      const hint = paused ? ' and must be unpaused first' : ': stop the container before removing or force remove';
+      return new Conflict(`cannot remove container "/${container.name}": container is ${container.state.status}${hint}`);
+    };
+    const busy = (container: ContainerRecord): boolean => isRunning(container) || container.state.status === 'restarting';
+    if (busy(before) && !options.force) throw refuse(before);
+    restarter.forget(before.id);
+    if (before.state.run !== undefined) {
+      const runId = before.state.run.id;
+      const keep = exits.removeAtExit(before.id, options.removeVolumes);
+      try {
+        await this.killRun(before.id, runId);
+        await this.whenGoneOrReleased(before.id);
+      } finally {
+        keep();
+      }
+      if (store.containers.get(before.id) === undefined) return;
+    }
+    await this.ifStillThere(() =>
+      store.withContainer(before.id, async (container, lease) => {
+        if (isRunning(container)) throw refuse(container);
+        await remover.remove(container, lease, options.removeVolumes);
+      }),
+    );
+  }
+
+  /** `rm --link parent/alias`: the parent forgets the link; nothing else is removed. */
+  async removeLink(reference: string): Promise<void> {
+    const { store } = this.options;
+    const [parentName = '', alias] = reference.replace(/^\//, '').split('/');
+    if (alias === undefined) throw new Conflict('Conflict, cannot remove the default link name of the container');
+    const { id } = findContainer(store, parentName);
+    await store.withContainer(id, async (container, lease) => {
+      const links = container.hostConfig.Links ?? [];
+      const left = links.filter((link) => (link.split(':')[1] ?? link.split(':')[0])?.split('/').pop() !== alias);
+      if (left.length === links.length) throw new NotFound(`Cannot get parent ${parentName} for link name ${alias}`);
+      await store.save({ ...container, hostConfig: { ...container.hostConfig, Links: left } }, lease);
+    });
+  }
+
+  /** The end of a run that removes its container is told when its record goes; what it held is free when the lease is. */
+  private async whenGoneOrReleased(id: string): Promise<void> {
+    await this.options.store.withLease(`container/${id}`, async () => undefined);
+  }
+}

@@ -1,0 +1,186 @@
+/** container-service, wired: records, adapters, domain, gRPC. */
+
+import { ContainersService, ExecsService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
+import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
+import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
+import { openRecords } from '@flotilla/records';
+import { type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
+import { TicketServer } from '@flotilla/streams';
+import { mount, mountFlags } from '@flotilla/syscalls';
+import { reopenLog } from './adapters/control.ts';
+import { startContainer, startExec } from './adapters/monitor.ts';
+import { mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
+import { bootId } from './adapters/processes.ts';
+import { Runtimes } from './adapters/runtimeCommands.ts';
+import { containerHandlers } from './api/containers.ts';
+import { execHandlers } from './api/execs.ts';
+import { Archives } from './archives.ts';
+import { Attacher } from './attach.ts';
+import { Cgroups } from './cgroups/index.ts';
+import { settingsSchema } from './config.ts';
+import type { ContainerRecord } from './container.ts';
+import { ContainerLogs } from './containerLogs.ts';
+import { ContainerStats } from './containerStats.ts';
+import { Creator } from './create.ts';
+import { Execs } from './exec.ts';
+import { Exits } from './exits.ts';
+import { engineInfo } from './info.ts';
+import { ContainerLifecycle } from './lifecycle.ts';
+import { LogPins, LogRotator, logLimits } from './logs/index.ts';
+import { LogUsers } from './logUsers.ts';
+import type { Neighbours } from './neighbours.ts';
+import { Paths } from './paths.ts';
+import { Queries } from './queries.ts';
+import { Reconciler } from './reconcile.ts';
+import { Remover } from './removal.ts';
+import { Restarter } from './restarter.ts';
+import { RootFilesystems } from './rootFilesystems.ts';
+import { SeccompCache } from './seccompFilters.ts';
+import { type CreateContext, detectHost } from './spec/index.ts';
+import { Starter } from './start.ts';
+import { ContainerStore } from './store.ts';
+import { Teardown } from './teardown.ts';
+import { ContainerChanges } from './waiting.ts';
+
+const name = 'container-service';
+/** What a container without a log of its own may leave on disk for its attached clients. */
+const unkeptLog = { maxSizeBytes: 1024 * 1024, maxFiles: 1 };
+const drainMs = 2_000;
+
+export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
+  return await startService(name, settingsSchema, env, async (kit) => {
+    const { settings, logger, lifecycle, discovery, server } = kit;
+    const options = settings.FLOTILLA_ENGINE_OPTIONS;
+    const paths = new Paths(settings.FLOTILLA_DATA_ROOT, settings.FLOTILLA_EXEC_ROOT);
+    const neighbours: Neighbours = {
+      images: serviceCalls(ImagesService, 'image-service', discovery),
+      snapshots: serviceCalls(SnapshotsService, 'image-service', discovery),
+      sandboxes: serviceCalls(SandboxesService, 'network-volume', discovery),
+      volumes: serviceCalls(VolumesService, 'network-volume', discovery),
+    };
+    const runtimes = await Runtimes.detect(paths, options.runtimes, options.defaultRuntime);
+    const cgroups = Cgroups.detect(options.cgroupParent);
+    const host = detectHost(cgroups.hierarchy);
+    const context: CreateContext = { options, host, runtimes: runtimes.names(), defaultRuntime: runtimes.defaultName };
+    const boot = bootId();
+
+    const store = new ContainerStore(await openRecords(name, kit));
+    const changes = new ContainerChanges(store);
+    const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
+    const roots = new RootFilesystems({ mount: mountOverlay, unmount: unmountOverlay });
+    const users = new LogUsers();
+    const pins = new LogPins();
+    const rotator = new LogRotator(logger);
+
+    const teardown = new Teardown({
+      logger,
+      paths,
+      neighbours,
+      roots,
+      runtimes,
+      groupOf: ({ id, hostConfig }) => cgroups.group(cgroups.pathFor(id, hostConfig.CgroupParent)),
+      unmountBelow: (directory) => mountsBelow(directory).forEach(unmountAll),
+    });
+    const remover = new Remover({ logger, store, changes, teardown, users });
+    const starter = new Starter({
+      logger,
+      paths,
+      store,
+      neighbours,
+      roots,
+      teardown,
+      runtimes,
+      host,
+      bootId: boot,
+      defaultUlimits: options.defaultUlimits,
+      cgroupPath: (id, parent) => cgroups.pathFor(id, parent),
+      mountShm: (path, sizeBytes) =>
+        mount('shm', path, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, `mode=1777,size=${sizeBytes}`),
+      monitor: { startContainer },
+      seccomp: new SeccompCache(paths.seccomp),
+    });
+    const follow = (container: ContainerRecord): void => {
+      const { id, hostConfig } = container;
+      const limits = hostConfig.LogConfig?.Type === 'none' ? unkeptLog : logLimits(hostConfig.LogConfig ?? {});
+      rotator.add(id, { path: paths.log(id), ...limits, reopen: () => reopenLog(paths.bundle(id)), pins });
+    };
+    const restarter = new Restarter({ logger, store, starter, onStarted: follow });
+    const exits = new Exits({
+      logger,
+      paths,
+      store,
+      teardown,
+      remover,
+      bootId: boot,
+      wasOutOfMemory: (run) => cgroups.group(run.cgroup).oomKills() > 0,
+      onEnded: ({ id }) => rotator.remove(id),
+      scheduleRestart: (container, ranMs) => restarter.schedule(container, ranMs),
+    });
+    const freezerOf = (run: { cgroup: string }) => cgroups.group(run.cgroup);
+    const containers = new ContainerLifecycle({
+      store,
+      changes,
+      starter,
+      exits,
+      restarter,
+      remover,
+      neighbours,
+      freezerOf,
+      onStarted: follow,
+    });
+    const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor: { startExec } });
+    const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
+    const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
+
+    server.add(
+      ContainersService,
+      containerHandlers({
+        store,
+        paths,
+        changes,
+        creator: new Creator({ logger, paths, store, neighbours, roots, context }),
+        lifecycle: containers,
+        queries,
+        attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users }),
+        logs: new ContainerLogs({ paths, store, changes, tickets, users }),
+        archives: new Archives({ tickets, roots }),
+        stats: new ContainerStats(),
+        connector: { store, neighbours },
+        committer: { store, neighbours, freezerOf },
+        updater: { store, context, limit: (run, resources) => cgroups.group(run.cgroup).update(resources) },
+        processesOf,
+        info: () => engineInfo(host, runtimes.all(), runtimes.defaultName, options),
+      }),
+    );
+    server.add(ExecsService, execHandlers(store, execs));
+
+    const reconciler = new Reconciler({
+      logger,
+      paths,
+      store,
+      neighbours,
+      roots,
+      teardown,
+      exits,
+      execs,
+      remover,
+      restarter,
+      follow,
+      wake: async ({ state }) => {
+        if (state.run !== undefined && state.status !== 'paused') await cgroups.group(state.run.cgroup).thaw();
+      },
+      startAgain: (id) => containers.start(id),
+    });
+    await reconciler.local();
+    await tickets.listen();
+    lifecycle.onStop('tickets', () => tickets.close(drainMs));
+    exits.start();
+    lifecycle.onStop('exits', () => exits.stop());
+    lifecycle.onStop('restarter', () => restarter.stop());
+    lifecycle.onStop('rotator', () => rotator.stop());
+    void reconciler.remote();
+  });
+}
+
+if (import.meta.main) await runAsProcess(start);

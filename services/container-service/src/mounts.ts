@@ -1,0 +1,109 @@
+/** A container's volumes and binds, from the plan in its record to paths of this host. */
+import { closeSync, constants, mkdirSync, openSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { InvalidParameter } from '@flotilla/errors';
+import { openat2, openPath, resolveFlags } from '@flotilla/syscalls';
+import type { ContainerRecord, Snapshot } from './container.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import { bindSubpath, type MountPlan, type ResolvedMount } from './spec/index.ts';
+
+/** Takes each volume of a plan for the container, and puts its name and place into it. Undo: release what the result names. */
+export async function acquireVolumes(
+  containerId: string,
+  plans: readonly MountPlan[],
+  { volumes }: Pick<Neighbours, 'volumes'>,
+  onAcquired: (name: string, created: boolean) => void,
+): Promise<MountPlan[]> {
+  const mounts: MountPlan[] = [];
+  for (const plan of plans) {
+    if (plan.type !== 'volume') {
+      mounts.push(plan);
+      continue;
+    }
+    const answer = await volumes.acquire({
+      name: plan.name ?? '',
+      user: containerId,
+      driver: plan.driver ?? '',
+      driverOptions: plan.driverOptions ?? {},
+      labels: plan.labels ?? {},
+    });
+    onAcquired(answer.name, answer.created);
+    mounts.push({ ...plan, name: answer.name, driver: answer.driver, source: answer.mountpoint });
+  }
+  return mounts;
+}
+
+/** Copies what the image has at a volume's mount point into a volume that is still empty, as dockerd does at create. */
+export async function populateVolumes(
+  container: { readonly id: string; readonly snapshot: Snapshot; readonly mounts: readonly MountPlan[] },
+  { volumes }: Pick<Neighbours, 'volumes'>,
+  roots: RootFilesystems,
+): Promise<void> {
+  const wanting = container.mounts.filter((mount) => mount.type === 'volume' && !mount.noCopy && !mount.subpath && mount.name);
+  if (wanting.length === 0) return;
+  await roots.with(container.id, container.snapshot, async (root) => {
+    for (const mount of wanting) {
+      const source = directoryInRoot(root, mount.destination);
+      if (source !== undefined) await volumes.populate({ name: mount.name ?? '', sourceDir: source });
+    }
+  });
+}
+
+/** The host path of a directory in a root file system, links followed inside it and never out of it; undefined when there is none. */
+function directoryInRoot(root: string, path: string): string | undefined {
+  const rootFd = openSync(root, constants.O_DIRECTORY | constants.O_RDONLY);
+  try {
+    const fd = openat2(rootFd, path, { flags: openPath | constants.O_DIRECTORY, resolve: resolveFlags.inRoot });
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(rootFd);
+  }
+}
+
+/** Makes a container's mounts ready for a start: volumes mounted, missing sources of binds made. */
+export async function prepareMounts(
+  container: ContainerRecord,
+  { volumes }: Pick<Neighbours, 'volumes'>,
+  subpathTarget: (index: number) => string,
+): Promise<ResolvedMount[]> {
+  return await Promise.all(
+    container.mounts.map(async (mount, index) => {
+      switch (mount.type) {
+        case 'volume': {
+          const { path } = await volumes.mount({ name: mount.name ?? '', user: container.id }, { idempotent: true });
+          if (mount.subpath === undefined) return { ...mount, source: path };
+          const target = subpathTarget(index);
+          bindSubpath(path, mount.subpath, target, makeMountPoint);
+          return { ...mount, source: target };
+        }
+        case 'bind':
+          makeBindSource(mount);
+          return mount;
+        default:
+          return mount;
+      }
+    }),
+  );
+}
+
+/** `-v /path:…` makes a directory where nothing is; `--mount` refuses. */
+function makeBindSource(mount: MountPlan): void {
+  const source = mount.source ?? '';
+  if (statSync(source, { throwIfNoEntry: false }) !== undefined) return;
+  if (!mount.createMountpoint) {
+    throw new InvalidParameter(`invalid mount config for type "bind": bind source path does not exist: ${source}`);
+  }
+  mkdirSync(source, { recursive: true, mode: 0o755 });
+}
+
+function makeMountPoint(path: string, isDirectory: boolean): void {
+  mkdirSync(isDirectory ? path : dirname(path), { recursive: true });
+  if (!isDirectory) writeFileSync(path, '');
+}

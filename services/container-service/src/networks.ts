@@ -1,0 +1,77 @@
+/** Joining a container to networks and taking it off them, whether it runs or not. */
+import { DecodeError, decodeDocument, type EndpointSettings, endpointSettings, type NetworkSettings } from '@flotilla/engine-api';
+import { Conflict, InvalidParameter } from '@flotilla/errors';
+import { isRunning, sharedContainer } from './container.ts';
+import { findContainer } from './lookup.ts';
+import { fromJson, type Neighbours, toJson } from './neighbours.ts';
+import { sandboxSpec } from './sandboxSpec.ts';
+import type { ContainerStore } from './store.ts';
+
+export interface ConnectorOptions {
+  readonly store: ContainerStore;
+  readonly neighbours: Pick<Neighbours, 'sandboxes'>;
+}
+
+/** @see Engine API v1.50 NetworkConnect */
+export async function connectNetwork(
+  options: ConnectorOptions,
+  network: string,
+  reference: string,
+  endpointJson: Uint8Array,
+): Promise<void> {
+  const { store, neighbours } = options;
+  const endpoint = decodeEndpoint(endpointJson);
+  const { id } = findContainer(store, reference);
+  await store.withContainer(id, async (container, lease) => {
+    refuseSharedStack(container.hostConfig.NetworkMode);
+    const spec = sandboxSpec({ ...container, endpoints: { ...container.endpoints, [network]: endpoint } }, (name) =>
+      findContainer(store, name),
+    );
+    const answer = await neighbours.sandboxes.connect({ network, spec, endpointJson: toJson(endpoint), running: isRunning(container) });
+    await store.save(
+      {
+        ...container,
+        endpoints: { ...container.endpoints, [answer.networkName]: endpoint },
+        ...settingsFrom(answer.networkSettingsJson),
+      },
+      lease,
+    );
+  });
+}
+
+/** @see Engine API v1.50 NetworkDisconnect */
+export async function disconnectNetwork(options: ConnectorOptions, network: string, reference: string, force: boolean): Promise<void> {
+  const { store, neighbours } = options;
+  const { id } = findContainer(store, reference);
+  await store.withContainer(id, async (container, lease) => {
+    refuseSharedStack(container.hostConfig.NetworkMode);
+    const answer = await neighbours.sandboxes.disconnect({
+      network,
+      containerId: id,
+      containerName: container.name,
+      force,
+      running: isRunning(container),
+    });
+    const { [answer.networkName]: _gone, ...endpoints } = container.endpoints;
+    await store.save({ ...container, endpoints, ...settingsFrom(answer.networkSettingsJson) }, lease);
+  });
+}
+
+function refuseSharedStack(mode: string | undefined): void {
+  if (sharedContainer(mode) !== undefined)
+    throw new Conflict('container sharing network namespace with another container or host cannot be connected to any other network');
+}
+
+function settingsFrom(json: Uint8Array): { networkSettings?: NetworkSettings } {
+  const settings = fromJson<NetworkSettings>(json);
+  return settings === undefined ? {} : { networkSettings: settings };
+}
+
+function decodeEndpoint(json: Uint8Array): EndpointSettings {
+  if (json.length === 0) return {};
+  try {
+    return decodeDocument(endpointSettings, Buffer.from(json).toString('utf8')) ?? {};
+  } catch (error) {
+    throw error instanceof DecodeError ? new InvalidParameter(`invalid JSON: ${error.message}`, { cause: error }) : error;
+  }
+}

@@ -1,0 +1,94 @@
+/** Reading containers: list, inspect, and what they take on disk. Answers come from memory; only sizes ask image-service. */
+import { isNotFound } from '@flotilla/errors';
+import type { ContainerRecord } from './container.ts';
+import { inspectDocument } from './inspect.ts';
+import { type ListRequest, selectContainers } from './list.ts';
+import { findContainer } from './lookup.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { ContainerStore } from './store.ts';
+import { Summaries, type SummarySize } from './summary.ts';
+
+export interface QueriesOptions {
+  readonly store: ContainerStore;
+  readonly neighbours: Pick<Neighbours, 'images' | 'snapshots'>;
+  readonly runningExecs: (containerId: string) => string[];
+}
+
+export class Queries {
+  private readonly options: QueriesOptions;
+  private readonly summaries = new Summaries();
+
+  constructor(options: QueriesOptions) {
+    this.options = options;
+  }
+
+  /** A JSON array of ContainerSummary. @see Engine API v1.50 ContainerList */
+  async list(request: ListRequest & { readonly size: boolean }): Promise<string> {
+    const { store } = this.options;
+    await store.fresh();
+    const containers = await selectContainers(store.containers.values(), request, {
+      find: (reference) => findContainer(store, reference),
+      ancestors: (reference) => this.ancestors(reference),
+    });
+    const links = this.linkNames();
+    const texts = request.size
+      ? await Promise.all(containers.map(async (each) => this.summaries.text(each, links.get(each.id) ?? [], await this.size(each.id))))
+      : containers.map((each) => this.summaries.text(each, links.get(each.id) ?? []));
+    return `[${texts.join(',')}]`;
+  }
+
+  /** @see Engine API v1.50 ContainerInspect */
+  async inspect(reference: string, size: boolean): Promise<string> {
+    const { store } = this.options;
+    await store.fresh();
+    const container = findContainer(store, reference);
+    const sizes = size ? await this.size(container.id) : undefined;
+    return JSON.stringify(
+      inspectDocument(container, {
+        execIds: this.options.runningExecs(container.id),
+        ...(sizes === undefined ? {} : { size: sizes }),
+      }),
+    );
+  }
+
+  async size(id: string): Promise<SummarySize> {
+    try {
+      const { sizeRw, sizeRootFs } = await this.options.neighbours.snapshots.usage({ key: id }, { idempotent: true });
+      return { rw: Number(sizeRw), rootFs: Number(sizeRw + sizeRootFs) };
+    } catch (error) {
+      if (isNotFound(error)) return { rw: 0, rootFs: 0 };
+      throw error;
+    }
+  }
+
+  private async ancestors(reference: string): Promise<string[] | undefined> {
+    try {
+      return [(await this.options.neighbours.images.resolve({ image: reference, platform: '' }, { idempotent: true })).id];
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** A container that others link to has a second name: `/parent/alias`. */
+  private linkNames(): Map<string, string[]> {
+    const names = new Map<string, string[]>();
+    for (const parent of this.options.store.containers.values()) {
+      for (const link of parent.hostConfig.Links ?? []) {
+        const [reference = '', alias = ''] = link.split(':');
+        const target = this.target(reference);
+        if (target === undefined) continue;
+        names.set(target.id, [...(names.get(target.id) ?? []), `/${parent.name}/${alias || reference.replace(/^\//, '')}`]);
+      }
+    }
+    return names;
+  }
+
+  private target(reference: string): ContainerRecord | undefined {
+    try {
+      return findContainer(this.options.store, reference);
+    } catch {
+      return undefined;
+    }
+  }
+}

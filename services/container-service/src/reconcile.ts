@@ -1,0 +1,171 @@
+/**
+ * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, and
+ * what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away. It may be cut off anywhere and run again.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from '@flotilla/service-kit';
+import { isAlive, signalProcess, startTimeOf } from './adapters/processes.ts';
+import { type ContainerRecord, isRunning } from './container.ts';
+import type { Execs } from './exec.ts';
+import type { Exits } from './exits.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { Paths } from './paths.ts';
+import type { Remover } from './removal.ts';
+import type { Restarter } from './restarter.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import type { ContainerStore } from './store.ts';
+import type { Teardown } from './teardown.ts';
+
+export interface ReconcilerOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly store: ContainerStore;
+  readonly neighbours: Neighbours;
+  readonly roots: RootFilesystems;
+  readonly teardown: Teardown;
+  readonly exits: Exits;
+  readonly execs: Execs;
+  readonly remover: Remover;
+  readonly restarter: Restarter;
+  /** a run that goes on: its log, its health and its limits are looked after again. */
+  readonly follow: (container: ContainerRecord) => void;
+  /** thaws what a record does not call paused, and wakes a conmon that was made to wait. */
+  readonly wake: (container: ContainerRecord) => Promise<void>;
+  /** starts a container that should run: a restart that was cut off, or a policy after a reboot. */
+  readonly startAgain: (id: string) => Promise<void>;
+}
+
+const sigcont = 18;
+
+export class Reconciler {
+  private readonly options: ReconcilerOptions;
+
+  constructor(options: ReconcilerOptions) {
+    this.options = options;
+  }
+
+  /** What must be right before the first call is answered: it asks nobody else. */
+  async local(): Promise<void> {
+    const { store, paths, roots, teardown } = this.options;
+    for (const directory of [paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+    for (const container of store.containers.values()) {
+      const run = container.state.run;
+      if (run === undefined) continue;
+      roots.adopt(container.id);
+      signalProcess(run.monitorPid, run.monitorStart, sigcont);
+      await this.options.wake(container);
+      if (isAlive(run.monitorPid, run.monitorStart) && !existsSync(paths.exit(container.id))) this.options.follow(container);
+    }
+    for (const id of readdirSync(paths.runs)) {
+      const container = store.containers.get(id);
+      if (container !== undefined && isRunning(container)) continue;
+      this.endStray(id);
+      if (container === undefined) teardown.removeRunFiles(id);
+    }
+    for (const id of readdirSync(paths.exits)) if (!store.containers.has(id)) rmSync(paths.exit(id), { force: true });
+    for (const id of readdirSync(paths.execs)) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+  }
+
+  /** A start that was cut off, or the leftovers of an end: nobody knows of these processes. */
+  private endStray(id: string): void {
+    const { paths, logger } = this.options;
+    for (const file of ['pid', 'monitor.pid']) {
+      const pid = readPid(join(paths.bundle(id), file));
+      const start = pid === undefined ? undefined : startTimeOf(pid);
+      if (pid === undefined || start === undefined || !belongsTo(pid, id)) continue;
+      logger.warn({ containerId: id, pid }, 'ending a process that no record knows');
+      signalProcess(pid, start, 9);
+    }
+  }
+
+  /** What needs the other services; it goes on while calls are answered already. */
+  async remote(): Promise<void> {
+    const { store, paths, teardown, exits, execs, remover, logger } = this.options;
+    const steps: [string, () => Promise<void>][] = [
+      [
+        'handling ends',
+        async () => void (await Promise.all([...store.containers.values()].filter(isRunning).map(({ id }) => exits.handle(id)))),
+      ],
+      [
+        'clearing cut-off starts',
+        async () => {
+          for (const id of readdirSync(paths.runs)) {
+            const known = store.containers.get(id);
+            if (known === undefined || isRunning(known)) continue;
+            await store.withContainer(id, async (container) => {
+              if (!isRunning(container)) await teardown.afterRun(container);
+            });
+          }
+        },
+      ],
+      ['emptying the trash', () => remover.emptyAll()],
+      [
+        'following execs',
+        async () => {
+          for (const exec of store.execs.values()) if (exec.state === 'running') execs.adopt(exec);
+        },
+      ],
+      ['telling the other services', () => this.retain()],
+      ['starting again', () => this.startAgain()],
+    ];
+    for (const [what, step] of steps) {
+      try {
+        await step();
+      } catch (error) {
+        logger.error({ error }, `reconciling: ${what} failed`);
+      }
+    }
+  }
+
+  private async retain(): Promise<void> {
+    const { store, neighbours } = this.options;
+    const containers = [...store.containers.values()];
+    const known = containers.map(({ id }) => id);
+    const running = containers.filter(isRunning).map(({ id }) => id);
+    await Promise.allSettled([
+      neighbours.snapshots.retain({ keys: known }, { idempotent: true }),
+      neighbours.sandboxes.retain({ known, running }, { idempotent: true }),
+      neighbours.volumes.retain({ known }, { idempotent: true }),
+    ]);
+    this.removeStrayDirectories();
+  }
+
+  private removeStrayDirectories(): void {
+    const { paths, store } = this.options;
+    const directory = join(paths.data, 'containers');
+    if (!existsSync(directory)) return;
+    for (const id of readdirSync(directory)) {
+      if (!store.containers.has(id) && !store.trash.has(id)) rmSync(paths.containerDirectory(id), { recursive: true, force: true });
+    }
+  }
+
+  private async startAgain(): Promise<void> {
+    const { store, restarter } = this.options;
+    for (const container of store.containers.values()) {
+      if (container.restartRequested && !isRunning(container)) await this.options.startAgain(container.id);
+      else if (container.state.status === 'restarting') restarter.schedule(container, 0);
+    }
+  }
+}
+
+function readPid(path: string): number | undefined {
+  try {
+    const pid = Number.parseInt(readFileSync(path, 'utf8'), 10);
+    return Number.isNaN(pid) ? undefined : pid;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a process is the container's own or its conmon: a number in an old file may be anybody's by now. */
+function belongsTo(pid: number, containerId: string): boolean {
+  try {
+    return (
+      readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(containerId) ||
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(containerId)
+    );
+  } catch {
+    return false;
+  }
+}

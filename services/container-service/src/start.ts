@@ -1,0 +1,274 @@
+/**
+ * Starting a container: root file system, network, volumes, bundle, then conmon and the runtime, then the record and the event. Whatever fails, what
+ * was done before is undone; the bundle's directory, made first, is what tells reconcile of a start that was cut off.
+ */
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { HostConfig, NetworkSettings } from '@flotilla/engine-api';
+import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, System } from '@flotilla/errors';
+import type { RuntimeSpec } from '@flotilla/oci';
+import type { Lease } from '@flotilla/records';
+import type { EngineOptions, Logger } from '@flotilla/service-kit';
+import { type Monitored, type MonitorOptions, RuntimeFailure } from './adapters/monitor.ts';
+import { startTimeOf } from './adapters/processes.ts';
+import type { OciRuntime } from './adapters/runtimeCommands.ts';
+import { formatNano, nowNano } from './clock.ts';
+import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
+import { findContainer } from './lookup.ts';
+import { prepareMounts } from './mounts.ts';
+import { fromJson, type Neighbours } from './neighbours.ts';
+import type { Paths } from './paths.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import { sandboxSpec } from './sandboxSpec.ts';
+import { buildRuntimeSpec, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
+import { startFailure } from './startFailure.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+import type { Teardown } from './teardown.ts';
+
+export interface StarterOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly store: ContainerStore;
+  readonly neighbours: Neighbours;
+  readonly roots: RootFilesystems;
+  readonly teardown: Teardown;
+  readonly runtimes: { get(name: string): OciRuntime | undefined; readonly defaultName: string };
+  readonly host: HostFacts;
+  readonly bootId: string;
+  /** limits of every container that does not name its own. */
+  readonly defaultUlimits: EngineOptions['defaultUlimits'];
+  readonly cgroupPath: (id: string, parent: string | undefined) => string;
+  readonly mountShm: (path: string, sizeBytes: number) => void;
+  readonly monitor: { startContainer(options: MonitorOptions): Promise<Monitored> };
+  /** gives the runtime a compiled seccomp filter where it can take one. */
+  readonly seccomp: SeccompFilters;
+}
+
+export interface SeccompFilters {
+  /** Adds what makes the runtime use a filter that was compiled before. */
+  reuse(spec: RuntimeSpec, runtime: OciRuntime): RuntimeSpec;
+  /** Keeps the filter that the runtime has just compiled. */
+  keep(spec: RuntimeSpec, runtime: OciRuntime, containerId: string): void;
+}
+
+interface Network {
+  readonly netns: string;
+  readonly files: SandboxFiles;
+  readonly settings: NetworkSettings | undefined;
+}
+
+/** A start that failed: what the client is told, and the record as it is now. */
+export class StartFailed extends Error {
+  override readonly name = 'StartFailed';
+  readonly failure: FlotillaError;
+  readonly container: ContainerRecord;
+
+  constructor(failure: FlotillaError, container: ContainerRecord) {
+    super(failure.message, { cause: failure });
+    this.failure = failure;
+    this.container = container;
+  }
+}
+
+export class Starter {
+  private readonly options: StarterOptions;
+
+  constructor(options: StarterOptions) {
+    this.options = options;
+  }
+
+  /**
+   * Starts a container that does not run. The caller holds its lease and has checked its state.
+   *
+   * @param byPolicy - a restart policy or reconcile starts it, not a client.
+   * @throws StartFailed when it does not come up; everything is as before then, but for the error in the record.
+   */
+  async start(container: ContainerRecord, lease: Lease, byPolicy = false): Promise<ContainerRecord> {
+    const { paths, store, teardown } = this.options;
+    teardown.removeRunFiles(container.id);
+    mkdirSync(paths.bundle(container.id), { mode: 0o700 });
+    try {
+      const { run, network } = await this.run(container);
+      const started: ContainerRecord = {
+        ...container,
+        ...(network.settings === undefined ? {} : { networkSettings: network.settings }),
+        files: network.files,
+        stoppedByUser: false,
+        restartRequested: false,
+        restartCount: byPolicy ? container.restartCount : 0,
+        state: {
+          status: 'running',
+          exitCode: 0,
+          error: '',
+          oomKilled: false,
+          startedAt: formatNano(nowNano()),
+          finishedAt: container.state.finishedAt,
+          run,
+        },
+      };
+      return await store.save(started, lease, [containerEvent(started, 'start')]);
+    } catch (error) {
+      const failure = this.explain(container, error);
+      await teardown.afterRun(container);
+      const failed: ContainerRecord = {
+        ...container,
+        state: {
+          ...container.state,
+          status: container.state.status === 'restarting' ? 'exited' : container.state.status,
+          ...failure.state,
+        },
+      };
+      await store.save(failed, lease);
+      throw new StartFailed(failure.error, failed);
+    }
+  }
+
+  private explain(container: ContainerRecord, error: unknown): { error: FlotillaError; state: { exitCode: number; error: string } } {
+    if (error instanceof RuntimeFailure) {
+      const { error: told, exitCode } = startFailure(error.message, container.path);
+      return { error: told, state: { exitCode, error: told.message } };
+    }
+    const told = isFlotillaError(error) ? error : new System(errorMessage(error), { cause: error });
+    return { error: told, state: { exitCode: container.state.exitCode || 128, error: told.message } };
+  }
+
+  private async run(container: ContainerRecord): Promise<{ run: Run; network: Network }> {
+    const { paths, roots, host, neighbours, monitor, seccomp } = this.options;
+    const { config, hostConfig } = container;
+    const runtime = this.runtimeOf(hostConfig);
+    const bundle = paths.bundle(container.id);
+    roots.acquire(container.id, container.snapshot);
+    const [network, mounts] = await Promise.all([
+      this.prepareNetwork(container),
+      prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index)),
+    ]);
+    const shmPath = this.prepareShm(container);
+    const cgroup = this.options.cgroupPath(container.id, hostConfig.CgroupParent);
+    const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);
+    writeFileSync(join(bundle, 'config.json'), encodeSpec(spec));
+    const logPath = paths.log(container.id);
+    const logOffset = sizeOf(logPath);
+    mkdirSync(paths.exits, { recursive: true });
+    rmSync(paths.exit(container.id), { force: true });
+    const { pid, monitorPid } = await monitor.startContainer({
+      id: container.id,
+      session: container.id,
+      bundle,
+      command: runtime.runCommand,
+      logPath,
+      exitDirectory: paths.exits,
+      terminal: config.Tty ?? false,
+      stdin: config.OpenStdin ?? false,
+      leaveStdinOpen: !config.StdinOnce || (config.Tty ?? false),
+    });
+    seccomp.keep(spec, runtime, container.id);
+    return {
+      network,
+      run: {
+        id: `${pid}-${nowNano()}`,
+        bootId: this.options.bootId,
+        pid,
+        pidStart: startTimeOf(pid) ?? '',
+        monitorPid,
+        monitorStart: startTimeOf(monitorPid) ?? '',
+        runtime: runtime.name,
+        cgroup,
+        logOffset,
+        netns: network.netns,
+        files: network.files,
+        ...(shmPath === undefined ? {} : { shmPath }),
+      },
+    };
+  }
+
+  private runtimeOf(hostConfig: HostConfig): OciRuntime {
+    const { runtimes } = this.options;
+    const name = hostConfig.Runtime || runtimes.defaultName;
+    const runtime = runtimes.get(name);
+    if (runtime === undefined) throw new NotFound(`unknown or invalid runtime name: ${name}`);
+    return runtime;
+  }
+
+  private async prepareNetwork(container: ContainerRecord): Promise<Network> {
+    const shared = sharedContainer(container.hostConfig.NetworkMode);
+    if (shared !== undefined) {
+      const run = this.runOf(shared, 'network');
+      return { netns: run.netns === '' ? '' : `/proc/${run.pid}/ns/net`, files: run.files, settings: undefined };
+    }
+    const { store, neighbours } = this.options;
+    const answer = await neighbours.sandboxes.prepare(
+      { spec: sandboxSpec(container, (reference) => findContainer(store, reference)) },
+      { deadlineMs: 60_000, idempotent: true },
+    );
+    return {
+      netns: answer.netnsPath,
+      files: { hostname: answer.hostnamePath, hosts: answer.hostsPath, resolvConf: answer.resolvConfPath },
+      settings: fromJson<NetworkSettings>(answer.networkSettingsJson),
+    };
+  }
+
+  /** The run of a container whose namespace is to be joined. @throws Conflict in dockerd's words when it does not run. */
+  private runOf(reference: string, namespace: 'network' | 'IPC namespace' | 'PID namespace'): Run {
+    const target = findContainer(this.options.store, reference);
+    if (target.state.run === undefined) throw new Conflict(`cannot join ${namespace} of a non running container: ${target.id}`);
+    return target.state.run;
+  }
+
+  /** A /dev/shm that other containers may share lies in the bundle, not in the container's own mounts. */
+  private prepareShm(container: ContainerRecord): string | undefined {
+    const { IpcMode: mode, ShmSize: size } = container.hostConfig;
+    const shared = sharedContainer(mode);
+    if (shared !== undefined) {
+      const run = this.runOf(shared, 'IPC namespace');
+      const target = findContainer(this.options.store, shared);
+      if (target.hostConfig.IpcMode !== 'shareable')
+        throw new Conflict(`non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+      return run.shmPath;
+    }
+    if (mode !== 'shareable') return undefined;
+    const path = this.options.paths.shm(container.id);
+    mkdirSync(path);
+    this.options.mountShm(path, size || 64 * 1024 * 1024);
+    return path;
+  }
+
+  private runtimeSpec(
+    container: ContainerRecord,
+    network: Network,
+    mounts: readonly ResolvedMount[],
+    shmPath: string | undefined,
+    cgroup: string,
+  ): RuntimeSpec {
+    const { config, hostConfig } = container;
+    const ipcOf = sharedContainer(hostConfig.IpcMode);
+    const pidOf = sharedContainer(hostConfig.PidMode);
+    return buildRuntimeSpec({
+      id: container.id,
+      config,
+      hostConfig,
+      host: this.options.host,
+      rootfs: container.snapshot.mergedDir,
+      mounts,
+      ...(network.netns === '' ? {} : { netnsPath: network.netns }),
+      ...networkFiles(network.files),
+      cgroupsPath: cgroup,
+      ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.runOf(ipcOf, 'IPC namespace').pid}/ns/ipc` }),
+      ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.runOf(pidOf, 'PID namespace').pid}/ns/pid` }),
+      ...(shmPath === undefined ? {} : { shmPath }),
+      defaultUlimits: this.options.defaultUlimits,
+    });
+  }
+}
+
+/** network-volume leaves out what a mode does not have. */
+function networkFiles(files: SandboxFiles): { hostnamePath?: string; hostsPath?: string; resolvConfPath?: string } {
+  return {
+    ...(files.hostname === '' ? {} : { hostnamePath: files.hostname }),
+    ...(files.hosts === '' ? {} : { hostsPath: files.hosts }),
+    ...(files.resolvConf === '' ? {} : { resolvConfPath: files.resolvConf }),
+  };
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}

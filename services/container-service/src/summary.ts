@@ -1,0 +1,85 @@
+/**
+ * The documents of ContainerList. A container's part is serialised once for each version of its record; only the words that change with
+ * the clock are put in when a list is asked for.
+ */
+import type { ContainerSummary, EndpointSettings, Port } from '@flotilla/engine-api';
+import { nowNano, unixSeconds } from './clock.ts';
+import type { ContainerRecord } from './container.ts';
+import { mountPoint, networkSettings } from './inspect.ts';
+import { statusText } from './statusText.ts';
+
+/** PORTS: published and exposed ones, ordered as the CLI wants them. */
+export function summaryPorts(container: ContainerRecord): Port[] {
+  const ports: Port[] = [];
+  for (const [key, bindings] of Object.entries(networkSettings(container).Ports ?? {})) {
+    const [port = '', Type = 'tcp'] = key.split('/');
+    const PrivatePort = Number(port);
+    if (bindings === null || bindings.length === 0) ports.push({ PrivatePort, Type });
+    for (const { HostIp = '', HostPort = '' } of bindings ?? []) {
+      ports.push({ ...(HostIp === '' ? {} : { IP: HostIp }), PrivatePort, PublicPort: Number(HostPort), Type });
+    }
+  }
+  return ports;
+}
+
+function summaryCommand({ path, args }: ContainerRecord): string {
+  return [path, ...args.map((arg) => (arg.includes(' ') ? `'${arg}'` : arg))].join(' ');
+}
+
+function summaryNetworks(container: ContainerRecord): Record<string, EndpointSettings> {
+  return networkSettings(container).Networks;
+}
+
+/** Legacy links show as names too: `/parent/alias`. */
+export type LinkNames = (container: ContainerRecord) => readonly string[];
+
+function summaryDocument(container: ContainerRecord, linkNames: readonly string[]): Omit<ContainerSummary, 'Status'> {
+  const annotations = container.hostConfig.Annotations;
+  return {
+    Id: container.id,
+    Names: [`/${container.name}`, ...linkNames],
+    Image: container.image.reference,
+    ImageID: container.image.id,
+    ...(container.image.manifestDescriptor === undefined ? {} : { ImageManifestDescriptor: container.image.manifestDescriptor }),
+    Command: summaryCommand(container),
+    Created: unixSeconds(container.created),
+    Ports: summaryPorts(container),
+    Labels: container.config.Labels ?? {},
+    State: container.state.status,
+    HostConfig: {
+      NetworkMode: container.hostConfig.NetworkMode ?? 'bridge',
+      ...(annotations === undefined || Object.keys(annotations).length === 0 ? {} : { Annotations: annotations }),
+    },
+    NetworkSettings: { Networks: summaryNetworks(container) },
+    Mounts: container.mounts.map(mountPoint),
+  };
+}
+
+export interface SummarySize {
+  readonly rw: number;
+  readonly rootFs: number;
+}
+
+/** Serialised summaries by record. Records are never changed in place, so one that is the same object has the same text. */
+export class Summaries {
+  private readonly texts = new WeakMap<ContainerRecord, string>();
+
+  /** The JSON text of one container's summary. */
+  text(container: ContainerRecord, linkNames: readonly string[], size?: SummarySize): string {
+    const status = JSON.stringify(statusText(container, nowNano()));
+    const sizes = size === undefined ? '' : `"SizeRw":${size.rw},"SizeRootFs":${size.rootFs},`;
+    return `{${sizes}"Status":${status},${this.rest(container, linkNames)}`;
+  }
+
+  /** What does not change with the clock, without its opening brace. */
+  private rest(container: ContainerRecord, linkNames: readonly string[]): string {
+    // Links belong to another record: what they add is not kept.
+    if (linkNames.length > 0) return JSON.stringify(summaryDocument(container, linkNames)).slice(1);
+    let text = this.texts.get(container);
+    if (text === undefined) {
+      text = JSON.stringify(summaryDocument(container, [])).slice(1);
+      this.texts.set(container, text);
+    }
+    return text;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * What a run leaves behind, and what a container holds: taken away after an exit, after a failed start, and by reconcile. Everything here may be
+ * repeated; nothing here writes records.
+ */
+import { existsSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { NetworkSettings } from '@flotilla/engine-api';
+import type { Logger } from '@flotilla/service-kit';
+import type { OciRuntime } from './adapters/runtimeCommands.ts';
+import { type ContainerRecord, sharedContainer } from './container.ts';
+import { fromJson, type Neighbours } from './neighbours.ts';
+import type { Paths } from './paths.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+
+/** The part of a control group that is needed here. */
+interface ProcessGroup {
+  processes(): number[];
+  remove(): boolean;
+}
+
+export interface TeardownOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly neighbours: Neighbours;
+  readonly roots: RootFilesystems;
+  readonly runtimes: { all(): readonly OciRuntime[] };
+  readonly groupOf: (container: ContainerRecord) => ProcessGroup;
+  readonly unmountBelow: (directory: string) => void;
+}
+
+const groupDeadlineMs = 10_000;
+const callDeadlineMs = 15_000;
+
+export class Teardown {
+  private readonly options: TeardownOptions;
+
+  constructor(options: TeardownOptions) {
+    this.options = options;
+  }
+
+  /**
+   * Frees what a run held: processes, root file system, network, volumes, control group, the runtime's state and the bundle.
+   *
+   * @param remove - the container goes too: its endpoints and network files with it.
+   * @returns the network settings of a stopped container, when network-volume has answered.
+   */
+  async afterRun(container: ContainerRecord, remove = false): Promise<NetworkSettings | undefined> {
+    await this.endProcesses(container);
+    this.options.roots.release(container.id, container.snapshot);
+    const [settings] = await Promise.all([this.releaseSandbox(container, remove), this.unmountVolumes(container)]);
+    this.removeRunFiles(container.id);
+    return settings;
+  }
+
+  /** Frees what a container holds beyond its runs. Its files are left: `deleteFiles` takes them. */
+  async releaseHoldings(container: ContainerRecord, removeVolumes: boolean, sandboxReleased = false): Promise<void> {
+    const { neighbours, roots } = this.options;
+    roots.forget(container.id, container.snapshot);
+    await Promise.all([
+      sandboxReleased ? undefined : this.releaseSandbox(container, true),
+      this.attempt(container, 'removing its snapshot', () =>
+        neighbours.snapshots.remove({ key: container.id }, { deadlineMs: callDeadlineMs, idempotent: true }),
+      ),
+      ...this.volumesOf(container).map((name) =>
+        this.attempt(container, 'releasing its volume', () =>
+          neighbours.volumes.release(
+            { name, user: container.id, removeAnonymous: removeVolumes },
+            { deadlineMs: callDeadlineMs, idempotent: true },
+          ),
+        ),
+      ),
+    ]);
+  }
+
+  /** Deletes a removed container's directory. */
+  deleteFiles(id: string): void {
+    rmSync(this.options.paths.containerDirectory(id), { recursive: true, force: true });
+  }
+
+  /** Ends what is left in the control group (processes of a shared process namespace outlive the first one), then removes the group. */
+  private async endProcesses(container: ContainerRecord): Promise<void> {
+    const group = this.options.groupOf(container);
+    const end = Date.now() + groupDeadlineMs;
+    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+      for (const pid of group.processes()) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {
+          // It has gone by itself.
+        }
+      }
+      if (group.remove()) return;
+      if (Date.now() > end) {
+        this.options.logger.error({ containerId: container.id }, 'its control group cannot be removed: a process does not end');
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  private async releaseSandbox(container: ContainerRecord, remove: boolean): Promise<NetworkSettings | undefined> {
+    if (sharedContainer(container.hostConfig.NetworkMode) !== undefined) return undefined;
+    const answer = await this.attempt(container, 'releasing its sandbox', () =>
+      this.options.neighbours.sandboxes.release({ containerId: container.id, remove }, { deadlineMs: callDeadlineMs, idempotent: true }),
+    );
+    return answer === undefined ? undefined : fromJson<NetworkSettings>(answer.networkSettingsJson);
+  }
+
+  private async unmountVolumes(container: ContainerRecord): Promise<void> {
+    await Promise.all(
+      this.volumesOf(container).map((name) =>
+        this.attempt(container, 'unmounting its volume', () =>
+          this.options.neighbours.volumes.unmount({ name, user: container.id }, { deadlineMs: callDeadlineMs, idempotent: true }),
+        ),
+      ),
+    );
+  }
+
+  private volumesOf(container: ContainerRecord): string[] {
+    return container.mounts.flatMap((mount) => (mount.type === 'volume' && mount.name ? [mount.name] : []));
+  }
+
+  /** The bundle with what is mounted in it, the exit file, and what the OCI runtimes remember. */
+  removeRunFiles(id: string): void {
+    const { paths, runtimes } = this.options;
+    const bundle = paths.bundle(id);
+    if (existsSync(bundle)) {
+      if (existsSync(paths.shm(id)) || existsSync(dirname(paths.subpath(id, 0)))) this.options.unmountBelow(bundle);
+      rmSync(bundle, { recursive: true, force: true });
+    }
+    rmSync(paths.exit(id), { force: true });
+    for (const runtime of runtimes.all()) rmSync(join(runtime.root, id), { recursive: true, force: true });
+  }
+
+  /** A neighbour that is away must not keep a container from being seen as ended; its own reconcile (Retain) frees the rest. */
+  private async attempt<T>(container: ContainerRecord, what: string, act: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await act();
+    } catch (error) {
+      this.options.logger.error({ containerId: container.id, error }, `${what} failed`);
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/** `docker top`: the host's ps, its rows cut to the processes of one container. */
+import { execFile } from 'node:child_process';
+import { Conflict, InvalidParameter, System } from '@flotilla/errors';
+import { assertRunning, type ContainerRecord, type Run } from './container.ts';
+
+export interface Top {
+  readonly titles: string[];
+  readonly processes: string[][];
+}
+
+const defaultArguments = '-ef';
+
+/** @throws Conflict when it does not run; InvalidParameter for arguments without a PID column. @see Engine API v1.50 ContainerTop */
+export async function topOf(container: ContainerRecord, psArguments: string, processesOf: (run: Run) => number[]): Promise<Top> {
+  if (container.state.status === 'restarting') {
+    throw new Conflict(`Container ${container.id} is restarting, wait until the container is running`);
+  }
+  const run = assertRunning(container);
+  const words = (psArguments || defaultArguments).split(/\s+/).filter((word) => word !== '');
+  // dockerd refuses what would make ps print a column twice by another name.
+  if (words.some((word) => /pid=/i.test(word.replace(/pid,/gi, ''))))
+    throw new InvalidParameter(`specifying "pid=..." in ps_args is not allowed`);
+  return parsePs(await ps(words), processesOf(run));
+}
+
+function ps(words: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile('ps', words, { maxBuffer: 64 * 1024 * 1024, env: { PATH: process.env.PATH, LC_ALL: 'C' } }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new System(`error running ps: ${stderr.trim() || error.message}`, { cause: error }));
+    });
+  });
+}
+
+/** Keeps the header, and the rows whose PID is one of `pids`. @throws InvalidParameter without a PID column. */
+export function parsePs(output: string, pids: readonly number[]): Top {
+  const [header = '', ...lines] = output.split('\n').filter((line) => line.trim() !== '');
+  const titles = header.trim().split(/\s+/);
+  const pidColumn = titles.indexOf('PID');
+  if (pidColumn < 0) throw new InvalidParameter(`Couldn't find PID field in ps output`);
+  const wanted = new Set(pids);
+  const processes: string[][] = [];
+  for (const line of lines) {
+    const words = line.trim().split(/\s+/);
+    // A command's own spaces belong to the last column.
+    const fields = [...words.slice(0, titles.length - 1), words.slice(titles.length - 1).join(' ')];
+    if (wanted.has(Number(words[pidColumn]))) processes.push(fields);
+  }
+  return { titles, processes };
+}

@@ -1,0 +1,111 @@
+/**
+ * Waiting for a container to change: `POST /wait`, and whatever here has to see the end of a run or of a removal.
+ *
+ * Conditions are read from the records, so it does not matter which instance makes the change.
+ */
+import type { ContainerRecord } from './container.ts';
+import type { ContainerStore } from './store.ts';
+
+export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
+
+type Listener = (now: ContainerRecord | undefined, before: ContainerRecord | undefined) => void;
+
+/** Calls back on changes of single containers: one listener on the store, however many wait. */
+export class ContainerChanges {
+  private readonly listeners = new Map<string, Set<Listener>>();
+  /** Removed containers whose names and references are not free yet. */
+  private readonly releasing = new Set<string>();
+
+  constructor(store: Pick<ContainerStore, 'containers'>) {
+    store.containers.onChange((id, now, before) => this.notify(id, now, before));
+  }
+
+  private notify(id: string, now: ContainerRecord | undefined, before: ContainerRecord | undefined): void {
+    if (now === undefined && this.releasing.has(id)) return;
+    for (const listener of [...(this.listeners.get(id) ?? [])]) listener(now, before);
+  }
+
+  /** Answers a function that ends it. */
+  on(id: string, listener: Listener): () => void {
+    const listeners = this.listeners.get(id) ?? new Set();
+    this.listeners.set(id, listeners);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.listeners.delete(id);
+    };
+  }
+
+  /** Holds back the news of a removal until `release` is done: then what the container held is free. */
+  async announceRemovalAfter(id: string, last: ContainerRecord, release: () => Promise<void>): Promise<void> {
+    this.releasing.add(id);
+    try {
+      await release();
+    } finally {
+      this.releasing.delete(id);
+      this.notify(id, undefined, last);
+    }
+  }
+
+  /** Resolves when `until` holds or the signal fires; the record may be gone. */
+  async when(
+    id: string,
+    current: ContainerRecord | undefined,
+    until: (container: ContainerRecord | undefined) => boolean,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (until(current) || signal?.aborted) return;
+    await new Promise<void>((resolve) => {
+      const finish = (): void => {
+        stop();
+        signal?.removeEventListener('abort', finish);
+        resolve();
+      };
+      const stop = this.on(id, (now) => {
+        if (until(now)) finish();
+      });
+      signal?.addEventListener('abort', finish, { once: true });
+    });
+  }
+}
+
+/**
+ * Waits for a container as the Engine API does.
+ *
+ * @returns its exit code; undefined when the signal fired first.
+ * @see Engine API v1.50 ContainerWait
+ */
+export async function waitFor(
+  changes: ContainerChanges,
+  container: ContainerRecord,
+  condition: WaitCondition,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  let last = container;
+  const ended = (now: ContainerRecord | undefined): boolean => {
+    const before = last;
+    if (now === undefined) return true;
+    last = now;
+    switch (condition) {
+      case 'removed':
+        return false;
+      case 'not-running':
+        return now.state.run === undefined;
+      case 'next-exit':
+        return before.state.run !== undefined && now.state.run?.id !== before.state.run.id;
+    }
+  };
+  if (condition === 'not-running' && container.state.run === undefined && container.state.status !== 'restarting') {
+    return container.state.exitCode;
+  }
+  const stop = changes.on(container.id, (now, before) => {
+    // A container that is removed when it ends goes in the commit that tells its end.
+    if (now === undefined && before !== undefined) last = before;
+  });
+  try {
+    await changes.when(container.id, undefined, (now) => ended(now), signal);
+  } finally {
+    stop();
+  }
+  return signal.aborted ? undefined : last.state.exitCode;
+}
