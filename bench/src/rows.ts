@@ -1,0 +1,213 @@
+/**
+ * What is measured. A row measures one engine at a time and gives one figure; main.ts alternates the engines, repeats, and takes medians.
+ * Every row cleans up what it made.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Engine } from './engine.ts';
+import { inParallel, timed } from './statistics.ts';
+
+/** Where a row finds what it needs. */
+export interface Setting {
+  /** A busybox image every engine has. */
+  readonly image: string;
+  /** A docker-archive of a large image and its size, bytes; its tag. */
+  readonly large: { readonly archive: Buffer; readonly bytes: number; readonly tag: string };
+  /** The large image's name in a registry that the engines reach; absent: the pull row is left out. */
+  readonly pullReference?: string;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly unit: 'ms' | '/s' | 'MB/s';
+  /** Repetitions an engine. */
+  readonly repeat: number;
+  readonly needs?: 'registry';
+  /** Done once an engine before measuring; what it gives is handed to `measure` and `after`. */
+  readonly before?: (engine: Engine, setting: Setting) => Promise<string[]>;
+  readonly measure: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<number>;
+  readonly after?: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<unknown>;
+}
+
+const sleeper = (image: string): object => ({ Image: image, Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'bridge' } });
+const shortLived = (image: string): object => ({ Image: image, Cmd: ['true'], HostConfig: { NetworkMode: 'bridge' } });
+
+async function started(engine: Engine, setting: Setting): Promise<string[]> {
+  const id = await engine.create(sleeper(setting.image));
+  await engine.call('POST', `/containers/${id}/start`);
+  return [id];
+}
+
+const removeAll = async (engine: Engine, _setting: Setting, made: readonly string[]): Promise<void> => {
+  await inParallel(made.length, 4, (index) => engine.call('DELETE', `/containers/${made[index]}?force=1`, { anyStatus: true }));
+};
+
+/** create, start, wait, remove over the bare API. */
+async function runOnce(engine: Engine, image: string): Promise<void> {
+  const id = await engine.create(shortLived(image));
+  const waiting = engine.call('POST', `/containers/${id}/wait?condition=next-exit`);
+  await engine.call('POST', `/containers/${id}/start`);
+  await waiting;
+  await engine.call('DELETE', `/containers/${id}?force=1`);
+}
+
+function throughput(name: string, count: number, workers: number): Row {
+  return {
+    name,
+    unit: '/s',
+    repeat: 3,
+    measure: async (engine, { image }) => (1000 * count) / (await timed(() => inParallel(count, workers, () => runOnce(engine, image)))),
+  };
+}
+
+/** `count` stopped containers to list. */
+function stoppedContainers(count: number) {
+  return async (engine: Engine, setting: Setting): Promise<string[]> => {
+    const made: string[] = [];
+    await inParallel(count, 4, async () => made.push(await engine.create(shortLived(setting.image))));
+    return made;
+  };
+}
+
+function requests(name: string, count: number, workers: number, path: (made: readonly string[]) => string, containers: number): Row {
+  return {
+    name,
+    unit: '/s',
+    repeat: 3,
+    before: stoppedContainers(containers),
+    measure: async (engine, _setting, made) =>
+      (1000 * count) / (await timed(() => inParallel(count, workers, () => engine.call('GET', path(made))))),
+    after: removeAll,
+  };
+}
+
+export const rows: readonly Row[] = [
+  { name: 'run --rm, CLI', unit: 'ms', repeat: 9, measure: (engine, { image }) => timed(() => engine.cli(['run', '--rm', image, 'true'])) },
+  {
+    name: 'run --rm --network none, CLI',
+    unit: 'ms',
+    repeat: 7,
+    measure: (engine, { image }) => timed(() => engine.cli(['run', '--rm', '--network', 'none', image, 'true'])),
+  },
+  { name: 'create+start+wait+rm, API', unit: 'ms', repeat: 9, measure: (engine, { image }) => timed(() => runOnce(engine, image)) },
+  throughput('create+start+wait+rm, 1 worker', 10, 1),
+  throughput('create+start+wait+rm, 8 workers', 32, 8),
+  {
+    name: 'run -d, CLI',
+    unit: 'ms',
+    repeat: 7,
+    measure: async (engine, { image }) => {
+      const name = `bench-${randomUUID()}`;
+      const ms = await timed(() => engine.cli(['run', '-d', '--name', name, image, 'sleep', '1000']));
+      await engine.call('DELETE', `/containers/${name}?force=1`);
+      return ms;
+    },
+  },
+  {
+    name: 'rm -f of a running one, CLI',
+    unit: 'ms',
+    repeat: 7,
+    measure: async (engine, setting) => {
+      const [id = ''] = await started(engine, setting);
+      return timed(() => engine.cli(['rm', '-f', id]));
+    },
+  },
+  {
+    name: 'exec true, CLI',
+    unit: 'ms',
+    repeat: 9,
+    before: started,
+    measure: (engine, _setting, [id = '']) => timed(() => engine.cli(['exec', id, 'true'])),
+    after: removeAll,
+  },
+  {
+    name: 'start, CLI',
+    unit: 'ms',
+    repeat: 7,
+    measure: async (engine, { image }) => {
+      const id = await engine.create(sleeper(image));
+      const ms = await timed(() => engine.cli(['start', id]));
+      await engine.call('DELETE', `/containers/${id}?force=1`);
+      return ms;
+    },
+  },
+  {
+    name: 'stop -t 0, CLI',
+    unit: 'ms',
+    repeat: 7,
+    measure: async (engine, setting) => {
+      const [id = ''] = await started(engine, setting);
+      const ms = await timed(() => engine.cli(['stop', '-t', '0', id]));
+      await engine.call('DELETE', `/containers/${id}?force=1`);
+      return ms;
+    },
+  },
+  {
+    name: 'start 20 at once, API',
+    unit: '/s',
+    repeat: 2,
+    measure: async (engine, setting) => {
+      const made: string[] = [];
+      await inParallel(20, 4, async () => made.push(await engine.create(sleeper(setting.image))));
+      const ms = await timed(() =>
+        inParallel(made.length, made.length, (index) => engine.call('POST', `/containers/${made[index]}/start`)),
+      );
+      await removeAll(engine, setting, made);
+      return (1000 * made.length) / ms;
+    },
+  },
+  requests('list 10 containers, x4', 200, 4, () => '/containers/json?all=1', 10),
+  requests('list 200 containers, x1', 60, 1, () => '/containers/json?all=1', 200),
+  requests('list 200 containers, x16', 100, 16, () => '/containers/json?all=1', 200),
+  requests('inspect, x16', 800, 16, (made) => `/containers/${made[0]}/json`, 1),
+  requests('list images, x16', 400, 16, () => '/images/json', 0),
+  requests('ping, x16', 2000, 16, () => '/_ping', 0),
+  {
+    name: 'load',
+    unit: 'MB/s',
+    repeat: 3,
+    measure: async (engine, { large }) => {
+      const ms = await timed(() => engine.call('POST', '/images/load?quiet=1', { body: large.archive }));
+      await engine.call('DELETE', `/images/${large.tag}?force=1`);
+      return large.bytes / 1000 / ms;
+    },
+  },
+  {
+    name: 'pull',
+    unit: 'MB/s',
+    repeat: 3,
+    needs: 'registry',
+    measure: async (engine, { large, pullReference = '' }) => {
+      const ms = await timed(() => engine.cli(['pull', '-q', pullReference]));
+      await engine.call('DELETE', `/images/${pullReference}?force=1`);
+      return large.bytes / 1000 / ms;
+    },
+  },
+  {
+    name: 'logs 20 MB, API',
+    unit: 'MB/s',
+    repeat: 3,
+    before: async (engine, { image }) => {
+      const id = await engine.create({
+        Image: image,
+        Cmd: [
+          'sh',
+          '-c',
+          'yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c 20000000',
+        ],
+      });
+      const waiting = engine.call('POST', `/containers/${id}/wait?condition=next-exit`);
+      await engine.call('POST', `/containers/${id}/start`);
+      await waiting;
+      return [id];
+    },
+    measure: async (engine, _setting, [id = '']) => {
+      let bytes = 0;
+      const ms = await timed(async () => {
+        bytes = (await engine.call('GET', `/containers/${id}/logs?stdout=1`)).body.length;
+      });
+      if (bytes < 20_000_000) throw new Error(`${engine.name}: logs gave only ${bytes} bytes`);
+      return bytes / 1000 / ms;
+    },
+    after: removeAll,
+  },
+];
