@@ -214,6 +214,7 @@ async function readManifest(response: TransportResponse): Promise<Buffer> {
   try {
     return await readBody(response, maxManifestBytes);
   } catch (cause) {
+    response.destroy();
     if (cause instanceof BodyTooLarge)
       throw new DistributionError('MANIFEST_INVALID', 'manifest invalid: too large', { status: 502, cause });
     throw new UpstreamAway('unexpected EOF', { status: 502, cause });

@@ -11,6 +11,7 @@ import { type Distribution, sendJson } from './distribution.ts';
 const headersTimeoutMs = 60_000;
 /** Above the idle time of usual load balancers and of Go's clients, so that it is they who close. */
 const keepAliveTimeoutMs = 95_000;
+const maxDrainedBytes = 16 * 1024 * 1024;
 
 export class HttpServer {
   private readonly server: Server;
@@ -42,7 +43,9 @@ export class HttpServer {
     });
     app.use(async (request, response, next) => {
       const left = new AbortController();
-      response.on('close', () => left.abort());
+      response.on('close', () => {
+        if (!response.writableFinished) left.abort();
+      });
       if (!(await parts.distribution.handle(request, response, left.signal))) next();
     });
     app.use((_request, response) => sendJson(response, 404, { errors: [{ code: 'UNSUPPORTED', message: 'page not found' }] }));
@@ -79,8 +82,8 @@ export class HttpServer {
         return;
       }
       const answer = isDistributionError(error) ? error : this.fault(error);
-      // What is left of a body nobody read would be taken for the next request.
-      if (!request.complete) response.setHeader('connection', 'close');
+      // What is left of a small body is read and thrown away, so that the client sees the answer; for a large one we hang up.
+      if (!request.complete && !(Number(request.headers['content-length']) <= maxDrainedBytes)) response.setHeader('connection', 'close');
       if (answer.status === 401) response.setHeader('www-authenticate', 'Basic realm="registry-proxy"');
       sendJson(response, answer.status, answer.body(), answer.headers);
     };

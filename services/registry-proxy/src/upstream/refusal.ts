@@ -28,6 +28,7 @@ export async function refusalOf(response: TransportResponse, missing: Distributi
     text = (await readBody(response, maxErrorBytes)).toString('utf8');
   } catch {
     // The status alone says enough.
+    response.destroy();
   }
   const status = response.statusCode < 400 ? 502 : response.statusCode;
   return new UpstreamRefusal(status, errorItems(response.statusCode, text, missing), refusalHeaders(response.headers));

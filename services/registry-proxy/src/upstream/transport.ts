@@ -82,8 +82,11 @@ export class Transport implements Sender {
         method: request.method,
         headers: request.headers,
         agent: this.agent(url, request.verifyTls),
-        ...(request.signal === undefined ? {} : { signal: request.signal }),
       });
+      const abort = (): void => void outgoing.destroy(request.signal?.reason);
+      if (request.signal?.aborted) abort();
+      request.signal?.addEventListener('abort', abort, { once: true });
+      outgoing.once('close', () => request.signal?.removeEventListener('abort', abort));
       const limits = new Limits(outgoing, this.settings);
       outgoing.on('error', (error) => {
         limits.clear();
@@ -91,6 +94,8 @@ export class Transport implements Sender {
       });
       outgoing.on('response', (response) => {
         limits.clear();
+        // Whoever reads the body sees the error there; a body nobody reads any more must not end the process.
+        response.on('error', () => undefined);
         response.setTimeout(this.settings.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
         resolve(response as TransportResponse);
       });
@@ -158,16 +163,13 @@ class Limits {
   }
 }
 
-/** Reads a body whole, up to `limit` bytes. @throws Error when it is longer. */
-export async function readBody(response: Readable, limit: number): Promise<Buffer> {
+/** Reads a body whole, up to `limit` bytes. @throws BodyTooLarge when it is longer; the rest is left unread. */
+export async function readBody(body: Readable, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
+  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > limit) {
-      response.destroy();
-      throw new BodyTooLarge(limit);
-    }
+    if (size > limit) throw new BodyTooLarge(limit);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, size);

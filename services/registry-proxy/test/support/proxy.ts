@@ -1,0 +1,47 @@
+/** The proxy in this process, on a port of its own, with a cache folder that a test may keep for a second life. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLogger, Health, readConfig } from '@flotilla/service-kit';
+import { registryProxySettings } from '../../src/config.ts';
+import { HttpServer } from '../../src/http/server.ts';
+import { RegistryProxy } from '../../src/registryProxy.ts';
+
+export interface TestProxy {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  readonly root: string;
+  readonly proxy: RegistryProxy;
+  /** Stops it; its folder stays unless `keep` is left out. */
+  stop(keep?: 'keep'): Promise<void>;
+}
+
+export async function startProxy(
+  options: { root?: string; env?: Record<string, string>; engine?: Record<string, unknown> } = {},
+): Promise<TestProxy> {
+  const root = options.root ?? mkdtempSync(join(tmpdir(), 'flotilla-registry-proxy-'));
+  const settings = readConfig(registryProxySettings, {
+    FLOTILLA_ENGINE_ID: 'test',
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options.engine ?? {}),
+    ...options.env,
+  });
+  const logger = createLogger({ service: 'registry-proxy', instance: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+  const proxy = await RegistryProxy.open(root, settings, options.env ?? {}, logger);
+  const http = new HttpServer({ distribution: proxy.distribution, health: new Health(), logger });
+  const port = await http.listen('127.0.0.1:0');
+  return {
+    url: `http://127.0.0.1:${port}`,
+    root,
+    proxy,
+    stop: async (keep) => {
+      await http.close(0);
+      await proxy.close();
+      if (keep === undefined) rmSync(root, { recursive: true, force: true });
+    },
+  };
+}
+
+/** X-Registry-Auth for a name and a password. */
+export function registryAuth(username: string, password: string): Record<string, string> {
+  return { 'x-registry-auth': Buffer.from(JSON.stringify({ username, password })).toString('base64url') };
+}
