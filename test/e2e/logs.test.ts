@@ -1,0 +1,136 @@
+import { waitFor } from '@flotilla/testkit';
+import { afterEach, describe, expect, it } from 'vitest';
+import { useStack } from './stack.ts';
+
+const stack = useStack();
+const must = (...args: string[]) => stack.host.mustDocker(...args);
+
+afterEach(async () => {
+  const ids = (await must('ps', '-aq')).split('\n').filter(Boolean);
+  if (ids.length > 0) await must('rm', '-f', ...ids);
+});
+
+async function finished(name: string, script: string): Promise<void> {
+  await must('run', '-d', '--name', name, stack.busybox, 'sh', '-c', script);
+  await must('wait', name);
+}
+
+describe('docker logs', () => {
+  it('keeps the streams apart', async () => {
+    await finished('both', 'echo out; echo err >&2; printf "no newline"');
+    expect(await stack.host.docker('logs', 'both')).toMatchObject({ code: 0, stdout: 'out\nno newline', stderr: 'err\n' });
+  });
+
+  it('-f follows, and ends when the container does', async () => {
+    await must('run', '-d', '--name', 'slow', stack.busybox, 'sh', '-c', 'for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done');
+    const begun = Date.now();
+    expect(await must('logs', '-f', 'slow')).toBe('line 1\nline 2\nline 3\nline 4\nline 5');
+    expect(Date.now() - begun).toBeLessThan(10_000);
+    // Of one that has ended it ends at once.
+    expect(await must('logs', '-f', '--tail', '1', 'slow')).toBe('line 5');
+  });
+
+  it('-f shows a line when it is written, not later', async () => {
+    await must('run', '-d', '--name', 'live', stack.busybox, 'sh', '-c', 'echo first; sleep 1000');
+    const child = stack.host.dockerSpawn('logs', '-f', 'live');
+    let output = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    await waitFor(() => output === 'first\n');
+    await must('exec', 'live', 'sh', '-c', 'echo second > /proc/1/fd/1');
+    await waitFor(() => output === 'first\nsecond\n', { timeoutMs: 2_000 });
+    child.kill();
+  });
+
+  it('--tail, --since, --until and -t', async () => {
+    await finished('many', 'seq 1 1000; sleep 1.2; echo late');
+    expect(await must('logs', '--tail', '3', 'many')).toBe('999\n1000\nlate');
+    expect(await must('logs', '--tail', '0', 'many')).toBe('');
+    expect((await must('logs', '--tail', 'all', 'many')).split('\n')).toHaveLength(1001);
+    const stamped = (await must('logs', '-t', '--tail', '2', 'many')).split('\n');
+    for (const line of stamped) expect(line).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (1000|late)$/);
+    const [before, late] = stamped.map((line) => line.split(' ')[0] ?? '');
+    expect(Date.parse(late ?? '') - Date.parse(before ?? '')).toBeGreaterThan(1_000);
+    expect(await must('logs', '--since', late ?? '', 'many')).toBe('late');
+    expect(await must('logs', '--until', before ?? '', '--tail', '1', 'many')).toBe('1000');
+  });
+
+  it('keeps long lines and binary output whole', async () => {
+    await finished('long', 'head -c 100000 /dev/zero | tr "\\0" x; echo; printf "\\001\\377\\000end\\n"');
+    const result = await stack.host.docker('logs', 'long');
+    const [line, ...rest] = result.stdoutBytes.toString('latin1').split('\n');
+    expect(line).toBe('x'.repeat(100_000));
+    expect(rest).toEqual(['\x01\xff\x00end', '']);
+  });
+
+  it('rotates by default, and keeps the newest', async () => {
+    const config = JSON.parse(await must('inspect', '-f', '{{json .HostConfig.LogConfig}}', await must('create', stack.busybox)));
+    expect(config.Type).toBe('json-file');
+    await must(
+      'run',
+      '-d',
+      '--name',
+      'small',
+      '--log-opt',
+      'max-size=100k',
+      '--log-opt',
+      'max-file=2',
+      stack.busybox,
+      'sh',
+      '-c',
+      'seq 1 100000',
+    );
+    await must('wait', 'small');
+    const lines = (await must('logs', 'small')).split('\n');
+    expect(lines.at(-1)).toBe('100000');
+    expect(lines.length).toBeLessThan(100_000);
+    const numbers = lines.map(Number);
+    expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => 100_000 - numbers.length + 1 + index));
+  });
+
+  it('of a driver that keeps none are refused', async () => {
+    await must('run', '-d', '--name', 'mute', '--log-driver', 'none', stack.busybox, 'echo', 'x');
+    expect((await stack.host.docker('logs', 'mute')).stderr).toContain('configured logging driver does not support reading');
+    const unknown = await stack.host.docker('create', '--log-driver', 'nosuch', stack.busybox);
+    expect(unknown.code).toBe(1);
+    expect(unknown.stderr).toMatch(/logger: no log driver named 'nosuch' is registered|unknown log driver/);
+  });
+});
+
+describe('docker attach', () => {
+  it('shows what comes from now on, and ends with the exit code', async () => {
+    await must(
+      'run',
+      '-d',
+      '--name',
+      'attached',
+      stack.busybox,
+      'sh',
+      '-c',
+      'echo before; while [ ! -e /go ]; do sleep 0.05; done; echo after; exit 9',
+    );
+    await waitFor(async () => (await must('logs', 'attached')) === 'before');
+    const child = stack.host.dockerSpawn('attach', 'attached');
+    let output = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    const exit = new Promise((resolve) => child.once('exit', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await must('exec', 'attached', 'touch', '/go');
+    expect(await exit).toBe(9);
+    expect(output).toBe('after\n');
+  });
+
+  it('of one that is not running is refused', async () => {
+    await must('create', '--name', 'idle', stack.busybox);
+    expect((await stack.host.docker('attach', 'idle')).stderr).toContain('You cannot attach to a stopped container, start it first');
+  });
+
+  it('passes stdin to one that keeps it open', async () => {
+    await must('run', '-d', '-i', '--name', 'fed', stack.busybox, 'sh', '-c', 'while read line; do echo got $line; done; echo end');
+    await stack.host.dockerWith({ input: 'one\n' }, 'attach', '--sig-proxy=false', 'fed').catch(() => {});
+    await waitFor(async () => (await must('logs', 'fed')).includes('got one'));
+  });
+});

@@ -1,0 +1,106 @@
+import { waitFor } from '@flotilla/testkit';
+import { describe, expect, it } from 'vitest';
+import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
+import { useStack } from './stack.ts';
+
+const stack = useStack({ outside: true });
+const must = (...args: string[]) => stack.host.mustDocker(...args);
+
+describe('flotilla down and up', () => {
+  it('keeps containers running, with their logs, ports, volumes and names', async () => {
+    await must('volume', 'create', 'kept');
+    await startCounter(stack, 'counter');
+    await must(
+      'run',
+      '-d',
+      '--name',
+      'web',
+      '-p',
+      '8080:80',
+      '-v',
+      'kept:/www',
+      stack.busybox,
+      'sh',
+      '-c',
+      'echo page > /www/index.html; exec httpd -f -p 80 -h /www',
+    );
+    await must('create', '--name', 'created', stack.busybox);
+    await stack.host.docker('run', '--name', 'exited', stack.busybox, 'sh', '-c', 'exit 3');
+    const pid = await pidOf(stack, 'counter');
+    const fetch = () => stack.outside.host.run('curl', ['-s', '-m', '2', `http://${stack.outside.hostAddress}:8080/`]);
+    await waitFor(async () => (await fetch()).stdout === 'page\n');
+
+    await stack.host.stopStack();
+    // Without an engine the containers go on: they run, print, and are reached.
+    expect((await stack.host.sh(`cat /proc/${pid}/comm`)).trim()).toBe('sh');
+    expect((await fetch()).stdout).toBe('page\n');
+    expect((await stack.host.docker('ps')).code).toBe(1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await stack.host.startStack();
+
+    expect(await pidOf(stack, 'counter')).toBe(pid);
+    expect((await must('ps', '-a', '--format', '{{.Names}} {{.State}}')).split('\n').sort()).toEqual([
+      'counter running',
+      'created created',
+      'exited exited',
+      'web running',
+    ]);
+    expect(await must('inspect', '-f', '{{.State.ExitCode}}', 'exited')).toBe('3');
+    expect((await fetch()).stdout).toBe('page\n');
+    const counted = await countedSoFar(stack, 'counter');
+    await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
+    await endCounter(stack, 'counter');
+    expect(await must('exec', 'web', 'cat', '/www/index.html')).toBe('page');
+    await must('rm', '-f', 'web');
+    expect((await fetch()).code).not.toBe(0);
+    expect(await must('volume', 'ls', '-q')).toBe('kept');
+    expect(await must('images', '-q', '--no-trunc')).toBe(stack.busyboxImage.id);
+    expect((await stack.host.docker('start', '-a', 'exited')).code).toBe(3);
+    await must('rm', '-f', 'counter', 'created', 'exited');
+    await must('volume', 'rm', 'kept');
+  });
+
+  it('notices what ended while it was away', async () => {
+    await must('run', '-d', '--name', 'ending', stack.busybox, 'sh', '-c', 'echo begun; sleep 2; echo ended; exit 11');
+    await must('run', '-d', '--name', 'always', '--restart', 'always', stack.busybox, 'sh', '-c', 'echo begun; sleep 2');
+    await must('run', '-d', '--rm', '--name', 'fleeting', stack.busybox, 'sleep', '2');
+    await stack.host.stopStack();
+    await new Promise((resolve) => setTimeout(resolve, 2_200));
+    await stack.host.startStack();
+    expect(await must('wait', 'ending')).toBe('11');
+    expect(await must('logs', 'ending')).toBe('begun\nended');
+    await waitFor(async () => (await must('logs', 'always')).split('\n').length >= 2, { what: 'the container to be restarted' });
+    await waitFor(async () => (await must('ps', '-aq', '--filter', 'name=fleeting')) === '', { what: 'the --rm container to be removed' });
+    await must('rm', '-f', 'ending', 'always');
+  });
+
+  it('events go on where they were', async () => {
+    const since = (Date.now() / 1000).toFixed(3);
+    await must('run', '--rm', '--name', 'earlier', stack.busybox, 'true');
+    await stack.host.stopStack();
+    await stack.host.startStack();
+    await must('run', '--rm', '--name', 'later', stack.busybox, 'true');
+    const until = (Date.now() / 1000 + 0.7).toFixed(3);
+    const seen = await must(
+      'events',
+      '--since',
+      since,
+      '--until',
+      until,
+      '--filter',
+      'event=die',
+      '--format',
+      '{{.Actor.Attributes.name}}',
+    );
+    expect(seen.split('\n')).toEqual(['earlier', 'later']);
+  });
+
+  it('up a second time changes nothing, down a second time neither', async () => {
+    const before = await stack.host.processes();
+    await stack.host.startStack();
+    expect((await stack.host.processes()).map((one) => one.pid).sort()).toEqual(before.map((one) => one.pid).sort());
+    await stack.host.stopStack();
+    expect((await stack.host.flotilla('down')).code).toBe(0);
+    await stack.host.startStack();
+  });
+});
