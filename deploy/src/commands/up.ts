@@ -22,6 +22,7 @@ export interface UpOptions {
 }
 
 const supervisorMain = fileURLToPath(new URL('../supervisor/main.ts', import.meta.url));
+/** No flag of V8's beyond these: compiled code is kept for one set of flags. */
 const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96'];
 const readyMs = 120_000;
 const pollMs = 40;

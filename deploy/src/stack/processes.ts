@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { EngineOptions } from '@flotilla/service-kit';
 import type { LogLevel } from '../options/settings.ts';
 import type { Account } from './accounts.ts';
+import { openCompileCache } from './compileCache.ts';
 import { type Accounts, accountOf } from './directories.ts';
 import type { StackPaths } from './paths.ts';
 import { instancePlaceholder, type Listener, type ProcessPlan } from './plan.ts';
@@ -107,10 +108,8 @@ function natsProcess({ paths, accounts, natsPort, version }: ProcessOptions): Pl
   };
 }
 
-/** Young space is kept small on purpose: V8 keeps what it once took (docs/adr/0006). */
-export function nodeFlags(service: ServiceDefinition): string[] {
-  return ['--max-semi-space-size=1', `--max-old-space-size=${service.heapMiB}`];
-}
+/** The heap is bounded on purpose, for V8 keeps what it once took. The same for every service: compiled code is kept for one set of flags. */
+const nodeFlags = ['--max-semi-space-size=1', '--max-old-space-size=512'];
 
 function serviceProcess(service: ServiceDefinition, options: ProcessOptions): PlanWithoutDigest {
   const { paths, accounts, listeners, code } = options;
@@ -125,6 +124,7 @@ function serviceProcess(service: ServiceDefinition, options: ProcessOptions): Pl
     HOME: `${paths.dataRoot}/${service.name}`,
     LANG: 'C.UTF-8',
     NODE_ENV: 'production',
+    NODE_COMPILE_CACHE: openCompileCache(account, paths),
     FLOTILLA_DATA_ROOT: paths.dataRoot,
     FLOTILLA_EXEC_ROOT: paths.execRoot,
     FLOTILLA_ENGINE_ID: options.engineId,
@@ -150,7 +150,7 @@ function serviceProcess(service: ServiceDefinition, options: ProcessOptions): Pl
     name: service.name,
     command: asAccount(
       account,
-      [`${code}/node_modules/node/bin/node`, ...nodeFlags(service), `${code}/services/${service.name}/src/main.ts`],
+      [`${code}/node_modules/node/bin/node`, ...nodeFlags, `${code}/services/${service.name}/src/main.ts`],
       groups,
     ),
     env,

@@ -13,8 +13,6 @@ export interface ServiceDefinition {
   readonly listens: boolean;
   /** It serves the Distribution API over HTTP. */
   readonly servesHttp: boolean;
-  /** V8's old space may grow to this many MiB. */
-  readonly heapMiB: number;
 }
 
 /**
@@ -22,11 +20,11 @@ export interface ServiceDefinition {
  * registry-proxy, which speaks to the outside, can dial no other service.
  */
 export const services: readonly ServiceDefinition[] = [
-  { name: 'gateway', account: 'flotilla-gateway', listens: true, servesHttp: false, heapMiB: 512 },
-  { name: 'container-service', account: undefined, listens: false, servesHttp: false, heapMiB: 512 },
-  { name: 'network-volume', account: undefined, listens: false, servesHttp: false, heapMiB: 384 },
-  { name: 'image-service', account: undefined, listens: false, servesHttp: false, heapMiB: 512 },
-  { name: 'registry-proxy', account: 'flotilla-registry', listens: false, servesHttp: true, heapMiB: 384 },
+  { name: 'gateway', account: 'flotilla-gateway', listens: true, servesHttp: false },
+  { name: 'container-service', account: undefined, listens: false, servesHttp: false },
+  { name: 'network-volume', account: undefined, listens: false, servesHttp: false },
+  { name: 'image-service', account: undefined, listens: false, servesHttp: false },
+  { name: 'registry-proxy', account: 'flotilla-registry', listens: false, servesHttp: true },
 ];
 
 export const serviceNames: readonly ServiceName[] = services.map((service) => service.name);

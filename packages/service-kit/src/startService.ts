@@ -1,4 +1,5 @@
 /** How every service starts and stops: settings, log, bus, discovery, health and gRPC server, wired the same way everywhere. */
+import { flushCompileCache } from 'node:module';
 import { errorMessage, Unavailable } from '@flotilla/errors';
 import { z } from 'zod';
 import { Bus } from './bus.ts';
@@ -92,6 +93,8 @@ export async function runAsProcess(start: (env: NodeJS.ProcessEnv) => Promise<Ru
   try {
     const service = await start(process.env);
     service.lifecycle.handleSignals();
+    // Node keeps compiled code at exit only, and a process that is killed never gets there.
+    setTimeout(flushCompileCache, 2_000).unref();
     const onFault = (error: unknown): void => {
       service.logger.fatal({ error }, 'uncaught');
       process.exit(1);
