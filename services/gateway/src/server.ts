@@ -35,7 +35,14 @@ export function createGatewayServer(handler: Handler, tls?: TlsMaterial): Server
     tls === undefined
       ? createServer(options, handler)
       : createTlsServer(
-          { ...options, ...tls, minVersion: 'TLSv1.2', requestCert: tls.ca !== undefined, rejectUnauthorized: tls.ca !== undefined },
+          {
+            ...options,
+            ...tls,
+            allowHalfOpen: true,
+            minVersion: 'TLSv1.2',
+            requestCert: tls.ca !== undefined,
+            rejectUnauthorized: tls.ca !== undefined,
+          },
           handler,
         );
   server.on('clientError', refuse);

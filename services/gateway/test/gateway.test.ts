@@ -252,6 +252,18 @@ describe('attach and exec', () => {
     expect(client.text).toMatch(/GET \/ HTTP\/1\.1\r\n\r\n$/);
   });
 
+  it('takes standard input from a body that comes in chunks, where no upgrade was asked for', async () => {
+    upperCase(true);
+    const client = new RawClient(stack.socketPath);
+    client.send(
+      'POST /containers/x/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+    );
+    await waitFor(() => client.text.includes('ready'));
+    client.send('0\r\n\r\n');
+    await waitFor(() => client.text.includes('HELLO'));
+    client.socket.destroy();
+  });
+
   it('lets the service know that the client is gone, and the client that the service is', async () => {
     const events: string[] = [];
     stack.services.containers = {

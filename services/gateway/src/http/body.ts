@@ -59,7 +59,11 @@ export function readBody(request: IncomingMessage, complete?: (text: string) => 
         reject(new InvalidParameter('http: request body too large'));
       } else if (complete !== undefined) {
         const text = Buffer.concat(chunks, size).toString('utf8');
-        if (complete(text)) finish(text);
+        if (complete(text)) {
+          // What follows belongs to whoever reads the stream next.
+          request.pause();
+          finish(text);
+        }
       }
     };
     request.on('data', onData);

@@ -166,7 +166,7 @@ function listRequest(request: IncomingMessage): Parameters<Backends['containers'
   const limit = integer(request, 'limit') ?? 0;
   return {
     all: boolean(request, 'all') || limit > 0,
-    limit: Math.max(0, limit),
+    limit: Math.min(Math.max(0, limit), 0xffffffff),
     size: boolean(request, 'size'),
     filters: toProto(filters),
   };

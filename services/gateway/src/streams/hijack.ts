@@ -7,6 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { pipeline } from 'node:stream/promises';
 import { System } from '@flotilla/errors';
 import { joinStreams } from '@flotilla/streams';
 import { olderThan } from '../http/apiVersion.ts';
@@ -62,6 +63,10 @@ function wantsUpgrade(request: IncomingMessage): boolean {
  * the connection is closed. A peer that leaves ends the other.
  */
 export async function hijack(request: IncomingMessage, response: ServerResponse, service: Socket, tty: boolean): Promise<void> {
+  if (!wantsUpgrade(request) && !request.complete) {
+    await joinExchange(request, response, service);
+    return;
+  }
   let client: Socket;
   try {
     client = takeSocket(request, response);
@@ -80,4 +85,22 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
   // Node's server may have left the connection paused while the request was handled.
   client.resume();
   await joinStreams(client, service, done.signal);
+}
+
+/** For clients that send standard input as the request's body, in chunks, and end it with the last one (dockerode without `hijack`). */
+async function joinExchange(request: IncomingMessage, response: ServerResponse, service: Socket): Promise<void> {
+  response.writeHead(200, { 'Content-Type': rawStream });
+  response.flushHeaders();
+  response.socket?.setNoDelay(true);
+  response.on('close', () => service.destroy());
+  request.on('error', () => service.destroy());
+  request.pipe(service);
+  try {
+    await pipeline(service, response);
+  } catch {
+    response.destroy();
+  } finally {
+    request.unpipe(service);
+    request.resume();
+  }
 }
