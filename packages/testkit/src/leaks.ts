@@ -18,8 +18,8 @@ export interface LeakOptions {
   readonly ignore?: readonly RegExp[];
   /** How long clean-up after the answer may take. Default 10,000. */
   readonly timeoutMs?: number;
-  /** Key listings of the stack's Redis, when the test can reach it. */
-  readonly redis?: { readonly socketPath: string; readonly username?: string; readonly password?: string };
+  /** A Redis of the test's own whose keys count too; the records of a running stack always do. */
+  readonly redis?: { readonly socketPath: string };
 }
 
 /** Files that services keep on purpose: databases, logs, caches; and sockets of processes, which the process list covers. */
@@ -70,6 +70,7 @@ async function look(host: TestHost, options: LeakOptions): Promise<SystemSnapsho
     ...(await links(host)),
     ...(await nftThings(host)),
     ...files(host),
+    ...(await stackRecords(host)),
     ...(options.redis ? await redisKeys(options.redis) : []),
   ];
   const counts = new Map<string, number>();
@@ -191,12 +192,30 @@ function isPlainDirectory(path: string): boolean {
   }
 }
 
+/** The records of the stack that runs here, service by service with its own account; nothing when none runs. */
+async function stackRecords(host: TestHost): Promise<string[]> {
+  const socketPath = join(host.execRoot, 'redis/redis.sock');
+  const secrets = join(host.dataRoot, 'secrets');
+  if (!existsSync(socketPath) || !existsSync(secrets)) return [];
+  const engineId = readFileSync(join(host.dataRoot, 'engine-id'), 'utf8').trim();
+  const found: string[] = [];
+  for (const file of readdirSync(secrets)) {
+    const service = file.replace(/\.json$/, '');
+    if (service === 'supervisor') continue;
+    const { redis: password } = JSON.parse(readFileSync(join(secrets, file), 'utf8')) as { redis: string };
+    const client = new Redis({ path: socketPath, username: service, password });
+    try {
+      const prefix = `flotilla:{${engineId}:${service}}`;
+      for (const field of await client.hkeys(`${prefix}:records`)) found.push(`record of ${service}: ${field}`);
+    } finally {
+      client.disconnect();
+    }
+  }
+  return found;
+}
+
 async function redisKeys(options: NonNullable<LeakOptions['redis']>): Promise<string[]> {
-  const client = new Redis({
-    path: options.socketPath,
-    ...(options.username !== undefined && { username: options.username }),
-    ...(options.password !== undefined && { password: options.password }),
-  });
+  const client = new Redis({ path: options.socketPath });
   try {
     return (await client.keys('*')).map((key) => `redis ${key}`);
   } finally {
