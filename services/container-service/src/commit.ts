@@ -38,7 +38,7 @@ export async function commitContainer(options: CommitterOptions, request: Commit
         },
         { deadlineMs: 30 * 60_000 },
       );
-      const comment = request.comment === '' ? {} : { comment: request.comment };
+      const comment: Record<string, string> = request.comment === '' ? {} : { comment: request.comment };
       await store.commit({
         events: [containerEvent(container, 'commit', { ...comment, imageID: answer.id, imageRef: reference(request) })],
       });

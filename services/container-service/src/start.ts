@@ -133,7 +133,7 @@ export class Starter {
   }
 
   private async run(container: ContainerRecord): Promise<{ run: Run; network: Network }> {
-    const { paths, roots, host, neighbours, monitor, seccomp } = this.options;
+    const { paths, roots, neighbours, monitor, seccomp } = this.options;
     const { config, hostConfig } = container;
     const runtime = this.runtimeOf(hostConfig);
     const bundle = paths.bundle(container.id);

@@ -72,40 +72,36 @@ export class ContainerChanges {
 /**
  * Waits for a container as the Engine API does.
  *
+ * @param removedExitCode - the last exit code of a container that has been removed.
  * @returns its exit code; undefined when the signal fired first.
  * @see Engine API v1.50 ContainerWait
  */
-export async function waitFor(
+export function waitFor(
   changes: ContainerChanges,
   container: ContainerRecord,
   condition: WaitCondition,
+  removedExitCode: (id: string) => number | undefined,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  let last = container;
-  const ended = (now: ContainerRecord | undefined): boolean => {
-    const before = last;
-    if (now === undefined) return true;
-    last = now;
-    switch (condition) {
-      case 'removed':
-        return false;
-      case 'not-running':
-        return now.state.run === undefined;
-      case 'next-exit':
-        return before.state.run !== undefined && now.state.run?.id !== before.state.run.id;
-    }
-  };
-  if (condition === 'not-running' && container.state.run === undefined && container.state.status !== 'restarting') {
-    return container.state.exitCode;
-  }
-  const stop = changes.on(container.id, (now, before) => {
-    // A container that is removed when it ends goes in the commit that tells its end.
-    if (now === undefined && before !== undefined) last = before;
+  if (condition === 'not-running' && container.state.run === undefined) return Promise.resolve(container.state.exitCode);
+  return new Promise((resolve) => {
+    const finish = (exitCode: number | undefined): void => {
+      stop();
+      signal.removeEventListener('abort', leave);
+      resolve(exitCode);
+    };
+    const leave = (): void => finish(undefined);
+    const stop = changes.on(container.id, (now, before) => {
+      if (now === undefined) finish(removedExitCode(container.id) ?? before?.state.exitCode ?? 0);
+      else if (condition !== 'removed' && hasEnded(condition, now, before)) finish(now.state.exitCode);
+    });
+    signal.addEventListener('abort', leave, { once: true });
+    if (signal.aborted) leave();
   });
-  try {
-    await changes.when(container.id, undefined, (now) => ended(now), signal);
-  } finally {
-    stop();
-  }
-  return signal.aborted ? undefined : last.state.exitCode;
+}
+
+function hasEnded(condition: 'not-running' | 'next-exit', now: ContainerRecord, before: ContainerRecord | undefined): boolean {
+  if (condition === 'not-running') return now.state.run === undefined;
+  const run = before?.state.run;
+  return run !== undefined && now.state.run?.id !== run.id;
 }

@@ -227,17 +227,15 @@ describe('limits', () => {
   it('counts what the kernel killed for want of memory', async () => {
     let kills = 0;
     await bench.run(
-      sh('echo ready; cat >/dev/null; (dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; true) ; sleep 0.2; echo end'),
+      sh('dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; echo ready; cat'),
       { Memory: 8 << 20, MemorySwap: 8 << 20 },
       {
-        during: async (path) => {
-          const group = cgroups.group(path);
-          setTimeout(() => undefined, 0);
-          kills = group.oomKills();
+        during: (path) => {
+          kills = cgroups.group(path).oomKills();
         },
       },
     );
-    expect(kills).toBe(0);
+    expect(kills).toBeGreaterThan(0);
   });
 
   it('sets rlimits only when asked', async () => {

@@ -9,9 +9,9 @@ export function filtersFromWire(filters: Readonly<Record<string, FilterValues>>)
 
 export function waitConditionFromWire(condition: WireCondition): WaitCondition {
   switch (condition) {
-    case WireCondition.WAIT_CONDITION_NEXT_EXIT:
+    case WireCondition.NEXT_EXIT:
       return 'next-exit';
-    case WireCondition.WAIT_CONDITION_REMOVED:
+    case WireCondition.REMOVED:
       return 'removed';
     default:
       return 'not-running';

@@ -13,7 +13,8 @@ export function execHandlers(store: ContainerStore, execs: Execs): Handlers<type
     },
     start: async ({ exec, detach, tty, height, width }) => {
       await store.fresh();
-      return await execs.start(exec, { detach, tty, height, width });
+      const started = await execs.start(exec, { detach, tty, height, width });
+      return { ticket: started.ticket, tty: started.tty };
     },
     resize: async ({ exec, height, width }) => {
       await store.fresh();

@@ -1,0 +1,269 @@
+/** container-service with real Redis, NATS, conmon and runtimes, between fakes of image-service and network-volume. */
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ContainersService, ExecsService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
+import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
+import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
+import type { ContainerInspect } from '@flotilla/engine-api';
+import { NotFound } from '@flotilla/errors';
+import {
+  Bus,
+  type Calls,
+  createLogger,
+  Discovery,
+  type Handlers,
+  plainSettings,
+  type RunningService,
+  serviceCalls,
+  startService,
+} from '@flotilla/service-kit';
+import { dialTicket, type Ticket } from '@flotilla/streams';
+import { startNats, startRedis } from '@flotilla/testkit';
+import { start } from '../src/main.ts';
+
+export interface Stack {
+  readonly directory: string;
+  readonly containers: Calls<typeof ContainersService>;
+  readonly execs: Calls<typeof ExecsService>;
+  /** what the fakes were asked to do, in order. */
+  readonly asked: string[];
+  readonly env: NodeJS.ProcessEnv;
+  service: RunningService;
+  /** Stops container-service and starts it again on the same records. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const busyboxCommands = [
+  'sh',
+  'ls',
+  'cat',
+  'echo',
+  'true',
+  'false',
+  'sleep',
+  'id',
+  'env',
+  'pwd',
+  'stty',
+  'seq',
+  'head',
+  'dd',
+  'kill',
+  'hostname',
+  'wc',
+  'touch',
+  'test',
+];
+export const imageId = `sha256:${'ab'.repeat(32)}`;
+
+function makeImage(directory: string): string {
+  const root = join(directory, 'layer');
+  for (const path of ['bin', 'proc', 'sys', 'dev', 'tmp', 'etc', 'data']) mkdirSync(join(root, path), { recursive: true });
+  copyFileSync('/bin/busybox', join(root, 'bin/busybox'));
+  for (const command of busyboxCommands) symlinkSync('busybox', join(root, 'bin', command));
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n');
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\nnobody:x:65534:\n');
+  writeFileSync(join(root, 'etc/plain'), 'not executable\n', { mode: 0o644 });
+  writeFileSync(join(root, 'data/seed'), 'seed\n');
+  return root;
+}
+
+function imageHandlers(asked: string[]): Handlers<typeof ImagesService> {
+  const config = {
+    architecture: 'amd64',
+    os: 'linux',
+    config: { Env: ['PATH=/bin', 'FROM_IMAGE=yes'], Cmd: ['sh'], Labels: { 'image.label': '1' } },
+    rootfs: { type: 'layers', diff_ids: [`sha256:${'cd'.repeat(32)}`] },
+  };
+  return {
+    resolve: async ({ image }: { image: string }) => {
+      if (image !== 'busybox' && image !== imageId) throw new NotFound(`No such image: ${image}:latest`);
+      return { id: imageId, configJson: Buffer.from(JSON.stringify(config)), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+    },
+    commit: async ({ snapshotKey }: { snapshotKey: string }) => {
+      asked.push(`commit ${snapshotKey}`);
+      return { id: `sha256:${'ef'.repeat(32)}` };
+    },
+  } as unknown as Handlers<typeof ImagesService>;
+}
+
+function snapshotHandlers(directory: string, layer: string, asked: string[]): Handlers<typeof SnapshotsService> {
+  const mountsOf = (key: string) => {
+    const base = join(directory, 'snapshots', key);
+    return {
+      lowerDirs: [layer],
+      upperDir: join(base, 'upper'),
+      workDir: join(base, 'work'),
+      mergedDir: join(base, 'merged'),
+      baseDir: base,
+    };
+  };
+  return {
+    prepare: async ({ key }) => {
+      const mounts = mountsOf(key);
+      for (const path of [mounts.upperDir, mounts.workDir, mounts.mergedDir]) mkdirSync(path, { recursive: true });
+      return { mounts };
+    },
+    mounts: async ({ key }) => ({ mounts: mountsOf(key) }),
+    remove: async ({ key }) => {
+      asked.push(`snapshot removed ${key}`);
+      rmSync(join(directory, 'snapshots', key), { recursive: true, force: true });
+      return {};
+    },
+    usage: async () => ({ sizeRw: 10n, sizeRootFs: 1000n }),
+    retain: async ({ keys }) => {
+      asked.push(`snapshots retained ${keys.length}`);
+      return { removed: [] };
+    },
+  };
+}
+
+function sandboxHandlers(asked: string[]): Handlers<typeof SandboxesService> {
+  const none = Buffer.alloc(0);
+  return {
+    check: async () => ({ warnings: [] }),
+    prepare: async ({ spec }) => {
+      asked.push(`sandbox prepared ${spec?.containerId}`);
+      return { netnsPath: '', hostnamePath: '', hostsPath: '', resolvConfPath: '', networkSettingsJson: none };
+    },
+    release: async ({ containerId, remove }) => {
+      asked.push(`sandbox ${remove ? 'removed' : 'released'} ${containerId}`);
+      return { networkSettingsJson: none };
+    },
+    connect: async ({ network }) => ({ networkSettingsJson: none, networkName: network }),
+    disconnect: async ({ network }) => ({ networkSettingsJson: none, networkName: network }),
+    rename: async () => ({}),
+    retain: async () => ({ released: [] }),
+  };
+}
+
+function volumeHandlers(directory: string, asked: string[]): Handlers<typeof VolumesService> {
+  const place = (name: string): string => join(directory, 'volumes', name, '_data');
+  let anonymous = 0;
+  return {
+    acquire: async ({ name }: { name: string }) => {
+      const made = name || `${++anonymous}`.padStart(64, '0');
+      mkdirSync(place(made), { recursive: true });
+      return { name: made, driver: 'local', mountpoint: place(made), created: true };
+    },
+    release: async ({ name, removeAnonymous }: { name: string; removeAnonymous: boolean }) => {
+      asked.push(`volume released ${name} ${removeAnonymous}`);
+      return {};
+    },
+    mount: async ({ name }: { name: string }) => ({ path: place(name) }),
+    unmount: async () => ({}),
+    populate: async () => ({ copied: false }),
+    retain: async () => ({}),
+  } as unknown as Handlers<typeof VolumesService>;
+}
+
+export async function startStack(): Promise<Stack> {
+  const directory = mkdtempSync(join(tmpdir(), 'container-service-'));
+  const layer = makeImage(directory);
+  const [redis, nats] = await Promise.all([startRedis(), startNats()]);
+  const asked: string[] = [];
+  const engineId = 'test-engine';
+  const envOf = (service: string): NodeJS.ProcessEnv => ({
+    FLOTILLA_DATA_ROOT: join(directory, 'data'),
+    FLOTILLA_EXEC_ROOT: join(directory, 'exec'),
+    FLOTILLA_ENGINE_ID: engineId,
+    FLOTILLA_REDIS_URL: redis.url,
+    FLOTILLA_NATS_URL: nats.url,
+    FLOTILLA_GRPC_ADDRESS: `unix:${join(directory, `${service}.grpc.sock`)}`,
+    FLOTILLA_STREAM_ADDRESS: `unix:${join(directory, `${service}.stream.sock`)}`,
+    FLOTILLA_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'error',
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent: `/flotilla-test-${process.pid}` }),
+  });
+  const images = await startService('image-service', plainSettings, envOf('image-service'), async ({ server }) => {
+    server.add(ImagesService, imageHandlers(asked));
+    server.add(SnapshotsService, snapshotHandlers(directory, layer, asked));
+  });
+  const network = await startService('network-volume', plainSettings, envOf('network-volume'), async ({ server }) => {
+    server.add(SandboxesService, sandboxHandlers(asked));
+    server.add(VolumesService, volumeHandlers(directory, asked));
+  });
+  const env = envOf('container-service');
+  const logger = createLogger({ service: 'test', instance: 'test', level: 'error' });
+  const bus = await Bus.connect({ url: nats.url, user: '', password: '', engineId, name: 'test', logger });
+  const discovery = new Discovery({ bus });
+  const stack: Stack = {
+    directory,
+    asked,
+    env,
+    containers: serviceCalls(ContainersService, 'container-service', discovery),
+    execs: serviceCalls(ExecsService, 'container-service', discovery),
+    service: await start(env),
+    async restart() {
+      await stack.service.lifecycle.stop();
+      stack.service = await start(env);
+    },
+    async stop() {
+      await stack.service.lifecycle.stop();
+      await images.lifecycle.stop();
+      await network.lifecycle.stop();
+      await discovery.stop();
+      await bus.close();
+      await Promise.all([redis.stop(), nats.stop()]);
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+  return stack;
+}
+
+export interface RunOptions {
+  readonly name?: string;
+  readonly config?: Record<string, unknown>;
+  readonly hostConfig?: Record<string, unknown>;
+}
+
+/** Creates a container of the busybox image without network. */
+export async function create(stack: Stack, command: readonly string[], options: RunOptions = {}): Promise<string> {
+  const body = { Image: 'busybox', Cmd: command, ...options.config, HostConfig: { NetworkMode: 'none', ...options.hostConfig } };
+  const { id } = await stack.containers.create({ name: options.name ?? '', platform: '', configJson: Buffer.from(JSON.stringify(body)) });
+  return id;
+}
+
+export async function inspect(stack: Stack, container: string): Promise<ContainerInspect> {
+  const { containerJson } = await stack.containers.inspect({ container, size: false });
+  return JSON.parse(containerJson.toString());
+}
+
+/** Begins to wait at once; the promise resolves with the exit code. */
+export function wait(stack: Stack, container: string, condition: WaitCondition = WaitCondition.NOT_RUNNING): Promise<number> {
+  return (async () => {
+    for await (const message of stack.containers.wait({ container, condition }, { signal: AbortSignal.timeout(30_000) })) {
+      if (message.result !== undefined) return message.result.exitCode;
+    }
+    throw new Error('the wait ended without a result');
+  })();
+}
+
+export interface Output {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Reads a ticket's stream to its end. */
+export async function readTicket(ticket: Ticket | undefined, options: { tty?: boolean; input?: string } = {}): Promise<Output> {
+  if (ticket === undefined) throw new Error('no ticket');
+  const stream = await dialTicket(ticket);
+  if (options.input !== undefined) stream.end(options.input);
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  stream.destroy();
+  const bytes = Buffer.concat(chunks);
+  return options.tty ? { stdout: bytes.toString(), stderr: '' } : split(bytes);
+}
+
+function split(bytes: Buffer): Output {
+  const output = { stdout: '', stderr: '' };
+  for (let at = 0; at + 8 <= bytes.length; ) {
+    const length = bytes.readUInt32BE(at + 4);
+    output[bytes[at] === 2 ? 'stderr' : 'stdout'] += bytes.subarray(at + 8, at + 8 + length).toString();
+    at += 8 + length;
+  }
+  return output;
+}
