@@ -1,0 +1,129 @@
+import { PassThrough } from 'node:stream';
+import { waitFor } from '@flotilla/testkit';
+import Docker from 'dockerode';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { useStack } from './stack.ts';
+
+const stack = useStack();
+
+describe('dockerode', () => {
+  let docker: Docker;
+  beforeAll(() => {
+    docker = new Docker({ socketPath: stack.host.socketPath });
+  });
+
+  it('runs a container and gets its output and exit code', async () => {
+    const output = new PassThrough();
+    let text = '';
+    output.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    const [result, container] = (await docker.run(stack.busybox, ['sh', '-c', 'echo hello; exit 3'], output)) as [
+      { StatusCode: number },
+      Docker.Container,
+    ];
+    expect(result.StatusCode).toBe(3);
+    await waitFor(() => text.includes('hello'));
+    await container.remove();
+  });
+
+  it('attaches with stdin, half-closes it, and reads the rest', async () => {
+    const container = await docker.createContainer({
+      Image: stack.busybox,
+      Cmd: ['sh', '-c', 'cat; echo end'],
+      OpenStdin: true,
+      StdinOnce: true,
+      AttachStdin: true,
+      AttachStdout: true,
+      Tty: false,
+    });
+    const stream = await container.attach({ stream: true, hijack: true, stdin: true, stdout: true, stderr: true });
+    const stdout = new PassThrough();
+    let text = '';
+    stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    docker.modem.demuxStream(stream, stdout, new PassThrough());
+    await container.start();
+    stream.write('by stream\n');
+    stream.end();
+    expect(await container.wait()).toMatchObject({ StatusCode: 0 });
+    await waitFor(() => text === 'by stream\nend\n');
+    await container.remove();
+  });
+
+  it('executes, and inspects the exec', async () => {
+    const container = await docker.createContainer({ Image: stack.busybox, Cmd: ['sleep', '1000'] });
+    await container.start();
+    const exec = await container.exec({ Cmd: ['sh', '-c', 'echo out; echo err >&2; exit 7'], AttachStdout: true, AttachStderr: true });
+    const stream = await exec.start({ hijack: true });
+    const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+    docker.modem.demuxStream(stream, stdout, stderr);
+    await new Promise((resolve) => stream.once('end', resolve));
+    expect(stdout.read()?.toString()).toBe('out\n');
+    expect(stderr.read()?.toString()).toBe('err\n');
+    expect(await exec.inspect()).toMatchObject({ ExitCode: 7, Running: false, ContainerID: container.id });
+    await container.remove({ force: true });
+  });
+
+  it('reads framed logs, lists, and gets errors with their status', async () => {
+    const container = await docker.createContainer({ Image: stack.busybox, name: 'listed', Cmd: ['sh', '-c', 'echo out; echo err >&2'] });
+    await container.start();
+    await container.wait();
+    const logs = (await container.logs({ stdout: true, stderr: true })) as Buffer;
+    expect([logs[0], logs.readUInt32BE(4), logs.subarray(8, 12).toString()]).toEqual([1, 4, 'out\n']);
+    const [listed] = await docker.listContainers({ all: true, filters: { name: ['listed'] } });
+    expect(listed).toMatchObject({ Id: container.id, Names: ['/listed'], State: 'exited', Image: stack.busybox });
+    await expect(docker.getContainer('ghost').inspect()).rejects.toMatchObject({
+      statusCode: 404,
+      json: { message: 'No such container: ghost' },
+    });
+    await expect(docker.createContainer({ Image: stack.busybox, name: 'listed' })).rejects.toMatchObject({ statusCode: 409 });
+    await container.remove();
+  });
+});
+
+describe("Docker's SDK for Python", () => {
+  /** Runs a script with `client` connected; gives what it printed. */
+  async function python(script: string): Promise<string> {
+    const program = `import docker\nclient = docker.DockerClient(base_url=${JSON.stringify(`unix://${stack.host.socketPath}`)}, version='auto')\nimage = ${JSON.stringify(stack.busybox)}\n${script}`;
+    return (await stack.host.mustRun('/usr/bin/python3', ['-c', program])).stdout.trim();
+  }
+
+  it('runs, waits, reads logs, and removes', async () => {
+    expect(await python("print(client.containers.run(image, ['echo', 'from python'], remove=True).decode())")).toBe('from python');
+    expect(
+      await python(`
+c = client.containers.run(image, ['sh', '-c', 'echo a; echo b >&2; exit 4'], detach=True)
+print(c.wait()['StatusCode'], c.logs(stdout=True, stderr=False), c.logs(stdout=False, stderr=True))
+c.reload(); print(c.status); c.remove()`),
+    ).toBe("4 b'a\\n' b'b\\n'\nexited");
+  });
+
+  it('executes with streams, and raises what the API says', async () => {
+    expect(
+      await python(`
+c = client.containers.run(image, ['sleep', '1000'], detach=True)
+print(c.exec_run(['sh', '-c', 'echo out; echo err >&2; exit 5'], demux=True))
+try:
+    client.containers.run(image, ['no-such'], remove=True)
+except docker.errors.APIError as e:
+    print(e.status_code, 'executable file not found' in str(e))
+try:
+    client.images.get('no/such')
+except docker.errors.ImageNotFound as e:
+    print(e.status_code)
+c.remove(force=True)`),
+    ).toBe("ExecResult(exit_code=5, output=(b'out\\n', b'err\\n'))\n400 True\n404");
+  });
+
+  it('lists, makes volumes, and hears events', async () => {
+    expect(
+      await python(`
+v = client.volumes.create('py'); print([x.name for x in client.volumes.list()]); v.remove()
+import time; since = int(time.time())
+c = client.containers.create(image, name='py'); c.remove()
+for e in client.events(since=since, until=int(time.time()) + 2, decode=True, filters={'container': 'py'}): print(e['Action'])`),
+    ).toBe("['py']\ncreate\ndestroy");
+  });
+});
