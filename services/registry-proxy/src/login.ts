@@ -90,7 +90,7 @@ export class Login {
 
   private async get(url: URL, endpoint: Endpoint, authorization: string | undefined, signal: AbortSignal): Promise<TransportResponse> {
     try {
-      const headers = authorization === undefined ? {} : { authorization };
+      const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
       return await this.sender.send({ method: 'GET', url, headers, verifyTls: endpoint.verifyTls, signal });
     } catch (error) {
       signal.throwIfAborted();

@@ -21,7 +21,8 @@ afterAll(async () => {
 
 const at = (path: string): string => `${proxy.url}/v2/${registry.address}/${path}`;
 const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-const layer = (): string => [...image.blobs.keys()].find((digest) => digest !== image.manifestDescriptor.digest && digest !== image.id) ?? '';
+const layer = (): string =>
+  [...image.blobs.keys()].find((digest) => digest !== image.manifestDescriptor.digest && digest !== image.id) ?? '';
 
 describe('pulling', () => {
   it('says that it speaks the API', async () => {

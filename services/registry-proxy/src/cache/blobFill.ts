@@ -6,7 +6,7 @@
  * The last byte is given to nobody before the digest has been verified: a lying upstream's blob never looks whole to a client.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { constants, type FileHandle, open, rm } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '@flotilla/errors';
@@ -127,14 +127,12 @@ export class BlobFill {
   }
 
   private async openPartial(): Promise<void> {
-    this.file = await open(this.store.partialPath(this.digest), 'a+').then(async (created) => {
-      await created.close();
-      return open(this.store.partialPath(this.digest), 'r+');
-    });
-    const { size } = await this.file.stat();
+    const file = await open(this.store.partialPath(this.digest), constants.O_RDWR | constants.O_CREAT, 0o600);
+    this.file = file;
+    const { size } = await file.stat();
     const buffer = Buffer.allocUnsafe(Math.min(size, rereadBytes));
     for (let at = 0; at < size; ) {
-      const { bytesRead } = await this.file.read(buffer, 0, buffer.length, at);
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
       if (bytesRead === 0) break;
       this.hash.update(buffer.subarray(0, bytesRead));
       at += bytesRead;

@@ -34,6 +34,7 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
+const smallBlobBytes = 256 * 1024;
 const foreverSeconds = 31_536_000;
 
 export class Distribution {
@@ -158,6 +159,8 @@ export class Distribution {
       const range = sizeBytes === undefined ? undefined : parseRange(request.headers.range, sizeBytes);
       const start = range?.start ?? 0;
       const end = range?.end ?? sizeBytes;
+      // As long as nothing is sent an error can still be said: a small blob is waited for to its verified end.
+      await reader.available(sizeBytes !== undefined && sizeBytes <= smallBlobBytes ? Math.max(0, sizeBytes - 1) : start, signal);
       response.writeHead(range === undefined ? 200 : 206, {
         ...headers,
         ...(end === undefined ? {} : { 'content-length': end - start }),
