@@ -1,0 +1,170 @@
+/**
+ * Looks after the health of running containers: probes each at its interval, keeps the results in its record, tells of changes. It follows
+ * the records, so that a container started, paused or gone by whatever way is probed, or not, and another instance of this
+ * service goes on where one has ended.
+ */
+import type { Health, HealthcheckResult } from '@flotilla/engine-api';
+import { errorMessage, isNotFound } from '@flotilla/errors';
+import type { Logger } from '@flotilla/service-kit';
+import { formatNano, nowNano, parseNano } from './clock.ts';
+import type { ContainerRecord } from './container.ts';
+import { type HealthCheck, healthAfter, healthCheckOf, nextIntervalMs } from './health.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+
+export interface ProbeOutcome {
+  readonly exitCode: number;
+  readonly output: string;
+}
+
+export interface HealthMonitorOptions {
+  readonly logger: Logger;
+  readonly store: ContainerStore;
+  /** Runs a command in a container. Rejects when it cannot be started; when the signal fires its process is killed. */
+  readonly probe: (container: ContainerRecord, command: readonly string[], signal: AbortSignal) => Promise<ProbeOutcome>;
+  /** Restarts a container that asks for it by {@link restartLabel}. */
+  readonly restart: (id: string) => Promise<void>;
+}
+
+/** A container with this label, set to `true`, is restarted when it becomes unhealthy. */
+export const restartLabel = 'flotilla.restart-unhealthy';
+const largestOutput = 4096;
+const longestTimerMs = 2 ** 31 - 1;
+
+interface Watch {
+  readonly runId: string;
+  readonly check: HealthCheck;
+  readonly abort: AbortController;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export class HealthMonitor {
+  readonly #options: HealthMonitorOptions;
+  readonly #watches = new Map<string, Watch>();
+  #stopped = false;
+
+  constructor(options: HealthMonitorOptions) {
+    this.#options = options;
+    options.store.containers.onChange((id, now) => this.#consider(id, now));
+  }
+
+  /** Takes up the containers that run already. */
+  start(): void {
+    for (const container of this.#options.store.containers.values()) this.#consider(container.id, container);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const id of [...this.#watches.keys()]) this.#forget(id);
+  }
+
+  #consider(id: string, container: ContainerRecord | undefined): void {
+    const run = container?.state.status === 'running' ? container.state.run : undefined;
+    const existing = this.#watches.get(id);
+    if (existing !== undefined && existing.runId === run?.id) return;
+    this.#forget(id);
+    const check = container === undefined || run === undefined || this.#stopped ? undefined : healthCheckOf(container.config);
+    if (container === undefined || run === undefined || check === undefined) return;
+    const watch: Watch = { runId: run.id, check, abort: new AbortController(), timer: undefined };
+    this.#watches.set(id, watch);
+    this.#schedule(container, watch);
+  }
+
+  #forget(id: string): void {
+    const watch = this.#watches.get(id);
+    if (watch === undefined) return;
+    this.#watches.delete(id);
+    clearTimeout(watch.timer);
+    watch.abort.abort();
+  }
+
+  #schedule(container: ContainerRecord, watch: Watch): void {
+    const health = healthOf(container);
+    const startedMs = milliseconds(container.state.startedAt);
+    // A result of an earlier run says nothing of when this one was looked at.
+    const lastMs = Math.max(startedMs, ...(health.Log ?? []).map((result) => milliseconds(result.End)));
+    const dueMs = lastMs + nextIntervalMs(health, watch.check, Date.now() - startedMs);
+    watch.timer = setTimeout(() => void this.#look(container.id, watch), Math.min(Math.max(dueMs - Date.now(), 0), longestTimerMs));
+    watch.timer.unref();
+  }
+
+  async #look(id: string, watch: Watch): Promise<void> {
+    const { store, logger } = this.#options;
+    try {
+      const container = store.containers.get(id);
+      if (container === undefined || watch.abort.signal.aborted) return;
+      const result = await this.#probe(container, watch);
+      if (watch.abort.signal.aborted) return;
+      const updated = await this.#record(id, watch, result);
+      if (updated !== undefined && this.#watches.get(id) === watch) this.#schedule(updated, watch);
+    } catch (error) {
+      if (isNotFound(error) || watch.abort.signal.aborted) return;
+      logger.error({ containerId: id, error }, 'a health check could not be recorded');
+      const container = store.containers.get(id);
+      if (container !== undefined && this.#watches.get(id) === watch) this.#schedule(container, watch);
+    }
+  }
+
+  async #probe(container: ContainerRecord, { check, abort }: Watch): Promise<HealthcheckResult> {
+    const timeout = AbortSignal.timeout(check.timeoutMs);
+    const Start = formatNano(nowNano());
+    const result = (ExitCode: number, output: string): HealthcheckResult => ({
+      Start,
+      End: formatNano(nowNano()),
+      ExitCode,
+      Output: cut(output),
+    });
+    try {
+      const { exitCode, output } = await this.#options.probe(container, check.command, AbortSignal.any([timeout, abort.signal]));
+      if (!timeout.aborted) return result(exitCode, output);
+      return result(-1, `Health check exceeded timeout (${goDuration(check.timeoutMs)})${output === '' ? '' : `: ${output}`}`);
+    } catch (error) {
+      if (timeout.aborted) return result(-1, `Health check exceeded timeout (${goDuration(check.timeoutMs)})`);
+      return result(-1, errorMessage(error));
+    }
+  }
+
+  /** @returns the container as it is now; undefined when the run that was probed is over, or paused. */
+  async #record(id: string, watch: Watch, result: HealthcheckResult): Promise<ContainerRecord | undefined> {
+    const { store, restart, logger } = this.#options;
+    let becameUnhealthy = false;
+    const updated = await store.withContainer(id, async (container, lease) => {
+      const { state } = container;
+      if (state.run?.id !== watch.runId || state.status !== 'running') return undefined;
+      const before = healthOf(container);
+      const health = healthAfter(before, result, watch.check, milliseconds(result.Start) - milliseconds(state.startedAt));
+      const changed = health.Status !== before.Status;
+      becameUnhealthy = changed && health.Status === 'unhealthy';
+      return await store.saveState(
+        container,
+        { ...state, health },
+        lease,
+        changed ? [containerEvent(container, `health_status: ${health.Status}`)] : [],
+      );
+    });
+    if (becameUnhealthy && updated?.config.Labels?.[restartLabel] === 'true') {
+      restart(id).catch((error: unknown) => logger.warn({ containerId: id, error }, 'restarting an unhealthy container failed'));
+    }
+    return updated;
+  }
+}
+
+function healthOf(container: ContainerRecord): Health {
+  return container.state.health ?? { Status: 'starting', FailingStreak: 0, Log: [] };
+}
+
+function milliseconds(time: string): number {
+  return Number(parseNano(time) / 1_000_000n);
+}
+
+function cut(output: string): string {
+  const bytes = Buffer.from(output);
+  return bytes.length <= largestOutput ? output : `${bytes.toString('utf8', 0, largestOutput)}...`;
+}
+
+/** A duration as Go prints it: `30s`, `1m0s`, `1.5s`, `500ms`. */
+function goDuration(durationMs: number): string {
+  if (durationMs < 1000) return `${durationMs}ms`;
+  const seconds = durationMs / 1000;
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60), Number((seconds % 60).toFixed(9))];
+  return `${hours > 0 ? `${hours}h` : ''}${hours > 0 || minutes > 0 ? `${minutes}m` : ''}${rest}s`;
+}
