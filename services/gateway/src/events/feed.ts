@@ -8,6 +8,7 @@ import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { errorMessage, Unavailable } from '@flotilla/errors';
 import type { Bus, Logger } from '@flotilla/service-kit';
 import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy, RetentionPolicy, StorageType } from 'nats';
+import type { Events } from './follow.ts';
 
 const streamName = 'EVENTS';
 const retryMs = 500;
@@ -19,7 +20,7 @@ interface Sequenced {
   readonly event: Event;
 }
 
-export class EventFeed {
+export class EventFeed implements Events {
   private readonly bus: Bus;
   private readonly logger: Logger;
   private readonly jetStream: JetStreamClient;

@@ -6,6 +6,7 @@ import { containerCreateRequest, containerUpdateRequest } from '@flotilla/engine
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read, unbounded } from '../backends.ts';
+import type { Events } from '../events/follow.ts';
 import { compareVersions, olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson, requiredJson } from '../http/body.ts';
 import { filtersOf, toProto, withFilter } from '../http/filters.ts';
@@ -13,15 +14,17 @@ import { boolean, integer, terminalSize, text } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson, sendNoContent } from '../http/respond.ts';
 import { shimContainerInspect, shimContainerList } from '../shims/containerAnswers.ts';
 import { shimContainerCreate } from '../shims/containerCreate.ts';
+import { type Condition, waitForExit } from '../waiting.ts';
 import { name } from './parameters.ts';
 
 export interface ContainerRouteOptions {
   readonly backends: Backends;
+  readonly events: Events;
   /** Whether the host has the unified cgroup hierarchy: what older versions default to depends on it. */
   readonly cgroupV2: boolean;
 }
 
-export function containerRoutes(router: Router, { backends: { containers }, cgroupV2 }: ContainerRouteOptions): void {
+export function containerRoutes(router: Router, { backends: { containers }, events, cgroupV2 }: ContainerRouteOptions): void {
   router.get(/^\/containers\/json$/, async (request, response) => {
     const { containersJson } = await containers.list(listRequest(request), read);
     sendJson(response, 200, shimContainerList(containersJson, versionOf(request)));
@@ -107,17 +110,19 @@ export function containerRoutes(router: Router, { backends: { containers }, cgro
   router.post(/^\/containers\/(?<name>.*)\/wait$/, async (request, response) => {
     const before130 = olderThan(request, '1.30');
     const condition = before130 ? WaitCondition.NOT_RUNNING : waitCondition(text(request, 'condition'));
-    const signal = clientGone(response);
-    let result: { exitCode: number; error: string } | undefined;
-    for await (const message of containers.wait({ container: name(request), condition }, { signal })) {
-      if (!response.headersSent && !before130) {
+    const result = await waitForExit({
+      containers,
+      events,
+      container: name(request),
+      condition,
+      signal: clientGone(response),
+      onFound: () => {
+        if (before130) return;
         // `docker run` starts the container only when it has these headers.
         response.writeHead(200, { 'Content-Type': 'application/json' });
         response.flushHeaders();
-      }
-      result = message.result;
-      if (result !== undefined) break;
-    }
+      },
+    });
     if (result === undefined) {
       response.destroy();
       return;
@@ -180,7 +185,7 @@ function stopOptions(request: IncomingMessage): { signal: string; timeoutSeconds
   };
 }
 
-function waitCondition(value: string): (typeof WaitCondition)[keyof typeof WaitCondition] {
+function waitCondition(value: string): Condition {
   switch (value) {
     case '':
     case 'not-running':

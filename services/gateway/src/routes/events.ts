@@ -1,21 +1,15 @@
 /** `GET /events`. */
 
-import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { matches } from '../events/filter.ts';
+import type { Events } from '../events/follow.ts';
 import { eventMessage } from '../events/message.ts';
 import { filtersOf } from '../http/filters.ts';
 import { text } from '../http/query.ts';
 import { clientGone } from '../http/respond.ts';
 import { parseTimestamp } from '../http/timestamps.ts';
 import { drained } from '../streams/transfer.ts';
-
-/** What the route needs of the event feed. */
-export interface Events {
-  follow(options: { since?: bigint; until?: bigint; signal: AbortSignal }): Promise<AsyncIterable<Event>>;
-  readonly followerCount: number;
-}
 
 export function eventRoutes(router: Router, events: Events): void {
   router.get(/^\/events$/, async (request, response) => {

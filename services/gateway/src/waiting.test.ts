@@ -1,0 +1,72 @@
+import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
+import { isNotFound, NotFound, Unavailable } from '@flotilla/errors';
+import { describe, expect, it } from 'vitest';
+import type { Events } from './events/follow.ts';
+import { FakeBackends } from './testing/fakeBackends.ts';
+import { type Condition, type Exit, waitForExit } from './waiting.ts';
+
+/** Each attempt is what the wait says: messages, then perhaps an error. */
+async function waited(
+  condition: Condition,
+  attempts: unknown[][],
+  events: Event[] = [],
+): Promise<{ exit: Exit | undefined; found: number }> {
+  const backends = new FakeBackends();
+  const pending = [...attempts];
+  const containers = {
+    ...backends.containers,
+    wait: async function* () {
+      for (const step of pending.shift() ?? [new Unavailable('gone')]) {
+        if (step instanceof Error) throw step;
+        yield step as { result?: Exit };
+      }
+    },
+  };
+  const feed: Events = {
+    followerCount: 0,
+    follow: async () =>
+      (async function* () {
+        yield* events;
+      })(),
+  };
+  let found = 0;
+  const exit = await waitForExit({
+    containers,
+    events: feed,
+    container: 'web',
+    condition,
+    signal: new AbortController().signal,
+    onFound: () => {
+      found++;
+    },
+  });
+  return { exit, found };
+}
+
+const die = Event.fromPartial({ type: 'container', action: 'die', actorId: 'abc', attributes: { name: 'web', exitCode: '7' } });
+const result = { result: { exitCode: 3, error: '' } };
+const lost = new Unavailable('connection dropped');
+
+describe('waiting', () => {
+  it('gives the result', async () => {
+    expect(await waited(WaitCondition.NOT_RUNNING, [[{}, result]])).toEqual({ exit: result.result, found: 1 });
+  });
+
+  it('waits again when the service was lost', async () => {
+    expect(await waited(WaitCondition.NOT_RUNNING, [[{}, lost], [lost], [{}, result]])).toEqual({ exit: result.result, found: 1 });
+  });
+
+  it('learns from events what it missed', async () => {
+    expect((await waited(WaitCondition.REMOVED, [[{}, lost], [new NotFound('No such container: web')]], [die])).exit).toEqual({
+      exitCode: 7,
+      error: '',
+    });
+    expect((await waited(WaitCondition.NEXT_EXIT, [[{}, lost], [{}]], [die])).exit).toEqual({ exitCode: 7, error: '' });
+  });
+
+  it('fails at once before the container was found', async () => {
+    await expect(waited(WaitCondition.REMOVED, [[new NotFound('No such container: web')]])).rejects.toSatisfy(isNotFound);
+    await expect(waited(WaitCondition.REMOVED, [[lost]])).rejects.toThrow('connection dropped');
+  });
+});
