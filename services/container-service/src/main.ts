@@ -133,6 +133,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
+    const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
+    lifecycle.onStop('stats', () => stats.stop());
+
     server.add(
       ContainersService,
       containerHandlers({
@@ -145,7 +148,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users }),
         logs: new ContainerLogs({ paths, store, changes, tickets, users }),
         archives: new Archives({ tickets, roots }),
-        stats: new ContainerStats(),
+        stats,
         connector: { store, neighbours },
         committer: { store, neighbours, freezerOf },
         updater: { store, context, limit: (run, resources) => cgroups.group(run.cgroup).update(resources) },

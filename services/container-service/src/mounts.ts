@@ -77,7 +77,16 @@ export async function prepareMounts(
     container.mounts.map(async (mount, index) => {
       switch (mount.type) {
         case 'volume': {
-          const { path } = await volumes.mount({ name: mount.name ?? '', user: container.id }, { idempotent: true });
+          const { path } = await volumes.mount(
+            {
+              name: mount.name ?? '',
+              user: container.id,
+              destination: mount.destination,
+              propagation: mount.propagation,
+              readOnly: !mount.rw,
+            },
+            { idempotent: true },
+          );
           if (mount.subpath === undefined) return { ...mount, source: path };
           const target = subpathTarget(index);
           bindSubpath(path, mount.subpath, target, makeMountPoint);

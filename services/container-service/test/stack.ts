@@ -1,5 +1,7 @@
 /** container-service with real Redis, NATS, conmon and runtimes, between fakes of image-service and network-volume. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService, ExecsService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
@@ -8,20 +10,10 @@ import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networ
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import type { ContainerInspect } from '@flotilla/engine-api';
 import { NotFound } from '@flotilla/errors';
-import {
-  Bus,
-  type Calls,
-  createLogger,
-  Discovery,
-  type Handlers,
-  plainSettings,
-  type RunningService,
-  serviceCalls,
-  startService,
-} from '@flotilla/service-kit';
+import { Bus, type Calls, createLogger, Discovery, type Handlers, plainSettings, serviceCalls, startService } from '@flotilla/service-kit';
 import { dialTicket, type Ticket } from '@flotilla/streams';
 import { startNats, startRedis } from '@flotilla/testkit';
-import { start } from '../src/main.ts';
+import { Hierarchy } from '../src/cgroups/index.ts';
 
 export interface Stack {
   readonly directory: string;
@@ -30,9 +22,9 @@ export interface Stack {
   /** what the fakes were asked to do, in order. */
   readonly asked: string[];
   readonly env: NodeJS.ProcessEnv;
-  service: RunningService;
-  /** Stops container-service and starts it again on the same records. */
-  restart(): Promise<void>;
+  service: ServiceProcess;
+  /** Kills container-service without a word, runs `meanwhile`, and starts it again on the same records. */
+  crash(meanwhile?: () => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -160,12 +152,41 @@ function volumeHandlers(directory: string, asked: string[]): Handlers<typeof Vol
   } as unknown as Handlers<typeof VolumesService>;
 }
 
+/** container-service as the supervisor runs it: a process of its own. */
+export interface ServiceProcess {
+  readonly pid: number;
+  end(signal: NodeJS.Signals): Promise<void>;
+}
+
+async function startProcess(env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+  const main = join(import.meta.dirname, '../src/main.ts');
+  const child = spawn(process.execPath, [main], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = once(child, 'exit');
+  let log = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (chunk: Buffer) => {
+      log = (log + chunk.toString()).slice(-20_000);
+      if (process.env.TEST_LOG_LEVEL !== undefined) process.stderr.write(chunk);
+      if (log.includes('"ready"')) resolve();
+    });
+    child.once('exit', () => reject(new Error(`container-service did not start: ${log}`)));
+  });
+  return {
+    pid: child.pid ?? 0,
+    async end(signal) {
+      child.kill(signal);
+      await exited;
+    },
+  };
+}
+
 export async function startStack(): Promise<Stack> {
   const directory = mkdtempSync(join(tmpdir(), 'container-service-'));
   const layer = makeImage(directory);
   const [redis, nats] = await Promise.all([startRedis(), startNats()]);
   const asked: string[] = [];
   const engineId = 'test-engine';
+  const cgroupParent = `/flotilla-test-${process.pid}`;
   const envOf = (service: string): NodeJS.ProcessEnv => ({
     FLOTILLA_DATA_ROOT: join(directory, 'data'),
     FLOTILLA_EXEC_ROOT: join(directory, 'exec'),
@@ -174,8 +195,8 @@ export async function startStack(): Promise<Stack> {
     FLOTILLA_NATS_URL: nats.url,
     FLOTILLA_GRPC_ADDRESS: `unix:${join(directory, `${service}.grpc.sock`)}`,
     FLOTILLA_STREAM_ADDRESS: `unix:${join(directory, `${service}.stream.sock`)}`,
-    FLOTILLA_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'error',
-    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent: `/flotilla-test-${process.pid}` }),
+    FLOTILLA_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'info',
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent }),
   });
   const images = await startService('image-service', plainSettings, envOf('image-service'), async ({ server }) => {
     server.add(ImagesService, imageHandlers(asked));
@@ -195,22 +216,29 @@ export async function startStack(): Promise<Stack> {
     env,
     containers: serviceCalls(ContainersService, 'container-service', discovery),
     execs: serviceCalls(ExecsService, 'container-service', discovery),
-    service: await start(env),
-    async restart() {
-      await stack.service.lifecycle.stop();
-      stack.service = await start(env);
+    service: await startProcess(env),
+    async crash(meanwhile) {
+      await stack.service.end('SIGKILL');
+      await meanwhile?.();
+      stack.service = await startProcess(env);
     },
     async stop() {
-      await stack.service.lifecycle.stop();
+      await stack.service.end('SIGTERM');
       await images.lifecycle.stop();
       await network.lifecycle.stop();
       await discovery.stop();
       await bus.close();
       await Promise.all([redis.stop(), nats.stop()]);
+      removeCgroups(cgroupParent);
       rmSync(directory, { recursive: true, force: true });
     },
   };
   return stack;
+}
+
+/** The parent of the test's groups: empty when nothing of a container is left, which this asserts. */
+function removeCgroups(parent: string): void {
+  for (const directory of Hierarchy.detect().directories(parent)) if (existsSync(directory)) rmdirSync(directory);
 }
 
 export interface RunOptions {
@@ -266,4 +294,22 @@ function split(bytes: Buffer): Output {
     at += 8 + length;
   }
   return output;
+}
+
+export async function remove(stack: Stack, container: string): Promise<void> {
+  await stack.containers.remove({ container, force: true, removeVolumes: true, removeLink: false });
+}
+
+export async function logsOf(stack: Stack, container: string): Promise<Output> {
+  const { ticket } = await stack.containers.logs({
+    container,
+    follow: false,
+    stdout: true,
+    stderr: true,
+    sinceNano: 0n,
+    untilNano: 0n,
+    timestamps: false,
+    details: false,
+  });
+  return await readTicket(ticket);
 }

@@ -1,0 +1,100 @@
+/** What is left of containers when container-service is killed without a word: everything, and nothing too much. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { waitFor } from '@flotilla/testkit';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { create, inspect, logsOf, readTicket, remove, type Stack, startStack, wait } from './stack.ts';
+
+let stack: Stack;
+beforeAll(async () => {
+  stack = await startStack();
+});
+afterAll(async () => {
+  await stack.stop();
+});
+
+test('a container goes on, and its log and its end are those of a service that never died', async () => {
+  const id = await create(stack, ['sh', '-c', 'for i in $(seq 1 40); do echo $i; sleep 0.05; done; exit 7']);
+  await stack.containers.start({ container: id });
+  const before = (await inspect(stack, id)).State.Pid;
+  await stack.crash();
+  const after = await inspect(stack, id);
+  expect(after.State).toMatchObject({ Status: 'running', Pid: before });
+  expect(await wait(stack, id)).toBe(7);
+  const lines = Array.from({ length: 40 }, (_, index) => `${index + 1}\n`).join('');
+  expect((await logsOf(stack, id)).stdout).toBe(lines);
+  await remove(stack, id);
+});
+
+test('an end while nobody looked is found', async () => {
+  const id = await create(stack, ['sh', '-c', 'sleep 0.3; exit 9']);
+  await stack.containers.start({ container: id });
+  await stack.crash(() => new Promise((resolve) => setTimeout(resolve, 700)));
+  expect(await wait(stack, id)).toBe(9);
+  expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', ExitCode: 9 });
+  await remove(stack, id);
+});
+
+test('a container that was to remove itself is gone', async () => {
+  const id = await create(stack, ['sleep', '0.3'], { hostConfig: { AutoRemove: true } });
+  await stack.containers.start({ container: id });
+  await stack.crash(() => new Promise((resolve) => setTimeout(resolve, 700)));
+  await waitFor(async () => (await inspect(stack, id).catch(() => undefined)) === undefined, { what: 'its removal' });
+  expect(existsSync(join(stack.directory, 'snapshots', id))).toBe(false);
+});
+
+test('a killed monitor ends its container', async () => {
+  const id = await create(stack, ['sleep', '60']);
+  await stack.containers.start({ container: id });
+  const monitor = Number(readFileSync(join(stack.directory, 'exec/container-service/runs', id, 'monitor.pid'), 'utf8'));
+  process.kill(monitor, 'SIGKILL');
+  expect(await wait(stack, id)).toBe(137);
+  await remove(stack, id);
+});
+
+test('starts that are cut off leave nothing, and may be made again', async () => {
+  const ids = await Promise.all(Array.from({ length: 4 }, () => create(stack, ['sleep', '60'])));
+  const starts = ids.map((id) => stack.containers.start({ container: id }).catch(() => undefined));
+  await new Promise((resolve) => setTimeout(resolve, 25));
+  await stack.crash();
+  await Promise.all(starts);
+  for (const id of ids) {
+    const { State } = await inspect(stack, id);
+    if (State.Status !== 'running') await stack.containers.start({ container: id });
+    expect((await inspect(stack, id)).State.Status).toBe('running');
+  }
+  for (const id of ids) await remove(stack, id);
+  await waitFor(() => readdirSync(join(stack.directory, 'exec/container-service/runs')).length === 0, { what: 'no bundle left' });
+  expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(stack.directory);
+});
+
+test('an attached client of an exec loses its stream, the exec does not end', async () => {
+  const id = await create(stack, ['sleep', '60']);
+  await stack.containers.start({ container: id });
+  const config = { Cmd: ['sh', '-c', 'sleep 1; exit 4'], AttachStdout: true };
+  const exec = await stack.execs.create({ container: id, configJson: Buffer.from(JSON.stringify(config)) });
+  const { ticket } = await stack.execs.start({ exec: exec.id, detach: false, tty: false, height: 0, width: 0 });
+  const output = readTicket(ticket).catch(() => undefined);
+  await waitFor(async () => JSON.parse((await stack.execs.inspect({ exec: exec.id })).execJson.toString()).Running, { what: 'the exec' });
+  await stack.crash();
+  await output;
+  const code = await waitFor(
+    async () => JSON.parse((await stack.execs.inspect({ exec: exec.id })).execJson.toString()).ExitCode ?? undefined,
+    {
+      what: 'its exit code',
+    },
+  );
+  expect(code).toBe(4);
+  await remove(stack, id);
+});
+
+test('a wait begun before the crash can be begun again', async () => {
+  const id = await create(stack, ['sh', '-c', 'sleep 1; exit 6']);
+  await stack.containers.start({ container: id });
+  const lost = wait(stack, id, WaitCondition.NEXT_EXIT).catch(() => undefined);
+  await stack.crash();
+  await lost;
+  expect(await wait(stack, id)).toBe(6);
+  await remove(stack, id);
+});
