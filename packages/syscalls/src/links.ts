@@ -118,6 +118,15 @@ export function deleteLink(socket: NetlinkSocket, link: number | string): void {
   }
 }
 
+/** Removes an interface without holding up this thread: the kernel takes some ten milliseconds for it. Idempotent. */
+export async function deleteLinkInBackground(socket: NetlinkSocket, index: number): Promise<void> {
+  try {
+    await socket.requestInBackground(messageTypes.deleteLink, 0, linkHeader(index), `delete link ${index}`);
+  } catch (error) {
+    if (!hasCode(error, 'ENODEV')) throw error;
+  }
+}
+
 export interface LinkChange {
   readonly up?: boolean;
   readonly name?: string;

@@ -18,6 +18,9 @@ const solNetlink = 270;
 const headerBytes = 16;
 const dontWait = 0x40;
 
+/** Answers are read here and copied out before anything else runs. */
+const shared = Buffer.allocUnsafe(256 * 1024);
+
 /** NLM_F_* of a request. */
 export const netlinkFlags = {
   request: 0x1,
@@ -40,7 +43,7 @@ export interface NetlinkMessage {
 /** Failed requests are `SyscallError`s whose message holds what the caller was doing and, where the kernel says it, why. */
 export class NetlinkSocket implements Disposable {
   readonly #fd: number;
-  readonly #buffer = Buffer.alloc(256 * 1024);
+  readonly #buffer = shared;
   #sequence = 1;
   #open = true;
 
@@ -68,6 +71,21 @@ export class NetlinkSocket implements Disposable {
   /** Sends one request and waits for the kernel's yes or no. `what` names it in an error: "create bridge docker0". */
   request(type: number, flags: number, payload: Buffer, what: string): NetlinkMessage[] {
     return this.#exchange(type, flags | netlinkFlags.request | netlinkFlags.ack, payload, what);
+  }
+
+  /**
+   * As `request`, while the kernel works in a thread of libuv's: for what takes it ten milliseconds (removing an interface). One at a time
+   * on a socket, and nothing else on it meanwhile.
+   */
+  async requestInBackground(type: number, flags: number, payload: Buffer, what: string): Promise<NetlinkMessage[]> {
+    const request = this.#message(type, flags | netlinkFlags.request | netlinkFlags.ack, payload);
+    const sent = await new Promise<number>((resolve, reject) => {
+      sendCall.async(this.#fd, request, request.length, 0, (error: Error | null, result: number) =>
+        error === null ? resolve(result) : reject(error),
+      );
+    });
+    if (sent === -1) throw new Error(`netlink ${what}: send failed`);
+    return this.#answers(what);
   }
 
   /** Asks for a whole table. */
@@ -102,7 +120,7 @@ export class NetlinkSocket implements Disposable {
     this.close();
   }
 
-  #exchange(type: number, flags: number, payload: Buffer, what: string): NetlinkMessage[] {
+  #message(type: number, flags: number, payload: Buffer): Buffer {
     this.#sequence = (this.#sequence + 1) >>> 0;
     const request = Buffer.alloc(headerBytes + payload.length);
     request.writeUInt32LE(request.length, 0);
@@ -110,7 +128,16 @@ export class NetlinkSocket implements Disposable {
     request.writeUInt16LE(flags, 6);
     request.writeUInt32LE(this.#sequence, 8);
     payload.copy(request, headerBytes);
+    return request;
+  }
+
+  #exchange(type: number, flags: number, payload: Buffer, what: string): NetlinkMessage[] {
+    const request = this.#message(type, flags, payload);
     checked(sendCall(this.#fd, request, request.length, 0), 'send', what);
+    return this.#answers(what);
+  }
+
+  #answers(what: string): NetlinkMessage[] {
     const answers: NetlinkMessage[] = [];
     for (;;) {
       const size = checked(recvCall(this.#fd, this.#buffer, this.#buffer.length, 0), 'recv', what);

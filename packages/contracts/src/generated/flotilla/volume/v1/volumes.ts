@@ -127,6 +127,10 @@ export interface ReleaseVolumeResponse {
 export interface MountVolumeRequest {
   name: string;
   user: string;
+  /** optional, for the mount event alone: where in the container, how propagated, whether read-only. */
+  destination: string;
+  propagation: string;
+  readOnly: boolean;
 }
 
 export interface MountVolumeResponse {
@@ -1436,7 +1440,7 @@ export const ReleaseVolumeResponse: MessageFns<ReleaseVolumeResponse> = {
 };
 
 function createBaseMountVolumeRequest(): MountVolumeRequest {
-  return { name: "", user: "" };
+  return { name: "", user: "", destination: "", propagation: "", readOnly: false };
 }
 
 export const MountVolumeRequest: MessageFns<MountVolumeRequest> = {
@@ -1446,6 +1450,15 @@ export const MountVolumeRequest: MessageFns<MountVolumeRequest> = {
     }
     if (message.user !== "") {
       writer.uint32(18).string(message.user);
+    }
+    if (message.destination !== "") {
+      writer.uint32(26).string(message.destination);
+    }
+    if (message.propagation !== "") {
+      writer.uint32(34).string(message.propagation);
+    }
+    if (message.readOnly !== false) {
+      writer.uint32(40).bool(message.readOnly);
     }
     return writer;
   },
@@ -1479,6 +1492,30 @@ export const MountVolumeRequest: MessageFns<MountVolumeRequest> = {
             message.user = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.destination = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.propagation = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.readOnly = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1498,6 +1535,9 @@ export const MountVolumeRequest: MessageFns<MountVolumeRequest> = {
     const message = createBaseMountVolumeRequest();
     message.name = object.name ?? "";
     message.user = object.user ?? "";
+    message.destination = object.destination ?? "";
+    message.propagation = object.propagation ?? "";
+    message.readOnly = object.readOnly ?? false;
     return message;
   },
 };

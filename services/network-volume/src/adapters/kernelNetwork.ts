@@ -1,0 +1,312 @@
+/**
+ * Bridges, namespaces and interfaces in the kernel. What is ours there carries the engine's id as the link's alias, so that another
+ * engine's is never touched:
+ *
+ * ```
+ * <exec-root>/netns/<slot>    a namespace bound on a file; slot: 12 hex digits, the first four the making instance's
+ * ve<12 hex>                  the host's end of an endpoint, a port of its network's bridge
+ * br-<12 hex>, docker0        a network's bridge
+ * ```
+ *
+ * Everything here is synchronous and a matter of a millisecond or less, but for the removal of interfaces.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  addAddress,
+  addRoute,
+  addressBytes,
+  changeLink,
+  createBridge,
+  createNetns,
+  createVeth,
+  deleteAddress,
+  deleteLink,
+  deleteLinkInBackground,
+  findLink,
+  hasCode,
+  inNetns,
+  isNetns,
+  type Link,
+  listAddresses,
+  listLinks,
+  listRoutes,
+  NetlinkSocket,
+  readSysctl,
+  removeNetns,
+  requireLink,
+  setBridgePort,
+  withNamespaceFile,
+  writeSysctl,
+} from '@flotilla/syscalls';
+import { type Cidr, parseCidr } from '../cidr.ts';
+
+export interface BridgeWish {
+  readonly name: string;
+  /** `address/prefix`, both families. */
+  readonly addresses: readonly string[];
+  readonly mtu?: number;
+}
+
+/** A namespace with one interface, eth0, whose other end is on the host and joined to nothing yet. */
+export interface Slot {
+  readonly name: string;
+  readonly netnsPath: string;
+  readonly hostLink: string;
+  readonly hostIndex: number;
+  readonly innerIndex: number;
+}
+
+export interface InterfaceWish {
+  readonly netnsPath: string;
+  /** The name inside: eth0, eth1 … */
+  readonly name: string;
+  readonly hostLink: string;
+  readonly bridge: string;
+  readonly mac: string;
+  readonly mtu?: number;
+  readonly addresses: readonly string[];
+  /** Whether other containers on the bridge may reach it. */
+  readonly interContainer: boolean;
+}
+
+export interface Gateways {
+  readonly netnsPath: string;
+  /** The interface default routes leave by; none when undefined. */
+  readonly name: string | undefined;
+  readonly ipv4?: string;
+  readonly ipv6?: string;
+}
+
+const maxIdleSlots = 4096;
+
+export class KernelNetwork {
+  private readonly folder: string;
+  private readonly alias: string;
+  private readonly token: string;
+  private readonly socket = NetlinkSocket.open();
+  private readonly removal = NetlinkSocket.open();
+  private removals: Promise<void> = Promise.resolve();
+
+  /** Works in the network namespace of the calling thread, for life. `token`: four hex digits that no other living instance has. */
+  constructor(options: { netnsFolder: string; engineId: string; token: string }) {
+    this.token = options.token;
+    this.folder = options.netnsFolder;
+    this.alias = `flotilla:${options.engineId}`;
+    mkdirSync(this.folder, { recursive: true, mode: 0o711 });
+  }
+
+  /** Lets this host forward packets between its interfaces. */
+  enableForwarding(family: 4 | 6): void {
+    const name = family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding';
+    if (readSysctl(name) !== '1') writeSysctl(name, '1');
+  }
+
+  hasIPv6(): boolean {
+    try {
+      return readSysctl('net.ipv6.conf.lo.disable_ipv6') === '0';
+    } catch {
+      return false;
+    }
+  }
+
+  /** Whether an interface of this name belongs to somebody else. */
+  isForeign(name: string): boolean {
+    const link = findLink(this.socket, name);
+    return link !== undefined && link.alias !== this.alias;
+  }
+
+  /** Makes a bridge what it should be, whatever was there; addresses it should not have go. */
+  ensureBridge(wish: BridgeWish): void {
+    let link = findLink(this.socket, wish.name);
+    if (link === undefined) {
+      const mac = `02:42:${(randomBytes(4).toString('hex').match(/../g) ?? []).join(':')}`;
+      createBridge(this.socket, wish.name, { mac, ...(wish.mtu === undefined ? {} : { mtu: wish.mtu }) });
+      link = requireLink(this.socket, wish.name);
+    }
+    if (link.kind !== 'bridge') throw new Error(`${wish.name} exists and is no bridge`);
+    const hasIPv6 = wish.addresses.some((address) => address.includes(':'));
+    trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, hasIPv6 ? '0' : '1');
+    // What makes 127.0.0.1:<published port> reach a container; the packet filter drops 127/8 that comes in from a bridge.
+    writeSysctl(`net/ipv4/conf/${wish.name}/route_localnet`, '1');
+    this.setAddresses(link.index, wish.addresses);
+    changeLink(this.socket, link.index, { up: true, alias: this.alias, ...(wish.mtu === undefined ? {} : { mtu: wish.mtu }) });
+  }
+
+  private setAddresses(link: number, wanted: readonly string[]): void {
+    for (const found of listAddresses(this.socket)) {
+      const isLinkLocal = found.address.startsWith('fe80:');
+      if (found.link !== link || isLinkLocal || wanted.includes(`${found.address}/${found.prefixLength}`)) continue;
+      deleteAddress(this.socket, found);
+    }
+    for (const text of wanted) addAddress(this.socket, { link, ...splitAddress(text) });
+  }
+
+  removeBridge(name: string): void {
+    if (!this.isForeign(name)) deleteLink(this.socket, name);
+  }
+
+  /** Bridges and host ends of ours, by name. */
+  ownLinks(): Link[] {
+    return listLinks(this.socket).filter(({ alias }) => alias === this.alias);
+  }
+
+  /** Blocks the host has routes or addresses in, but for our own bridges'. */
+  occupiedBlocks(): Cidr[] {
+    const own = new Set(this.ownLinks().map(({ index }) => index));
+    const routes = listRoutes(this.socket)
+      .filter(({ link, prefixLength }) => prefixLength > 0 && !(link !== undefined && own.has(link)))
+      .map(({ destination, prefixLength }) => `${destination}/${prefixLength}`);
+    const addresses = listAddresses(this.socket)
+      .filter(({ link }) => !own.has(link))
+      .map(({ address, prefixLength }) => `${address}/${prefixLength}`);
+    return [...routes, ...addresses].flatMap((text) => parseCidr(text) ?? []);
+  }
+
+  netnsPath(slot: string): string {
+    return join(this.folder, slot);
+  }
+
+  isAlive(slot: string): boolean {
+    return isNetns(this.netnsPath(slot));
+  }
+
+  /** Makes a namespace, lo up, and its eth0. */
+  makeSlot(): Slot {
+    if (readdirSync(this.folder).length > maxIdleSlots) throw new Error('too many network namespaces');
+    const name = this.newName();
+    const netnsPath = this.makeNetns(name);
+    const hostLink = `ve${name}`;
+    try {
+      this.makePair(hostLink, netnsPath, 'eth0');
+      const innerIndex = this.inside(netnsPath, (socket) => requireLink(socket, 'eth0').index);
+      return { name, netnsPath, hostLink, hostIndex: requireLink(this.socket, hostLink).index, innerIndex };
+    } catch (error) {
+      removeNetns(netnsPath);
+      throw error;
+    }
+  }
+
+  /** Makes a namespace with nothing but lo. */
+  makeBareSlot(): { name: string; netnsPath: string } {
+    const name = this.newName();
+    return { name, netnsPath: this.makeNetns(name) };
+  }
+
+  /** A name for the host's end of a further endpoint. */
+  newHostLink(): string {
+    return `ve${this.newName()}`;
+  }
+
+  private newName(): string {
+    return this.token + randomBytes(4).toString('hex');
+  }
+
+  private makeNetns(name: string): string {
+    const path = this.netnsPath(name);
+    createNetns(path);
+    this.inside(path, (socket) => {
+      // Interfaces get IPv6 only where their network has it; lo keeps ::1.
+      trySysctl('net/ipv6/conf/default/disable_ipv6', '1');
+      trySysctl('net/ipv4/ping_group_range', '0 2147483647');
+      trySysctl('net/ipv4/ip_unprivileged_port_start', '0');
+      changeLink(socket, requireLink(socket, 'lo').index, { up: true });
+    });
+    return path;
+  }
+
+  private makePair(hostLink: string, netnsPath: string, innerName: string): void {
+    withNamespaceFile(netnsPath, (netnsFd) => createVeth(this.socket, { name: hostLink }, { name: innerName, netnsFd }));
+    trySysctl(`net/ipv6/conf/${hostLink}/disable_ipv6`, '1');
+    changeLink(this.socket, requireLink(this.socket, hostLink).index, { alias: this.alias });
+  }
+
+  /** Joins a namespace to a bridge. `slot`: its eth0 is there already. Idempotent. */
+  attach(wish: InterfaceWish): void {
+    if (findLink(this.socket, wish.hostLink) === undefined) this.makePair(wish.hostLink, wish.netnsPath, wish.name);
+    const host = requireLink(this.socket, wish.hostLink);
+    const bridge = requireLink(this.socket, wish.bridge);
+    const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
+    changeLink(this.socket, host.index, { master: bridge.index, up: true, ...mtu });
+    if (!wish.interContainer) setBridgePort(this.socket, host.index, { isolated: true });
+    this.inside(wish.netnsPath, (socket) => {
+      const inner = requireLink(socket, wish.name);
+      if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');
+      changeLink(socket, inner.index, { up: true, ...(inner.mac === wish.mac ? {} : { mac: wish.mac }), ...mtu });
+      for (const text of wish.addresses) addAddress(socket, { link: inner.index, ...splitAddress(text) });
+    });
+  }
+
+  /** Sets where packets for elsewhere go; older default routes are replaced. */
+  setGateways(wish: Gateways): void {
+    this.inside(wish.netnsPath, (socket) => {
+      const link = wish.name === undefined ? undefined : requireLink(socket, wish.name).index;
+      for (const [destination, gateway] of [
+        ['0.0.0.0', wish.ipv4],
+        ['::', wish.ipv6],
+      ] as const) {
+        if (link === undefined || gateway === undefined) continue;
+        addRoute(socket, { destination, prefixLength: 0, gateway, link });
+      }
+    });
+  }
+
+  /**
+   * Takes an endpoint off its network: at once nobody reaches its address any more; the interface goes a little later, in the background.
+   * Idempotent.
+   */
+  detach(hostLink: string): void {
+    const link = findLink(this.socket, hostLink);
+    if (link === undefined || link.alias !== this.alias) return;
+    changeLink(this.socket, link.index, { up: false });
+    this.removals = this.removals.then(() => deleteLinkInBackground(this.removal, link.index)).catch(() => undefined);
+  }
+
+  /** Waits until interfaces detached so far are gone. */
+  settled(): Promise<void> {
+    return this.removals;
+  }
+
+  removeSlot(name: string): void {
+    removeNetns(this.netnsPath(name));
+  }
+
+  slotNames(): string[] {
+    return existsSync(this.folder) ? readdirSync(this.folder).filter((name) => /^[0-9a-f]{12}$/.test(name)) : [];
+  }
+
+  /** Sets `net.*` settings inside. @throws Error of the first that the kernel refuses. */
+  setSysctls(netnsPath: string, sysctls: Readonly<Record<string, string>>): void {
+    inNetns(netnsPath, () => {
+      for (const [name, value] of Object.entries(sysctls)) writeSysctl(name, value);
+    });
+  }
+
+  private inside<T>(netnsPath: string, work: (socket: NetlinkSocket) => T): T {
+    return inNetns(netnsPath, () => {
+      using socket = NetlinkSocket.open();
+      return work(socket);
+    });
+  }
+
+  close(): void {
+    this.socket.close();
+    this.removal.close();
+  }
+}
+
+function splitAddress(text: string): { address: string; prefixLength: number } {
+  const [address = '', length = ''] = text.split('/');
+  addressBytes(address);
+  return { address, prefixLength: Number(length) };
+}
+
+/** A setting that the kernel may not have (IPv6 off) or that is read-only here. */
+function trySysctl(name: string, value: string): void {
+  try {
+    writeSysctl(name, value);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT', 'EROFS', 'EACCES', 'EPERM')) throw error;
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Our table in the kernel: kept equal to the records, and put back when somebody flushes it. What is asked of it before `start` is only
+ * remembered, and written by `start` in one transaction.
+ */
+import { NetlinkSocket, netlinkProtocols } from '@flotilla/syscalls';
+import { allElements, baseRules, type FirewallNetwork, networkElements, type PortForward, portElements } from '../firewall.ts';
+import { Nftables } from './nftables.ts';
+
+const table = 'flotilla';
+/** Multicast group of nftables' changes, and its messages (10 << 8 |) that tables, chains, rules, sets and elements are gone. */
+const changesGroup = 7;
+const deletions: ReadonlySet<number> = new Set([0xa02, 0xa05, 0xa08, 0xa0b, 0xa0e]);
+const watchEveryMs = 300;
+
+export class PacketFilter {
+  private readonly networks = new Map<string, FirewallNetwork>();
+  private readonly ports = new Map<string, PortForward>();
+  private readonly onError: (error: unknown) => void;
+  private readonly onRestore: () => void;
+  private nft: Nftables | undefined;
+  private changes: NetlinkSocket | undefined;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(options: { onError: (error: unknown) => void; onRestore: () => void }) {
+    this.onError = options.onError;
+    this.onRestore = options.onRestore;
+  }
+
+  /** Writes the whole table and begins to watch it. */
+  start(): void {
+    this.nft = new Nftables();
+    this.changes = NetlinkSocket.open(netlinkProtocols.netfilter, [changesGroup]);
+    this.write();
+    this.timer = setInterval(() => this.watch(), watchEveryMs).unref();
+  }
+
+  addNetwork(network: FirewallNetwork): void {
+    const before = this.networks.get(network.bridge);
+    this.networks.set(network.bridge, network);
+    this.run(() => [...(before === undefined ? [] : networkElements(table, 'delete', before)), ...networkElements(table, 'add', network)]);
+  }
+
+  removeNetwork(network: FirewallNetwork): void {
+    if (!this.networks.delete(network.bridge)) return;
+    this.run(() => networkElements(table, 'delete', network));
+  }
+
+  addPorts(ports: readonly PortForward[]): void {
+    const fresh = ports.filter((port) => !this.ports.has(keyOf(port)));
+    for (const port of fresh) this.ports.set(keyOf(port), port);
+    if (fresh.length > 0) this.run(() => portElements(table, 'add', fresh));
+  }
+
+  removePorts(ports: readonly PortForward[]): void {
+    const known = ports.filter((port) => this.ports.delete(keyOf(port)));
+    if (known.length > 0) this.run(() => portElements(table, 'delete', known));
+  }
+
+  /** Runs a change; where it does not fit what the kernel has (somebody meddled), the whole table is written. */
+  private run(commands: () => string[]): void {
+    if (this.nft === undefined) return;
+    try {
+      this.nft.run(`${commands().join('\n')}\n`);
+    } catch {
+      this.write();
+    }
+  }
+
+  private write(): void {
+    this.nft?.run(baseRules(table) + allElements(table, [...this.networks.values()], [...this.ports.values()]));
+  }
+
+  private watch(): void {
+    try {
+      const heard = this.changes?.poll();
+      if (heard === undefined || (!heard.overrun && !heard.messages.some(({ type }) => deletions.has(type)))) return;
+      if (!this.isWhole()) {
+        this.write();
+        this.onRestore();
+      }
+    } catch (error) {
+      this.onError(error);
+    }
+  }
+
+  /** Deletions are heard of our own changes too: the table itself is looked at. */
+  private isWhole(): boolean {
+    const listing = this.nft?.list(`table inet ${table}`);
+    if (listing === undefined) return false;
+    const count = (kind: string): number => listing.nftables.filter((entry) => kind in entry).length;
+    const elements = listing.nftables.reduce((sum, entry) => sum + elementCount(entry.set) + elementCount(entry.map), 0);
+    return (
+      count('rule') >=
+        baseRules(table)
+          .split('\n')
+          .filter((line) => line.startsWith('add rule')).length && elements === this.expectedElements()
+    );
+  }
+
+  private expectedElements(): number {
+    const networks = [...this.networks.values()].reduce((sum, network) => sum + networkElements(table, 'add', network).length, 0);
+    return networks + this.ports.size;
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    this.changes?.close();
+    this.nft?.close();
+    this.nft = undefined;
+  }
+}
+
+function elementCount(set: unknown): number {
+  if (typeof set !== 'object' || set === null || !('elem' in set) || !Array.isArray(set.elem)) return 0;
+  return set.elem.length;
+}
+
+function keyOf({ family, protocol, hostAddress, hostPort }: PortForward): string {
+  return `${family}/${protocol}/${hostAddress ?? ''}/${hostPort}`;
+}

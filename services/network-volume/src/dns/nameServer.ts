@@ -1,0 +1,96 @@
+/** One embedded name server: its two sockets are inside a container's namespace, its work is done here. */
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
+import { decode, encode, type Packet } from 'dns-packet';
+import { datagram, failure, localAnswer, type Names } from './answer.ts';
+import { type Forwarder, framed } from './forwarder.ts';
+
+export interface NameServerOptions {
+  /** Bound descriptors, which the server owns from now on; the stream's listens. */
+  readonly datagramFd: number;
+  readonly streamFd: number;
+  readonly names: Names;
+  readonly forwarder: Forwarder;
+  /** Where to ask on; none: outside names fail. */
+  readonly upstreams: () => readonly string[];
+  readonly onError: (error: unknown) => void;
+}
+
+const idleMs = 10_000;
+const maxConnections = 64;
+const [serverFailure, formatError] = [2, 1];
+
+export class NameServer {
+  private readonly options: NameServerOptions;
+  private readonly datagrams: DatagramSocket;
+  private readonly streams: Server;
+  private readonly connections = new Set<Socket>();
+
+  constructor(options: NameServerOptions) {
+    this.options = options;
+    this.datagrams = createSocket('udp4');
+    this.datagrams.on('error', options.onError);
+    this.datagrams.on('message', (message, from) => {
+      void this.answer(message, 'udp').then((bytes) => {
+        if (bytes !== undefined) this.send(bytes, from.port, from.address);
+      });
+    });
+    this.datagrams.bind({ fd: options.datagramFd });
+    this.datagrams.unref();
+    this.streams = createServer((socket) => this.serve(socket));
+    this.streams.maxConnections = maxConnections;
+    this.streams.on('error', options.onError);
+    this.streams.listen({ fd: options.streamFd });
+    this.streams.unref();
+  }
+
+  private send(bytes: Buffer, port: number, address: string): void {
+    try {
+      this.datagrams.send(bytes, port, address);
+    } catch {
+      // The container ended while the answer was on its way.
+    }
+  }
+
+  /** Never throws: a bad message gets an error answer or none. */
+  private async answer(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+    try {
+      const query = decode(message);
+      if (query.type !== 'query') return undefined;
+      const local = localAnswer(query, this.options.names);
+      if (local !== undefined) return transport === 'udp' ? datagram(query, local) : encode(local);
+      return await this.forward(message, query, transport);
+    } catch {
+      return message.length < 12 ? undefined : encode(failure({ id: message.readUInt16BE(0), questions: [] }, formatError));
+    }
+  }
+
+  private async forward(message: Buffer, query: Packet, transport: 'udp' | 'tcp'): Promise<Buffer> {
+    const answer = await this.options.forwarder.ask(message, this.options.upstreams(), transport);
+    return answer ?? encode(failure(query, serverFailure));
+  }
+
+  private serve(socket: Socket): void {
+    this.connections.add(socket);
+    socket.setTimeout(idleMs, () => socket.destroy());
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.connections.delete(socket));
+    let received = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk]);
+      while (received.length >= 2 && received.length >= 2 + received.readUInt16BE(0)) {
+        const message = received.subarray(2, 2 + received.readUInt16BE(0));
+        received = received.subarray(2 + message.length);
+        void this.answer(Buffer.from(message), 'tcp').then((bytes) => {
+          if (bytes !== undefined && socket.writable) socket.write(framed(bytes));
+        });
+      }
+    });
+  }
+
+  close(): void {
+    this.datagrams.close();
+    this.streams.close();
+    for (const socket of this.connections) socket.destroy();
+  }
+}

@@ -1,0 +1,33 @@
+/** /etc/hosts of a container. Pure. */
+
+export interface HostsEntry {
+  readonly address: string;
+  readonly names: readonly string[];
+}
+
+const standard: readonly HostsEntry[] = [
+  { address: '127.0.0.1', names: ['localhost'] },
+  { address: '::1', names: ['localhost', 'ip6-localhost', 'ip6-loopback'] },
+  { address: 'fe00::', names: ['ip6-localnet'] },
+  { address: 'ff00::', names: ['ip6-mcastprefix'] },
+  { address: 'ff02::1', names: ['ip6-allnodes'] },
+  { address: 'ff02::2', names: ['ip6-allrouters'] },
+];
+
+/** @param entries - links and `--add-host`, then the container's own addresses, as dockerd orders them. */
+export function hostsFile(entries: readonly HostsEntry[]): string {
+  return [...standard, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
+}
+
+/** The names a container's own address is known by: `name.domain name`. */
+export function ownNames(hostname: string, domainname: string): string[] {
+  return domainname === '' ? [hostname] : [`${hostname}.${domainname}`, hostname];
+}
+
+/** One `name:address` of `--add-host`, IPv6 with or without brackets. */
+export function parseExtraHost(text: string): { name: string; address: string } | undefined {
+  const split = /^([^:=]+)[:=](.+)$/.exec(text);
+  if (split === null) return undefined;
+  const [, name = '', address = ''] = split;
+  return { name, address: address.replace(/^\[(.*)\]$/, '$1') };
+}

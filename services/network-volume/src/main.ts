@@ -1,0 +1,107 @@
+/** network-volume: networks, sandboxes, volumes. This file is the service's diagram. */
+import { join } from 'node:path';
+import { NetworksService, SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
+import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
+import { openRecords } from '@flotilla/records';
+import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { Instances } from './adapters/instances.ts';
+import { KernelNetwork } from './adapters/kernelNetwork.ts';
+import { NameServers } from './adapters/nameServers.ts';
+import { PacketFilter } from './adapters/packetFilter.ts';
+import { PortHolder } from './adapters/portHolder.ts';
+import { SandboxFiles } from './adapters/sandboxFiles.ts';
+import { VolumeFolders } from './adapters/volumeFolders.ts';
+import { addressPools } from './addressPools.ts';
+import { networksApi } from './api/networks.ts';
+import { sandboxesApi } from './api/sandboxes.ts';
+import { volumesApi } from './api/volumes.ts';
+import { settingsSchema } from './config.ts';
+import { NameDirectory } from './dns/directory.ts';
+import { Forwarder } from './dns/forwarder.ts';
+import { networkInfo } from './networkInfo.ts';
+import { Networks } from './networks.ts';
+import { PortAllocator } from './ports.ts';
+import { reconcile } from './reconcile.ts';
+import { recordsOf } from './records.ts';
+import { gatewayEndpoint, Sandboxes } from './sandboxes.ts';
+import { SandboxFileSet } from './sandboxFileSet.ts';
+import { SlotPool } from './slotPool.ts';
+import { Volumes } from './volumes.ts';
+
+export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
+  return startService('network-volume', settingsSchema, env, async (kit) => {
+    const { settings, logger, lifecycle, server } = kit;
+    const options = settings.FLOTILLA_ENGINE_OPTIONS;
+    const execFolder = join(settings.FLOTILLA_EXEC_ROOT, 'network-volume');
+    const onError = (error: unknown): void => logger.error({ error }, 'a background task failed');
+
+    const records = recordsOf(await openRecords('network-volume', kit));
+
+    const instances = new Instances(join(execFolder, 'instances'));
+    lifecycle.onStop('instance lock', () => instances.close());
+    const kernel = new KernelNetwork({
+      netnsFolder: join(settings.FLOTILLA_EXEC_ROOT, 'netns'),
+      engineId: settings.FLOTILLA_ENGINE_ID,
+      token: instances.token,
+    });
+    const filter = new PacketFilter({ onError, onRestore: () => logger.warn('the packet filter table was gone or changed: put back') });
+    lifecycle.onStop('packet filter', () => filter.close());
+    const holder = new PortHolder(onError);
+    lifecycle.onStop('port holder', () => holder.close());
+
+    const networks = new Networks({
+      records,
+      bridges: kernel,
+      rules: filter,
+      pools: addressPools(options.defaultAddressPools),
+      defaultBridge: { bip: options.bip, fixedCidr: options.fixedCidr, mtu: options.mtu, icc: options.icc },
+    });
+    const files = new SandboxFileSet({
+      files: new SandboxFiles(join(execFolder, 'sandboxes')),
+      records,
+      dns: options.dns,
+      dnsSearch: options.dnsSearch,
+      dnsOptions: options.dnsOptions,
+      hostGateway: () => networks.find('bridge').subnets[0]?.gateway,
+    });
+    const nameServers = new NameServers({
+      directory: new NameDirectory(records),
+      forwarder: new Forwarder(),
+      upstreams: (containerId) => {
+        const sandbox = records.sandboxes.get(containerId);
+        return sandbox === undefined || gatewayEndpoint(sandbox.endpoints) === undefined ? [] : files.upstreams(sandbox);
+      },
+      onError,
+    });
+    lifecycle.onStop('name servers', () => nameServers.close());
+    const slots = new SlotPool(kernel, { size: settings.FLOTILLA_SANDBOX_POOL, onError });
+    lifecycle.onStop('namespace pool', () => slots.close());
+    const sandboxes = new Sandboxes({
+      records,
+      networks,
+      stacks: kernel,
+      slots,
+      rules: filter,
+      ports: new PortAllocator(holder),
+      holder,
+      files,
+      nameServers,
+      hostIp: options.ip,
+    });
+    const volumes = new Volumes(records, new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes')));
+
+    await networks.ensurePredefined();
+    const livingOthers = instances.livingOthers();
+    await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, livingOthers, logger });
+    filter.start();
+    await volumes.reconcile();
+    slots.refillLater();
+
+    const info = () => networkInfo(options, networks.find('bridge').bridge);
+    server.add(NetworksService, networksApi(networks, records, info));
+    server.add(SandboxesService, sandboxesApi(sandboxes));
+    server.add(VolumesService, volumesApi(volumes, records));
+  });
+}
+
+if (import.meta.main) await runAsProcess(start);

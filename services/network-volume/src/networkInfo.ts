@@ -1,0 +1,40 @@
+/** What this service knows for `docker info`. */
+import { readFileSync } from 'node:fs';
+import type { EngineOptions } from '@flotilla/service-kit';
+
+export interface NetworkInfo {
+  readonly Plugins: { readonly Volume: string[]; readonly Network: string[] };
+  readonly DefaultAddressPools?: readonly { readonly Base: string; readonly Size: number }[];
+  readonly IPv4Forwarding: boolean;
+  readonly BridgeNfIptables: boolean;
+  readonly BridgeNfIp6tables: boolean;
+  readonly Warnings: readonly string[];
+}
+
+function isOn(path: string): boolean {
+  try {
+    return readFileSync(path, 'utf8').trim() === '1';
+  } catch {
+    return false;
+  }
+}
+
+/** @param defaultBridge - its interface: another than docker0 means that a real dockerd is beside us. */
+export function networkInfo(options: EngineOptions, defaultBridge: string): NetworkInfo {
+  const forwarding = isOn('/proc/sys/net/ipv4/ip_forward');
+  return {
+    Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'] },
+    ...(options.defaultAddressPools.length === 0
+      ? {}
+      : { DefaultAddressPools: options.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })) }),
+    IPv4Forwarding: forwarding,
+    BridgeNfIptables: isOn('/proc/sys/net/bridge/bridge-nf-call-iptables'),
+    BridgeNfIp6tables: isOn('/proc/sys/net/bridge/bridge-nf-call-ip6tables'),
+    Warnings: [
+      ...(forwarding ? [] : ['WARNING: IPv4 forwarding is disabled']),
+      ...(defaultBridge === 'docker0' || defaultBridge === ''
+        ? []
+        : [`WARNING: docker0 belongs to another engine: the default bridge is ${defaultBridge}`]),
+    ],
+  };
+}

@@ -1,0 +1,216 @@
+/** Published ports: what a client's bindings mean, and finding host ports for them. Binding itself is the holder's (adapters/portHolder.ts). */
+
+import { isIP } from 'node:net';
+import type { PortBinding } from '@flotilla/engine-api';
+import { InvalidParameter, System } from '@flotilla/errors';
+import { addressText, parseAddress } from './cidr.ts';
+
+export type Protocol = 'tcp' | 'udp' | 'sctp';
+
+/** A port as it is published: `hostIp` is `0.0.0.0`, `::` or one address. */
+export interface PublishedPort {
+  readonly protocol: Protocol;
+  readonly containerPort: number;
+  readonly hostIp: string;
+  readonly hostPort: number;
+}
+
+/** What one binding asks for. */
+export interface PortWish {
+  readonly protocol: Protocol;
+  readonly containerPort: number;
+  /** Addresses that are to have the same host port. */
+  readonly hostIps: readonly string[];
+  /** First and last host port to try; undefined: any. */
+  readonly range?: readonly [number, number];
+}
+
+/** `80/tcp`; the protocol may be left out. @throws InvalidParameter */
+export function parsePort(text: string): { port: number; protocol: Protocol } {
+  const [port = '', protocol = 'tcp', ...rest] = text.toLowerCase().split('/');
+  if (rest.length > 0 || !/^\d{1,5}$/.test(port) || Number(port) > 65_535 || Number(port) === 0) {
+    throw new InvalidParameter(`invalid port specification: "${text}"`);
+  }
+  if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') throw new InvalidParameter(`invalid proto: ${protocol}`);
+  return { port: Number(port), protocol };
+}
+
+/** A host port or a range of them; empty or 0: any. @throws InvalidParameter */
+export function parseHostPort(text: string): readonly [number, number] | undefined {
+  if (text === '' || text === '0') return undefined;
+  const parts = text.split('-').map((part) => (/^\d{1,5}$/.test(part) ? Number(part) : Number.NaN));
+  const [first = Number.NaN, last = first] = parts;
+  if (parts.length > 2 || !(first >= 1 && last <= 65_535 && first <= last)) {
+    throw new InvalidParameter(`invalid port specification: "${text}"`);
+  }
+  return [first, last];
+}
+
+export interface PortDefaults {
+  /** The engine's `--ip` or the network's host binding. */
+  readonly hostIp: string;
+  /** Whether `::` can be bound on this host. */
+  readonly ipv6: boolean;
+}
+
+/**
+ * What is to be published, in a fixed order.
+ *
+ * @param exposed - ports the container says it listens on; with `publishAll` each of them gets a host port.
+ * @throws InvalidParameter
+ */
+export function portWishes(
+  bindings: Readonly<Record<string, readonly PortBinding[] | null>>,
+  exposed: readonly string[],
+  publishAll: boolean,
+  defaults: PortDefaults,
+): PortWish[] {
+  const all = new Map<string, { port: number; protocol: Protocol; bindings: readonly PortBinding[] }>();
+  const note = (text: string, found: readonly PortBinding[]): void => {
+    const { port, protocol } = parsePort(text);
+    const key = `${port}/${protocol}`;
+    all.set(key, { port, protocol, bindings: [...(all.get(key)?.bindings ?? []), ...found] });
+  };
+  for (const [text, found] of Object.entries(bindings)) note(text, found ?? []);
+  if (publishAll) for (const text of exposed) note(text, []);
+  const wishes: PortWish[] = [];
+  for (const { port, protocol, bindings: found } of all.values()) {
+    const effective = found.length === 0 && publishAll ? [{}] : found;
+    for (const binding of effective) {
+      const range = parseHostPort(binding.HostPort ?? '');
+      wishes.push({
+        protocol,
+        containerPort: port,
+        hostIps: hostAddresses(binding.HostIp ?? '', defaults),
+        ...(range === undefined ? {} : { range }),
+      });
+    }
+  }
+  // Fixed host ports first: a random one must not take what a later binding names.
+  return wishes.sort((a, b) => Number(a.range === undefined) - Number(b.range === undefined) || a.containerPort - b.containerPort);
+}
+
+function hostAddresses(text: string, defaults: PortDefaults): string[] {
+  if (text === '') return defaults.hostIp === '0.0.0.0' && defaults.ipv6 ? ['0.0.0.0', '::'] : [defaults.hostIp];
+  const address = isIP(text) === 0 ? undefined : parseAddress(text);
+  if (address === undefined) throw new InvalidParameter(`invalid IP address: ${text}`);
+  return [addressText(address.family, address.value)];
+}
+
+/** Why a host port cannot be had. */
+export type PortRefusal = 'ours' | 'in-use' | 'no-such-address' | 'unsupported';
+
+export interface PortHolder {
+  /** Takes a host port so that nobody else can, or says why not. */
+  hold(port: PublishedPort, target: PortTarget): PortRefusal | undefined;
+  release(port: PublishedPort): void;
+}
+
+/** The container's addresses, for what must be relayed. */
+export interface PortTarget {
+  readonly ipv4?: string;
+  readonly ipv6?: string;
+}
+
+const dynamicRange = [32_768, 60_999] as const;
+
+/** Host ports given out one after the other, as dockerd does, so that a freed one is not at once another's. */
+export class PortAllocator {
+  private readonly holder: PortHolder;
+  private next: number = dynamicRange[0];
+
+  constructor(holder: PortHolder) {
+    this.holder = holder;
+  }
+
+  /**
+   * Holds a host port for every wish, or for none.
+   *
+   * @param endpoint - the container's name and endpoint id, for the message.
+   * @throws System in dockerd's words.
+   */
+  allocate(wishes: readonly PortWish[], target: PortTarget, endpoint: { name: string; id: string }): PublishedPort[] {
+    const held: PublishedPort[] = [];
+    try {
+      for (const wish of wishes) held.push(...this.allocateOne(wish, target));
+      return held;
+    } catch (error) {
+      for (const port of held) this.holder.release(port);
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new System(
+        `failed to set up container networking: driver failed programming external connectivity on endpoint ${endpoint.name} (${endpoint.id}): ${reason}`,
+        { cause: error },
+      );
+    }
+  }
+
+  private allocateOne(wish: PortWish, target: PortTarget): PublishedPort[] {
+    let refusal: string | undefined;
+    for (const hostPort of this.candidates(wish)) {
+      const result = this.tryAll(wish, hostPort, target);
+      if (typeof result !== 'string') return result;
+      refusal = result;
+    }
+    throw new Error(refusal ?? 'all ports are allocated');
+  }
+
+  private *candidates(wish: PortWish): Generator<number> {
+    if (wish.range !== undefined) {
+      for (let port = wish.range[0]; port <= wish.range[1]; port += 1) yield port;
+      return;
+    }
+    const [first, last] = dynamicRange;
+    for (let tries = first; tries <= last; tries += 1) {
+      const port = this.next;
+      this.next = port === last ? first : port + 1;
+      yield port;
+    }
+  }
+
+  private tryAll(wish: PortWish, hostPort: number, target: PortTarget): PublishedPort[] | string {
+    const held: PublishedPort[] = [];
+    for (const hostIp of wish.hostIps) {
+      const port = { protocol: wish.protocol, containerPort: wish.containerPort, hostIp, hostPort };
+      const refusal = this.holder.hold(port, target);
+      if (refusal === undefined) {
+        held.push(port);
+        continue;
+      }
+      for (const other of held) this.holder.release(other);
+      return refusalText(refusal, port);
+    }
+    return held;
+  }
+}
+
+function refusalText(refusal: PortRefusal, port: PublishedPort): string {
+  const address = `${port.hostIp.includes(':') ? `[${port.hostIp}]` : port.hostIp}:${port.hostPort}`;
+  switch (refusal) {
+    case 'ours':
+      return `Bind for ${address} failed: port is already allocated`;
+    case 'in-use':
+      return `failed to bind host port for ${address}/${port.protocol}: address already in use`;
+    case 'no-such-address':
+      return `failed to bind host port for ${address}/${port.protocol}: cannot assign requested address`;
+    case 'unsupported':
+      return `failed to bind host port for ${address}/${port.protocol}: protocol not supported`;
+  }
+}
+
+/** NetworkSettings.Ports: published ones with their bindings, those only exposed with null. */
+export function portMapOf(
+  published: readonly PublishedPort[],
+  exposed: readonly string[],
+): Record<string, { HostIp: string; HostPort: string }[] | null> {
+  const map: Record<string, { HostIp: string; HostPort: string }[] | null> = {};
+  for (const text of exposed) map[canonicalPort(text)] = null;
+  for (const { protocol, containerPort, hostIp, hostPort } of published) {
+    const key = `${containerPort}/${protocol}`;
+    map[key] = [...(map[key] ?? []), { HostIp: hostIp, HostPort: String(hostPort) }];
+  }
+  return map;
+}
+
+function canonicalPort(text: string): string {
+  return text.includes('/') ? text : `${text}/tcp`;
+}

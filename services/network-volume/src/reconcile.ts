@@ -1,0 +1,128 @@
+/**
+ * At start: what the kernel has against what the records say, both ways. A sandbox whose namespace is gone (a reboot) is released; a link,
+ * port or rule that is missing is made again; a namespace, interface, bridge, address or folder without a record is removed.
+ */
+
+import type { Logger } from '@flotilla/service-kit';
+import type { Link } from '@flotilla/syscalls';
+import { bridgeOptions } from './network.ts';
+import type { Networks } from './networks.ts';
+import type { PortHolder } from './ports.ts';
+import type { Records } from './records.ts';
+import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
+import { gatewayEndpoint, gatewaysOf, type NameServers, type PortRules, portForwards, type Sandboxes, type Stacks } from './sandboxes.ts';
+
+export interface ReconcileOptions {
+  readonly records: Records;
+  readonly networks: Networks;
+  readonly sandboxes: Sandboxes;
+  readonly stacks: Stacks & { ownLinks(): Link[]; slotNames(): string[]; removeBridge(name: string): void };
+  readonly rules: PortRules;
+  readonly holder: PortHolder;
+  readonly nameServers: NameServers;
+  /** Tokens of other living instances: what they made and did not record yet is theirs. */
+  readonly livingOthers: ReadonlySet<string>;
+  readonly logger: Logger;
+}
+
+export async function reconcile(options: ReconcileOptions): Promise<void> {
+  const { records, networks, logger } = options;
+  for (const network of records.networks.values()) {
+    try {
+      networks.realize(network);
+    } catch (error) {
+      logger.error({ error, network: network.name }, 'a network cannot be brought up');
+    }
+  }
+  const links = new Map(options.stacks.ownLinks().map((link) => [link.name, link]));
+  for (const sandbox of [...records.sandboxes.values()]) await reconcileSandbox(options, sandbox, links);
+  await removeStrangers(options);
+}
+
+async function reconcileSandbox(options: ReconcileOptions, sandbox: SandboxRecord, links: ReadonlyMap<string, Link>): Promise<void> {
+  const { stacks, sandboxes, nameServers, logger } = options;
+  const { containerId } = sandbox;
+  if (sandbox.kind === 'own' && !stacks.isAlive(sandbox.slot)) {
+    await sandboxes.release({ containerId, remove: false });
+    return;
+  }
+  try {
+    for (const endpoint of sandbox.endpoints) repairEndpoint(options, sandbox, endpoint, links);
+    holdPorts(options, sandbox);
+    if (sandbox.dnsPort !== undefined) {
+      const port = nameServers.start(containerId, stacks.netnsPath(sandbox.slot), sandbox.dnsPort);
+      if (port !== sandbox.dnsPort) {
+        await options.records.commit({ puts: [options.records.sandboxes.put(containerId, { ...sandbox, dnsPort: port })] });
+      }
+    }
+  } catch (error) {
+    logger.error({ error, containerId }, 'a sandbox cannot be brought back whole');
+  }
+}
+
+/** Most endpoints need nothing: the one listing of links shows that. */
+function repairEndpoint(
+  options: ReconcileOptions,
+  sandbox: SandboxRecord,
+  endpoint: EndpointRecord,
+  links: ReadonlyMap<string, Link>,
+): void {
+  const network = options.records.networks.get(endpoint.networkId);
+  if (network === undefined || endpoint.hostLink === '') return;
+  const [link, bridge] = [links.get(endpoint.hostLink), links.get(network.bridge)];
+  if (link !== undefined && bridge !== undefined && link.master === bridge.index && link.up) return;
+  const steering = bridgeOptions(network.options);
+  const netnsPath = options.stacks.netnsPath(sandbox.slot);
+  options.stacks.attach({
+    netnsPath,
+    name: endpoint.interfaceName,
+    hostLink: endpoint.hostLink,
+    bridge: network.bridge,
+    mac: endpoint.mac,
+    addresses: [
+      ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
+      ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
+    ],
+    interContainer: steering.interContainer,
+  });
+  const gateway = gatewayEndpoint(sandbox.endpoints);
+  if (gateway?.id === endpoint.id) options.stacks.setGateways(gatewaysOf(netnsPath, gateway));
+}
+
+/** A port that another instance holds is held; one that a process of the host took meanwhile is reported, the rule stays. */
+function holdPorts({ holder, rules, logger, livingOthers }: ReconcileOptions, sandbox: SandboxRecord): void {
+  const gateway = gatewayEndpoint(sandbox.endpoints);
+  const target = {
+    ...(gateway?.ipv4 === undefined ? {} : { ipv4: gateway.ipv4 }),
+    ...(gateway?.ipv6 === undefined ? {} : { ipv6: gateway.ipv6 }),
+  };
+  for (const port of sandbox.ports) {
+    const refusal = holder.hold(port, target);
+    if (refusal !== undefined && livingOthers.size === 0) {
+      logger.warn({ containerId: sandbox.containerId, port, refusal }, 'a published port is not held');
+    }
+  }
+  rules.addPorts(portForwards(sandbox));
+}
+
+async function removeStrangers({ records, stacks, livingOthers }: ReconcileOptions): Promise<void> {
+  const isOthers = (name: string): boolean => livingOthers.has(name.slice(0, 4));
+  const sandboxes = [...records.sandboxes.values()];
+  const knownSlots = new Set(sandboxes.map(({ slot }) => slot));
+  for (const slot of stacks.slotNames()) {
+    if (!knownSlots.has(slot) && !isOthers(slot)) stacks.removeSlot(slot);
+  }
+  const knownLinks = new Set(sandboxes.flatMap(({ endpoints }) => endpoints.map(({ hostLink }) => hostLink)));
+  const knownBridges = new Set([...records.networks.values()].map(({ bridge }) => bridge));
+  for (const { name, kind } of stacks.ownLinks()) {
+    if (kind === 'bridge' && !knownBridges.has(name)) stacks.removeBridge(name);
+    if (kind === 'veth' && !knownLinks.has(name) && !isOthers(name.slice(2))) stacks.detach(name);
+  }
+  const held = new Set(
+    sandboxes.flatMap(({ endpoints }) =>
+      endpoints.flatMap(({ networkId, ipv4, ipv6 }) => [`${networkId}/${ipv4}`, `${networkId}/${ipv6}`]),
+    ),
+  );
+  const lost = [...records.addresses.ids()].filter((id) => !held.has(id));
+  if (lost.length > 0) await records.commit({ deletes: lost.map((id) => records.addresses.delete(id)) });
+}

@@ -1,0 +1,55 @@
+/** What this service keeps, and the store as its domain sees it (@flotilla/records fits it; tests bring one in memory). */
+import type { Collection, Commit, DomainEvent } from '@flotilla/records';
+import { nowNano } from './ids.ts';
+import type { NetworkRecord } from './network.ts';
+import type { SandboxRecord } from './sandbox.ts';
+import type { VolumeRecord } from './volume.ts';
+
+/** Who has an address: its existence is the reservation, made with `create` so that two replicas cannot both. Id: `<network id>/<address>`. */
+export interface AddressRecord {
+  readonly containerId: string;
+}
+
+/** Reserves a network's name. Id: the name. */
+export interface NetworkNameRecord {
+  readonly networkId: string;
+}
+
+export interface Records {
+  readonly networks: Collection<NetworkRecord>;
+  readonly networkNames: Collection<NetworkNameRecord>;
+  readonly sandboxes: Collection<SandboxRecord>;
+  readonly addresses: Collection<AddressRecord>;
+  readonly volumes: Collection<VolumeRecord>;
+  commit(commit: Commit): Promise<unknown>;
+  fresh(): Promise<void>;
+  withLease<T>(name: string, work: () => Promise<T>): Promise<T>;
+}
+
+interface Store {
+  collection<T>(kind: string): Collection<T>;
+  commit(commit: Commit): Promise<unknown>;
+  fresh(): Promise<void>;
+  withLease<T>(name: string, work: () => Promise<T>): Promise<T>;
+}
+
+export function recordsOf(store: Store): Records {
+  return {
+    networks: store.collection('network'),
+    networkNames: store.collection('network-name'),
+    sandboxes: store.collection('sandbox'),
+    addresses: store.collection('address'),
+    volumes: store.collection('volume'),
+    commit: (commit) => store.commit(commit),
+    fresh: () => store.fresh(),
+    withLease: (name, work) => store.withLease(name, work),
+  };
+}
+
+export function addressId(networkId: string, address: string): string {
+  return `${networkId}/${address}`;
+}
+
+export function event(type: 'network' | 'volume', action: string, actorId: string, attributes: Record<string, string>): DomainEvent {
+  return { type, action, actorId, attributes, timeNano: nowNano() };
+}

@@ -1,0 +1,151 @@
+/** What a sandbox's record means for the three files, and keeping them so. */
+import { hostname as ownHostname } from 'node:os';
+import { InvalidParameter } from '@flotilla/errors';
+import type { SandboxFilePaths, SandboxFiles } from './adapters/sandboxFiles.ts';
+import { type HostsEntry, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
+import { shortId } from './ids.ts';
+import type { Records } from './records.ts';
+import {
+  directResolvConf,
+  embeddedResolvConf,
+  parseResolvConf,
+  type ResolvConf,
+  resolvConfText,
+  resolverSettings,
+  upstreamServers,
+} from './resolvConf.ts';
+import type { SandboxRecord } from './sandbox.ts';
+
+export interface FileSetOptions {
+  readonly files: SandboxFiles;
+  readonly records: Records;
+  /** The engine's `--dns`, `--dns-search`, `--dns-option`. */
+  readonly dns: readonly string[];
+  readonly dnsSearch: readonly string[];
+  readonly dnsOptions: readonly string[];
+  /** What `host-gateway` stands for. */
+  readonly hostGateway: () => string | undefined;
+}
+
+const hostResolvConf = '/etc/resolv.conf';
+/** The servers behind systemd-resolved's stub, which a container cannot reach. */
+const systemdResolvConf = '/run/systemd/resolve/resolv.conf';
+
+export class SandboxFileSet {
+  private readonly options: FileSetOptions;
+
+  constructor(options: FileSetOptions) {
+    this.options = options;
+  }
+
+  write(sandbox: SandboxRecord): SandboxFilePaths {
+    return this.options.files.write(sandbox.containerId, {
+      hostname: `${sandbox.hostname || (sandbox.kind === 'host' ? ownHostname() : shortId(sandbox.containerId))}\n`,
+      hosts: this.hosts(sandbox),
+      resolvConf: this.resolvConf(sandbox),
+    });
+  }
+
+  refresh(before: SandboxRecord, now: SandboxRecord): void {
+    const { files } = this.options;
+    const paths = files.paths(now.containerId);
+    files.rewrite(paths.hosts, this.hosts(before), this.hosts(now));
+    files.rewrite(paths.resolvConf, this.resolvConf(before), this.resolvConf(now));
+  }
+
+  refreshLinkedTo(containerId: string): void {
+    for (const sandbox of this.options.records.sandboxes.values()) {
+      if (sandbox.links.length === 0 || !sandbox.links.some((link) => link.startsWith(`${containerId}:`))) continue;
+      const { files } = this.options;
+      const path = files.paths(sandbox.containerId).hosts;
+      const current = files.read(path);
+      files.rewrite(path, current, replaceLines(current, this.linkEntries(sandbox)));
+    }
+  }
+
+  paths(containerId: string): SandboxFilePaths {
+    return this.options.files.paths(containerId);
+  }
+
+  remove(containerId: string): void {
+    this.options.files.remove(containerId);
+  }
+
+  containerIds(): string[] {
+    return this.options.files.containerIds();
+  }
+
+  /** Servers the embedded name server asks for this sandbox. */
+  upstreams(sandbox: SandboxRecord): readonly string[] {
+    return upstreamServers(this.settings(sandbox, this.hostSettings(hostResolvConf)));
+  }
+
+  private hosts(sandbox: SandboxRecord): string {
+    const extra = sandbox.extraHosts.map((text) => this.extraHost(text));
+    if (sandbox.kind === 'host') {
+      const own = this.options.files.read('/etc/hosts');
+      const lines = extra.map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
+      return own === '' ? hostsFile(extra) : own.replace(/\n?$/, '\n') + lines;
+    }
+    const names = ownNames(sandbox.hostname || shortId(sandbox.containerId), sandbox.domainname);
+    const own = sandbox.endpoints.flatMap(({ ipv4, ipv6 }) =>
+      [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [{ address, names }])),
+    );
+    return hostsFile([...extra, ...this.linkEntries(sandbox), ...own]);
+  }
+
+  private extraHost(text: string): HostsEntry {
+    const found = parseExtraHost(text);
+    if (found === undefined) throw new InvalidParameter(`bad format for add-host: "${text}"`);
+    const address = found.address === 'host-gateway' ? this.options.hostGateway() : found.address;
+    if (address === undefined) throw new InvalidParameter('unable to derive the IP value for host-gateway');
+    return { address, names: [found.name] };
+  }
+
+  /** Links on the default bridge, where no name server answers. */
+  private linkEntries(sandbox: SandboxRecord): HostsEntry[] {
+    return sandbox.links.flatMap((link) => {
+      const [id = '', name = '', alias = ''] = link.split(':');
+      const target = this.options.records.sandboxes.get(id);
+      const address = target?.endpoints.find(({ networkName }) => networkName === 'bridge')?.ipv4;
+      if (target === undefined || address === undefined) return [];
+      return [{ address, names: [...new Set([alias, target.hostname || shortId(id), name])] }];
+    });
+  }
+
+  private resolvConf(sandbox: SandboxRecord): string {
+    if (sandbox.dnsPort !== undefined) return embeddedResolvConf(this.settings(sandbox, this.hostSettings(hostResolvConf)));
+    const host = this.hostSettings(sandbox.kind === 'host' ? hostResolvConf : this.reachableSource());
+    const settings = this.settings(sandbox, host);
+    if (sandbox.kind === 'host') return resolvConfText(settings);
+    return directResolvConf(settings, {
+      ipv6: sandbox.endpoints.some(({ ipv6 }) => ipv6 !== undefined),
+      fromHost: sandbox.dns.length === 0 && this.options.dns.length === 0,
+    });
+  }
+
+  private settings(sandbox: SandboxRecord, host: ResolvConf): ResolvConf {
+    const engine = resolverSettings(host, { dns: this.options.dns, search: this.options.dnsSearch, options: this.options.dnsOptions });
+    return resolverSettings(engine, { dns: sandbox.dns, search: sandbox.dnsSearch, options: sandbox.dnsOptions });
+  }
+
+  private hostSettings(path: string): ResolvConf {
+    return parseResolvConf(this.options.files.read(path));
+  }
+
+  private reachableSource(): string {
+    const servers = this.hostSettings(hostResolvConf).nameservers;
+    return servers.length === 1 && servers[0] === '127.0.0.53' ? systemdResolvConf : hostResolvConf;
+  }
+}
+
+/** Puts an entry in the place of the line that has the same first name. */
+function replaceLines(text: string, entries: readonly HostsEntry[]): string {
+  let lines = text.split('\n');
+  for (const { address, names } of entries) {
+    const line = `${address}\t${names.join(' ')}`;
+    const index = lines.findIndex((one) => one.split(/\s+/)[1] === names[0]);
+    lines = index === -1 ? [...lines.slice(0, -1), line, ''] : lines.with(index, line);
+  }
+  return lines.join('\n');
+}
