@@ -272,6 +272,7 @@ describe('the bound of the cache', () => {
     response.on('data', (chunk: Buffer) => {
       size += chunk.length;
     });
+    response.resume();
     await new Promise((resolve) => response.on('end', resolve));
     expect(size).toBe(20 * MiB);
     expect(sha256((await download(blobUrl(second))).bytes)).toBe(second);
