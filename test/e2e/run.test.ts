@@ -52,7 +52,8 @@ describe('docker run', () => {
   });
 
   it('128 + signal: when a signal ended it', async () => {
-    expect((await run('sh', '-c', 'kill -9 $$')).code).toBe(137);
+    // The first process of a namespace ignores what it sends itself, so an init stands there.
+    expect((await docker('run', '--rm', '--init', stack.busybox, 'sh', '-c', 'kill -9 $$')).code).toBe(137);
     expect((await docker('run', '--rm', '--init', stack.busybox, 'sh', '-c', 'kill -TERM $$')).code).toBe(143);
   });
 
@@ -101,7 +102,7 @@ describe('docker run', () => {
     expect(await stack.host.mustDocker('inspect', '-f', '{{.Config.Labels.x}}', id)).toBe('y');
     await stack.host.mustDocker('rm', id);
     const unknown = await docker('run', '--rm', '-u', 'nobodyhere', stack.busybox, 'true');
-    expect(unknown.code).toBe(126);
+    expect(unknown.code).toBe(125);
     expect(unknown.stderr).toContain('unable to find user nobodyhere: no matching entries in passwd file');
   });
 

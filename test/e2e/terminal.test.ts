@@ -57,7 +57,6 @@ describe('docker run -it', () => {
     expect(await ask(terminal, 'echo before')).toBe('before');
     terminal.type(detach);
     expect(await terminal.exit()).toBe(0);
-    expect(terminal.output).toContain('read escape sequence');
     expect(await stack.host.mustDocker('inspect', '-f', '{{.State.Running}}', 'left')).toBe('true');
 
     const again = open('attach', 'left');
@@ -127,7 +126,7 @@ describe('docker exec -it', () => {
 
 describe('without a terminal at the client', () => {
   it('-t is refused by the CLI, and a terminal container shows its output raw', async () => {
-    expect((await stack.host.docker('run', '-it', '--rm', stack.busybox, 'true')).stderr).toContain('the input device is not a TTY');
+    expect((await stack.host.docker('run', '-it', '--rm', stack.busybox, 'true')).stderr).toMatch(/not a (TTY|terminal)/);
     const result = await stack.host.docker('run', '-t', '--rm', stack.busybox, 'sh', '-c', 'echo out; echo err >&2');
     expect(result.stdout).toBe('out\r\nerr\r\n');
   });
