@@ -47,10 +47,12 @@ export function planProcesses(options: ProcessOptions): ProcessPlan[] {
 
 type PlanWithoutDigest = Omit<ProcessPlan, 'digest'>;
 
+/** What makes an instance another one: code, options, sockets. Not where the operator's shell looks for programs. */
 function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[]): string {
+  const { PATH: _searchPath, ...env } = plan.env;
   const passed = listeners.map(({ name, address, inode }) => [name, address, inode]);
   return createHash('sha256')
-    .update(JSON.stringify([plan.command, plan.env, passed]))
+    .update(JSON.stringify([plan.version, plan.command, env, passed]))
     .digest('hex')
     .slice(0, 16);
 }
