@@ -40,7 +40,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       cgroupV2: host.cgroupV2,
       logger,
     });
-    const servers = await listenEverywhere(settings, dispatch(application));
+    const servers = await listenEverywhere(settings, dispatch(application), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });

@@ -52,3 +52,11 @@ export function terminalSize(request: IncomingMessage, name: string, what: 'heig
   const number = Number(value);
   return number > 0xffffffff ? refuse('value out of range') : number;
 }
+
+/** Go's strconv.ParseBool; false when absent. @throws InvalidParameter for anything else. */
+export function strictBoolean(request: IncomingMessage, name: string): boolean {
+  const value = text(request, name);
+  if (value === '' || ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false;
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true;
+  throw new InvalidParameter(`invalid value for ${name}: ${value}: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`);
+}

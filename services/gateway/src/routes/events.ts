@@ -5,6 +5,7 @@ import type { Router } from 'express';
 import { matches } from '../events/filter.ts';
 import type { Events } from '../events/follow.ts';
 import { eventMessage } from '../events/message.ts';
+import { olderThan } from '../http/apiVersion.ts';
 import { filtersOf } from '../http/filters.ts';
 import { text } from '../http/query.ts';
 import { clientGone } from '../http/respond.ts';
@@ -19,6 +20,8 @@ export function eventRoutes(router: Router, events: Events): void {
       throw new InvalidParameter(`\`since\` time (${text(request, 'since')}) cannot be after \`until\` time (${text(request, 'until')})`);
     }
     const filters = filtersOf(request);
+    // Creation of images was not told before 1.46.
+    const before146 = olderThan(request, '1.46');
     const signal = clientGone(response);
     const following = await events.follow({
       signal,
@@ -30,7 +33,7 @@ export function eventRoutes(router: Router, events: Events): void {
     response.flushHeaders();
     response.socket?.setNoDelay(true);
     for await (const event of following) {
-      if (!matches(filters, event)) continue;
+      if (!matches(filters, event) || (before146 && event.type === 'image' && event.action === 'create')) continue;
       if (!response.write(`${JSON.stringify(eventMessage(event))}\n`)) await drained(response);
     }
     response.end();

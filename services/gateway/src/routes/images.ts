@@ -66,14 +66,12 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
   }
 
   router.get(/^\/images\/(?<name>.*)\/json$/, async (request, response) => {
-    const { imageJson } = await images.inspect(
-      {
-        image: name(request),
-        manifests: !olderThan(request, '1.48') && boolean(request, 'manifests'),
-        platform: platform(request, '1.49'),
-      },
-      read,
-    );
+    const manifests = !olderThan(request, '1.48') && boolean(request, 'manifests');
+    const wanted = platform(request, '1.49');
+    if (manifests && wanted !== '') {
+      throw new InvalidParameter('conflicting options: manifests and platform options cannot both be set');
+    }
+    const { imageJson } = await images.inspect({ image: name(request), manifests, platform: wanted }, read);
     sendJson(response, 200, shimImageInspect(imageJson, versionOf(request)));
   });
 
@@ -83,7 +81,8 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
   });
 
   router.post(/^\/images\/create$/, async (request, response) => {
-    const reference = text(request, 'fromImage');
+    // `pull -a` may send a name that ends in a colon.
+    const reference = text(request, 'fromImage').replace(/:$/, '');
     const signal = clientGone(response);
     if (reference !== '') {
       request.resume();
@@ -204,7 +203,11 @@ function registryAuth(request: IncomingMessage): string {
 
 /** Platforms came to each operation in a version of its own; since 1.48 they may be JSON documents. */
 function platform(request: IncomingMessage, since: string): string {
-  return olderThan(request, since) ? '' : text(request, 'platform');
+  if (olderThan(request, since)) return '';
+  if (query(request).getAll('platform').length > 1) {
+    throw new InvalidParameter('multiple platform parameters are not supported in this API version; use API version 1.52 or later');
+  }
+  return text(request, 'platform');
 }
 
 /** A name with neither tag nor digest means all tags; the CLI says `latest` itself. */

@@ -3,9 +3,9 @@ import { networkConnectRequest, networkCreateRequest, networkDisconnectRequest }
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
-import { requiredJson } from '../http/body.ts';
+import { optionalJson } from '../http/body.ts';
 import { filtersOf, toProto } from '../http/filters.ts';
-import { boolean, text } from '../http/query.ts';
+import { strictBoolean, text } from '../http/query.ts';
 import { sendEmpty, sendJson, sendNoContent } from '../http/respond.ts';
 import { name } from './parameters.ts';
 
@@ -17,14 +17,14 @@ export function networkRoutes(router: Router, { containers, networks }: Backends
 
   router.get(/^\/networks\/(?<name>.+)$/, async (request, response) => {
     const { networkJson } = await networks.inspect(
-      { network: name(request), verbose: boolean(request, 'verbose'), scope: text(request, 'scope') },
+      { network: name(request), verbose: strictBoolean(request, 'verbose'), scope: text(request, 'scope') },
       read,
     );
     sendJson(response, 200, networkJson);
   });
 
   router.post(/^\/networks\/create$/, async (request, response) => {
-    const config = (await requiredJson(request, networkCreateRequest)) ?? {};
+    const config = await optionalJson(request, networkCreateRequest);
     delete config.CheckDuplicate;
     // Before 1.48 every network had IPv4.
     if (olderThan(request, '1.48')) delete config.EnableIPv4;
@@ -33,7 +33,7 @@ export function networkRoutes(router: Router, { containers, networks }: Backends
   });
 
   router.post(/^\/networks\/(?<name>.*)\/connect$/, async (request, response) => {
-    const { Container: container = '', EndpointConfig: endpoint } = (await requiredJson(request, networkConnectRequest)) ?? {};
+    const { Container: container = '', EndpointConfig: endpoint } = await optionalJson(request, networkConnectRequest);
     // Before 1.44 an endpoint's MacAddress was ignored.
     if (endpoint !== undefined && olderThan(request, '1.44')) delete endpoint.MacAddress;
     const endpointJson = endpoint === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(endpoint));
@@ -42,7 +42,7 @@ export function networkRoutes(router: Router, { containers, networks }: Backends
   });
 
   router.post(/^\/networks\/(?<name>.*)\/disconnect$/, async (request, response) => {
-    const { Container: container = '', Force: force = false } = (await requiredJson(request, networkDisconnectRequest)) ?? {};
+    const { Container: container = '', Force: force = false } = await optionalJson(request, networkDisconnectRequest);
     await containers.disconnectNetwork({ network: name(request), container, force });
     sendEmpty(response, 200);
   });

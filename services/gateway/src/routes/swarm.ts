@@ -2,7 +2,7 @@
 import { Unavailable } from '@flotilla/errors';
 import type { Router } from 'express';
 
-export const notASwarmManager =
+const notASwarmManager =
   'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
 const notInASwarm = 'This node is not part of a swarm';
 

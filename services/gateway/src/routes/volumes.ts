@@ -4,12 +4,11 @@ import { NotImplemented, Unavailable } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
-import { requiredJson } from '../http/body.ts';
+import { optionalJson } from '../http/body.ts';
 import { filtersOf, toProto, withFilter } from '../http/filters.ts';
 import { boolean } from '../http/query.ts';
 import { sendJson, sendNoContent } from '../http/respond.ts';
 import { name } from './parameters.ts';
-import { notASwarmManager } from './swarm.ts';
 
 export function volumeRoutes(router: Router, { volumes }: Backends): void {
   router.get(/^\/volumes$/, async (request, response) => {
@@ -28,7 +27,7 @@ export function volumeRoutes(router: Router, { volumes }: Backends): void {
   });
 
   router.post(/^\/volumes\/create$/, async (request, response) => {
-    const config = (await requiredJson(request, volumeCreateRequest)) ?? {};
+    const config = await optionalJson(request, volumeCreateRequest);
     if (config.ClusterVolumeSpec !== undefined) throw new NotImplemented('cluster volumes need swarm mode');
     const { volumeJson } = await volumes.create({ configJson: Buffer.from(JSON.stringify(config)) }, long);
     sendJson(response, 201, volumeJson);
@@ -42,7 +41,7 @@ export function volumeRoutes(router: Router, { volumes }: Backends): void {
   });
 
   router.put(/^\/volumes\/(?<name>.+)$/, () => {
-    throw new Unavailable(notASwarmManager);
+    throw new Unavailable('volume update only valid for cluster volumes, but swarm is unavailable');
   });
 
   router.delete(/^\/volumes\/(?<name>.+)$/, async (request, response) => {
