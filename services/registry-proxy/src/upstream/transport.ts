@@ -83,14 +83,15 @@ export class Transport implements Sender {
         headers: request.headers,
         agent: this.agent(url, request.verifyTls),
       });
-      const abort = (): void => void outgoing.destroy(request.signal?.reason);
+      // Without an error: it would come up once more on a socket that nobody listens to any longer.
+      const abort = (): void => void outgoing.destroy();
       if (request.signal?.aborted) abort();
       request.signal?.addEventListener('abort', abort, { once: true });
       outgoing.once('close', () => request.signal?.removeEventListener('abort', abort));
       const limits = new Limits(outgoing, this.settings);
       outgoing.on('error', (error) => {
         limits.clear();
-        reject(error);
+        reject(request.signal?.aborted ? request.signal.reason : error);
       });
       outgoing.on('response', (response) => {
         limits.clear();
