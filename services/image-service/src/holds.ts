@@ -1,0 +1,26 @@
+/** Content in use by work under way (pulls, loads, saves, pushes): neither prune nor remove takes it. */
+import type { Digest } from '@flotilla/oci';
+
+export class Holds {
+  private readonly counts = new Map<Digest, number>();
+
+  /** Holds layers (diffIDs) or blobs until the returned function is called. */
+  hold(digests: Iterable<Digest>): () => void {
+    const held = [...digests];
+    for (const digest of held) this.counts.set(digest, (this.counts.get(digest) ?? 0) + 1);
+    let released = false;
+    return () => {
+      if (released) return;
+      released = true;
+      for (const digest of held) {
+        const count = (this.counts.get(digest) ?? 1) - 1;
+        if (count === 0) this.counts.delete(digest);
+        else this.counts.set(digest, count);
+      }
+    };
+  }
+
+  has(digest: Digest): boolean {
+    return this.counts.has(digest);
+  }
+}

@@ -1,0 +1,340 @@
+/**
+ * The images of this host: an index in memory over the records, and every change of them. Changes run one at a time under the lease `content`, so that
+ * removing never races with registering; content that work under way holds is never removed.
+ */
+import { InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
+import {
+  type Digest,
+  familiarString,
+  parseAnyReference,
+  parseReference,
+  type Reference,
+  referenceString,
+  repositoryName,
+  withDefaultTag,
+} from '@flotilla/oci';
+import type { Collection, DomainEvent, Lease, RecordStore } from '@flotilla/records';
+import { rfc3339Nano } from './clock.ts';
+import type { ContentStore } from './contentStore.ts';
+import { imageEvent } from './events.ts';
+import { Holds } from './holds.ts';
+import {
+  type Image,
+  type ImageRecord,
+  type LayerRecord,
+  type ManifestRecord,
+  type ReferenceRecord,
+  readImage,
+  type SnapshotRecord,
+} from './image.ts';
+
+/** A new image, or new names and manifests of one that is here. */
+export interface Registration {
+  readonly id: Digest;
+  /** The config document. */
+  readonly config: string;
+  readonly references: readonly Reference[];
+  readonly manifests: readonly ManifestRecord[];
+  /** Its layers, lowest first, all in the content store. */
+  readonly layers: readonly LayerRecord[];
+  readonly parent?: Digest;
+  /** Made from the image as it will be. */
+  readonly events: (image: Image) => readonly DomainEvent[];
+}
+
+/** What removing an image freed. */
+export interface Freed {
+  readonly layers: readonly Digest[];
+  readonly sizeBytes: number;
+}
+
+export class ImageStore {
+  readonly content: ContentStore;
+  readonly holds: Holds = new Holds();
+  readonly layers: Collection<LayerRecord>;
+  readonly manifests: Collection<ManifestRecord>;
+  readonly snapshots: Collection<SnapshotRecord>;
+  private readonly records: RecordStore;
+  private readonly imageRecords: Collection<ImageRecord>;
+  private readonly referenceRecords: Collection<ReferenceRecord>;
+  private readonly images = new Map<Digest, Image>();
+  private readonly names = new Map<Digest, Map<string, Reference>>();
+  private readonly parsed = new Map<string, Reference>();
+
+  constructor(options: { records: RecordStore; content: ContentStore }) {
+    this.records = options.records;
+    this.content = options.content;
+    this.imageRecords = this.records.collection('image');
+    this.referenceRecords = this.records.collection('reference');
+    this.manifests = this.records.collection('manifest');
+    this.layers = this.records.collection('layer');
+    this.snapshots = this.records.collection('snapshot');
+    for (const record of this.imageRecords.values()) this.images.set(record.id, readImage(record));
+    for (const record of this.referenceRecords.values()) this.index(record.name, record.imageId);
+    this.imageRecords.onChange((id, now) => {
+      if (now === undefined) this.images.delete(id as Digest);
+      else this.images.set(now.id, readImage(now));
+    });
+    this.referenceRecords.onChange((name, now, before) => {
+      if (before !== undefined) this.names.get(before.imageId)?.delete(name);
+      if (now !== undefined) this.index(name, now.imageId);
+    });
+  }
+
+  private index(name: string, imageId: Digest): void {
+    const names = this.names.get(imageId) ?? new Map<string, Reference>();
+    names.set(name, this.parse(name));
+    this.names.set(imageId, names);
+  }
+
+  private parse(name: string): Reference {
+    const known = this.parsed.get(name) ?? parseReference(name);
+    this.parsed.set(name, known);
+    return known;
+  }
+
+  // --- reading
+
+  /** Before a read, when there are replicas. */
+  fresh(): Promise<void> {
+    return this.records.fresh();
+  }
+
+  all(): Iterable<Image> {
+    return this.images.values();
+  }
+
+  get(id: Digest): Image | undefined {
+    return this.images.get(id);
+  }
+
+  /** Names of an image, tags and digests, in order. */
+  references(id: Digest): Reference[] {
+    return [...(this.names.get(id) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, reference]) => reference);
+  }
+
+  /** The image a name stands for, exactly. */
+  resolve(reference: Reference): Image | undefined {
+    const record = this.referenceRecords.get(referenceString(exact(reference)));
+    return record === undefined ? undefined : this.images.get(record.imageId);
+  }
+
+  /** Whether an image was made from this one here. */
+  hasChildren(id: Digest): boolean {
+    for (const image of this.images.values()) if (image.record.parent === id) return true;
+    return false;
+  }
+
+  /**
+   * The image a client means by a name, an id or an unambiguous beginning of one.
+   *
+   * @throws NotFound `No such image: x:latest`; InvalidParameter for what is neither name nor id.
+   */
+  find(text: string): Image {
+    const parsed = parseAnyReference(text);
+    if ('id' in parsed) {
+      const image = this.images.get(parsed.id);
+      if (image === undefined) throw new NotFound(`No such image: ${parsed.id}`);
+      return image;
+    }
+    const image = this.resolve(parsed.reference) ?? this.findByPrefix(text);
+    if (image === undefined) throw new NotFound(`No such image: ${familiarString(withDefaultTag(parsed.reference))}`);
+    return image;
+  }
+
+  private findByPrefix(text: string): Image | undefined {
+    const hex = text.startsWith('sha256:') ? text.slice('sha256:'.length) : text;
+    if (!/^[a-f0-9]{1,64}$/.test(hex)) return undefined;
+    let found: Image | undefined;
+    for (const image of this.images.values()) {
+      if (!image.id.startsWith(`sha256:${hex}`)) continue;
+      if (found !== undefined) return undefined;
+      found = image;
+    }
+    return found;
+  }
+
+  /** Layers and blobs that something needs: images, snapshots, and `without` left out of account. */
+  inUse(without?: Digest): { layers: Set<Digest>; blobs: Set<Digest> } {
+    const layers = new Set<Digest>();
+    const blobs = new Set<Digest>();
+    for (const image of this.images.values()) {
+      if (image.id === without) continue;
+      blobs.add(image.id);
+      for (const layer of image.layers) layers.add(layer);
+    }
+    for (const snapshot of this.snapshots.values()) for (const layer of snapshot.layers) layers.add(layer);
+    for (const manifest of this.manifests.values()) {
+      if (manifest.imageId === without) continue;
+      blobs.add(manifest.digest);
+      for (const blob of manifest.blobs) blobs.add(blob.digest);
+    }
+    for (const layer of layers) for (const blob of this.layers.get(layer)?.blobs ?? []) blobs.add(blob.digest);
+    return { layers, blobs };
+  }
+
+  /** Bytes of all layers of images, each once. */
+  layersSize(): number {
+    let size = 0;
+    for (const layer of this.layers.values()) size += layer.sizeBytes;
+    return size;
+  }
+
+  // --- changing
+
+  /** Runs a change of images alone. */
+  change<T>(work: (lease: Lease) => Promise<T>): Promise<T> {
+    return this.records.withLease('content', work);
+  }
+
+  /** Adds an image, or names and manifests to it. @throws Unavailable when a layer was removed meanwhile: pull it again. */
+  register(registration: Registration): Promise<Image> {
+    return this.change(async (lease) => {
+      for (const layer of registration.layers) {
+        if (!this.content.hasLayer(layer.diffId)) throw new Unavailable(`layer ${layer.diffId} was removed while it was needed`);
+      }
+      const before = this.images.get(registration.id)?.record;
+      const tagged = registration.references.some((reference) => reference.digest === undefined);
+      const parent = registration.parent ?? before?.parent;
+      const lastTagTime = tagged ? rfc3339Nano() : before?.lastTagTime;
+      const record: ImageRecord = {
+        id: registration.id,
+        config: registration.config,
+        sizeBytes: registration.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+        ...(lastTagTime === undefined ? {} : { lastTagTime }),
+        ...(parent === undefined ? {} : { parent }),
+      };
+      await this.records.commit({
+        puts: [
+          this.imageRecords.put(record.id, record),
+          ...registration.layers.map((layer) => this.layers.put(layer.diffId, this.merged(layer))),
+          ...registration.manifests.map((manifest) => this.manifests.put(manifest.digest, manifest)),
+          ...registration.references.map((reference) => this.referencePut(reference, record.id)),
+        ],
+        events: registration.events(readImage(record)),
+        lease,
+      });
+      return this.images.get(record.id) ?? readImage(record);
+    });
+  }
+
+  /** Notes where blobs of layers are known to be. */
+  async addSources(sources: readonly { diffId: Digest; source: string }[], events: readonly DomainEvent[]): Promise<void> {
+    await this.change(async (lease) => {
+      const puts = sources.flatMap(({ diffId, source }) => {
+        const layer = this.layers.get(diffId);
+        if (layer === undefined || layer.sources?.includes(source)) return [];
+        return [this.layers.put(diffId, { ...layer, sources: [...(layer.sources ?? []), source].slice(-32) })];
+      });
+      await this.records.commit({ puts, events, lease });
+    });
+  }
+
+  private merged(layer: LayerRecord): LayerRecord {
+    const known = this.layers.get(layer.diffId);
+    const blobs = new Map([...(known?.blobs ?? []), ...layer.blobs].map((blob) => [blob.digest, blob]));
+    const sources = new Set([...(known?.sources ?? []), ...(layer.sources ?? [])]);
+    return { ...layer, blobs: [...blobs.values()], ...(sources.size === 0 ? {} : { sources: [...sources].slice(-32) }) };
+  }
+
+  private referencePut(reference: Reference, imageId: Digest): ReturnType<Collection<ReferenceRecord>['put']> {
+    const name = referenceString(reference);
+    return this.referenceRecords.put(name, { name, imageId });
+  }
+
+  /** Puts a tag on an image; one that another image had moves. */
+  tag(image: Image, reference: Reference): Promise<void> {
+    return this.change(async (lease) => {
+      const current = this.images.get(image.id);
+      if (current === undefined) throw new NotFound(`No such image: ${image.id}`);
+      await this.records.commit({
+        puts: [this.referencePut(reference, image.id), this.imageRecords.put(image.id, { ...current.record, lastTagTime: rfc3339Nano() })],
+        events: [imageEvent('tag', image.id, familiarString(reference), image)],
+        lease,
+      });
+    });
+  }
+
+  /** Takes names off an image, inside `change`. */
+  async untag(lease: Lease, references: readonly Reference[], events: readonly DomainEvent[]): Promise<void> {
+    await this.records.commit({
+      deletes: references.map((reference) => this.referenceRecords.delete(referenceString(exact(reference)))),
+      events,
+      lease,
+    });
+  }
+
+  /** Removes an image with the names it still has, and what only it needed, inside `change`. */
+  async delete(lease: Lease, image: Image): Promise<Freed> {
+    const manifests = [...this.manifests.values()].filter((manifest) => manifest.imageId === image.id);
+    const kept = this.inUse(image.id);
+    const layers = image.layers.filter(
+      (layer, i) => !kept.layers.has(layer) && !this.holds.has(layer) && image.layers.indexOf(layer) === i,
+    );
+    const candidates = new Set<Digest>([image.id]);
+    for (const manifest of manifests) {
+      candidates.add(manifest.digest);
+      for (const blob of manifest.blobs) candidates.add(blob.digest);
+    }
+    for (const layer of layers) for (const blob of this.layers.get(layer)?.blobs ?? []) candidates.add(blob.digest);
+    const blobs = [...candidates].filter((digest) => !kept.blobs.has(digest) && !this.holds.has(digest));
+    const sizeBytes = layers.reduce((sum, layer) => sum + (this.layers.get(layer)?.sizeBytes ?? 0), 0);
+    await this.records.commit({
+      deletes: [
+        this.imageRecords.delete(image.id),
+        ...this.references(image.id).map((reference) => this.referenceRecords.delete(referenceString(reference))),
+        ...manifests.map((manifest) => this.manifests.delete(manifest.digest)),
+        ...layers.map((layer) => this.layers.delete(layer)),
+      ],
+      events: [imageEvent('delete', image.id, image.id, image)],
+      lease,
+    });
+    for (const layer of layers) this.content.discardLayer(layer);
+    for (const blob of blobs) this.content.discardBlob(blob);
+    return { layers, sizeBytes };
+  }
+
+  /** Publishes events that change no record. */
+  async announce(events: readonly DomainEvent[]): Promise<void> {
+    await this.records.commit({ events });
+  }
+
+  async putSnapshot(record: SnapshotRecord): Promise<void> {
+    await this.records.commit({ puts: [this.snapshots.put(record.key, record)] });
+  }
+
+  /** Forgets a snapshot; layers that only it held may go too. */
+  async deleteSnapshots(keys: readonly string[]): Promise<void> {
+    const records = keys.flatMap((key) => this.snapshots.get(key) ?? []);
+    await this.records.commit({ deletes: keys.map((key) => this.snapshots.delete(key)) });
+    if (records.every((record) => this.images.has(record.imageId))) return;
+    await this.change(async (lease) => {
+      const kept = this.inUse();
+      const layers = [...new Set(records.flatMap((record) => record.layers))].filter(
+        (layer) => !kept.layers.has(layer) && !this.holds.has(layer),
+      );
+      const blobs = layers.flatMap((layer) => this.layers.get(layer)?.blobs ?? []).map((blob) => blob.digest);
+      await this.records.commit({ deletes: layers.map((layer) => this.layers.delete(layer)), lease });
+      for (const layer of layers) this.content.discardLayer(layer);
+      for (const blob of blobs) if (!kept.blobs.has(blob) && !this.holds.has(blob)) this.content.discardBlob(blob);
+    });
+  }
+}
+
+/** As it is stored: a digest outranks a tag, and a bare name means `latest`. */
+function exact(reference: Reference): Reference {
+  if (reference.digest !== undefined) return { domain: reference.domain, path: reference.path, digest: reference.digest };
+  return withDefaultTag(reference);
+}
+
+/** `parseReference`, for a repository alone. @throws InvalidParameter when it carries a tag or digest. */
+export function parseRepository(text: string): Reference {
+  const reference = parseReference(text);
+  if (reference.digest !== undefined) throw new InvalidParameter('refusing to create a tag with a digest reference');
+  return reference;
+}
+
+/** Whether two names are of one repository. */
+export function sameRepository(a: Reference, b: Reference): boolean {
+  return repositoryName(a) === repositoryName(b);
+}

@@ -1,0 +1,204 @@
+/**
+ * Brings layers into the store, each once however many pulls want it at the same time, a few at a time (`max-concurrent-downloads`). A
+ * download goes on while anybody waits for it, and stops when the last one has left; what it brought stays for the next attempt.
+ */
+import { writeFileSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Cancelled, isUnavailable } from '@flotilla/errors';
+import type { Digest } from '@flotilla/oci';
+import type { BlobSource } from './adapters/distribution.ts';
+import { LayerContentError } from './contentError.ts';
+import type { ContentStore } from './contentStore.ts';
+import type { BlobReference, LayerRecord } from './image.ts';
+import type { TransferProgress } from './layers/transfer.ts';
+import type { TransferWorkers } from './layers/transferWorkers.ts';
+
+export interface LayerWanted {
+  readonly diffId: Digest;
+  readonly blob: BlobReference;
+}
+
+export type LayerProgress = TransferProgress | { readonly step: 'waiting' | 'started' };
+
+interface Task {
+  readonly done: Promise<LayerRecord>;
+  readonly abort: AbortController;
+  readonly listeners: Set<(progress: LayerProgress) => void>;
+  last: LayerProgress;
+  waiters: number;
+}
+
+export class LayerFetcher {
+  private readonly content: ContentStore;
+  private readonly workers: TransferWorkers;
+  private readonly maxLayerBytes: number;
+  private readonly slots: Slots;
+  private readonly tasks = new Map<Digest, Task>();
+
+  constructor(options: { content: ContentStore; workers: TransferWorkers; maxConcurrent: number; maxLayerBytes: number }) {
+    this.content = options.content;
+    this.workers = options.workers;
+    this.maxLayerBytes = options.maxLayerBytes;
+    this.slots = new Slots(options.maxConcurrent);
+  }
+
+  /** The layer as it is here already, without a download. */
+  async present(wanted: LayerWanted): Promise<LayerRecord | undefined> {
+    if (!this.content.hasLayer(wanted.diffId)) return undefined;
+    const sizeBytes = await readLayerSize(this.content, wanted.diffId);
+    if (sizeBytes === undefined) return undefined;
+    const hasBlob = this.content.hasBlob(wanted.blob.digest, wanted.blob.sizeBytes);
+    return { diffId: wanted.diffId, sizeBytes, blobs: hasBlob ? [wanted.blob] : [] };
+  }
+
+  /** @throws LayerContentError, RegistryError, Cancelled … as the transfer does. */
+  async fetch(
+    wanted: LayerWanted,
+    source: BlobSource,
+    report: (progress: LayerProgress) => void,
+    signal: AbortSignal,
+  ): Promise<LayerRecord> {
+    signal.throwIfAborted();
+    const task = this.tasks.get(wanted.diffId) ?? this.begin(wanted, source);
+    task.waiters++;
+    task.listeners.add(report);
+    report(task.last);
+    const { promise: left, reject } = Promise.withResolvers<never>();
+    const leave = (): void => reject(new Cancelled('context canceled'));
+    signal.addEventListener('abort', leave, { once: true });
+    try {
+      return await Promise.race([task.done, left]);
+    } finally {
+      signal.removeEventListener('abort', leave);
+      task.listeners.delete(report);
+      task.waiters--;
+      if (task.waiters === 0) {
+        // Nobody may join a download that is being stopped.
+        if (this.tasks.get(wanted.diffId) === task) this.tasks.delete(wanted.diffId);
+        task.abort.abort();
+      }
+    }
+  }
+
+  private begin(wanted: LayerWanted, source: BlobSource): Task {
+    const abort = new AbortController();
+    const { promise, resolve, reject } = Promise.withResolvers<LayerRecord>();
+    const task: Task = { done: promise, abort, listeners: new Set(), last: { step: 'waiting' }, waiters: 0 };
+    this.tasks.set(wanted.diffId, task);
+    const report = (progress: LayerProgress): void => {
+      task.last = progress;
+      for (const listener of task.listeners) listener(progress);
+    };
+    this.slots
+      .run(abort.signal, () => {
+        report({ step: 'started' });
+        return this.download(wanted, source, report, abort.signal);
+      })
+      .then(resolve, reject)
+      .finally(() => {
+        if (this.tasks.get(wanted.diffId) === task) this.tasks.delete(wanted.diffId);
+      });
+    promise.catch(() => undefined);
+    return task;
+  }
+
+  private async download(
+    { diffId, blob }: LayerWanted,
+    source: BlobSource,
+    report: (progress: LayerProgress) => void,
+    signal: AbortSignal,
+  ): Promise<LayerRecord> {
+    const path = this.content.downloadPath(blob.digest);
+    const whole = this.content.hasBlob(blob.digest, blob.sizeBytes);
+    try {
+      return await this.bring({ diffId, blob, path: whole ? this.content.blobPath(blob.digest) : path, whole, source, report, signal });
+    } catch (error) {
+      if (error instanceof LayerContentError) {
+        await rm(path, { force: true });
+        if (whole) this.content.discardBlob(blob.digest);
+        throw error;
+      }
+      if (!isUnavailable(error)) throw error;
+      // Another replica downloads to the same place: do it beside it rather than wait for a process that may be stuck.
+      const own = this.content.newIngestPath('download');
+      try {
+        return await this.bring({ diffId, blob, path: own, whole: false, source, report, signal });
+      } finally {
+        await rm(own, { force: true });
+      }
+    }
+  }
+
+  private async bring(options: {
+    diffId: Digest;
+    blob: BlobReference;
+    path: string;
+    whole: boolean;
+    source: BlobSource;
+    report: (progress: LayerProgress) => void;
+    signal: AbortSignal;
+  }): Promise<LayerRecord> {
+    const { diffId, blob, path, whole } = options;
+    const directory = this.content.newLayerDirectory();
+    try {
+      const unpacked = await this.workers.run(
+        {
+          path,
+          blob: { digest: blob.digest, sizeBytes: blob.sizeBytes },
+          ...(whole ? {} : { source: options.source }),
+          unpack: { root: directory.diff, diffId, maxBytes: this.maxLayerBytes },
+        },
+        blob.sizeBytes,
+        options.report,
+        options.signal,
+      );
+      const sizeBytes = unpacked?.sizeBytes ?? 0;
+      if (!whole) this.content.adoptBlob(path, blob.digest);
+      writeLayerSize(directory.path, sizeBytes);
+      await this.content.commitLayer(directory.path, diffId);
+      return { diffId, sizeBytes, blobs: [blob] };
+    } catch (error) {
+      this.content.discard(directory.path);
+      void this.content.emptyTrash();
+      throw error;
+    }
+  }
+}
+
+/** Each layer carries its size beside it, so that one whose record a crash has lost is still of use. */
+export function writeLayerSize(layerDirectory: string, sizeBytes: number): void {
+  writeFileSync(join(layerDirectory, 'size'), `${sizeBytes}\n`);
+}
+
+export async function readLayerSize(content: ContentStore, diffId: Digest): Promise<number | undefined> {
+  try {
+    const size = Number(await readFile(join(dirname(content.layerPath(diffId)), 'size'), 'utf8'));
+    return Number.isSafeInteger(size) ? size : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A number of places; who finds none waits, in order. */
+class Slots {
+  private free: number;
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.free = count;
+  }
+
+  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((resolve) => this.waiting.push(resolve));
+    try {
+      if (signal.aborted) throw new Cancelled('context canceled');
+      return await work();
+    } finally {
+      const next = this.waiting.shift();
+      if (next === undefined) this.free++;
+      else next();
+    }
+  }
+}

@@ -1,0 +1,181 @@
+/** Loading: the images of an archive (`docker save`, OCI layout; plain or compressed) into the store. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { InvalidParameter } from '@flotilla/errors';
+import {
+  type Compression,
+  type Digest,
+  digestOf,
+  familiarString,
+  mediaTypes,
+  type Platform,
+  shortDigest,
+  sniffCompression,
+} from '@flotilla/oci';
+import { type ArchivedImage, type ArchivedLayer, readContents } from './archive/contents.ts';
+import { decompressed } from './archive/decompress.ts';
+import { SpooledArchive, type SpooledFile } from './archive/spool.ts';
+import { imageEvent } from './events.ts';
+import type { BlobReference, LayerRecord } from './image.ts';
+import type { ImageStore } from './imageStore.ts';
+import { readLayerSize, writeLayerSize } from './layerFetcher.ts';
+import type { TransferWorkers } from './layers/transferWorkers.ts';
+import { bar, type ProgressSink } from './progress.ts';
+
+export interface LoadRequest {
+  readonly quiet: boolean;
+  /** Which image of an index to take. */
+  readonly platform: Platform;
+}
+
+const layersAtOnce = 2;
+
+export class Loader {
+  private readonly store: ImageStore;
+  private readonly workers: TransferWorkers;
+  private readonly maxLayerBytes: number;
+
+  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+    this.store = options.store;
+    this.workers = options.workers;
+    this.maxLayerBytes = options.maxLayerBytes;
+  }
+
+  /** @throws InvalidParameter for an archive that is none; LayerContentError for layers that are not what their image says. */
+  async load(source: AsyncIterable<Buffer>, request: LoadRequest, sink: ProgressSink, signal: AbortSignal): Promise<void> {
+    const directory = this.store.content.newIngestDirectory('load');
+    try {
+      const { plain } = await decompressed(source);
+      const archive = await SpooledArchive.read(plain, directory);
+      signal.throwIfAborted();
+      const images = await readContents(archive, request.platform);
+      for (const image of images) await this.loadImage(image, request, sink, signal);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+
+  private async loadImage(image: ArchivedImage, request: LoadRequest, sink: ProgressSink, signal: AbortSignal): Promise<void> {
+    if (image.config.rootfs.type !== 'layers')
+      throw new InvalidParameter(`invalid archive: unsupported rootfs type ${image.config.rootfs.type}`);
+    const files = image.layers.flatMap(({ file }) => (file === undefined ? [] : [file.digest]));
+    const release = this.store.holds.hold([
+      image.id,
+      ...image.layers.map((layer) => layer.diffId),
+      ...files,
+      ...image.manifests.map(({ record }) => record.digest),
+    ]);
+    try {
+      const layers = await this.loadLayers(image.layers, request, sink, signal);
+      if (digestOf(image.configBytes) !== image.id) throw new InvalidParameter(`invalid archive: config does not match ${image.id}`);
+      await this.store.content.writeBlob(image.id, image.configBytes);
+      for (const { record, bytes } of image.manifests) await this.store.content.writeBlob(record.digest, bytes);
+      for (const tag of image.tags) {
+        const old = this.store.resolve(tag);
+        if (old === undefined || old.id === image.id) continue;
+        sink({ stream: `The image ${familiarString(tag)} already exists, renaming the old one with ID ${old.id} to empty string\n` });
+      }
+      await this.store.register({
+        id: image.id,
+        config: image.configBytes.toString('utf8'),
+        references: image.tags,
+        manifests: image.manifests.map(({ record }) => record),
+        layers,
+        events: (made) => [imageEvent('load', made.id, made.id, made)],
+      });
+      if (image.tags.length === 0) sink({ stream: `Loaded image ID: ${image.id}\n` });
+      for (const tag of image.tags) sink({ stream: `Loaded image: ${familiarString(tag)}\n` });
+    } finally {
+      release();
+    }
+  }
+
+  private async loadLayers(
+    layers: readonly ArchivedLayer[],
+    request: LoadRequest,
+    sink: ProgressSink,
+    signal: AbortSignal,
+  ): Promise<LayerRecord[]> {
+    const records = new Map<Digest, LayerRecord>();
+    const pending = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
+    const one = async (): Promise<void> => {
+      for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
+        records.set(layer.diffId, await this.loadLayer(layer, request, sink, signal));
+      }
+    };
+    await Promise.all(Array.from({ length: layersAtOnce }, one));
+    return layers.map((layer) => {
+      const record = records.get(layer.diffId);
+      if (record === undefined) throw new InvalidParameter(`invalid archive: layer ${layer.diffId} is missing`);
+      return record;
+    });
+  }
+
+  private async loadLayer(
+    { diffId, file }: ArchivedLayer,
+    request: LoadRequest,
+    sink: ProgressSink,
+    signal: AbortSignal,
+  ): Promise<LayerRecord> {
+    const { content } = this.store;
+    const known = content.hasLayer(diffId) ? await readLayerSize(content, diffId) : undefined;
+    if (known !== undefined) {
+      const blobs = file === undefined ? [] : [this.keep(file, diffId)];
+      return { diffId, sizeBytes: known, blobs };
+    }
+    if (file === undefined) throw new InvalidParameter(`invalid archive: layer ${diffId} is missing`);
+    const id = shortDigest(diffId);
+    const directory = content.newLayerDirectory();
+    try {
+      const unpacked = await this.workers.run(
+        {
+          path: file.path,
+          unpack: { root: directory.diff, diffId, isVerified: file.digest === diffId, maxBytes: this.maxLayerBytes },
+        },
+        file.sizeBytes,
+        (progress) => {
+          if (!request.quiet && progress.step === 'extracting') sink(bar('Loading layer', id, progress.current, progress.total));
+        },
+        signal,
+      );
+      const sizeBytes = unpacked?.sizeBytes ?? 0;
+      const blob = this.keep(file, diffId);
+      writeLayerSize(directory.path, sizeBytes);
+      await content.commitLayer(directory.path, diffId);
+      return { diffId, sizeBytes, blobs: [blob] };
+    } catch (error) {
+      content.discard(directory.path);
+      void content.emptyTrash();
+      throw error;
+    }
+  }
+
+  /** Makes the archive's file a blob of the store. */
+  private keep(file: SpooledFile, diffId: Digest): BlobReference {
+    const { content } = this.store;
+    const isHere = content.hasBlob(file.digest, file.sizeBytes);
+    const compression = file.digest === diffId ? 'none' : fileCompression(isHere ? content.blobPath(file.digest) : file.path);
+    if (!isHere) content.adoptBlob(file.path, file.digest);
+    return { digest: file.digest, sizeBytes: file.sizeBytes, mediaType: layerMediaTypes[compression] };
+  }
+}
+
+export const layerMediaTypes: Readonly<Record<Compression, string>> = {
+  none: mediaTypes.ociLayer,
+  gzip: mediaTypes.ociLayerGzip,
+  zstd: mediaTypes.ociLayerZstd,
+};
+
+export function fileCompression(path: string): Compression {
+  const fd = openSync(path, 'r');
+  try {
+    const head = Buffer.alloc(4);
+    readSync(fd, head, 0, 4, 0);
+    const compression = sniffCompression(head);
+    if (compression === 'xz' || compression === 'bzip2')
+      throw new InvalidParameter(`layers compressed with ${compression} are not supported`);
+    return compression;
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,75 @@
+/** The wiring of image-service. */
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
+import { openRecords } from '@flotilla/records';
+import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { TicketServer } from '@flotilla/streams';
+import { containersOfImages } from './adapters/containers.ts';
+import { registryAddress } from './adapters/registryProxy.ts';
+import { imageHandlers } from './api/images.ts';
+import { snapshotHandlers } from './api/snapshots.ts';
+import { Committer } from './commit.ts';
+import { settingsSchema } from './config.ts';
+import { ContentStore } from './contentStore.ts';
+import { ImageStore } from './imageStore.ts';
+import { Importer } from './import.ts';
+import { LayerFetcher } from './layerFetcher.ts';
+import { TransferWorkers } from './layers/transferWorkers.ts';
+import { Loader } from './load.ts';
+import { Pruner } from './prune.ts';
+import { Puller } from './pull.ts';
+import { Pusher } from './push.ts';
+import { reconcile } from './reconcile.ts';
+import { Remover } from './remove.ts';
+import { Snapshots } from './snapshots.ts';
+
+const reconcileEveryMs = 60 * 60 * 1000;
+/** Long enough to hear of a replica that is there. */
+const introductionMs = 100;
+const streamDrainMs = 4_000;
+
+export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
+  return startService('image-service', settingsSchema, env, async (kit) => {
+    const { settings, logger, lifecycle, discovery, server } = kit;
+    const options = settings.FLOTILLA_ENGINE_OPTIONS;
+    const maxLayerBytes = settings.FLOTILLA_MAX_LAYER_BYTES;
+    const records = await openRecords('image-service', kit);
+    const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'));
+    const store = new ImageStore({ records, content });
+    const alone = (): boolean => discovery.instances('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
+    await pause(introductionMs);
+    await reconcile({ store, logger, alone: alone() });
+    const timer = setInterval(() => {
+      reconcile({ store, logger, alone: false }).catch((error: unknown) => logger.error({ error }, 'reconcile failed'));
+    }, reconcileEveryMs).unref();
+    lifecycle.onStop('reconcile', () => clearInterval(timer));
+
+    const workers = new TransferWorkers();
+    lifecycle.onStop('layer workers', () => workers.stop());
+    const layers = new LayerFetcher({ content, workers, maxConcurrent: options.maxConcurrentDownloads, maxLayerBytes });
+    const address = registryAddress(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
+    const remover = new Remover({ store, containers: containersOfImages(discovery) });
+    const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
+    await tickets.listen();
+    lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    server.add(
+      ImagesService,
+      imageHandlers({
+        store,
+        puller: new Puller({ store, layers, address }),
+        pusher: new Pusher({ store, address, maxConcurrent: options.maxConcurrentUploads }),
+        loader: new Loader({ store, workers, maxLayerBytes }),
+        importer: new Importer({ store, workers, maxLayerBytes }),
+        committer: new Committer({ store, workers, maxLayerBytes }),
+        remover,
+        pruner: new Pruner({ store, remover }),
+        tickets,
+        logger,
+      }),
+    );
+    server.add(SnapshotsService, snapshotHandlers(store, new Snapshots(store)));
+  });
+}
+
+if (import.meta.main) await runAsProcess(start);

@@ -1,0 +1,77 @@
+/** Making an image here (import, commit): a layer from a tar, and the config document above it. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { type ContainerDefaults, type Digest, digestOf, type HistoryEntry, hostPlatform, type Platform } from '@flotilla/oci';
+import { rfc3339Nano } from './clock.ts';
+import type { BlobReference, LayerRecord } from './image.ts';
+import type { ImageStore } from './imageStore.ts';
+import { writeLayerSize } from './layerFetcher.ts';
+import type { TransferWorkers } from './layers/transferWorkers.ts';
+import { fileCompression, layerMediaTypes } from './load.ts';
+
+export interface NewLayerOptions {
+  readonly store: ImageStore;
+  readonly workers: TransferWorkers;
+  readonly maxLayerBytes: number;
+  /** The layer's tar, compressed or not; becomes a blob. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly signal: AbortSignal;
+}
+
+/** Extracts a tar as a new layer. @throws LayerContentError for a tar that is none, or hostile. */
+export async function makeLayer({ store, workers, maxLayerBytes, path, sizeBytes, signal }: NewLayerOptions): Promise<LayerRecord> {
+  const { content } = store;
+  const directory = content.newLayerDirectory();
+  try {
+    const [unpacked, digest] = await Promise.all([
+      workers.run({ path, unpack: { root: directory.diff, maxBytes: maxLayerBytes } }, sizeBytes, () => undefined, signal),
+      fileDigest(path),
+    ]);
+    if (unpacked === undefined) throw new Error('nothing was unpacked');
+    const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
+    content.adoptBlob(path, digest);
+    writeLayerSize(directory.path, unpacked.sizeBytes);
+    await content.commitLayer(directory.path, unpacked.diffId);
+    return { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] };
+  } catch (error) {
+    content.discard(directory.path);
+    await rm(path, { force: true });
+    void content.emptyTrash();
+    throw error;
+  }
+}
+
+async function fileDigest(path: string): Promise<Digest> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>) hash.update(chunk);
+  return `sha256:${hash.digest('hex')}`;
+}
+
+export interface NewConfig {
+  readonly defaults: ContainerDefaults;
+  readonly diffIds: readonly Digest[];
+  readonly history: readonly HistoryEntry[];
+  readonly platform: Platform;
+  readonly author?: string;
+  readonly comment?: string;
+  readonly created?: string;
+}
+
+/** The config document and the image id it gives. */
+export function makeConfig(parts: NewConfig): { id: Digest; config: string } {
+  const { os, architecture, variant } = parts.platform;
+  const config = JSON.stringify({
+    architecture: architecture || hostPlatform().architecture,
+    ...(variant === undefined ? {} : { variant }),
+    ...(parts.comment ? { comment: parts.comment } : {}),
+    ...(parts.author ? { author: parts.author } : {}),
+    config: parts.defaults,
+    created: parts.created ?? rfc3339Nano(),
+    history: parts.history,
+    os: os || 'linux',
+    rootfs: { type: 'layers', diff_ids: parts.diffIds },
+  });
+  return { id: digestOf(config), config };
+}

@@ -1,0 +1,377 @@
+/** Pulling: a reference resolved to a manifest of one platform, its config and layers brought in and verified, and the image registered. */
+import { NotFound } from '@flotilla/errors';
+import {
+  acceptedManifestTypes,
+  bareMediaType,
+  chooseManifest,
+  type Descriptor,
+  type Digest,
+  DigestVerifier,
+  digestOf,
+  familiarName,
+  familiarString,
+  formatPlatform,
+  type ImageConfig,
+  InvalidContent,
+  isImageConfigType,
+  isIndexType,
+  isLayerType,
+  isManifestType,
+  type Manifest,
+  maxConfigBytes,
+  maxManifestBytes,
+  mediaTypes,
+  type Platform,
+  parseDigest,
+  parseImageConfig,
+  parseIndex,
+  parseManifest,
+  parseReference,
+  type Reference,
+  repositoryName,
+  shortDigest,
+  withDefaultTag,
+  withDigest,
+  withTag,
+} from '@flotilla/oci';
+import { RegistryError, readBody, refusal, send } from './adapters/distribution.ts';
+import { LayerContentError } from './contentError.ts';
+import { imageEvent } from './events.ts';
+import type { BlobReference, Image, LayerRecord, ManifestRecord } from './image.ts';
+import type { ImageStore } from './imageStore.ts';
+import type { LayerFetcher, LayerProgress, LayerWanted } from './layerFetcher.ts';
+import { bar, message, type ProgressSink, step } from './progress.ts';
+import { pullError } from './registryErrors.ts';
+
+export interface PullRequest {
+  /** A tag, a digest, or neither for `latest`. */
+  readonly reference: Reference;
+  readonly platform: Platform;
+  /** X-Registry-Auth, as the client sent it. */
+  readonly registryAuth: string;
+}
+
+/** Where the Distribution API is, when asked. */
+export type RegistryAddress = (signal: AbortSignal) => Promise<string>;
+
+interface Served {
+  readonly bytes: Buffer;
+  readonly mediaType: string;
+  readonly digest: Digest;
+}
+
+/** A manifest of one platform, and the index it was chosen from. */
+interface Target {
+  readonly top: Served;
+  readonly image: Served;
+  readonly manifest: Manifest;
+}
+
+export class Puller {
+  private readonly store: ImageStore;
+  private readonly layers: LayerFetcher;
+  private readonly address: RegistryAddress;
+
+  constructor(options: { store: ImageStore; layers: LayerFetcher; address: RegistryAddress }) {
+    this.store = options.store;
+    this.layers = options.layers;
+    this.address = options.address;
+  }
+
+  /**
+   * Pulls one reference. Progress goes to `sink` as it happens; an error before the first line is the request's own.
+   *
+   * @throws NotFound, Unauthorized, … in dockerd's words.
+   */
+  async pull(request: PullRequest, sink: ProgressSink, signal: AbortSignal): Promise<Image> {
+    const reference = withDefaultTag(request.reference);
+    const remote = new Remote(await this.address(signal), reference, request.registryAuth, signal);
+    const target = await this.resolve(remote, reference, request.platform);
+    sink(
+      message(
+        `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarName(reference)}`,
+        reference.digest ?? reference.tag,
+      ),
+    );
+    const blobs: BlobReference[] = target.manifest.layers.map(blobReference);
+    const release = this.store.holds.hold([
+      target.top.digest,
+      target.image.digest,
+      target.manifest.config.digest,
+      ...blobs.map((blob) => blob.digest),
+    ]);
+    try {
+      return await this.bring(remote, reference, target, blobs, sink, signal);
+    } finally {
+      release();
+    }
+  }
+
+  /** Every tag of a repository, one after the other. */
+  async tags(reference: Reference, registryAuth: string, signal: AbortSignal): Promise<string[]> {
+    const remote = new Remote(await this.address(signal), reference, registryAuth, signal);
+    return remote.tags();
+  }
+
+  private async resolve(remote: Remote, reference: Reference, platform: Platform): Promise<Target> {
+    const top = await remote.manifest(reference.digest ?? reference.tag ?? 'latest');
+    if (!isIndexType(top.mediaType)) {
+      requireManifestType(top.mediaType);
+      return { top, image: top, manifest: parseManifest(top.bytes, top.mediaType) };
+    }
+    const entry = chooseManifest(parseIndex(top.bytes, top.mediaType), platform);
+    if (entry === undefined) {
+      throw new NotFound(`no matching manifest for ${formatPlatform(platform)} in the manifest list entries`);
+    }
+    const image = await remote.manifest(entry.digest);
+    return { top, image, manifest: parseManifest(image.bytes, image.mediaType) };
+  }
+
+  private async bring(
+    remote: Remote,
+    reference: Reference,
+    target: Target,
+    blobs: readonly BlobReference[],
+    sink: ProgressSink,
+    signal: AbortSignal,
+  ): Promise<Image> {
+    const { manifest } = target;
+    if (!isImageConfigType(manifest.config.mediaType)) {
+      throw new LayerContentError(`unsupported media type ${manifest.config.mediaType}`);
+    }
+    const other = manifest.layers.find((layer) => !isLayerType(layer.mediaType));
+    if (other !== undefined) throw new LayerContentError(`unsupported media type ${other.mediaType}`);
+    const configBytes = await this.config(remote, manifest.config);
+    const config = parseImageConfig(configBytes);
+    const wanted = pair(config, blobs);
+    const releaseLayers = this.store.holds.hold(wanted.map((layer) => layer.diffId));
+    try {
+      const layers = await this.fetchLayers(remote, reference, wanted, sink, signal);
+      await this.store.content.writeBlob(target.top.digest, target.top.bytes);
+      await this.store.content.writeBlob(target.image.digest, target.image.bytes);
+      await this.store.content.writeBlob(manifest.config.digest, configBytes);
+      const before = this.store.resolve(reference);
+      const id = manifest.config.digest;
+      const image = await this.store.register({
+        id,
+        config: configBytes.toString('utf8'),
+        references: [reference.digest === undefined ? [reference] : [], withDigest(reference, target.top.digest)].flat(),
+        manifests: manifestRecords(target, id),
+        layers: layers.map((layer) => ({ ...layer, sources: layer.blobs.map((blob) => `${blob.digest} ${repositoryName(reference)}`) })),
+        events: (made) => [imageEvent('pull', familiarString(reference), familiarName(reference), made)],
+      });
+      sink(message(`Digest: ${target.top.digest}`));
+      const news = before?.id === id ? 'Image is up to date for' : 'Downloaded newer image for';
+      sink(message(`Status: ${news} ${familiarString(reference)}`));
+      return image;
+    } finally {
+      releaseLayers();
+    }
+  }
+
+  private async config(remote: Remote, descriptor: Descriptor): Promise<Buffer> {
+    if (descriptor.size > maxConfigBytes) throw new LayerContentError(`image config of ${descriptor.size} bytes is too large`);
+    if (this.store.content.hasBlob(descriptor.digest, descriptor.size)) return this.store.content.readBlob(descriptor.digest);
+    const bytes = await remote.blob(descriptor.digest, maxConfigBytes);
+    if (bytes.length !== descriptor.size || digestOf(bytes) !== descriptor.digest) {
+      throw new LayerContentError(`image config verification failed for digest ${descriptor.digest}`);
+    }
+    return bytes;
+  }
+
+  private async fetchLayers(
+    remote: Remote,
+    reference: Reference,
+    wanted: readonly LayerWanted[],
+    sink: ProgressSink,
+    signal: AbortSignal,
+  ): Promise<LayerRecord[]> {
+    // One layer that fails ends the others: nobody needs them any more.
+    const failed = new AbortController();
+    const together = AbortSignal.any([signal, failed.signal]);
+    const present = await Promise.all(wanted.map((layer) => this.layers.present(layer)));
+    const begun = new Set<Digest>();
+    const fetches = wanted.map(async (layer, i): Promise<LayerRecord> => {
+      const id = shortDigest(layer.blob.digest);
+      const here = present[i];
+      if (here !== undefined) {
+        if (!begun.has(layer.diffId)) sink(step('Already exists', id));
+        begun.add(layer.diffId);
+        return here;
+      }
+      const isFirst = !begun.has(layer.diffId);
+      begun.add(layer.diffId);
+      if (isFirst) sink(step('Pulling fs layer', id));
+      const report = isFirst ? (progress: LayerProgress): void => reportLayer(sink, id, progress) : (): void => undefined;
+      return this.layers.fetch(layer, remote.blobSource(layer.blob.digest), report, together);
+    });
+    const completed: Promise<unknown>[] = [];
+    let before: Promise<unknown> = Promise.resolve();
+    for (const [i, fetching] of fetches.entries()) {
+      const layer = wanted[i];
+      // Shown from the lowest layer up, as dockerd registers them.
+      before = Promise.all([before, fetching]).then(() => {
+        if (present[i] === undefined && layer !== undefined && wanted.findIndex((each) => each.diffId === layer.diffId) === i) {
+          sink(step('Pull complete', shortDigest(layer.blob.digest)));
+        }
+      });
+      completed.push(before);
+      fetching.catch(() => failed.abort());
+    }
+    const results = await Promise.allSettled([...fetches, ...completed]);
+    // The first failure, not the cancellations it caused.
+    const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+    const first = failures.find((error) => !(error instanceof Error && error.name === 'Cancelled')) ?? failures[0];
+    if (first !== undefined) throw first instanceof RegistryError ? pullError(first, reference) : first;
+    return Promise.all(fetches);
+  }
+}
+
+function reportLayer(sink: ProgressSink, id: string, progress: LayerProgress): void {
+  switch (progress.step) {
+    case 'waiting':
+      sink(step('Waiting', id));
+      return;
+    case 'started':
+      return;
+    case 'downloading':
+      sink(bar('Downloading', id, progress.current, progress.total));
+      return;
+    case 'verifying':
+      sink(step('Verifying Checksum', id));
+      return;
+    case 'downloaded':
+      sink(step('Download complete', id));
+      return;
+    case 'extracting':
+      sink(bar('Extracting', id, progress.current, progress.total));
+      return;
+    case 'retrying':
+      sink(step(`Retrying in ${progress.seconds} second${progress.seconds === 1 ? '' : 's'}`, id));
+  }
+}
+
+/** The layers of a manifest with the diffIDs of its config. @throws LayerContentError when they do not go together. */
+export function pair(config: ImageConfig, blobs: readonly BlobReference[]): LayerWanted[] {
+  const diffIds = config.rootfs.diff_ids;
+  if (config.rootfs.type !== 'layers') throw new LayerContentError(`unsupported rootfs type ${config.rootfs.type}`);
+  if (diffIds.length !== blobs.length) throw new LayerContentError("layers from manifest don't match image configuration");
+  return diffIds.map((diffId, i) => {
+    const blob = blobs[i];
+    if (blob === undefined) throw new LayerContentError("layers from manifest don't match image configuration");
+    return { diffId, blob };
+  });
+}
+
+function blobReference(descriptor: Descriptor): BlobReference {
+  return { digest: descriptor.digest, mediaType: descriptor.mediaType, sizeBytes: descriptor.size };
+}
+
+/** Records of a manifest, and of the index that led to it. */
+function manifestRecords(target: Target, imageId: Digest): ManifestRecord[] {
+  const { top, image, manifest } = target;
+  const record = { digest: image.digest, mediaType: image.mediaType, sizeBytes: image.bytes.length, imageId };
+  const records: ManifestRecord[] = [{ ...record, blobs: [manifest.config, ...manifest.layers].map(blobReference) }];
+  if (top.digest !== image.digest) {
+    const { imageId: _owner, ...child } = record;
+    records.push({ digest: top.digest, mediaType: top.mediaType, sizeBytes: top.bytes.length, imageId, blobs: [child] });
+  }
+  return records;
+}
+
+function requireManifestType(mediaType: string): void {
+  if (isManifestType(mediaType)) return;
+  if (mediaType === mediaTypes.dockerManifestV1 || mediaType === mediaTypes.dockerManifestV1Signed) {
+    throw new LayerContentError(
+      'Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported: rebuild the image with a current tool',
+    );
+  }
+  throw new LayerContentError(`unsupported manifest media type ${mediaType}`);
+}
+
+/** One repository at the registry-proxy. */
+class Remote {
+  private readonly address: string;
+  private readonly reference: Reference;
+  private readonly headers: Readonly<Record<string, string>>;
+  private readonly signal: AbortSignal;
+
+  constructor(address: string, reference: Reference, registryAuth: string, signal: AbortSignal) {
+    this.address = address;
+    this.reference = reference;
+    this.signal = signal;
+    this.headers = registryAuth === '' ? {} : { 'X-Registry-Auth': registryAuth };
+  }
+
+  private path(rest: string): string {
+    return `/v2/${repositoryName(this.reference)}/${rest}`;
+  }
+
+  blobSource(digest: Digest): { address: string; path: string; headers: Readonly<Record<string, string>> } {
+    return { address: this.address, path: this.path(`blobs/${digest}`), headers: this.headers };
+  }
+
+  async manifest(tagOrDigest: string): Promise<Served> {
+    const bytes = await this.get(`manifests/${tagOrDigest}`, maxManifestBytes, { Accept: acceptedManifestTypes.join(', ') });
+    const digest = digestOf(bytes.body);
+    // What was asked by digest must be it; what was asked by tag is what it hashes to, whatever a header says.
+    if (tagOrDigest.includes(':') && !isContentOf(bytes.body, parseDigest(tagOrDigest))) {
+      throw new LayerContentError(`manifest verification failed for digest ${tagOrDigest}`);
+    }
+    const served = bareMediaType(bytes.contentType);
+    return { bytes: bytes.body, mediaType: ownMediaType(bytes.body) ?? served, digest };
+  }
+
+  async blob(digest: Digest, maxBytes: number): Promise<Buffer> {
+    return (await this.get(`blobs/${digest}`, maxBytes)).body;
+  }
+
+  async tags(): Promise<string[]> {
+    const { body } = await this.get('tags/list', maxManifestBytes);
+    const { tags } = JSON.parse(body.toString('utf8')) as { tags?: unknown };
+    return Array.isArray(tags) ? tags.filter((tag): tag is string => typeof tag === 'string') : [];
+  }
+
+  private async get(
+    rest: string,
+    maxBytes: number,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<{ body: Buffer; contentType: string }> {
+    try {
+      const answer = await send(this.address, {
+        method: 'GET',
+        path: this.path(rest),
+        headers: { ...this.headers, ...headers },
+        signal: this.signal,
+      });
+      if (answer.status !== 200) throw await refusal(answer);
+      return { body: await readBody(answer, maxBytes), contentType: answer.headers['content-type'] ?? '' };
+    } catch (error) {
+      throw error instanceof RegistryError ? pullError(error, this.reference) : error;
+    }
+  }
+}
+
+function isContentOf(bytes: Buffer, digest: Digest): boolean {
+  const verifier = new DigestVerifier(digest);
+  verifier.update(bytes);
+  return verifier.verified();
+}
+
+/** The media type a document gives itself, which its digest vouches for. */
+function ownMediaType(bytes: Buffer): string | undefined {
+  try {
+    const { mediaType } = JSON.parse(bytes.toString('utf8')) as { mediaType?: unknown };
+    return typeof mediaType === 'string' && mediaType !== '' ? mediaType : undefined;
+  } catch (cause) {
+    throw new InvalidContent('manifest is not JSON', { cause });
+  }
+}
+
+/** The reference a pull request means: name and tag (or digest) given apart or together. */
+export function pullReference(name: string, tag: string): Reference {
+  const reference = parseReference(name);
+  if (tag === '') return reference;
+  // dockerd takes a digest in `tag` too.
+  return tag.includes(':') ? withDigest(reference, tag) : withTag(reference, tag);
+}

@@ -1,0 +1,163 @@
+/**
+ * Saving: images as one tar that `docker load` reads, which is at once an OCI layout. Blobs go out as they came in, so that digests stay what
+ * they were and nothing is compressed anew.
+ */
+import { createReadStream } from 'node:fs';
+import type { Writable } from 'node:stream';
+import { InvalidParameter } from '@flotilla/errors';
+import {
+  type Digest,
+  digestHex,
+  familiarString,
+  mediaTypes,
+  parseAnyReference,
+  type Reference,
+  referenceString,
+  withDefaultTag,
+} from '@flotilla/oci';
+import { writeAll } from '@flotilla/streams';
+import { imageEvent } from './events.ts';
+import type { BlobReference, Image } from './image.ts';
+import { type ImageStore, sameRepository } from './imageStore.ts';
+import { imagePlatform } from './inspect.ts';
+import { type LocalManifest, localManifest } from './localManifest.ts';
+import { encodeHeader, padding, plainEntry, trailer } from './tar/writer.ts';
+
+interface Saved {
+  readonly image: Image;
+  readonly tags: Map<string, Reference>;
+  manifest?: LocalManifest;
+}
+
+const readBytes = 512 * 1024;
+
+/** Images and tags that names stand for. @throws NotFound */
+export function selectImages(store: ImageStore, names: readonly string[]): { image: Image; tags: Reference[] }[] {
+  if (names.length === 0) throw new InvalidParameter('no image is named');
+  const selected = new Map<Digest, Saved>();
+  const add = (image: Image, tag?: Reference): void => {
+    const saved = selected.get(image.id) ?? { image, tags: new Map<string, Reference>() };
+    selected.set(image.id, saved);
+    if (tag?.tag !== undefined) saved.tags.set(referenceString(tag), tag);
+  };
+  for (const name of names) {
+    const parsed = parseAnyReference(name);
+    if ('reference' in parsed && parsed.reference.tag === undefined && parsed.reference.digest === undefined) {
+      // A bare name means every tag of its repository.
+      let found = false;
+      for (const image of store.all()) {
+        for (const tag of store.references(image.id)) {
+          if (tag.digest !== undefined || !sameRepository(tag, parsed.reference)) continue;
+          add(image, tag);
+          found = true;
+        }
+      }
+      if (!found) add(store.find(name));
+      continue;
+    }
+    const image = store.find(name);
+    const isName = 'reference' in parsed && store.resolve(parsed.reference) !== undefined && parsed.reference.digest === undefined;
+    add(image, isName ? withDefaultTag(parsed.reference) : undefined);
+  }
+  return [...selected.values()].map(({ image, tags }) => ({ image, tags: [...tags.values()] }));
+}
+
+/** Writes the archive. @throws LayerContentError when a blob is missing; what the stream fails with. */
+export async function saveImages(
+  store: ImageStore,
+  selected: readonly { image: Image; tags: Reference[] }[],
+  out: Writable,
+  signal: AbortSignal,
+): Promise<void> {
+  const manifests: LocalManifest[] = [];
+  for (const { image } of selected) manifests.push(await localManifest(store, image));
+  const release = store.holds.hold(
+    manifests.flatMap((manifest) => [manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]),
+  );
+  try {
+    const mtimeNs = 0n;
+    const written = new Set<Digest>();
+    await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/', type: 'directory', mtimeNs })));
+    await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/sha256/', type: 'directory', mtimeNs })));
+    for (const manifest of manifests) {
+      for (const blob of [manifest.config, ...manifest.layers]) {
+        if (written.has(blob.digest)) continue;
+        written.add(blob.digest);
+        await writeBlob(store, blob, out, signal);
+      }
+      if (!written.has(manifest.digest)) await writeFile(out, blobName(manifest.digest), manifest.bytes);
+      written.add(manifest.digest);
+    }
+    await writeFile(out, 'index.json', JSON.stringify(layoutIndex(selected, manifests)));
+    await writeFile(out, 'manifest.json', JSON.stringify(dockerManifest(selected, manifests)));
+    await writeFile(out, 'oci-layout', '{"imageLayoutVersion":"1.0.0"}');
+    await writeFile(out, 'repositories', JSON.stringify(repositories(selected)));
+    await writeAll(out, trailer);
+    await store.announce(selected.map(({ image }) => imageEvent('save', image.id, image.id, image)));
+  } finally {
+    release();
+  }
+}
+
+async function writeBlob(store: ImageStore, blob: BlobReference, out: Writable, signal: AbortSignal): Promise<void> {
+  await writeAll(out, encodeHeader(plainEntry({ name: blobName(blob.digest), type: 'file', sizeBytes: blob.sizeBytes })));
+  for await (const chunk of createReadStream(store.content.blobPath(blob.digest), { highWaterMark: readBytes }) as AsyncIterable<Buffer>) {
+    signal.throwIfAborted();
+    await writeAll(out, chunk);
+  }
+  await writeAll(out, padding(blob.sizeBytes));
+}
+
+async function writeFile(out: Writable, name: string, content: string | Buffer): Promise<void> {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+  await writeAll(
+    out,
+    Buffer.concat([encodeHeader(plainEntry({ name, type: 'file', sizeBytes: bytes.length })), bytes, padding(bytes.length)]),
+  );
+}
+
+function blobName(digest: Digest): string {
+  return `blobs/${digest.slice(0, digest.indexOf(':'))}/${digestHex(digest)}`;
+}
+
+function dockerManifest(selected: readonly { tags: Reference[] }[], manifests: readonly LocalManifest[]): object[] {
+  return manifests.map((manifest, i) => {
+    const tags = (selected[i]?.tags ?? []).map(familiarString);
+    return {
+      Config: blobName(manifest.config.digest),
+      RepoTags: tags.length === 0 ? null : tags,
+      Layers: manifest.layers.map((layer) => blobName(layer.digest)),
+    };
+  });
+}
+
+function layoutIndex(selected: readonly { image: Image; tags: Reference[] }[], manifests: readonly LocalManifest[]): object {
+  const entries = manifests.flatMap((manifest, i) => {
+    const one = selected[i];
+    const descriptor = {
+      mediaType: manifest.mediaType,
+      digest: manifest.digest,
+      size: manifest.bytes.length,
+      ...(one === undefined ? {} : { platform: imagePlatform(one.image) }),
+    };
+    if (one === undefined || one.tags.length === 0) return [descriptor];
+    return one.tags.map((tag) => ({
+      ...descriptor,
+      annotations: { 'io.containerd.image.name': referenceString(tag), 'org.opencontainers.image.ref.name': tag.tag ?? '' },
+    }));
+  });
+  return { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: entries };
+}
+
+/** The file of docker's oldest format, which some readers still ask for. */
+function repositories(selected: readonly { image: Image; tags: Reference[] }[]): Record<string, Record<string, string>> {
+  const names: Record<string, Record<string, string>> = {};
+  for (const { image, tags } of selected) {
+    for (const tag of tags) {
+      const full = familiarString(tag);
+      const name = full.slice(0, full.lastIndexOf(':'));
+      names[name] = { ...names[name], [tag.tag ?? '']: digestHex(image.layers.at(-1) ?? image.id) };
+    }
+  }
+  return names;
+}

@@ -1,0 +1,137 @@
+/** Snapshots: the writable layers of containers, above the layers of an image. Mounting them is the caller's act. */
+import { lstatSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InvalidParameter, NotFound } from '@flotilla/errors';
+import type { Digest } from '@flotilla/oci';
+import { hasCode } from '@flotilla/syscalls';
+import { rfc3339Nano } from './clock.ts';
+import type { SnapshotRecord } from './image.ts';
+import type { ImageStore } from './imageStore.ts';
+
+export interface Mounts {
+  /** Upper-most first. */
+  readonly lowerDirs: readonly string[];
+  readonly upperDir: string;
+  readonly workDir: string;
+  readonly mergedDir: string;
+  readonly baseDir: string;
+}
+
+const keyPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+
+export class Snapshots {
+  private readonly store: ImageStore;
+
+  constructor(store: ImageStore) {
+    this.store = store;
+  }
+
+  /**
+   * Makes a writable layer above an image. The same key and image again: the same snapshot.
+   *
+   * @throws NotFound when the image is not here; InvalidParameter for a key that is no file name, or is another image's.
+   */
+  async prepare(key: string, imageId: string): Promise<Mounts> {
+    checkKey(key);
+    const known = this.store.snapshots.get(key);
+    if (known !== undefined) {
+      if (known.imageId !== imageId) throw new InvalidParameter(`snapshot ${key} stands on another image`);
+      this.store.content.makeSnapshot(key);
+      return this.mountsOf(known);
+    }
+    const image = this.store.get(imageId as Digest);
+    if (image === undefined) throw new NotFound(`No such image: ${imageId}`);
+    // Held from before it is recorded: a removal at this very moment must not take the layers.
+    const release = this.store.holds.hold(image.layers);
+    try {
+      this.store.content.makeSnapshot(key);
+      const record: SnapshotRecord = { key, imageId: image.id, layers: image.layers, created: rfc3339Nano() };
+      await this.store.putSnapshot(record);
+      return this.mountsOf(record);
+    } finally {
+      release();
+    }
+  }
+
+  /** @throws NotFound */
+  mounts(key: string): Mounts {
+    return this.mountsOf(this.find(key));
+  }
+
+  /** Deletes the writable layer; one that is gone already is no error. */
+  async remove(key: string): Promise<void> {
+    checkKey(key);
+    if (this.store.snapshots.get(key) !== undefined) await this.store.deleteSnapshots([key]);
+    this.store.content.discardSnapshot(key);
+    void this.store.content.emptyTrash();
+  }
+
+  /** Bytes of the writable layer, and of the layers below it. @throws NotFound */
+  async usage(key: string): Promise<{ sizeRw: number; sizeRootFs: number }> {
+    const record = this.find(key);
+    const sizeRw = await treeSize(this.store.content.snapshotPaths(key).upperDir);
+    const below = record.layers.reduce((sum, layer) => sum + (this.store.layers.get(layer)?.sizeBytes ?? 0), 0);
+    return { sizeRw, sizeRootFs: sizeRw + below };
+  }
+
+  /** Removes the snapshots whose key is not in `keys` and that were there before the call. */
+  async retain(keys: readonly string[]): Promise<string[]> {
+    const kept = new Set(keys);
+    const called = rfc3339Nano();
+    const gone = [...this.store.snapshots.values()].filter(
+      (record) => !kept.has(record.key) && Date.parse(record.created) < Date.parse(called),
+    );
+    const removed = gone.map((record) => record.key);
+    if (removed.length === 0) return [];
+    await this.store.deleteSnapshots(removed);
+    for (const key of removed) this.store.content.discardSnapshot(key);
+    void this.store.content.emptyTrash();
+    return removed;
+  }
+
+  find(key: string): SnapshotRecord {
+    checkKey(key);
+    const record = this.store.snapshots.get(key);
+    if (record === undefined) throw new NotFound(`No such snapshot: ${key}`);
+    return record;
+  }
+
+  private mountsOf(record: SnapshotRecord): Mounts {
+    const { content } = this.store;
+    const { upperDir, workDir, mergedDir } = content.snapshotPaths(record.key);
+    // Overlay refuses a mount without lower directories: an image of no layers stands on an empty one.
+    const lowerDirs =
+      record.layers.length === 0 ? [content.emptyLayer()] : record.layers.map((layer) => content.layerLink(layer)).reverse();
+    return { lowerDirs, upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
+  }
+}
+
+function checkKey(key: string): void {
+  if (!keyPattern.test(key)) throw new InvalidParameter(`invalid snapshot key "${key}"`);
+}
+
+/** Bytes of regular files, each inode once. */
+async function treeSize(root: string): Promise<number> {
+  let size = 0;
+  const seen = new Set<number>();
+  const pending = [root];
+  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+    try {
+      for (const entry of await readdir(directory, { withFileTypes: true })) {
+        const path = join(directory, entry.name);
+        if (entry.isDirectory()) pending.push(path);
+        else if (entry.isFile()) {
+          const { ino, nlink, size: bytes } = lstatSync(path);
+          if (nlink > 1 && seen.has(ino)) continue;
+          if (nlink > 1) seen.add(ino);
+          size += bytes;
+        }
+      }
+    } catch (error) {
+      // Containers change their files while we count.
+      if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
+    }
+  }
+  return size;
+}
