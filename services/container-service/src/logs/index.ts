@@ -3,5 +3,5 @@ export { checkLogConfig, type LogLimits, logDetails, logDrivers, logLimits } fro
 export { LogPins, type Pin } from './pins.ts';
 export { type LogReader, type ReadLogOptions, readLog } from './reader.ts';
 export { type RotateOptions, rotateLog, trimLog } from './rotate.ts';
-export { LogRotator } from './rotator.ts';
+export { LogRotator, type LogWriter, type RotatedLog } from './rotator.ts';
 export { type LogPosition, logEnd, logStart } from './segments.ts';

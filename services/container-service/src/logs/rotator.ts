@@ -1,21 +1,42 @@
 /**
- * Watches the sizes of running containers' logs and rotates them. One timer for all: a stat a container and second, sooner for
- * a log that grows fast enough to pass its size before then.
+ * Looks after the logs of running containers: rotates them when they have grown to their size, and holds a container back that is too
+ * far ahead of an attached reader, so that neither the disk nor a byte is lost.
+ *
+ * One timer for all: a stat a container and second, sooner for a log that grows so fast that something is due before then.
  */
 import type { Logger } from '@flotilla/service-kit';
-import { type RotateOptions, rotateLog } from './rotate.ts';
+import { holdBytes, lagBytes, resumeBytes } from './lag.ts';
+import { type RotateOptions, rotateLog, trimLog } from './rotate.ts';
 import { statIfExists } from './segments.ts';
 
+/** The process that writes a log, and its container. */
+export interface LogWriter {
+  /** Makes it stop where it stands: the container then waits with its next output. */
+  pause(): void;
+  /** Lets it go on. Harmless when it does already. */
+  resume(): void;
+  /** Whether the container's process is there. Its end is only told by a writer that runs. */
+  alive(): boolean;
+}
+
+export interface RotatedLog extends RotateOptions {
+  /** absent: the container is never held back */
+  readonly writer?: LogWriter;
+}
+
 interface Watched {
-  readonly options: RotateOptions;
+  readonly log: RotatedLog;
+  readonly forgetPins: () => void;
   sizeBytes: number;
   checkedAt: number;
   dueAt: number;
   busy: boolean;
+  held: boolean;
 }
 
 const slowestMs = 1_000;
 const fastestMs = 20;
+const heldMs = 50;
 
 export class LogRotator {
   readonly #logger: Logger;
@@ -26,54 +47,93 @@ export class LogRotator {
     this.#logger = logger;
   }
 
-  /** Keeps the log of a running container within its size from now on. */
-  add(containerId: string, options: RotateOptions): void {
-    this.#logs.set(containerId, { options, sizeBytes: 0, checkedAt: Date.now(), dueAt: Date.now(), busy: false });
+  /** Looks after the log of a running container from now on. */
+  add(containerId: string, log: RotatedLog): void {
+    this.remove(containerId);
+    // A crash may have left it stopped.
+    log.writer?.resume();
+    const forgetPins =
+      log.pins?.onRelease(log.path, () => {
+        const watched = this.#logs.get(containerId);
+        if (watched === undefined) return;
+        watched.dueAt = 0;
+        this.#schedule();
+      }) ?? ((): void => undefined);
+    this.#logs.set(containerId, { log, forgetPins, sizeBytes: 0, checkedAt: Date.now(), dueAt: Date.now(), busy: false, held: false });
     this.#schedule();
   }
 
   remove(containerId: string): void {
+    const watched = this.#logs.get(containerId);
+    if (watched === undefined) return;
     this.#logs.delete(containerId);
+    watched.forgetPins();
+    if (watched.held) watched.log.writer?.resume();
   }
 
+  /** Leaves nothing held back. */
   stop(): void {
     clearTimeout(this.#timer);
-    this.#logs.clear();
+    for (const containerId of [...this.#logs.keys()]) this.remove(containerId);
   }
 
   #schedule(): void {
     clearTimeout(this.#timer);
-    if (this.#logs.size === 0) return;
-    const next = Math.min(...[...this.#logs.values()].filter((log) => !log.busy).map((log) => log.dueAt));
-    const wait = Number.isFinite(next) ? Math.min(Math.max(next - Date.now(), fastestMs), slowestMs) : slowestMs;
-    this.#timer = setTimeout(() => this.#check(), wait);
+    const waiting = [...this.#logs.values()].filter((watched) => !watched.busy);
+    if (waiting.length === 0) return;
+    const wait = Math.min(...waiting.map((watched) => watched.dueAt)) - Date.now();
+    this.#timer = setTimeout(() => this.#check(), Math.min(Math.max(wait, fastestMs), slowestMs));
     this.#timer.unref();
   }
 
   #check(): void {
     const now = Date.now();
-    for (const [containerId, log] of this.#logs) {
-      if (log.busy || log.dueAt > now) continue;
-      log.busy = true;
-      this.#checkOne(log)
-        .catch((error: unknown) => this.#logger.error({ err: error, containerId }, 'log rotation failed'))
+    for (const [containerId, watched] of this.#logs) {
+      if (watched.busy || watched.dueAt > now) continue;
+      watched.busy = true;
+      this.#checkOne(watched)
+        .catch((error: unknown) => {
+          watched.dueAt = Date.now() + slowestMs;
+          this.#logger.error({ error, containerId }, 'looking after a log failed');
+        })
         .finally(() => {
-          log.busy = false;
+          watched.busy = false;
           this.#schedule();
         });
     }
     this.#schedule();
   }
 
-  async #checkOne(log: Watched): Promise<void> {
-    const { path, maxSizeBytes } = log.options;
+  async #checkOne(watched: Watched): Promise<void> {
+    const { path, maxSizeBytes, pins } = watched.log;
+    const lag = pins === undefined ? 0 : await lagBytes(path, pins);
+    this.#holdBack(watched, lag);
+    // A writer that is stopped cannot open a new file.
+    if (watched.held) {
+      watched.dueAt = Date.now() + heldMs;
+      return;
+    }
     const sizeBytes = (await statIfExists(path))?.sizeBytes ?? 0;
     const now = Date.now();
-    const rate = Math.max(0, sizeBytes - log.sizeBytes) / Math.max(1, now - log.checkedAt);
-    const rotated = sizeBytes >= maxSizeBytes && (await rotateLog(log.options));
-    log.sizeBytes = rotated ? 0 : sizeBytes;
-    log.checkedAt = now;
-    const untilFull = rate > 0 ? (maxSizeBytes - log.sizeBytes) / rate : slowestMs;
-    log.dueAt = now + Math.min(Math.max(untilFull, fastestMs), slowestMs);
+    const rate = Math.max(0, sizeBytes - watched.sizeBytes) / Math.max(1, now - watched.checkedAt);
+    const rotated = sizeBytes >= maxSizeBytes && (await rotateLog(watched.log));
+    // Segments that a reader held on to are let go of here too.
+    if (!rotated && pins !== undefined) await trimLog(watched.log);
+    watched.sizeBytes = rotated ? 0 : sizeBytes;
+    watched.checkedAt = now;
+    const room = Math.min(maxSizeBytes - watched.sizeBytes, lag > 0 ? holdBytes - lag : Number.POSITIVE_INFINITY);
+    watched.dueAt = now + (rate > 0 ? Math.min(Math.max(room / rate, fastestMs), slowestMs) : slowestMs);
+  }
+
+  #holdBack(watched: Watched, lag: number): void {
+    const { writer } = watched.log;
+    if (writer === undefined) return;
+    if (!watched.held && lag > holdBytes && writer.alive()) {
+      watched.held = true;
+      writer.pause();
+    } else if (watched.held && (lag < resumeBytes || !writer.alive())) {
+      watched.held = false;
+      writer.resume();
+    }
   }
 }
