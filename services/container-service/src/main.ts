@@ -11,7 +11,7 @@ import { mount, mountFlags } from '@flotilla/syscalls';
 import { reopenLog } from './adapters/control.ts';
 import { startContainer, startExec } from './adapters/monitor.ts';
 import { mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
-import { bootId } from './adapters/processes.ts';
+import { bootId, isAlive, signalProcess } from './adapters/processes.ts';
 import { Runtimes } from './adapters/runtimeCommands.ts';
 import { containerHandlers } from './api/containers.ts';
 import { execHandlers } from './api/execs.ts';
@@ -25,12 +25,14 @@ import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
 import { Execs } from './exec.ts';
 import { Exits } from './exits.ts';
+import { HealthMonitor } from './healthMonitor.ts';
 import { engineInfo } from './info.ts';
 import { ContainerLifecycle } from './lifecycle.ts';
-import { LogPins, LogRotator, logLimits } from './logs/index.ts';
+import { LogPins, LogRotator, type LogWriter, logLimits } from './logs/index.ts';
 import { LogUsers } from './logUsers.ts';
 import type { Neighbours } from './neighbours.ts';
 import { Paths } from './paths.ts';
+import { Prober } from './probe.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { Remover } from './removal.ts';
@@ -47,6 +49,8 @@ const name = 'container-service';
 /** What a container without a log of its own may leave on disk for its attached clients. */
 const unkeptLog = { maxSizeBytes: 1024 * 1024, maxFiles: 1 };
 const drainMs = 2_000;
+const sigstop = 19;
+const sigcont = 18;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return await startService(name, settingsSchema, env, async (kit) => {
@@ -103,7 +107,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const follow = (container: ContainerRecord): void => {
       const { id, hostConfig } = container;
       const limits = hostConfig.LogConfig?.Type === 'none' ? unkeptLog : logLimits(hostConfig.LogConfig ?? {});
-      rotator.add(id, { path: paths.log(id), ...limits, reopen: () => reopenLog(paths.bundle(id)), pins });
+      rotator.add(id, { path: paths.log(id), ...limits, reopen: () => reopenLog(paths.bundle(id)), pins, ...writerOf(container) });
     };
     const restarter = new Restarter({ logger, store, starter, onStarted: follow });
     const exits = new Exits({
@@ -131,6 +135,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     });
     const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor: { startExec } });
     const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
+    const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
+    const prober = new Prober({ paths, runtimes, host });
+    const health = new HealthMonitor({
+      logger,
+      store,
+      probe: (container, command, signal) => prober.probe(container, command, signal),
+      restart: (id) => containers.restart(id, '', undefined),
+    });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
     const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
@@ -182,8 +194,18 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     lifecycle.onStop('exits', () => exits.stop());
     lifecycle.onStop('restarter', () => restarter.stop());
     lifecycle.onStop('rotator', () => rotator.stop());
+    lifecycle.onStop('stats', () => stats.stop());
+    health.start();
+    lifecycle.onStop('health', () => health.stop());
     void reconciler.remote();
   });
+}
+
+/** conmon as what can be made to wait: it stops with its next read, and the container with its next write. */
+function writerOf({ state: { run } }: ContainerRecord): { writer?: LogWriter } {
+  if (run === undefined) return {};
+  const signal = (number: number): void => void signalProcess(run.monitorPid, run.monitorStart, number);
+  return { writer: { pause: () => signal(sigstop), resume: () => signal(sigcont), alive: () => isAlive(run.pid, run.pidStart) } };
 }
 
 if (import.meta.main) await runAsProcess(start);
