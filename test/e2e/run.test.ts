@@ -168,7 +168,7 @@ describe('docker run', () => {
 
   it('limits memory and processes', async () => {
     const script =
-      'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null';
+      'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true';
     expect(
       (await stack.host.mustDocker('run', '--rm', '-m', '64m', '--pids-limit', '50', stack.busybox, 'sh', '-c', script)).split('\n'),
     ).toEqual(['67108864', '50']);

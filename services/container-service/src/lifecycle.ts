@@ -61,7 +61,7 @@ export class ContainerLifecycle {
       this.options.onStarted(await this.options.starter.start(container, lease));
     } catch (error) {
       if (!(error instanceof StartFailed)) throw error;
-      if (container.hostConfig.AutoRemove) await this.options.remover.remove(error.container, lease, true, [], true);
+      if (container.hostConfig.AutoRemove) await this.options.remover.remove(error.container, lease, true);
       throw error.failure;
     }
   }

@@ -29,7 +29,8 @@ export function runtimeReason(output: string): string {
       : `exec: ${JSON.stringify(name)}: executable file not found in $PATH`;
   }
   const crunOpen = /open executable: (.*)$/i.exec(line);
-  if (crunOpen !== null) return `exec: ${(crunOpen[1] ?? '').toLowerCase()}`;
+  // crun says EPERM of what is no regular file, a directory first of all; runc and the kernel say EACCES.
+  if (crunOpen !== null) return `exec: ${(crunOpen[1] ?? '').toLowerCase().replace('operation not permitted', 'permission denied')}`;
   const runcReason = /(?:unable to start container process|exec failed): (?:error during container init: )?(.*)$/.exec(line);
   return (runcReason?.[1] ?? line).replace(/: OCI runtime attempted to invoke a command that was not found$/, '');
 }
