@@ -30,5 +30,5 @@ export function connectBackends(discovery: Discovery): Backends {
 export const read = { idempotent: true } as const;
 /** An act that may take long: unpacking, unmounting, many objects. */
 export const long = { deadlineMs: 15 * 60_000 } as const;
-/** An act that takes as long as its caller said (`stop -t`), maybe for ever: 24 days, the longest a timer holds. */
-export const unbounded = { deadlineMs: 2 ** 31 - 1 } as const;
+/** An act that takes as long as its caller said (`stop -t`), maybe for ever: ten days, well within what a timer holds. */
+export const unbounded = { deadlineMs: 10 * 24 * 3600 * 1000 } as const;

@@ -1,4 +1,5 @@
 /** The document of `GET /system/df`, written from the services' own bytes. */
+import type { ContainerSummary, ImageSummary } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Backends, long } from '../backends.ts';
 
@@ -19,16 +20,29 @@ export function diskUsageTypes(values: readonly string[]): ReadonlySet<DiskUsage
 
 export async function diskUsage({ containers, images, volumes }: Backends, wanted: ReadonlySet<DiskUsageType>): Promise<Buffer> {
   const nothing = Promise.resolve(undefined);
+  const sizes = wanted.has('container');
   const [counts, imageList, containerList, volumeList] = await Promise.all([
     wanted.has('image') ? images.counts({}, long) : nothing,
-    wanted.has('image') ? images.list({ all: true, filters: {}, sharedSize: true, digests: true, manifests: false }, long) : nothing,
-    wanted.has('container') ? containers.list({ all: true, limit: 0, size: true, filters: {} }, long) : nothing,
+    wanted.has('image') ? images.list({ all: false, filters: {}, sharedSize: true, digests: true, manifests: false }, long) : nothing,
+    sizes || wanted.has('image') ? containers.list({ all: true, limit: 0, size: sizes, filters: {} }, long) : nothing,
     wanted.has('volume') ? volumes.list({ filters: {}, usage: true }, long) : nothing,
   ]);
   return Buffer.from(
-    `{"LayersSize":${counts?.layersSize ?? 0},"Images":${json(imageList?.imagesJson)},"Containers":${json(containerList?.containersJson)},` +
-      `"Volumes":${json(volumeList?.volumesJson)},"BuildCache":${wanted.has('build-cache') ? '[]' : 'null'}}`,
+    `{"LayersSize":${counts?.layersSize ?? 0},"Images":${withUsers(imageList?.imagesJson, containerList?.containersJson)},` +
+      `"Containers":${json(sizes ? containerList?.containersJson : undefined)},"Volumes":${json(volumeList?.volumesJson)},` +
+      `"BuildCache":${wanted.has('build-cache') ? '[]' : 'null'}}`,
   );
+}
+
+/** Images, each with the number of containers that use it. */
+function withUsers(images: Uint8Array | undefined, containers: Uint8Array | undefined): string {
+  if (images === undefined) return 'null';
+  const users = new Map<string, number>();
+  for (const { ImageID } of (JSON.parse(json(containers)) ?? []) as Pick<ContainerSummary, 'ImageID'>[]) {
+    users.set(ImageID, (users.get(ImageID) ?? 0) + 1);
+  }
+  const list = (JSON.parse(json(images)) ?? []) as ImageSummary[];
+  return JSON.stringify(list.map((image) => ({ ...image, Containers: users.get(image.Id) ?? 0 })));
 }
 
 function json(bytes: Uint8Array | undefined): string {
