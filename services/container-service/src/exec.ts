@@ -273,6 +273,7 @@ class ExecSession {
       session: this.exec.id,
       bundle: this.directory,
       command: runtime.execCommand,
+      ownNamespace: runtime.ownNamespace,
       exitDirectory: join(this.directory, 'exit'),
       terminal: tty,
       stdin: attach && (config.AttachStdin ?? false),

@@ -145,9 +145,6 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
-    const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
-    lifecycle.onStop('stats', () => stats.stop());
-
     server.add(
       ContainersService,
       containerHandlers({

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { HostConfig, NetworkSettings } from '@flotilla/engine-api';
+import type { Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, System } from '@flotilla/errors';
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { Lease } from '@flotilla/records';
@@ -14,6 +14,7 @@ import { startTimeOf } from './adapters/processes.ts';
 import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
+import { initialHealth } from './health.ts';
 import { findContainer } from './lookup.ts';
 import { prepareMounts } from './mounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
@@ -104,6 +105,7 @@ export class Starter {
           startedAt: formatNano(nowNano()),
           finishedAt: container.state.finishedAt,
           run,
+          ...withHealth(container),
         },
       };
       return await store.save(started, lease, [containerEvent(started, 'start')]);
@@ -155,6 +157,7 @@ export class Starter {
       session: container.id,
       bundle,
       command: runtime.runCommand,
+      ownNamespace: runtime.ownNamespace,
       logPath,
       exitDirectory: paths.exits,
       terminal: config.Tty ?? false,
@@ -271,4 +274,10 @@ function networkFiles(files: SandboxFiles): { hostnamePath?: string; hostsPath?:
 
 function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** The health of a new run is not that of the last. */
+function withHealth({ config }: ContainerRecord): { health?: Health } {
+  const health = initialHealth(config);
+  return health === undefined ? {} : { health };
 }

@@ -45,10 +45,12 @@ function messageOf(line: string): string {
 /** How the sentence is wrapped, and what a reason means. */
 function classify(reason: string, program: string, sentence: (text: string) => string): StartFailure {
   const lower = reason.toLowerCase();
-  if (lower.includes('executable file not found') || lower.includes('no such file or directory')) {
+  // Only of the program itself: a device or a mount that is not there is no 127.
+  const ofProgram = lower.startsWith('exec:') || reason.includes(program);
+  if (ofProgram && (lower.includes('executable file not found') || lower.includes('no such file or directory'))) {
     return { error: new InvalidParameter(sentence(reason)), exitCode: notFound };
   }
-  if (lower.includes('permission denied') || lower.includes('is a directory')) {
+  if (ofProgram && (lower.includes('permission denied') || lower.includes('is a directory'))) {
     const named = reason.includes(JSON.stringify(program)) ? reason : `exec: ${JSON.stringify(program)}: permission denied`;
     return { error: new InvalidParameter(sentence(named)), exitCode: cannotExecute };
   }

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
+import { openRuntimeNamespace } from './runtimeNamespace.ts';
 
 /** The runtime refused or died; `message` is what it wrote. */
 export class RuntimeFailure extends Error {
@@ -29,6 +30,8 @@ export interface MonitorOptions {
   readonly stdin: boolean;
   /** a client that leaves the attach socket does not close stdin. */
   readonly leaveStdinOpen: boolean;
+  /** the runtime is started in a mount namespace made for it. */
+  readonly ownNamespace: boolean;
 }
 
 export interface ExecMonitorOptions extends MonitorOptions {
@@ -41,6 +44,9 @@ export interface Monitored {
   readonly pid: number;
   readonly monitorPid: number;
 }
+
+/** Names the mount namespace for the runtime's command. */
+export const namespaceVariable = 'FLOTILLA_RUNTIME_NAMESPACE';
 
 const conmonPath = '/usr/bin/conmon';
 /** Long enough for a runtime on a machine that swaps; a stuck one must not hold the container's lease for ever. */
@@ -162,13 +168,28 @@ function expectPid(document: { data: number; message?: string } | undefined): nu
  * @throws RuntimeFailure with the runtime's own words.
  */
 export async function startContainer(options: MonitorOptions): Promise<Monitored> {
+  return await inNamespace(options, (env) => startContainerIn(options, env));
+}
+
+/** Runs `start` with the runtime's namespace in the environment, where it needs one. */
+async function inNamespace<T>({ ownNamespace }: MonitorOptions, start: (env: Record<string, string>) => Promise<T>): Promise<T> {
+  if (!ownNamespace) return await start({});
+  const namespace = openRuntimeNamespace();
+  try {
+    return await start({ [namespaceVariable]: namespace.path });
+  } finally {
+    namespace.close();
+  }
+}
+
+async function startContainerIn(options: MonitorOptions, env: Record<string, string>): Promise<Monitored> {
   const pipe = makePipe();
   const sync = new SyncPipe(pipe.read);
   try {
     let pid: number;
     try {
       pid = posixSpawn(conmonPath, conmonArguments(options), {
-        env: environment({ _OCI_SYNCPIPE: `${syncDescriptor}` }),
+        env: environment({ ...env, _OCI_SYNCPIPE: `${syncDescriptor}` }),
         fds: { [syncDescriptor]: pipe.write },
         cwd: options.bundle,
         setsid: true,
@@ -191,6 +212,10 @@ export async function startContainer(options: MonitorOptions): Promise<Monitored
  * @throws RuntimeFailure with the runtime's own words.
  */
 export async function startExec(options: ExecMonitorOptions, connect: () => Promise<void>): Promise<Monitored> {
+  return await inNamespace(options, (env) => startExecIn(options, env, connect));
+}
+
+async function startExecIn(options: ExecMonitorOptions, env: Record<string, string>, connect: () => Promise<void>): Promise<Monitored> {
   const sync = makePipe();
   const start = makePipe();
   const attach = makePipe();
@@ -210,6 +235,7 @@ export async function startExec(options: ExecMonitorOptions, connect: () => Prom
       ];
       pid = posixSpawn(conmonPath, argv, {
         env: environment({
+          ...env,
           _OCI_SYNCPIPE: `${syncDescriptor}`,
           _OCI_STARTPIPE: `${startDescriptor}`,
           ...(options.attach ? { _OCI_ATTACHPIPE: `${attachDescriptor}` } : {}),

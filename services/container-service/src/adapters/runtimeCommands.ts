@@ -2,14 +2,15 @@
  * OCI runtimes as commands that conmon can be given.
  *
  * For each runtime two small scripts stand in exec-root: `<name>.run`, which turns conmon's `create` into `run --detach` (one process instead of
- * two), and `<name>.exec`. Where the machine has hybrid cgroups (v1 with a v2 side that holds a controller) crun refuses to start, so there its
- * scripts enter a mount namespace in which the v2 side is unmounted: propagation unchanged but for /sys/fs/cgroup, or binds would lose theirs.
+ * two), and `<name>.exec`. Where crun needs a mount namespace of its own (runtimeNamespace.ts) they enter the one that the environment names.
  */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Paths } from '../paths.ts';
+import { namespaceVariable } from './monitor.ts';
+import { hybridHoldsController } from './runtimeNamespace.ts';
 
 const run = promisify(execFile);
 
@@ -23,22 +24,13 @@ export interface OciRuntime {
   readonly runCommand: string;
   readonly execCommand: string;
   readonly kind: 'crun' | 'runc' | 'other';
+  /** it is started in a mount namespace made for it. */
+  readonly ownNamespace: boolean;
 }
 
 export interface RuntimeChoice {
   readonly path: string;
   readonly runtimeArgs?: readonly string[] | undefined;
-}
-
-const unified = '/sys/fs/cgroup/unified';
-
-/** Whether the v2 side of a hybrid cgroup mount holds a controller. */
-function hybridHoldsController(): boolean {
-  try {
-    return readFileSync(join(unified, 'cgroup.controllers'), 'utf8').trim() !== '';
-  } catch {
-    return false;
-  }
 }
 
 function quote(word: string): string {
@@ -69,15 +61,13 @@ async function install(name: string, choice: RuntimeChoice, paths: Paths): Promi
   const root = paths.runtimeRoot(name);
   mkdirSync(root, { recursive: true, mode: 0o711 });
   const command = [choice.path, ...(choice.runtimeArgs ?? []), '--root', root].map(quote).join(' ');
-  const enter =
-    kind === 'crun' && hybridHoldsController()
-      ? `exec unshare --mount --propagation unchanged busybox sh -c 'busybox mount --make-private /sys/fs/cgroup && busybox umount ${unified} && exec "$@"' sh ${command}`
-      : `exec ${command}`;
+  const ownNamespace = kind === 'crun' && hybridHoldsController();
+  const enter = ownNamespace ? `exec nsenter --mount="$${namespaceVariable}" -- ${command}` : `exec ${command}`;
   const runCommand = join(paths.runtimes, `${name}.run`);
   const execCommand = join(paths.runtimes, `${name}.exec`);
   writeScript(runCommand, `#!/bin/sh\n[ "$1" = create ] && shift && set -- run --detach "$@"\n${enter} "$@"\n`);
   writeScript(execCommand, `#!/bin/sh\n${enter} "$@"\n`);
-  return { name, path: choice.path, args: choice.runtimeArgs ?? [], root, runCommand, execCommand, kind };
+  return { name, path: choice.path, args: choice.runtimeArgs ?? [], root, runCommand, execCommand, kind, ownNamespace };
 }
 
 /** The runtimes of this machine, by the name that `--runtime` takes. */
