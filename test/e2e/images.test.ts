@@ -1,6 +1,16 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildIndex, busyboxImage, dockerArchive, ociArchive, randomBytesOf, whiteout } from '@flotilla/testkit';
+import {
+  buildImage,
+  buildIndex,
+  busyboxImage,
+  busyboxLayer,
+  dockerArchive,
+  type LayerEntry,
+  ociArchive,
+  randomBytesOf,
+  whiteout,
+} from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
 import { useStack } from './stack.ts';
@@ -160,7 +170,7 @@ describe('images on the host', () => {
     expect(listing.split('\n')[0]).toMatch(/^REPOSITORY\s+TAG\s+IMAGE ID\s+CREATED\s+SIZE$/);
     expect(listing).toContain(stack.busyboxImage.id.slice(7, 19));
     expect(await stack.host.mustDocker('images', '-q', '--no-trunc', stack.busybox)).toBe(stack.busyboxImage.id);
-    expect(await stack.host.mustDocker('images', '--digests', '--format', '{{.Digest}}', stack.busybox)).toBe(
+    expect(await stack.host.mustDocker('images', '--digests', '--format', '{{.Digest}}', `${stack.registry.address}/busybox`)).toBe(
       stack.busyboxImage.manifestDescriptor.digest,
     );
     const [inspected] = JSON.parse(await stack.host.mustDocker('image', 'inspect', stack.busybox));
@@ -185,7 +195,7 @@ describe('images on the host', () => {
   it('get tags and lose them', async () => {
     await stack.host.mustDocker('tag', stack.busybox, 'mine/box:v1');
     await stack.host.mustDocker('tag', 'mine/box:v1', 'mine/box:v2');
-    expect(await stack.host.mustDocker('images', '--format', '{{.Tag}}', 'mine/box')).toBe('v2\nv1');
+    expect(await stack.host.mustDocker('images', '--format', '{{.Tag}}', 'mine/box')).toBe('v1\nv2');
     expect(await stack.host.mustDocker('rmi', 'mine/box:v1')).toBe('Untagged: mine/box:v1');
     expect(await stack.host.mustDocker('rmi', 'mine/box:v2')).toBe('Untagged: mine/box:v2');
     expect((await stack.host.docker('rmi', 'mine/box:v2')).stderr).toContain('No such image: mine/box:v2');
@@ -224,8 +234,12 @@ describe('images on the host', () => {
 });
 
 describe('docker load', () => {
+  /** busybox and one file in one layer: it shares no layer with what stays, so nothing of it may. */
+  const ownImage = (file: LayerEntry, format: 'docker' | 'oci' = 'docker') =>
+    buildImage({ layers: [[...busyboxLayer(), file]], format, config: { Cmd: ['sh'] } });
+
   it('reads what docker save writes', async () => {
-    const image = await busyboxImage({ layers: [[{ path: 'loaded', content: 'yes' }]] });
+    const image = await ownImage({ path: 'loaded', content: 'yes' });
     const path = join(stack.host.filesDirectory, 'image.tar');
     writeFileSync(path, await dockerArchive([{ image, tags: ['loaded/archive:one', 'loaded/archive:two'] }]));
     const loaded = await stack.host.mustDocker('load', '-i', path);
@@ -236,7 +250,7 @@ describe('docker load', () => {
   });
 
   it('reads an image without a name, from stdin, compressed', async () => {
-    const image = await busyboxImage({ layers: [[{ path: 'nameless', content: 'yes' }]] });
+    const image = await ownImage({ path: 'nameless', content: 'yes' });
     const path = join(stack.host.filesDirectory, 'nameless.tar');
     writeFileSync(path, await dockerArchive([{ image, tags: [] }]));
     for (const compress of ['gzip', 'xz', 'bzip2', 'zstd']) {
@@ -248,7 +262,7 @@ describe('docker load', () => {
   });
 
   it('reads an OCI layout', async () => {
-    const image = await busyboxImage({ layers: [[{ path: 'oci', content: 'yes' }]], format: 'oci' });
+    const image = await ownImage({ path: 'oci', content: 'yes' }, 'oci');
     const path = join(stack.host.filesDirectory, 'oci.tar');
     writeFileSync(path, await ociArchive([{ image, tags: ['docker.io/loaded/oci:latest'] }]));
     expect(await stack.host.mustDocker('load', '-i', path)).toContain('Loaded image: loaded/oci:latest');
