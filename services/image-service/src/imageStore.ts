@@ -294,6 +294,20 @@ export class ImageStore {
     return { layers, sizeBytes };
   }
 
+  /** Throws away content that a failed pull or load brought, but for what something needs or other work holds. */
+  async discardUnused(layers: readonly Digest[], blobs: readonly Digest[]): Promise<void> {
+    await this.change(async () => {
+      const kept = this.inUse();
+      for (const layer of layers) if (!kept.layers.has(layer) && !this.holds.has(layer)) this.content.discardLayer(layer);
+      for (const blob of blobs) {
+        if (kept.blobs.has(blob) || this.holds.has(blob)) continue;
+        this.content.discardBlob(blob);
+        this.content.discard(this.content.downloadPath(blob));
+      }
+    });
+    await this.content.emptyTrash();
+  }
+
   /** Publishes events that change no record. */
   async announce(events: readonly DomainEvent[]): Promise<void> {
     await this.records.commit({ events });

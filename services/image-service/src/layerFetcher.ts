@@ -35,6 +35,8 @@ export class LayerFetcher {
   private readonly maxLayerBytes: number;
   private readonly slots: Slots;
   private readonly tasks = new Map<Digest, Task>();
+  /** Downloads under way, those given up among them until they have let go of their files. */
+  private readonly running = new Map<Digest, Promise<void>>();
 
   constructor(options: { content: ContentStore; workers: TransferWorkers; maxConcurrent: number; maxLayerBytes: number }) {
     this.content = options.content;
@@ -90,17 +92,26 @@ export class LayerFetcher {
       task.last = progress;
       for (const listener of task.listeners) listener(progress);
     };
-    this.slots
-      .run(abort.signal, () => {
+    const before = this.running.get(wanted.diffId);
+    const run = this.slots
+      .run(abort.signal, async () => {
+        await before;
         report({ step: 'started' });
         return this.download(wanted, source, report, abort.signal);
       })
       .then(resolve, reject)
-      .finally(() => {
+      .then(() => {
         if (this.tasks.get(wanted.diffId) === task) this.tasks.delete(wanted.diffId);
+        if (this.running.get(wanted.diffId) === run) this.running.delete(wanted.diffId);
       });
+    this.running.set(wanted.diffId, run);
     promise.catch(() => undefined);
     return task;
+  }
+
+  /** Resolves when downloads of these layers that nobody waits for have ended. */
+  async settled(diffIds: readonly Digest[]): Promise<void> {
+    await Promise.all(diffIds.map((diffId) => (this.tasks.has(diffId) ? undefined : this.running.get(diffId))));
   }
 
   private async download(

@@ -59,12 +59,9 @@ export class Loader {
     if (image.config.rootfs.type !== 'layers')
       throw new InvalidParameter(`invalid archive: unsupported rootfs type ${image.config.rootfs.type}`);
     const files = image.layers.flatMap(({ file }) => (file === undefined ? [] : [file.digest]));
-    const release = this.store.holds.hold([
-      image.id,
-      ...image.layers.map((layer) => layer.diffId),
-      ...files,
-      ...image.manifests.map(({ record }) => record.digest),
-    ]);
+    const diffIds = image.layers.map((layer) => layer.diffId);
+    const digests = [image.id, ...files, ...image.manifests.map(({ record }) => record.digest)];
+    const release = this.store.holds.hold([...diffIds, ...digests]);
     try {
       const layers = await this.loadLayers(image.layers, request, sink, signal);
       if (digestOf(image.configBytes) !== image.id) throw new InvalidParameter(`invalid archive: config does not match ${image.id}`);
@@ -85,6 +82,10 @@ export class Loader {
       });
       if (image.tags.length === 0) sink({ stream: `Loaded image ID: ${image.id}\n` });
       for (const tag of image.tags) sink({ stream: `Loaded image: ${familiarString(tag)}\n` });
+    } catch (error) {
+      release();
+      await this.store.discardUnused(diffIds, digests);
+      throw error;
     } finally {
       release();
     }

@@ -1,5 +1,5 @@
 /** Pulling: a reference resolved to a manifest of one platform, its config and layers brought in and verified, and the image registered. */
-import { NotFound } from '@flotilla/errors';
+import { errorKind, NotFound } from '@flotilla/errors';
 import {
   acceptedManifestTypes,
   bareMediaType,
@@ -87,21 +87,22 @@ export class Puller {
     const reference = withDefaultTag(request.reference);
     const remote = new Remote(await this.address(signal), reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
-    sink(
-      message(
-        `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarName(reference)}`,
-        reference.digest ?? reference.tag,
-      ),
-    );
+    // Without the registry's name, as dockerd says it.
+    sink(message(`Pulling from ${reference.path}`, reference.digest ?? reference.tag));
     const blobs: BlobReference[] = target.manifest.layers.map(blobReference);
-    const release = this.store.holds.hold([
-      target.top.digest,
-      target.image.digest,
-      target.manifest.config.digest,
-      ...blobs.map((blob) => blob.digest),
-    ]);
+    const digests = [target.top.digest, target.image.digest, target.manifest.config.digest, ...blobs.map((blob) => blob.digest)];
+    const diffIds: Digest[] = [];
+    const release = this.store.holds.hold(digests);
     try {
-      return await this.bring(remote, reference, target, blobs, sink, signal);
+      return await this.bring(remote, reference, target, blobs, { sink, signal, diffIds });
+    } catch (error) {
+      release();
+      // What was only cut off goes on with the next pull; content that is wrong will not get better.
+      if (isContentFault(error)) {
+        await this.layers.settled(diffIds);
+        await this.store.discardUnused(diffIds, digests);
+      }
+      throw error;
     } finally {
       release();
     }
@@ -132,8 +133,7 @@ export class Puller {
     reference: Reference,
     target: Target,
     blobs: readonly BlobReference[],
-    sink: ProgressSink,
-    signal: AbortSignal,
+    { sink, signal, diffIds }: { sink: ProgressSink; signal: AbortSignal; diffIds: Digest[] },
   ): Promise<Image> {
     const { manifest } = target;
     if (!isImageConfigType(manifest.config.mediaType)) {
@@ -144,7 +144,8 @@ export class Puller {
     const configBytes = await this.config(remote, manifest.config);
     const config = parseImageConfig(configBytes);
     const wanted = pair(config, blobs);
-    const releaseLayers = this.store.holds.hold(wanted.map((layer) => layer.diffId));
+    diffIds.push(...wanted.map((layer) => layer.diffId));
+    const releaseLayers = this.store.holds.hold(diffIds);
     try {
       const layers = await this.fetchLayers(remote, reference, wanted, sink, signal);
       await this.store.content.writeBlob(target.top.digest, target.top.bytes);
@@ -225,6 +226,10 @@ export class Puller {
     if (first !== undefined) throw first instanceof RegistryError ? pullError(first, reference) : first;
     return Promise.all(fetches);
   }
+}
+
+function isContentFault(error: unknown): boolean {
+  return errorKind(error) === 'DataLoss' || errorKind(error) === 'InvalidParameter';
 }
 
 function reportLayer(sink: ProgressSink, id: string, progress: LayerProgress): void {

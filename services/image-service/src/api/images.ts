@@ -47,9 +47,11 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
   }
   /** Serves an upload that is answered by lines on the same stream. */
   const upload =
-    (work: (stream: Socket, push: (line: ProgressMessage) => void, signal: AbortSignal) => Promise<void>) =>
+    (work: (input: AsyncIterable<Buffer>, push: (line: ProgressMessage) => void, signal: AbortSignal) => Promise<void>) =>
     async (stream: Socket, signal: AbortSignal): Promise<void> => {
-      const answers = withProgress((push) => work(stream, push, signal), describe);
+      // Leaving the input early must not end the stream: the answer has still to go out on it.
+      const input: AsyncIterable<Buffer> = stream.iterator({ destroyOnReturn: false });
+      const answers = withProgress((push) => work(input, push, signal), describe);
       try {
         for await (const line of answers) await writeAll(stream, encodeLine(line));
       } catch (error) {
@@ -124,7 +126,7 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
 
     async load(request) {
       const platform = platformOrHost(request.platform);
-      const ticket = tickets.issue(upload((stream, push, signal) => loader.load(stream, { quiet: request.quiet, platform }, push, signal)));
+      const ticket = tickets.issue(upload((input, push, signal) => loader.load(input, { quiet: request.quiet, platform }, push, signal)));
       return { ticket };
     },
 
@@ -138,7 +140,7 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
 
     async import(request) {
       const options = importer.check(request, platformOrHost(request.platform));
-      const ticket = tickets.issue(upload((stream, push, signal) => importer.import(stream, options, push, signal)));
+      const ticket = tickets.issue(upload((input, push, signal) => importer.import(input, options, push, signal)));
       return { ticket };
     },
 

@@ -206,7 +206,9 @@ export class TreeBuilder implements TarHandler {
   }
 
   private hardLink(path: string, entry: TarEntry): void {
-    const targetPath = cleanPath(entry.linkName, `invalid hardlink "${entry.linkName}" -> "${entry.name}"`);
+    // An absolute target means one below the root, as dockerd takes it.
+    const linkName = entry.linkName.replace(/^\/+/, '');
+    const targetPath = cleanPath(linkName, `invalid hardlink "${entry.name}" -> "${entry.linkName}"`);
     const slash = targetPath.lastIndexOf('/');
     const parent = this.resolveDirectory(slash === -1 ? '' : targetPath.slice(0, slash), entry.linkName, false);
     const target = join(parent, targetPath.slice(slash + 1));

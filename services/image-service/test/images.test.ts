@@ -1,0 +1,193 @@
+/** list, tag, remove, prune, resolve and snapshots, by dockerd's rules and in its words. */
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildImage, dockerArchive, pushImage, startRegistry, type TestImage, type TestRegistry } from '@flotilla/testkit';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { parse, Stack } from './stack.ts';
+
+let stack: Stack;
+let registry: TestRegistry;
+
+beforeAll(async () => {
+  registry = await startRegistry();
+  stack = await Stack.start();
+});
+afterEach(() => stack.clear());
+afterAll(async () => {
+  await stack?.stop();
+  await registry?.stop();
+});
+
+async function loaded(content: string, ...tags: string[]): Promise<TestImage> {
+  const image = await buildImage({
+    layers: [[{ path: 'base', content: 'base' }], [{ path: 'a', content }]],
+    config: { Labels: { kind: content } },
+  });
+  await stack.load(await dockerArchive([{ image, tags }]));
+  return image;
+}
+const short = (image: TestImage): string => image.id.slice(7, 19);
+const containerId = 'c'.repeat(64);
+
+describe('names', () => {
+  it('are found by tag, id and beginning of an id', async () => {
+    const image = await loaded('names', 'name:1', 'name:latest');
+    for (const name of ['name', 'name:1', 'docker.io/library/name:1', image.id, image.id.slice(7), short(image), image.id.slice(0, 20)]) {
+      const resolved = await stack.images.resolve({ image: name, platform: '' });
+      expect(resolved.id).toBe(image.id);
+      expect(Buffer.from(resolved.configJson).equals(image.config)).toBe(true);
+      expect(resolved.platform).toMatch(/^linux\//);
+    }
+    await expect(stack.images.resolve({ image: 'missing', platform: '' })).rejects.toMatchObject({
+      kind: 'NotFound',
+      message: 'No such image: missing:latest',
+    });
+    await expect(stack.images.resolve({ image: 'a b', platform: '' })).rejects.toMatchObject({
+      kind: 'InvalidParameter',
+      message: 'invalid reference format',
+    });
+    await expect(stack.images.resolve({ image: 'name', platform: 'linux/s390x' })).rejects.toMatchObject({
+      kind: 'NotFound',
+      message: expect.stringContaining('does not match the specified platform (linux/s390x)'),
+    });
+  });
+
+  it('are given and moved by tag', async () => {
+    const [one, two] = [await loaded('one', 'one:latest'), await loaded('two', 'two:latest')];
+    await stack.images.tag({ image: 'one', repository: 'shared', tag: 'v' });
+    await stack.images.tag({ image: 'two', repository: 'shared:v', tag: '' });
+    expect((await stack.inspect(two.id)).RepoTags).toEqual(['shared:v', 'two:latest']);
+    expect((await stack.inspect(one.id)).RepoTags).toEqual(['one:latest']);
+    await expect(stack.images.tag({ image: 'one', repository: 'x', tag: '../y' })).rejects.toMatchObject({
+      kind: 'InvalidParameter',
+      message: 'invalid tag format',
+    });
+    await expect(stack.images.tag({ image: 'none', repository: 'x', tag: '' })).rejects.toMatchObject({ kind: 'NotFound' });
+  });
+});
+
+describe('list', () => {
+  it('filters as dockerd does', async () => {
+    const image = await loaded('listed', 'filter/a:1', 'filter/a:2', 'other:1');
+    const tags = async (filters: Record<string, string[]>): Promise<string[]> =>
+      (await stack.list(filters)).flatMap((each) => each.RepoTags);
+    expect(await tags({ reference: ['filter/*'] })).toEqual(['filter/a:1', 'filter/a:2']);
+    expect(await tags({ reference: ['*:1'] })).toEqual(['other:1']);
+    expect(await tags({ label: ['kind=listed'] })).toHaveLength(3);
+    expect(await tags({ label: ['kind=no'] })).toEqual([]);
+    expect(await tags({ until: ['2020-01-01'] })).toEqual([]);
+    expect(await tags({ before: [image.id] })).toEqual([]);
+    await expect(stack.list({ nonsense: ['1'] })).rejects.toMatchObject({ kind: 'InvalidParameter', message: "invalid filter 'nonsense'" });
+    await expect(stack.list({ dangling: ['x'] })).rejects.toMatchObject({ message: "invalid filter 'dangling=[x]'" });
+    await expect(stack.list({ before: ['missing'] })).rejects.toMatchObject({ kind: 'NotFound', message: 'No such image: missing:latest' });
+  });
+});
+
+describe('remove', () => {
+  it('takes names first, the image with the last of them, and only layers nobody else has', async () => {
+    const image = await loaded('removed', 'rm:1', 'rm:2');
+    const sibling = await loaded('sibling', 'sibling:latest');
+    expect(await stack.remove('rm:1')).toEqual([{ Untagged: 'rm:1' }]);
+    expect(await stack.remove('rm:2')).toEqual([
+      { Untagged: 'rm:2' },
+      { Deleted: image.id },
+      { Deleted: expect.stringMatching(/^sha256:/) },
+    ]);
+    expect(readdirSync(join(stack.dataRoot, 'layers')).sort()).toEqual(sibling.layers.map((layer) => layer.diffId.slice(7)).sort());
+    await expect(stack.remove('rm:2')).rejects.toMatchObject({ kind: 'NotFound', message: 'No such image: rm:2' });
+  });
+
+  it('by id refuses several repositories, unless forced', async () => {
+    const image = await loaded('several', 'a:1', 'b:1');
+    await expect(stack.remove(image.id)).rejects.toMatchObject({
+      kind: 'Conflict',
+      message: `conflict: unable to delete ${short(image)} (must be forced) - image is referenced in multiple repositories`,
+    });
+    const items = await stack.remove(short(image), { force: true });
+    expect(items.slice(0, 3)).toEqual([{ Untagged: 'a:1' }, { Untagged: 'b:1' }, { Deleted: image.id }]);
+  });
+
+  it("refuses what containers use, in dockerd's words", async () => {
+    const image = await loaded('used', 'used:latest');
+    await stack.snapshots.prepare({ key: containerId, imageId: image.id });
+    stack.containers = [{ Id: containerId, ImageID: image.id, State: 'exited' }];
+    await expect(stack.remove('used')).rejects.toMatchObject({
+      kind: 'Conflict',
+      message: `conflict: unable to remove repository reference "used" (must force) - container ${containerId.slice(0, 12)} is using its referenced image ${short(image)}`,
+    });
+    await expect(stack.remove(image.id)).rejects.toMatchObject({
+      message: `conflict: unable to delete ${short(image)} (must be forced) - image is being used by stopped container ${containerId.slice(0, 12)}`,
+    });
+    stack.containers = [{ Id: containerId, ImageID: image.id, State: 'running' }];
+    await expect(stack.remove(image.id, { force: true })).rejects.toMatchObject({
+      message: `conflict: unable to delete ${short(image)} (cannot be forced) - image is being used by running container ${containerId.slice(0, 12)}`,
+    });
+    // By name and by force only the name goes.
+    expect(await stack.remove('used', { force: true })).toEqual([{ Untagged: 'used:latest' }]);
+    stack.containers = [{ Id: containerId, ImageID: image.id, State: 'exited' }];
+    await stack.remove(image.id, { force: true });
+    // The container can still be started: its layers are held by its snapshot, and go with it.
+    const { mounts } = await stack.snapshots.mounts({ key: containerId });
+    for (const lower of mounts?.lowerDirs ?? ['/missing']) expect(statSync(lower).isDirectory()).toBe(true);
+    await stack.snapshots.remove({ key: containerId });
+    expect(readdirSync(join(stack.dataRoot, 'layers'))).toEqual([]);
+  });
+});
+
+describe('prune', () => {
+  it('takes dangling images, or all that are unused', async () => {
+    await loaded('old', 'p:latest');
+    const now = await loaded('new', 'p:latest');
+    const used = await loaded('inuse', 'inuse:latest');
+    await stack.snapshots.prepare({ key: 'k', imageId: used.id });
+    const dangling = await stack.images.prune({ filters: {} });
+    expect(parse<object[]>(dangling.itemsJson)[0]).toEqual({ Deleted: expect.stringMatching(/^sha256:/) });
+    expect(dangling.spaceReclaimed).toBe(3n);
+    const all = await stack.images.prune({ filters: { dangling: { values: ['false'] } } });
+    expect(parse<object[]>(all.itemsJson).slice(0, 2)).toEqual([{ Untagged: 'p:latest' }, { Deleted: now.id }]);
+    expect((await stack.list()).map((image) => image.Id)).toEqual([used.id]);
+  });
+
+  it('never takes a layer from under a pull', async () => {
+    const images = await Promise.all(
+      Array.from({ length: 6 }, (_, i) => buildImage({ layers: [[{ path: 'base', content: 'base' }], [{ path: 'n', content: `${i}` }]] })),
+    );
+    for (const [i, image] of images.entries()) await pushImage(image, { address: registry.address, repository: `race${i}`, tag: 'latest' });
+    let pulling = true;
+    const pruning = (async () => {
+      while (pulling) {
+        await stack.images.prune({ filters: {} }).catch((error: unknown) => {
+          if (!String(error).includes('already running')) throw error;
+        });
+        for (const { Id } of await stack.list({}, true)) await stack.remove(Id, { force: true }).catch(() => undefined);
+      }
+    })();
+    for (let round = 0; round < 2; round++) await Promise.all(images.map((_, i) => stack.pull(`${registry.address}/race${i}`)));
+    pulling = false;
+    await pruning;
+    await Promise.all(images.map((_, i) => stack.pull(`${registry.address}/race${i}`)));
+    expect(await stack.list()).toHaveLength(6);
+    for (const image of images) {
+      const { mounts } = await stack.snapshots.prepare({ key: `r${short(image)}`, imageId: image.id });
+      for (const lower of mounts?.lowerDirs ?? ['/missing']) expect(statSync(lower).isDirectory()).toBe(true);
+    }
+  });
+});
+
+describe('snapshots', () => {
+  it('are made once, measured, retained and removed', async () => {
+    const image = await loaded('snap', 'snap:latest');
+    const first = await stack.snapshots.prepare({ key: 's1', imageId: image.id });
+    expect(await stack.snapshots.prepare({ key: 's1', imageId: image.id })).toEqual(first);
+    await stack.snapshots.prepare({ key: 's2', imageId: image.id });
+    writeFileSync(join(first.mounts?.upperDir ?? '', 'f'), 'x'.repeat(1000));
+    const usage = await stack.snapshots.usage({ key: 's1' });
+    expect([usage.sizeRw, usage.sizeRootFs]).toEqual([1000n, 1008n]);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect((await stack.snapshots.retain({ keys: ['s1'] })).removed).toEqual(['s2']);
+    expect(readdirSync(join(stack.dataRoot, 'snapshots'))).toEqual(['s1']);
+    await expect(stack.snapshots.prepare({ key: '../x', imageId: image.id })).rejects.toMatchObject({ kind: 'InvalidParameter' });
+    await expect(stack.snapshots.prepare({ key: 'y', imageId: `sha256:${'0'.repeat(64)}` })).rejects.toMatchObject({ kind: 'NotFound' });
+    await expect(stack.snapshots.mounts({ key: 'none' })).rejects.toMatchObject({ kind: 'NotFound' });
+  });
+});
