@@ -92,6 +92,7 @@ describe('cancelled by its client', () => {
     const partial = join(stack.dataRoot, 'ingest', digest.replace(':', '-'));
     await waitFor(() => existsSync(partial) && statSync(partial).size > size / 4, { what: 'a part of the blob', timeoutMs: 20_000 });
     abort.abort();
+    abort.abort();
     expect(await lost).toBe('gone');
     await waitFor(() => files('layers').every((name) => !name.startsWith('.new-')), { what: 'the end of extraction' });
     registry.misbehave([]);

@@ -53,9 +53,10 @@ export class TransferWorkers {
       const abort = (): void => post({ kind: 'abort' });
       const settle = (): void => {
         signal.removeEventListener('abort', abort);
-        worker.removeAllListeners();
+        // Not removeAllListeners: it would also take Node's own, and the worker would never be heard again.
+        worker.off('message', onMessage).off('error', died).off('exit', died);
       };
-      worker.on('message', (reply: WorkerReply) => {
+      const onMessage = (reply: WorkerReply): void => {
         if (reply.kind === 'progress') {
           report(reply.progress);
           return;
@@ -64,14 +65,13 @@ export class TransferWorkers {
         this.rest(worker);
         if (reply.kind === 'done') resolve(reply.layer);
         else reject(asError(reply.failure));
-      });
+      };
       const died = (cause: unknown): void => {
         settle();
         this.all.delete(worker);
         reject(new System('a layer worker ended', { cause }));
       };
-      worker.on('error', died);
-      worker.on('exit', died);
+      worker.on('message', onMessage).on('error', died).on('exit', died);
       signal.addEventListener('abort', abort, { once: true });
       post({ kind: 'start', job });
       if (signal.aborted) abort();
@@ -89,12 +89,13 @@ export class TransferWorkers {
       resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 },
     });
     this.all.add(worker);
+    // One that fails while it has nothing to do is only missed.
+    worker.on('error', () => this.all.delete(worker));
     return worker;
   }
 
   private rest(worker: Worker): void {
     worker.unref();
-    worker.on('error', () => this.all.delete(worker));
     const timer = setTimeout(() => {
       const at = this.idle.findIndex((each) => each.worker === worker);
       if (at >= 0) this.idle.splice(at, 1);
