@@ -21,10 +21,14 @@ end
 return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', 'i', ARGV[1], 'f', ARGV[5], 'e', ARGV[4])
 `;
 
-/** Takes a lease when nobody holds it. KEYS: lease, fence counter. ARGV: time to live, ms. Answers the fencing token or an empty string. */
+/**
+ * Takes a lease when nobody holds it. KEYS: lease, fence counter. ARGV: time to live, ms; who wants it. Answers the fencing token
+ * (`<number>@<holder>`), or `!` and the token of who has it.
+ */
 export const acquireScript = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return '' end
-local token = tostring(redis.call('INCR', KEYS[2]))
+local held = redis.call('GET', KEYS[1])
+if held then return '!' .. held end
+local token = tostring(redis.call('INCR', KEYS[2])) .. '@' .. ARGV[2]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
 return token
 `;

@@ -11,7 +11,7 @@ export interface ConnectionOptions {
 /** The connection with our scripts as commands. */
 export interface RecordConnection extends Redis {
   flotillaCommit(records: string, changes: string, ...args: string[]): Promise<string>;
-  flotillaAcquire(lease: string, fence: string, ttlMs: number): Promise<string>;
+  flotillaAcquire(lease: string, fence: string, ttlMs: number, holder: string): Promise<string>;
   flotillaRenew(lease: string, token: string, ttlMs: number): Promise<number>;
   flotillaRelease(lease: string, token: string): Promise<number>;
 }

@@ -4,6 +4,7 @@
  */
 import { Unavailable } from '@flotilla/errors';
 import type { RecordConnection } from './connection.ts';
+import { isGone, thisHolder } from './leaseHolder.ts';
 
 export interface Lease {
   readonly key: string;
@@ -20,6 +21,7 @@ const longestPauseMs = 60;
 export class Leases {
   private readonly redis: RecordConnection;
   private readonly prefix: string;
+  private readonly holder = thisHolder();
   private readonly queues = new Map<string, Promise<void>>();
 
   constructor(redis: RecordConnection, prefix: string) {
@@ -75,8 +77,11 @@ export class Leases {
   private async acquire(key: string, name: string, options: { waitMs?: number; signal?: AbortSignal }): Promise<string> {
     const end = Date.now() + (options.waitMs ?? 60_000);
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-      const token = await this.redis.flotillaAcquire(key, `${this.prefix}:fence`, leaseTtlMs);
-      if (token !== '') return token;
+      const answer = await this.redis.flotillaAcquire(key, `${this.prefix}:fence`, leaseTtlMs, this.holder);
+      if (!answer.startsWith('!')) return answer;
+      const held = answer.slice(1);
+      // Only if it is still the same one: another may have seen the death first and hold it by now.
+      if (isGone(held) && (await this.redis.flotillaRelease(key, held)) === 1) continue;
       options.signal?.throwIfAborted();
       if (Date.now() >= end) throw new Unavailable(`${name} is being changed by another request`);
       await new Promise((resolve) => setTimeout(resolve, pauseMs));

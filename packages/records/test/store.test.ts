@@ -110,6 +110,24 @@ describe('the record store', () => {
     client.disconnect();
   });
 
+  it('does not wait for the lease of a process that has died', async () => {
+    engine++;
+    const store = await open();
+    const client = redis.client();
+    let own = '';
+    let key = '';
+    await store.withLease('y', async (lease) => {
+      own = lease.token;
+      key = lease.key;
+    });
+    const boot = own.slice(own.indexOf('@') + 1).split('/')[0];
+    await client.set(key, `7@${boot}/${process.pid}/1`, 'PX', 60_000);
+    const before = Date.now();
+    await store.withLease('y', async () => undefined);
+    expect(Date.now() - before).toBeLessThan(1_000);
+    client.disconnect();
+  });
+
   it('passes a lost connection to Redis: reads go on, a write waits and is made once', async () => {
     engine++;
     const store = await open();
