@@ -62,7 +62,7 @@ export class Execs {
     const { store } = this.options;
     const config = decodeConfig(configJson);
     const container = findContainer(store, reference);
-    const run = requireReady(container);
+    const run = requireReady(container, reference);
     parseDetachKeys(config.DetachKeys ?? '');
     if ((config.Cmd ?? []).length === 0) throw new InvalidParameter('No exec command specified');
     const id = randomBytes(32).toString('hex');
@@ -308,7 +308,12 @@ class ExecSession {
     if (socket === undefined) return;
     const leave = new AbortController();
     const signal = AbortSignal.any([gone, leave.signal]);
-    const input = config.AttachStdin ? this.pumpInput(stream, socket, signal, () => leave.abort()) : Promise.resolve(stream.resume());
+    let detached = false;
+    const detach = (): void => {
+      detached = true;
+      leave.abort();
+    };
+    const input = config.AttachStdin ? this.pumpInput(stream, socket, signal, detach) : Promise.resolve(stream.resume());
     try {
       await this.pumpOutput(stream, socket, signal);
     } finally {
@@ -316,10 +321,10 @@ class ExecSession {
       leave.abort();
       await input;
       // A client that has left does not take the process' output away from it: it is read and thrown away.
-      if (gone.aborted) this.discardOutput();
+      if (gone.aborted || detached) this.discardOutput();
     }
     const finished = this.finish();
-    if (!signal.aborted || !gone.aborted) await Promise.race([finished, left(gone)]);
+    if (!detached) await Promise.race([finished, left(gone)]);
   }
 
   private discardOutput(): void {
@@ -356,13 +361,13 @@ class ExecSession {
     }
   }
 
-  private async pumpInput(stream: Socket, socket: AttachSocket, signal: AbortSignal, leave: () => void): Promise<void> {
+  private async pumpInput(stream: Socket, socket: AttachSocket, signal: AbortSignal, detach: () => void): Promise<void> {
     const { config } = this.exec;
     const scanner = config.Tty ? new DetachScanner(parseDetachKeys(config.DetachKeys ?? '')) : undefined;
     const detached = await forward(stream, socket, scanner, signal);
     if (detached) {
       await this.options.store.commit({ events: [containerEvent(this.container, 'exec_detach', { execID: this.exec.id })] });
-      leave();
+      detach();
     } else if (!config.Tty) socket.endInput();
   }
 
@@ -421,10 +426,11 @@ function left(signal: AbortSignal): Promise<void> {
   });
 }
 
-function requireReady(container: ContainerRecord): Run {
+/** @param reference - how the client named it. */
+function requireReady(container: ContainerRecord, reference: string = container.id): Run {
   if (container.state.status === 'restarting')
     throw new Conflict(`Container ${container.id} is restarting, wait until the container is running`);
-  if (container.state.status === 'paused') throw new Conflict(`Container ${container.id} is paused, unpause the container before exec`);
+  if (container.state.status === 'paused') throw new Conflict(`Container ${reference} is paused, unpause the container before exec`);
   return assertRunning(container);
 }
 
