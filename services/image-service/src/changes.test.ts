@@ -1,0 +1,40 @@
+import { describe, expect, it } from 'vitest';
+import { applyChanges, defaultsFromJson } from './changes.ts';
+
+describe('changes', () => {
+  const cases: [change: string, result: object][] = [
+    ['CMD ["a", "b"]', { Cmd: ['a', 'b'] }],
+    ['cmd echo hi', { Cmd: ['/bin/sh', '-c', 'echo hi'] }],
+    ['ENTRYPOINT []', { Entrypoint: [] }],
+    ['ENV A=1 B="two words" C=a\\ b', { Env: ['X=y', 'A=1', 'B=two words', 'C=a b'] }],
+    ['ENV X all the rest', { Env: ['X=all the rest'] }],
+    ['LABEL a=b "c d"=e', { Labels: { a: 'b', 'c d': 'e' } }],
+    ['EXPOSE 80 90-91/udp', { ExposedPorts: { '80/tcp': {}, '90/udp': {}, '91/udp': {} } }],
+    ['VOLUME /a /b', { Volumes: { '/a': {}, '/b': {} } }],
+    ['VOLUME ["/a b"]', { Volumes: { '/a b': {} } }],
+    ['WORKDIR sub/../dir', { WorkingDir: '/dir' }],
+    ['USER alice', { User: 'alice' }],
+    ['STOPSIGNAL SIGINT', { StopSignal: 'SIGINT' }],
+    ['ONBUILD RUN x', { OnBuild: ['RUN x'] }],
+    ['HEALTHCHECK --interval=5s --retries=3 CMD curl x', { Healthcheck: { Test: ['CMD-SHELL', 'curl x'], Interval: 5e9, Retries: 3 } }],
+    ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }],
+  ];
+  it.each(cases)('%s', (change, result) => {
+    expect(applyChanges({ Env: ['X=y'] }, [change])).toEqual({ Env: ['X=y'], ...result });
+  });
+  it.each([
+    ['RUN x', 'run is not a valid change command'],
+    ['FROM x', 'from is not a valid change command'],
+    ['EXPOSE x', 'Invalid containerPort: x'],
+    ['ENV A', 'ENV must have two arguments'],
+    ['HEALTHCHECK CMD', 'Missing command after HEALTHCHECK CMD'],
+    ['USER', 'USER requires at least one argument'],
+  ])('refuses %s', (change, message) => {
+    expect(() => applyChanges({}, [change])).toThrow(message);
+  });
+  it("reads a container's configuration and refuses wrong types", () => {
+    expect(defaultsFromJson(Buffer.from('{"Cmd":["a"],"Hostname":"x","Env":null}'))).toEqual({ Cmd: ['a'] });
+    expect(defaultsFromJson(Buffer.alloc(0))).toBeUndefined();
+    expect(() => defaultsFromJson(Buffer.from('{"Env":"x"}'))).toThrow('config.Env is not an array');
+  });
+});
