@@ -1,5 +1,6 @@
 /** Opens a service's records with its kit, and starts the relay of their events. */
 import type { ServiceKit, ServiceSettings } from '@flotilla/service-kit';
+import { changeMarkBeside } from './changeMark.ts';
 import { EventRelay } from './eventRelay.ts';
 import { RecordStore } from './store.ts';
 
@@ -14,6 +15,7 @@ export async function openRecords(service: string, kit: ServiceKit<ServiceSettin
     logger,
     health,
     lifecycle,
+    ...(settings.FLOTILLA_GRPC_ADDRESS.startsWith('unix:') ? { changeMark: changeMarkBeside(settings.FLOTILLA_GRPC_ADDRESS) } : {}),
     alone: () => discovery.instances(service).every((beat) => beat.instance === settings.FLOTILLA_INSTANCE),
   });
   new EventRelay({ store, bus, service, logger, lifecycle });

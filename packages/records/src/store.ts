@@ -16,6 +16,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
+import { ChangeMark } from './changeMark.ts';
 import { type ConnectionOptions, connectRedis, type RecordConnection } from './connection.ts';
 import { type Lease, Leases } from './leases.ts';
 
@@ -63,6 +64,8 @@ export interface StoreOptions extends ConnectionOptions {
   readonly lifecycle?: Lifecycle;
   /** Whether no other instance of the service is there, so that reads need not ask Redis. Default: yes. */
   readonly alone?: () => boolean;
+  /** Path of a file that changes with every commit; none when left out. @see ChangeMark */
+  readonly changeMark?: string;
 }
 
 const commitTimeoutMs = 5_000;
@@ -135,6 +138,7 @@ export class RecordStore {
   private readonly applied = new Set<string>();
   private readonly outboxListeners = new Set<() => void>();
   private readonly keys: { records: string; changes: string; relayed: string };
+  private readonly changeMark: ChangeMark | undefined;
   private revision = '0-0';
   private closed = false;
 
@@ -146,6 +150,7 @@ export class RecordStore {
     this.leases = new Leases(this.redis, prefix);
     this.logger = options.logger;
     this.alone = options.alone ?? (() => true);
+    this.changeMark = options.changeMark === undefined ? undefined : new ChangeMark(options.changeMark);
     options.health?.addCheck('redis', () => {
       if (this.redis.status !== 'ready') throw new Unavailable(`connection is ${this.redis.status}`);
     });
@@ -156,6 +161,7 @@ export class RecordStore {
   static async open(options: StoreOptions): Promise<RecordStore> {
     const store = new RecordStore(options);
     await store.load();
+    store.changeMark?.change();
     void store.follow();
     return store;
   }
@@ -223,6 +229,7 @@ export class RecordStore {
     if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
     for (const put of commit.puts ?? []) this.collection(put.kind).apply(put.id, put.document, answer);
     for (const remove of commit.deletes ?? []) this.collection(remove.kind).apply(remove.id, undefined, answer);
+    this.changeMark?.change();
     if (events.length > 0) this.announceOutbox();
     return answer;
   }
@@ -282,6 +289,8 @@ export class RecordStore {
           fields.forEach((field, index) => {
             this.applyField(field, documents[index] ?? null, revision);
           });
+          // Also a commit of ours whose answer was lost.
+          this.changeMark?.change();
         }
       }
       if (compareRevisions(revision, this.revision) > 0) this.revision = revision;
@@ -331,6 +340,7 @@ export class RecordStore {
     // Writes already sent are answered first; a Redis that is away is not waited for.
     if (this.redis.status === 'ready') await Promise.race([this.redis.quit(), pause(1000)]);
     this.redis.disconnect();
+    this.changeMark?.close();
   }
 }
 

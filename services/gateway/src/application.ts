@@ -3,6 +3,7 @@ import type { SystemInfo, SystemVersion } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
 import express, { type Express, Router } from 'express';
 import type { Backends } from './backends.ts';
+import type { Copies } from './copies.ts';
 import type { Events } from './events/follow.ts';
 import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
@@ -21,6 +22,7 @@ import { volumeRoutes } from './routes/volumes.ts';
 
 export interface ApplicationOptions {
   readonly backends: Backends;
+  readonly copies: Copies;
   readonly events: Events;
   readonly info: () => Promise<SystemInfo>;
   readonly version: () => Promise<SystemVersion>;
@@ -37,11 +39,11 @@ export function createApplication(options: ApplicationOptions): Express {
   application.set('query parser', false);
   application.set('env', 'production');
   const router = Router({ caseSensitive: true, strict: true });
-  containerRoutes(router, { backends, events: options.events, cgroupV2: options.cgroupV2 });
+  containerRoutes(router, { backends, copies: options.copies, events: options.events, cgroupV2: options.cgroupV2 });
   containerStreamRoutes(router, backends);
   containerArchiveRoutes(router, backends);
   execRoutes(router, backends);
-  imageRoutes(router, backends);
+  imageRoutes(router, backends, options.copies);
   networkRoutes(router, backends);
   volumeRoutes(router, backends);
   systemRoutes(router, { backends, info: options.info, version: options.version });

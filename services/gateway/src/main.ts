@@ -3,6 +3,7 @@ import { type RunningService, runAsProcess, startService } from '@flotilla/servi
 import { createApplication } from './application.ts';
 import { connectBackends } from './backends.ts';
 import { gatewaySettings } from './config.ts';
+import { openCopies } from './copies.ts';
 import { EventFeed } from './events/feed.ts';
 import { listenEverywhere } from './listening.ts';
 import { dispatch } from './middleware/dispatch.ts';
@@ -25,6 +26,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const version = new VersionDocument(host);
     const application = createApplication({
       backends,
+      copies: openCopies(discovery),
       events,
       info: () =>
         systemInfo({

@@ -6,6 +6,7 @@ import { containerCreateRequest, containerUpdateRequest } from '@flotilla/engine
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read, unbounded } from '../backends.ts';
+import { bytesOf, type Copies, copyKey } from '../copies.ts';
 import type { Events } from '../events/follow.ts';
 import { compareVersions, olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson, requiredJson } from '../http/body.ts';
@@ -17,22 +18,35 @@ import { shimContainerCreate } from '../shims/containerCreate.ts';
 import { type Condition, waitForExit } from '../waiting.ts';
 import { name } from './parameters.ts';
 
+/** `Up 5 seconds` may be this much late. */
+const listCopyMs = 100;
+
 export interface ContainerRouteOptions {
   readonly backends: Backends;
+  readonly copies: Copies;
   readonly events: Events;
   /** Whether the host has the unified cgroup hierarchy: what older versions default to depends on it. */
   readonly cgroupV2: boolean;
 }
 
-export function containerRoutes(router: Router, { backends: { containers }, events, cgroupV2 }: ContainerRouteOptions): void {
+export function containerRoutes(router: Router, { backends: { containers }, copies, events, cgroupV2 }: ContainerRouteOptions): void {
   router.get(/^\/containers\/json$/, async (request, response) => {
-    const { containersJson } = await containers.list(listRequest(request), read);
-    sendJson(response, 200, shimContainerList(containersJson, versionOf(request)));
+    const list = async (): Promise<Uint8Array> => {
+      const { containersJson } = await containers.list(listRequest(request), read);
+      return bytesOf(shimContainerList(containersJson, versionOf(request)));
+    };
+    // Sizes change without a record, and filters may depend on other services' records.
+    const plain = !boolean(request, 'size') && text(request, 'filters') === '';
+    sendJson(response, 200, plain ? await copies.containers.read(copyKey(request), listCopyMs, list) : await list());
   });
 
   router.get(/^\/containers\/(?<name>.*)\/json$/, async (request, response) => {
-    const { containerJson } = await containers.inspect({ container: name(request), size: boolean(request, 'size') }, read);
-    sendJson(response, 200, shimContainerInspect(containerJson, versionOf(request)));
+    const size = boolean(request, 'size');
+    const inspect = async (): Promise<Uint8Array> => {
+      const { containerJson } = await containers.inspect({ container: name(request), size }, read);
+      return bytesOf(shimContainerInspect(containerJson, versionOf(request)));
+    };
+    sendJson(response, 200, size ? await inspect() : await copies.containers.read(copyKey(request), Number.POSITIVE_INFINITY, inspect));
   });
 
   router.post(/^\/containers\/create$/, async (request, response) => {

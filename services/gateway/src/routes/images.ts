@@ -4,6 +4,7 @@ import { containerConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
+import { bytesOf, type Copies, copyKey } from '../copies.ts';
 import { olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson } from '../http/body.ts';
 import { filtersOf, toProto, withFilter } from '../http/filters.ts';
@@ -15,22 +16,27 @@ import { openRemote } from '../streams/remote.ts';
 import { exchange, redeem, sendStream } from '../streams/transfer.ts';
 import { name } from './parameters.ts';
 
-export function imageRoutes(router: Router, { containers, images, registries }: Backends): void {
+export function imageRoutes(router: Router, { containers, images, registries }: Backends, copies: Copies): void {
   router.get(/^\/images\/json$/, async (request, response) => {
     let filters = filtersOf(request);
     const legacy = text(request, 'filter');
     if (legacy !== '' && olderThan(request, '1.41')) filters = withFilter(filters, 'reference', legacy);
-    const { imagesJson } = await images.list(
-      {
-        all: boolean(request, 'all'),
-        filters: toProto(filters),
-        sharedSize: !olderThan(request, '1.42') && boolean(request, 'shared-size'),
-        digests: boolean(request, 'digests'),
-        manifests: !olderThan(request, '1.47') && boolean(request, 'manifests'),
-      },
-      read,
-    );
-    sendJson(response, 200, shimImageList(imagesJson, versionOf(request)));
+    const list = async (): Promise<Uint8Array> => {
+      const { imagesJson } = await images.list(
+        {
+          all: boolean(request, 'all'),
+          filters: toProto(filters),
+          sharedSize: !olderThan(request, '1.42') && boolean(request, 'shared-size'),
+          digests: boolean(request, 'digests'),
+          manifests: !olderThan(request, '1.47') && boolean(request, 'manifests'),
+        },
+        read,
+      );
+      return bytesOf(shimImageList(imagesJson, versionOf(request)));
+    };
+    // `until` ages.
+    const plain = !filters.has('until');
+    sendJson(response, 200, plain ? await copies.images.read(copyKey(request), Number.POSITIVE_INFINITY, list) : await list());
   });
 
   router.get(/^\/images\/search$/, async (request, response) => {
@@ -71,8 +77,11 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
     if (manifests && wanted !== '') {
       throw new InvalidParameter('conflicting options: manifests and platform options cannot both be set');
     }
-    const { imageJson } = await images.inspect({ image: name(request), manifests, platform: wanted }, read);
-    sendJson(response, 200, shimImageInspect(imageJson, versionOf(request)));
+    const inspect = async (): Promise<Uint8Array> => {
+      const { imageJson } = await images.inspect({ image: name(request), manifests, platform: wanted }, read);
+      return bytesOf(shimImageInspect(imageJson, versionOf(request)));
+    };
+    sendJson(response, 200, await copies.images.read(copyKey(request), Number.POSITIVE_INFINITY, inspect));
   });
 
   router.get(/^\/images\/(?<name>.*)\/history$/, async (request, response) => {

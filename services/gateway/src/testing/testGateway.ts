@@ -7,6 +7,7 @@ import { createLogger, engineOptions } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { createApplication } from '../application.ts';
 import { dispatch } from '../middleware/dispatch.ts';
+import { ReadCopies } from '../readCopies.ts';
 import { createGatewayServer, listen, type TlsMaterial } from '../server.ts';
 import { readHost } from '../system/host.ts';
 import { systemInfo } from '../system/info.ts';
@@ -30,6 +31,7 @@ export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> 
   const version = new VersionDocument(host);
   const application = createApplication({
     backends,
+    copies: { containers: new ReadCopies({ markPath: () => undefined }), images: new ReadCopies({ markPath: () => undefined }) },
     events: { follow: async () => nothing(), followerCount: 0 },
     info: () =>
       systemInfo({ backends, host, engineId: 'test', dataRoot: '/data', engineOptions: engineOptions.parse({}), eventFollowers: () => 0 }),

@@ -1,0 +1,82 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { ReadCopies } from './readCopies.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'flotilla-copies-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+let count = 0;
+
+function made(limitBytes?: number): {
+  copies: ReadCopies;
+  change: () => void;
+  clock: { now: number };
+  fetched: string[];
+  read: (key: string) => Promise<string>;
+} {
+  const path = join(directory, `mark${count++}`);
+  const clock = { now: 0 };
+  const fetched: string[] = [];
+  const change = (): void => writeFileSync(path, String(count++).padStart(16, '0'));
+  change();
+  const copies = new ReadCopies({ markPath: () => path, now: () => clock.now, ...(limitBytes === undefined ? {} : { limitBytes }) });
+  const read = async (key: string): Promise<string> =>
+    Buffer.from(
+      await copies.read(key, 100, async () => {
+        fetched.push(key);
+        return Buffer.from(`${key}${fetched.length}`);
+      }),
+    ).toString();
+  return { copies, change, clock, fetched, read };
+}
+
+describe('copies of reads', () => {
+  it('are used until something changes or they are too old', async () => {
+    const { change, clock, read } = made();
+    expect(await read('a')).toBe('a1');
+    expect(await read('a')).toBe('a1');
+    change();
+    expect(await read('a')).toBe('a2');
+    clock.now = 100;
+    expect(await read('a')).toBe('a3');
+    expect(await read('b')).toBe('b4');
+  });
+
+  it('fetched while something changed are not used again', async () => {
+    const { copies, change } = made();
+    let answer: (bytes: Uint8Array) => void = () => undefined;
+    const slow = copies.read('a', 100, () => new Promise((resolve) => (answer = resolve)));
+    change();
+    answer(Buffer.from('before'));
+    await slow;
+    expect(Buffer.from(await copies.read('a', 100, async () => Buffer.from('after'))).toString()).toBe('after');
+  });
+
+  it('are fetched once for all who ask at the same time, and errors are not kept', async () => {
+    const { copies, fetched, read } = made();
+    expect(await Promise.all([read('a'), read('a'), read('a')])).toEqual(['a1', 'a1', 'a1']);
+    expect(fetched).toHaveLength(1);
+    const fail = (): Promise<Uint8Array> => copies.read('x', 100, () => Promise.reject(new Error('no')));
+    await expect(fail()).rejects.toThrow('no');
+    expect(Buffer.from(await copies.read('x', 100, async () => Buffer.from('yes'))).toString()).toBe('yes');
+  });
+
+  it('stay within their limit', async () => {
+    const { fetched, read } = made(30);
+    for (let i = 0; i < 20; i++) await read(`key${i}`);
+    await read('key19');
+    expect(fetched).toHaveLength(20);
+    await read('key0');
+    expect(fetched).toHaveLength(21);
+  });
+
+  it('are not kept where there is no mark', async () => {
+    const copies = new ReadCopies({ markPath: () => join(directory, 'nowhere') });
+    let fetches = 0;
+    const fetch = async (): Promise<Uint8Array> => Buffer.from(String(++fetches));
+    await copies.read('a', 100, fetch);
+    await copies.read('a', 100, fetch);
+    expect(fetches).toBe(2);
+  });
+});

@@ -1,0 +1,105 @@
+/**
+ * Copies of answers to reads that are asked for again and again: list and inspect. A copy is used only while the service's change mark (packages/records)
+ * is the one that was read before the copy was fetched, so a client never sees less than what it was told. Looking at the mark costs a
+ * microsecond or two, asking the service a call.
+ *
+ * Where there is no mark to be read (another host, a service without records) nothing is kept.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+
+const markBytes = 16;
+/** How often it is checked that the open mark still is the file at its path. */
+const checkEveryMs = 1000;
+
+interface Copy {
+  readonly mark: string;
+  readonly until: number;
+  readonly answer: Promise<Uint8Array>;
+  /** 0 until the answer is there */
+  bytes: number;
+}
+
+export interface ReadCopiesOptions {
+  /** The path of the service's mark; undefined while it is not known. */
+  readonly markPath: () => string | undefined;
+  /** All copies together. */
+  readonly limitBytes?: number;
+  readonly now?: () => number;
+}
+
+export class ReadCopies {
+  private readonly options: ReadCopiesOptions;
+  private readonly limitBytes: number;
+  private readonly now: () => number;
+  private readonly copies = new Map<string, Copy>();
+  private readonly buffer = Buffer.alloc(markBytes);
+  private bytes = 0;
+  private fd: number | undefined;
+  private checkAt = 0;
+
+  constructor(options: ReadCopiesOptions) {
+    this.options = options;
+    this.limitBytes = options.limitBytes ?? 16 * 1024 * 1024;
+    this.now = options.now ?? (() => performance.now());
+  }
+
+  /**
+   * @param key - all that the answer depends on but the service's records.
+   * @param lifeMs - how long what ages by itself (`Up 5 seconds`) may be shown; Infinity for what does not.
+   */
+  read(key: string, lifeMs: number, fetch: () => Promise<Uint8Array>): Promise<Uint8Array> {
+    const mark = this.readMark();
+    if (mark === undefined) return fetch();
+    const known = this.copies.get(key);
+    if (known !== undefined && known.mark === mark && this.now() < known.until) return known.answer;
+    if (known !== undefined) this.drop(key, known);
+    const copy: Copy = { mark, until: this.now() + lifeMs, answer: fetch(), bytes: 0 };
+    this.copies.set(key, copy);
+    copy.answer.then(
+      (answer) => this.keep(key, copy, answer.length),
+      () => this.drop(key, copy),
+    );
+    return copy.answer;
+  }
+
+  private keep(key: string, copy: Copy, bytes: number): void {
+    if (this.copies.get(key) !== copy) return;
+    copy.bytes = bytes + key.length;
+    this.bytes += copy.bytes;
+    // The oldest go first; they are the first in the map.
+    for (const [oldest, other] of this.copies) {
+      if (this.bytes <= this.limitBytes) break;
+      if (other.bytes > 0) this.drop(oldest, other);
+    }
+  }
+
+  private drop(key: string, copy: Copy): void {
+    if (this.copies.get(key) !== copy) return;
+    this.copies.delete(key);
+    this.bytes -= copy.bytes;
+  }
+
+  private readMark(): string | undefined {
+    try {
+      const now = this.now();
+      if (now >= this.checkAt) {
+        this.checkAt = now + checkEveryMs;
+        if (this.fd !== undefined && fstatSync(this.fd).nlink === 0) this.close();
+        if (this.fd === undefined) {
+          const path = this.options.markPath();
+          this.fd = path === undefined ? undefined : openSync(path, 'r');
+        }
+      }
+      if (this.fd === undefined) return undefined;
+      return readSync(this.fd, this.buffer, 0, markBytes, 0) === markBytes ? this.buffer.toString('latin1') : undefined;
+    } catch {
+      this.close();
+      return undefined;
+    }
+  }
+
+  close(): void {
+    if (this.fd !== undefined) closeSync(this.fd);
+    this.fd = undefined;
+  }
+}
