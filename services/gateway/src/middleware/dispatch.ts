@@ -13,17 +13,25 @@ const ping = /^(?:\/v[0-9][0-9.]*)?\/_ping(?:\?|$)/;
 const unclean = /\/\/|\/\.{1,2}(?:\/|$)/;
 const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
+/** Unique without asking for randomness at each request: this process's own half and a counter. */
+const ownHalf = newRequestId().slice(0, 8);
+let count = 0;
+function nextRequestId(): string {
+  count = (count + 1) >>> 0;
+  return ownHalf + count.toString(16).padStart(8, '0');
+}
+
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** Wraps the application. `onError` logs what a handler failed with. */
 export function dispatch(application: Handler): Handler {
   return (request, response) => {
-    commonHeaders(response);
     const url = request.url ?? '/';
     if (ping.test(url) && (request.method === 'GET' || request.method === 'HEAD')) {
       answerPing(request, response);
       return;
     }
+    for (const [name, value] of Object.entries(commonHeaders)) response.setHeader(name, value);
     const mark = url.indexOf('?');
     const path = mark < 0 ? url : url.slice(0, mark);
     if (unclean.test(path)) {
@@ -43,31 +51,33 @@ export function dispatch(application: Handler): Handler {
     }
     const traceparent = request.headers.traceparent;
     const context = {
-      requestId: newRequestId(),
+      requestId: nextRequestId(),
       ...(typeof traceparent === 'string' && traceparentForm.test(traceparent) ? { traceparent } : {}),
     };
     runWithRequest(context, () => application(request, response));
   };
 }
 
-function commonHeaders(response: ServerResponse): void {
-  response.setHeader('Api-Version', apiVersion);
-  response.setHeader('Docker-Experimental', 'false');
-  response.setHeader('Ostype', 'linux');
-  response.setHeader('Server', `Docker/${engineVersion} (linux)`);
-}
+const commonHeaders = {
+  'Api-Version': apiVersion,
+  'Docker-Experimental': 'false',
+  Ostype: 'linux',
+  Server: `Docker/${engineVersion} (linux)`,
+};
 
 /** Builder-Version 1: clients without buildx take the classic builder. */
+const pingHeaders = {
+  ...commonHeaders,
+  'Cache-Control': 'no-cache, no-store, must-revalidate',
+  Pragma: 'no-cache',
+  'Builder-Version': '1',
+  Swarm: 'inactive',
+  'Content-Type': 'text/plain; charset=utf-8',
+};
+
 function answerPing(request: IncomingMessage, response: ServerResponse): void {
   const head = request.method === 'HEAD';
-  response.writeHead(200, {
-    'Cache-Control': 'no-cache, no-store, must-revalidate',
-    Pragma: 'no-cache',
-    'Builder-Version': '1',
-    Swarm: 'inactive',
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Content-Length': head ? 0 : 2,
-  });
+  response.writeHead(200, { ...pingHeaders, 'Content-Length': head ? 0 : 2 });
   response.end(head ? undefined : 'OK');
 }
 

@@ -1,8 +1,9 @@
-import type { ContainerCreateRequest } from '@flotilla/engine-api';
+import type { ContainerCreateRequest, SystemInfo } from '@flotilla/engine-api';
 import { describe, expect, it } from 'vitest';
 import { shimContainerInspect, shimContainerList } from './containerAnswers.ts';
 import { shimContainerCreate } from './containerCreate.ts';
 import { shimImageInspect, shimImageList } from './images.ts';
+import { shimSystemInfo } from './system.ts';
 
 const bytes = (document: unknown): Buffer => Buffer.from(JSON.stringify(document));
 
@@ -99,5 +100,12 @@ describe('answers in older versions', () => {
       Created: '0001-01-01T00:00:00Z',
       Config: { Cmd: ['sh'], Hostname: '', Env: null },
     });
+  });
+
+  it('show the engine as it was shown', () => {
+    const info = { SecurityOptions: ['name=seccomp,profile=builtin'], BridgeNfIptables: true, BridgeNfIp6tables: true } as SystemInfo;
+    expect(shimSystemInfo(info, '1.50')).not.toHaveProperty('BridgeNfIptables');
+    expect(shimSystemInfo(info, '1.49')).toHaveProperty('BridgeNfIptables', true);
+    expect(shimSystemInfo(info, '1.24')).toMatchObject({ SecurityOptions: ['seccomp'], ExecutionDriver: '<not supported>' });
   });
 });
