@@ -56,7 +56,7 @@ export {
   type VethEnd,
   type VxlanOptions,
 } from './links.ts';
-export { bindMount, mount, mountFlags, umount, umountFlags } from './mount.ts';
+export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground } from './mount.ts';
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
 export { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from './netlink.ts';
 export { createNetns, inNetns, isNetns, mountPointsBelow, netnsInode, removeNetns, unescapeMountPath } from './netns.ts';

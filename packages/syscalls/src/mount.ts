@@ -59,3 +59,25 @@ export function bindMount(source: string, target: string, recursive = false): vo
 export function umount(target: string, flags: number = umountFlags.noFollow): void {
   checked(umountCall(cPath(target, 'umount2'), flags), 'umount2', target);
 }
+
+/**
+ * `umount` on a thread of its own: the kernel writes an overlay's files out and waits for all its processors before it lets go, milliseconds in which
+ * this thread could do nothing else.
+ *
+ * @throws SyscallError as `umount` does.
+ */
+export function umountInBackground(target: string, flags: number = umountFlags.noFollow): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // Its errno belongs to that thread and is not to be had here: asking again on this one tells it, and finishes what is left.
+    umountCall.async(cPath(target, 'umount2'), flags, (error: Error | null, result: number) => {
+      if (error !== null) return reject(error);
+      if (result === 0) return resolve();
+      try {
+        umount(target, flags);
+        resolve();
+      } catch (failure) {
+        reject(failure);
+      }
+    });
+  });
+}
