@@ -36,7 +36,7 @@ export class Archives {
 
   /** @see Engine API v1.50 ContainerArchiveInfo */
   async stat(container: ContainerRecord, path: string): Promise<PathStat> {
-    const held = this.hold(container);
+    const held = await this.hold(container);
     try {
       return statPath(held.root, path);
     } finally {
@@ -46,7 +46,7 @@ export class Archives {
 
   /** @see Engine API v1.50 ContainerArchive */
   async get(container: ContainerRecord, path: string): Promise<{ ticket: Ticket; stat: PathStat }> {
-    const held = this.hold(container);
+    const held = await this.hold(container);
     try {
       const archive = openArchive(held.root, path);
       const giveUp = (): void => {
@@ -73,7 +73,7 @@ export class Archives {
 
   /** The holder sends a tar and reads one JSON line: `{}` or the error. @see Engine API v1.50 PutContainerArchive */
   async put(container: ContainerRecord, path: string, options: PutOptions): Promise<Ticket> {
-    const held = this.hold(container);
+    const held = await this.hold(container);
     try {
       checkDestination(held.root, path);
       const owner = options.copyUidGid ? this.ownerOf(container, held.root) : undefined;
@@ -116,10 +116,10 @@ export class Archives {
   async export(container: ContainerRecord): Promise<Ticket> {
     const { tickets, roots } = this.options;
     if (container.state.status === 'dead') throw new Conflict(`You cannot export container ${container.id} which is Dead`);
-    roots.acquire(container.id, container.snapshot);
+    await roots.acquire(container.id, container.snapshot);
     let held = true;
     const release = (): void => {
-      if (held) roots.release(container.id, container.snapshot);
+      if (held) void roots.release(container.id, container.snapshot);
       held = false;
     };
     return tickets.issue(
@@ -140,7 +140,7 @@ export class Archives {
     return containerChanges(snapshot.upperDir, snapshot.lowerDirs).map(({ Path: path, Kind: kind }) => ({ path, kind }));
   }
 
-  private hold(container: ContainerRecord): Held {
+  private async hold(container: ContainerRecord): Promise<Held> {
     const { roots } = this.options;
     const run = container.state.run;
     const root = (path: string): ArchiveRoot => ({
@@ -150,12 +150,12 @@ export class Archives {
       mounts: container.mounts,
     });
     if (run !== undefined) return { root: root(`/proc/${run.pid}/root`), release: () => undefined };
-    roots.acquire(container.id, container.snapshot);
+    await roots.acquire(container.id, container.snapshot);
     let held = true;
     return {
       root: root(container.snapshot.mergedDir),
       release: () => {
-        if (held) roots.release(container.id, container.snapshot);
+        if (held) void roots.release(container.id, container.snapshot);
         held = false;
       },
     };

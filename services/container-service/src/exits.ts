@@ -125,7 +125,9 @@ export class Exits {
     const outOfMemory = this.options.wasOutOfMemory(run);
     const forced = this.removals.get(container.id);
     const goes = forced !== undefined || (container.hostConfig.AutoRemove === true && !container.restartRequested);
-    const settings = await teardown.afterRun(container, goes);
+    const removeVolumes = forced?.removeVolumes ?? true;
+    const settings = goes ? undefined : await teardown.afterRun(container);
+    if (goes) await teardown.afterLastRun(container, removeVolumes);
     const ranMs = Number((ending.atNano - parseNano(container.state.startedAt)) / 1_000_000n);
     const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
     const ended = this.ended(container, ending, outOfMemory, again, settings);
@@ -139,7 +141,7 @@ export class Exits {
     logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
     if (goes) {
       this.options.onEnded(ended);
-      await remover.remove(ended, lease, forced?.removeVolumes ?? true, events, true);
+      await remover.remove(ended, lease, removeVolumes, events, 'all');
       return;
     }
     const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);

@@ -9,8 +9,8 @@ import { type RunningService, runAsProcess, serviceCalls, startService } from '@
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
 import { reopenLog } from './adapters/control.ts';
-import { startContainer, startExec } from './adapters/monitor.ts';
-import { mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
+import { spawnMonitor, startExec } from './adapters/monitor.ts';
+import { clearOverlay, mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
 import { bootId, isAlive, signalProcess } from './adapters/processes.ts';
 import { Runtimes } from './adapters/runtimeCommands.ts';
 import { containerHandlers } from './api/containers.ts';
@@ -72,7 +72,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const store = new ContainerStore(await openRecords(name, kit));
     const changes = new ContainerChanges(store);
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
-    const roots = new RootFilesystems({ mount: mountOverlay, unmount: unmountOverlay });
+    const roots = new RootFilesystems({ mount: mountOverlay, unmount: unmountOverlay, clear: clearOverlay });
     const users = new LogUsers();
     const pins = new LogPins();
     const rotator = new LogRotator(logger);
@@ -101,7 +101,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       cgroupPath: (id, parent) => cgroups.pathFor(id, parent),
       mountShm: (path, sizeBytes) =>
         mount('shm', path, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, `mode=1777,size=${sizeBytes}`),
-      monitor: { startContainer },
+      monitor: { spawnMonitor },
       seccomp: new SeccompCache(paths.seccomp),
     });
     const follow = (container: ContainerRecord): void => {

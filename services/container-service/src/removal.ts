@@ -27,14 +27,14 @@ export class Remover {
    * Removes a container that does not run. The caller holds its lease.
    *
    * @param events - told before `destroy`, in the same commit.
-   * @param sandboxReleased - its endpoints are gone already.
+   * @param released - how much of what it holds is free already: nothing, its endpoints, or all.
    */
   async remove(
     container: ContainerRecord,
     lease: Lease,
     removeVolumes: boolean,
     events: readonly DomainEvent[] = [],
-    sandboxReleased = false,
+    released: 'nothing' | 'sandbox' | 'all' = 'nothing',
   ): Promise<void> {
     const { store, changes, teardown } = this.options;
     if (container.state.run !== undefined) throw new Conflict(`container ${container.id} is running`);
@@ -50,7 +50,7 @@ export class Remover {
         events: [...events, containerEvent(container, 'destroy')],
         lease,
       });
-      await teardown.releaseHoldings(container, removeVolumes, sandboxReleased);
+      if (released !== 'all') await teardown.releaseHoldings(container, removeVolumes, released === 'sandbox');
     });
     setImmediate(() => void this.empty(trash));
   }

@@ -6,11 +6,16 @@ import type { Snapshot } from './container.ts';
 /** What mounts and unmounts; the kernel, or a fake. */
 export interface OverlayMounter {
   mount(snapshot: Snapshot): void;
-  unmount(snapshot: Snapshot): void;
+  /** Nothing happens when it is not mounted. */
+  unmount(snapshot: Snapshot): Promise<void>;
+  /** The same at once, for what a killed instance may have left. */
+  clear(snapshot: Snapshot): void;
 }
 
 export class RootFilesystems {
   private readonly users = new Map<string, number>();
+  /** Unmounts under way: a mount made meanwhile could be taken for the old one. */
+  private readonly unmounting = new Map<string, Promise<void>>();
   private readonly mounter: OverlayMounter;
 
   constructor(mounter: OverlayMounter) {
@@ -18,11 +23,12 @@ export class RootFilesystems {
   }
 
   /** Mounts it for the first user; `release` ends each use. */
-  acquire(id: string, snapshot: Snapshot): void {
+  async acquire(id: string, snapshot: Snapshot): Promise<void> {
+    await this.unmounting.get(id);
     const users = this.users.get(id) ?? 0;
     if (users === 0) {
       // What a killed instance left mounted would lie below the new mount for ever.
-      this.mounter.unmount(snapshot);
+      this.mounter.clear(snapshot);
       this.mounter.mount(snapshot);
     }
     this.users.set(id, users + 1);
@@ -33,29 +39,32 @@ export class RootFilesystems {
     this.users.set(id, (this.users.get(id) ?? 0) + 1);
   }
 
-  release(id: string, snapshot: Snapshot): void {
+  async release(id: string, snapshot: Snapshot): Promise<void> {
     const users = this.users.get(id) ?? 0;
     if (users > 1) {
       this.users.set(id, users - 1);
       return;
     }
-    this.users.delete(id);
-    this.mounter.unmount(snapshot);
+    await this.forget(id, snapshot);
   }
 
   /** Unmounts it whoever uses it: the container is removed. */
-  forget(id: string, snapshot: Snapshot): void {
+  async forget(id: string, snapshot: Snapshot): Promise<void> {
     this.users.delete(id);
-    this.mounter.unmount(snapshot);
+    const before = this.unmounting.get(id);
+    const unmounted = (before ?? Promise.resolve()).then(() => this.mounter.unmount(snapshot));
+    this.unmounting.set(id, unmounted);
+    await unmounted;
+    if (this.unmounting.get(id) === unmounted) this.unmounting.delete(id);
   }
 
   /** Runs `use` while it is mounted. */
   async with<T>(id: string, snapshot: Snapshot, use: (root: string) => Promise<T>): Promise<T> {
-    this.acquire(id, snapshot);
+    await this.acquire(id, snapshot);
     try {
       return await use(snapshot.mergedDir);
     } finally {
-      this.release(id, snapshot);
+      await this.release(id, snapshot);
     }
   }
 }

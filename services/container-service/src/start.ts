@@ -9,7 +9,7 @@ import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, 
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { Lease } from '@flotilla/records';
 import type { EngineOptions, Logger } from '@flotilla/service-kit';
-import { type Monitored, type MonitorOptions, RuntimeFailure } from './adapters/monitor.ts';
+import { type MonitorOptions, RuntimeFailure, type WaitingMonitor } from './adapters/monitor.ts';
 import { startTimeOf } from './adapters/processes.ts';
 import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { formatNano, nowNano } from './clock.ts';
@@ -40,7 +40,7 @@ export interface StarterOptions {
   readonly defaultUlimits: EngineOptions['defaultUlimits'];
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
-  readonly monitor: { startContainer(options: MonitorOptions): Promise<Monitored> };
+  readonly monitor: { spawnMonitor(options: MonitorOptions): WaitingMonitor };
   /** gives the runtime a compiled seccomp filter where it can take one. */
   readonly seccomp: SeccompFilters;
 }
@@ -56,6 +56,13 @@ interface Network {
   readonly netns: string;
   readonly files: SandboxFiles;
   readonly settings: NetworkSettings | undefined;
+}
+
+interface Prepared {
+  readonly spec: RuntimeSpec;
+  readonly network: Network;
+  readonly cgroup: string;
+  readonly shmPath: string | undefined;
 }
 
 /** A start that failed: what the client is told, and the record as it is now. */
@@ -135,27 +142,18 @@ export class Starter {
   }
 
   private async run(container: ContainerRecord): Promise<{ run: Run; network: Network }> {
-    const { paths, roots, neighbours, monitor, seccomp } = this.options;
+    const { paths, monitor, seccomp } = this.options;
     const { config, hostConfig } = container;
     const runtime = this.runtimeOf(hostConfig);
-    const bundle = paths.bundle(container.id);
-    roots.acquire(container.id, container.snapshot);
-    const [network, mounts] = await Promise.all([
-      this.prepareNetwork(container),
-      prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index)),
-    ]);
-    const shmPath = this.prepareShm(container);
-    const cgroup = this.options.cgroupPath(container.id, hostConfig.CgroupParent);
-    const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);
-    writeFileSync(join(bundle, 'config.json'), encodeSpec(spec));
     const logPath = paths.log(container.id);
     const logOffset = sizeOf(logPath);
     mkdirSync(paths.exits, { recursive: true });
     rmSync(paths.exit(container.id), { force: true });
-    const { pid, monitorPid } = await monitor.startContainer({
+    // conmon comes up while everything else is made ready.
+    const waiting = monitor.spawnMonitor({
       id: container.id,
       session: container.id,
-      bundle,
+      bundle: paths.bundle(container.id),
       command: runtime.runCommand,
       ownNamespace: runtime.ownNamespace,
       logPath,
@@ -164,24 +162,44 @@ export class Starter {
       stdin: config.OpenStdin ?? false,
       leaveStdinOpen: !config.StdinOnce || (config.Tty ?? false),
     });
-    seccomp.keep(spec, runtime, container.id);
-    return {
-      network,
-      run: {
-        id: `${pid}-${nowNano()}`,
-        bootId: this.options.bootId,
-        pid,
-        pidStart: startTimeOf(pid) ?? '',
-        monitorPid,
-        monitorStart: startTimeOf(monitorPid) ?? '',
-        runtime: runtime.name,
-        cgroup,
-        logOffset,
-        netns: network.netns,
-        files: network.files,
-        ...(shmPath === undefined ? {} : { shmPath }),
-      },
-    };
+    try {
+      const { spec, network, cgroup, shmPath } = await this.prepareBundle(container, runtime);
+      const { pid, monitorPid } = await waiting.start();
+      seccomp.keep(spec, runtime, container.id);
+      return {
+        network,
+        run: {
+          id: `${pid}-${nowNano()}`,
+          bootId: this.options.bootId,
+          pid,
+          pidStart: startTimeOf(pid) ?? '',
+          monitorPid,
+          monitorStart: startTimeOf(monitorPid) ?? '',
+          runtime: runtime.name,
+          cgroup,
+          logOffset,
+          netns: network.netns,
+          files: network.files,
+          ...(shmPath === undefined ? {} : { shmPath }),
+        },
+      };
+    } finally {
+      waiting.abandon();
+    }
+  }
+
+  private async prepareBundle(container: ContainerRecord, runtime: OciRuntime): Promise<Prepared> {
+    const { paths, roots, neighbours, seccomp } = this.options;
+    const [network, mounts] = await Promise.all([
+      this.prepareNetwork(container),
+      prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index)),
+      roots.acquire(container.id, container.snapshot),
+    ]);
+    const shmPath = this.prepareShm(container);
+    const cgroup = this.options.cgroupPath(container.id, container.hostConfig.CgroupParent);
+    const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);
+    writeFileSync(join(paths.bundle(container.id), 'config.json'), encodeSpec(spec));
+    return { spec, network, cgroup, shmPath };
   }
 
   private runtimeOf(hostConfig: HostConfig): OciRuntime {

@@ -45,22 +45,34 @@ export class Teardown {
    * @returns the network settings of a stopped container, when network-volume has answered.
    */
   async afterRun(container: ContainerRecord, remove = false): Promise<NetworkSettings | undefined> {
-    await this.endProcesses(container);
-    this.options.roots.release(container.id, container.snapshot);
-    const [settings] = await Promise.all([this.releaseSandbox(container, remove), this.unmountVolumes(container)]);
+    const [settings] = await Promise.all([
+      this.releaseSandbox(container, remove),
+      this.endProcesses(container).then(() =>
+        Promise.all([this.options.roots.release(container.id, container.snapshot), this.unmountVolumes(container)]),
+      ),
+    ]);
     this.removeRunFiles(container.id);
     return settings;
+  }
+
+  /** The end of a run that removes its container: all of it at once. */
+  async afterLastRun(container: ContainerRecord, removeVolumes: boolean): Promise<void> {
+    await Promise.all([
+      this.releaseSandbox(container, true),
+      this.endProcesses(container).then(() => this.releaseHoldings(container, removeVolumes, true)),
+    ]);
+    this.removeRunFiles(container.id);
   }
 
   /** Frees what a container holds beyond its runs. Its files are left: `deleteFiles` takes them. */
   async releaseHoldings(container: ContainerRecord, removeVolumes: boolean, sandboxReleased = false): Promise<void> {
     const { neighbours, roots } = this.options;
-    roots.forget(container.id, container.snapshot);
     await Promise.all([
       sandboxReleased ? undefined : this.releaseSandbox(container, true),
-      this.attempt(container, 'removing its snapshot', () =>
-        neighbours.snapshots.remove({ key: container.id }, { deadlineMs: callDeadlineMs, idempotent: true }),
-      ),
+      this.attempt(container, 'removing its snapshot', async () => {
+        await roots.forget(container.id, container.snapshot);
+        await neighbours.snapshots.remove({ key: container.id }, { deadlineMs: callDeadlineMs, idempotent: true });
+      }),
       ...this.volumesOf(container).map((name) =>
         this.attempt(container, 'releasing its volume', () =>
           neighbours.volumes.release(

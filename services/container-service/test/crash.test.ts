@@ -47,7 +47,7 @@ test('a container that was to remove itself is gone', async () => {
 test('a killed monitor ends its container', async () => {
   const id = await create(stack, ['sleep', '60']);
   await stack.containers.start({ container: id });
-  const monitor = Number(readFileSync(join(stack.directory, 'exec/container-service/runs', id, 'monitor.pid'), 'utf8'));
+  const monitor = Number(readFileSync(join(stack.execRoot, 'container-service/runs', id, 'monitor.pid'), 'utf8'));
   process.kill(monitor, 'SIGKILL');
   expect(await wait(stack, id)).toBe(137);
   await remove(stack, id);
@@ -65,7 +65,7 @@ test('starts that are cut off leave nothing, and may be made again', async () =>
     expect((await inspect(stack, id)).State.Status).toBe('running');
   }
   for (const id of ids) await remove(stack, id);
-  await waitFor(() => readdirSync(join(stack.directory, 'exec/container-service/runs')).length === 0, { what: 'no bundle left' });
+  await waitFor(() => readdirSync(join(stack.execRoot, 'container-service/runs')).length === 0, { what: 'no bundle left' });
   expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(stack.directory);
 });
 

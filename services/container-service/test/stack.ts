@@ -17,6 +17,7 @@ import { Hierarchy } from '../src/cgroups/index.ts';
 
 export interface Stack {
   readonly directory: string;
+  readonly execRoot: string;
   readonly containers: Calls<typeof ContainersService>;
   readonly execs: Calls<typeof ExecsService>;
   /** what the fakes were asked to do, in order. */
@@ -160,7 +161,10 @@ export interface ServiceProcess {
 
 async function startProcess(env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   const main = join(import.meta.dirname, '../src/main.ts');
-  const child = spawn(process.execPath, [main], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...(process.env.TEST_NODE_ARGS ?? '').split(' ').filter(Boolean), main], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const exited = once(child, 'exit');
   let log = '';
   await new Promise<void>((resolve, reject) => {
@@ -182,6 +186,8 @@ async function startProcess(env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
 
 export async function startStack(): Promise<Stack> {
   const directory = mkdtempSync(join(tmpdir(), 'container-service-'));
+  // A tmpfs, as /run is.
+  const execRoot = mkdtempSync('/dev/shm/container-service-');
   const layer = makeImage(directory);
   const [redis, nats] = await Promise.all([startRedis(), startNats()]);
   const asked: string[] = [];
@@ -189,7 +195,7 @@ export async function startStack(): Promise<Stack> {
   const cgroupParent = `/flotilla-test-${process.pid}`;
   const envOf = (service: string): NodeJS.ProcessEnv => ({
     FLOTILLA_DATA_ROOT: join(directory, 'data'),
-    FLOTILLA_EXEC_ROOT: join(directory, 'exec'),
+    FLOTILLA_EXEC_ROOT: execRoot,
     FLOTILLA_ENGINE_ID: engineId,
     FLOTILLA_REDIS_URL: redis.url,
     FLOTILLA_NATS_URL: nats.url,
@@ -212,6 +218,7 @@ export async function startStack(): Promise<Stack> {
   const discovery = new Discovery({ bus });
   const stack: Stack = {
     directory,
+    execRoot,
     asked,
     env,
     containers: serviceCalls(ContainersService, 'container-service', discovery),
@@ -230,7 +237,7 @@ export async function startStack(): Promise<Stack> {
       await bus.close();
       await Promise.all([redis.stop(), nats.stop()]);
       removeCgroups(cgroupParent);
-      rmSync(directory, { recursive: true, force: true });
+      for (const path of [directory, execRoot]) rmSync(path, { recursive: true, force: true });
     },
   };
   return stack;

@@ -4,10 +4,10 @@
  *
  * Two pipes speak with it while it starts: the sync pipe (JSON lines from it) and the start pipe (it waits for a byte before it does anything).
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, symlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { closeDescriptor, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
+import { closeDescriptor, kill, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
 import { openRuntimeNamespace } from './runtimeNamespace.ts';
 
 /** The runtime refused or died; `message` is what it wrote. */
@@ -162,13 +162,72 @@ function expectPid(document: { data: number; message?: string } | undefined): nu
   return document.data;
 }
 
+/** A conmon that waits for the word to start. */
+export interface WaitingMonitor {
+  /**
+   * Starts the container through the runtime's command, and gives the ids of its first process and of its monitor.
+   *
+   * @throws RuntimeFailure with the runtime's own words.
+   */
+  start(): Promise<Monitored>;
+  /** Ends it: the container is not to be started after all. Nothing happens once it was. */
+  abandon(): void;
+}
+
 /**
- * Starts a container through the runtime's command, and gives the ids of its first process and of its monitor.
- *
- * @throws RuntimeFailure with the runtime's own words.
+ * Spawns a container's conmon. It comes up while the bundle is still being written; the word to start lets it go on.
  */
-export async function startContainer(options: MonitorOptions): Promise<Monitored> {
-  return await inNamespace(options, (env) => startContainerIn(options, env));
+export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
+  const syncEnds = makePipe();
+  const startEnds = makePipe();
+  const namespace = join(options.bundle, 'namespace');
+  const sync = new SyncPipe(syncEnds.read);
+  const starter = new Socket({ fd: startEnds.write, readable: false, writable: true });
+  starter.on('error', () => starter.destroy());
+  let pid: number;
+  try {
+    pid = posixSpawn(conmonPath, conmonArguments(options), {
+      env: environment({
+        _OCI_SYNCPIPE: `${syncDescriptor}`,
+        _OCI_STARTPIPE: `${startDescriptor}`,
+        ...(options.ownNamespace ? { [namespaceVariable]: namespace } : {}),
+      }),
+      fds: { [syncDescriptor]: syncEnds.write, [startDescriptor]: startEnds.read },
+      cwd: options.bundle,
+      setsid: true,
+    });
+  } catch (error) {
+    sync.close();
+    starter.destroy();
+    throw error;
+  } finally {
+    closeDescriptor(syncEnds.write);
+    closeDescriptor(startEnds.read);
+  }
+  void reap(pid);
+  let told = false;
+  return {
+    async start() {
+      told = true;
+      const own = options.ownNamespace ? openRuntimeNamespace() : undefined;
+      try {
+        if (own !== undefined) symlinkSync(own.path, namespace);
+        starter.end('0');
+        const containerPid = expectPid(await sync.next(startDeadlineMs));
+        return { pid: containerPid, monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
+      } finally {
+        own?.close();
+        sync.close();
+      }
+    },
+    abandon() {
+      if (told) return;
+      told = true;
+      kill(pid, 9);
+      starter.destroy();
+      sync.close();
+    },
+  };
 }
 
 /** Runs `start` with the runtime's namespace in the environment, where it needs one. */
@@ -179,29 +238,6 @@ async function inNamespace<T>({ ownNamespace }: MonitorOptions, start: (env: Rec
     return await start({ [namespaceVariable]: namespace.path });
   } finally {
     namespace.close();
-  }
-}
-
-async function startContainerIn(options: MonitorOptions, env: Record<string, string>): Promise<Monitored> {
-  const pipe = makePipe();
-  const sync = new SyncPipe(pipe.read);
-  try {
-    let pid: number;
-    try {
-      pid = posixSpawn(conmonPath, conmonArguments(options), {
-        env: environment({ ...env, _OCI_SYNCPIPE: `${syncDescriptor}` }),
-        fds: { [syncDescriptor]: pipe.write },
-        cwd: options.bundle,
-        setsid: true,
-      });
-    } finally {
-      closeDescriptor(pipe.write);
-    }
-    void reap(pid);
-    const containerPid = expectPid(await sync.next(startDeadlineMs));
-    return { pid: containerPid, monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
-  } finally {
-    sync.close();
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
-import { mount, umount, umountFlags } from '@flotilla/syscalls';
+import { mount, umount, umountFlags, umountInBackground } from '@flotilla/syscalls';
 import type { Snapshot } from '../container.ts';
 
 /** mount(2) takes a page of options, the final zero included. */
@@ -34,7 +34,17 @@ export function mountOverlay(snapshot: Snapshot): void {
 }
 
 /** Unmounts it; what still uses it keeps it until it lets go. Nothing happens when it is not mounted. */
-export function unmountOverlay(snapshot: Snapshot): void {
+export async function unmountOverlay(snapshot: Snapshot): Promise<void> {
+  try {
+    await umountInBackground(snapshot.mergedDir, umountFlags.detach | umountFlags.noFollow);
+  } catch {
+    return;
+  }
+  unmountAll(snapshot.mergedDir);
+}
+
+/** Takes away what an earlier instance may have left mounted there. */
+export function clearOverlay(snapshot: Snapshot): void {
   unmountAll(snapshot.mergedDir);
 }
 

@@ -3,7 +3,7 @@
  * In it an empty tmpfs hides the v2 side. It is made anew for each start, as a copy of what is mounted then: 0.2 ms, where a helper program would
  * take several; propagation stays as it is but for /sys/fs/cgroup, or binds would lose theirs. conmon itself stays outside, so that it holds no mounts.
  */
-import { closeSync, readFileSync } from 'node:fs';
+import { close, closeSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mount, mountFlags, namespaceKinds, openOwnNamespace, setns, unshare } from '@flotilla/syscalls';
 
@@ -34,7 +34,11 @@ export function openRuntimeNamespace(): RuntimeNamespace {
       mount('none', cgroups, '', mountFlags.private);
       mount('tmpfs', unified, 'tmpfs', 0, 'mode=755');
       const fd = openOwnNamespace('mnt');
-      return { path: `/proc/${process.pid}/fd/${fd}`, close: () => closeSync(fd) };
+      return {
+        path: `/proc/${process.pid}/fd/${fd}`,
+        // Its last user takes it down, which the kernel does in milliseconds: not on this thread.
+        close: () => close(fd, () => undefined),
+      };
     } finally {
       setns(own, namespaceKinds.mount);
     }
