@@ -1,12 +1,16 @@
-/** The worker's side of transferWorkers.ts: one transfer at a time, its progress and its end as messages. */
+/**
+ * The worker's side of transferWorkers.ts: transfers, each with its progress and its end as messages. What it imports is loaded again in every
+ * worker: nothing that drags gRPC in (as @flotilla/errors does).
+ */
 import { parentPort } from 'node:worker_threads';
-import { errorMessage } from '@flotilla/errors';
 import { RegistryError } from '../adapters/distribution.ts';
 import { BlobBusy, BlobMismatch, type TransferJob, type TransferProgress, transfer } from './transfer.ts';
 import { isLayerFault } from './treeBuilder.ts';
 import type { UnpackedLayer } from './unpacker.ts';
 
-export type WorkerRequest = { readonly kind: 'start'; readonly job: TransferJob } | { readonly kind: 'abort' };
+export type WorkerRequest =
+  | { readonly kind: 'start'; readonly id: number; readonly job: TransferJob }
+  | { readonly kind: 'abort'; readonly id: number };
 
 /** What went wrong, in a form that passes between threads. */
 export interface TransferFailure {
@@ -17,12 +21,12 @@ export interface TransferFailure {
 }
 
 export type WorkerReply =
-  | { readonly kind: 'progress'; readonly progress: TransferProgress }
-  | { readonly kind: 'done'; readonly layer: UnpackedLayer | undefined }
-  | { readonly kind: 'failed'; readonly failure: TransferFailure };
+  | { readonly kind: 'progress'; readonly id: number; readonly progress: TransferProgress }
+  | { readonly kind: 'done'; readonly id: number; readonly layer: UnpackedLayer | undefined }
+  | { readonly kind: 'failed'; readonly id: number; readonly failure: TransferFailure };
 
 export function describeFailure(error: unknown, signal: AbortSignal): TransferFailure {
-  const message = errorMessage(error);
+  const message = error instanceof Error ? error.message : String(error);
   if (signal.aborted) return { fault: 'aborted', message, code: '', status: 0 };
   if (error instanceof BlobMismatch) return { fault: 'blob', message, code: '', status: 0 };
   if (error instanceof BlobBusy) return { fault: 'busy', message, code: '', status: 0 };
@@ -33,18 +37,21 @@ export function describeFailure(error: unknown, signal: AbortSignal): TransferFa
 
 const port = parentPort;
 if (port !== null) {
-  let abort = new AbortController();
+  const running = new Map<number, AbortController>();
   const reply = (message: WorkerReply): void => port.postMessage(message);
   port.on('message', (request: WorkerRequest) => {
+    const { id } = request;
     if (request.kind === 'abort') {
-      abort.abort();
+      running.get(id)?.abort();
       return;
     }
-    abort = new AbortController();
-    const { signal } = abort;
-    transfer(request.job, (progress) => reply({ kind: 'progress', progress }), signal).then(
-      (layer) => reply({ kind: 'done', layer }),
-      (error: unknown) => reply({ kind: 'failed', failure: describeFailure(error, signal) }),
-    );
+    const abort = new AbortController();
+    running.set(id, abort);
+    transfer(request.job, (progress) => reply({ kind: 'progress', id, progress }), abort.signal)
+      .then(
+        (layer) => reply({ kind: 'done', id, layer }),
+        (error: unknown) => reply({ kind: 'failed', id, failure: describeFailure(error, abort.signal) }),
+      )
+      .finally(() => running.delete(id));
   });
 }
