@@ -13,6 +13,7 @@ import { errorMessage } from '@flotilla/errors';
 import { type Digest, digestAlgorithm, digestHex } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { DistributionError, isUpstreamAway, UpstreamAway } from '../distributionError.ts';
+import { batches } from './batches.ts';
 import type { BlobStore } from './blobStore.ts';
 
 /** Where a blob can be had: a repository, with somebody's credentials. */
@@ -47,6 +48,8 @@ interface Waiter {
 }
 
 const rereadBytes = 1024 * 1024;
+/** What may gather from upstream while the disk is at work. */
+const batchBytes = 4 * 1024 * 1024;
 
 export class BlobFill {
   readonly digest: Digest;
@@ -213,9 +216,8 @@ export class BlobFill {
   }
 
   private async append(body: Readable): Promise<void> {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      await this.put(chunk, this.written);
-      this.written += chunk.length;
+    for await (const batch of batches(body, batchBytes)) {
+      this.written += await this.put(batch, this.written);
       this.wake();
     }
   }
@@ -225,18 +227,13 @@ export class BlobFill {
     const before = { length: this.written, digest: this.hash.digest('hex') };
     this.hash = createHash(digestAlgorithm(this.digest));
     let at = 0;
-    for await (const whole of body as AsyncIterable<Buffer>) {
-      let chunk = whole;
-      if (at < before.length && at + chunk.length >= before.length) {
-        const head = chunk.subarray(0, before.length - at);
-        await this.put(head, at);
-        at = before.length;
-        chunk = chunk.subarray(head.length);
+    for await (const batch of batches(body, batchBytes)) {
+      for (const part of splitAt(batch, before.length - at)) {
+        at += await this.put(part, at);
+        if (at !== before.length) continue;
         if (this.hash.copy().digest('hex') !== before.digest) this.disown();
         this.resumed = false;
       }
-      await this.put(chunk, at);
-      at += chunk.length;
       if (at > this.written) {
         this.written = at;
         this.wake();
@@ -249,17 +246,16 @@ export class BlobFill {
     }
   }
 
-  private async put(chunk: Buffer, at: number): Promise<void> {
-    const limit = this.size ?? this.settings.maxBlobBytes;
-    if (at + chunk.length > limit)
-      throw this.size === undefined ? tooLarge(at + chunk.length) : await this.lie('the upstream sent more bytes than it said');
-    this.hash.update(chunk);
-    this.fetchedBytes += chunk.length;
-    let done = 0;
-    while (done < chunk.length) {
-      const { bytesWritten } = await this.handle().write(chunk, done, chunk.length - done, at + done);
-      done += bytesWritten;
+  /** Writes chunks at a place of the file. @returns how many bytes that was. */
+  private async put(chunks: readonly Buffer[], at: number): Promise<number> {
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    if (at + length > (this.size ?? this.settings.maxBlobBytes)) {
+      throw this.size === undefined ? tooLarge(at + length) : await this.lie('the upstream sent more bytes than it said');
     }
+    for (const chunk of chunks) this.hash.update(chunk);
+    this.fetchedBytes += length;
+    await writeAll(this.handle(), chunks, at, length);
+    return length;
   }
 
   private handle(): FileHandle {
@@ -383,6 +379,32 @@ export class FollowedBlob {
     if (this.closed) return;
     this.closed = true;
     await this.fill.release();
+  }
+}
+
+/** A batch in two, where the second begins `length` bytes later; in one when it is not reached, or was before. */
+function splitAt(batch: readonly Buffer[], length: number): (readonly Buffer[])[] {
+  let rest = length;
+  for (const [index, chunk] of batch.entries()) {
+    if (rest <= 0) break;
+    if (chunk.length >= rest) {
+      return [
+        [...batch.slice(0, index), chunk.subarray(0, rest)],
+        [chunk.subarray(rest), ...batch.slice(index + 1)],
+      ];
+    }
+    rest -= chunk.length;
+  }
+  return [batch];
+}
+
+async function writeAll(file: FileHandle, chunks: readonly Buffer[], at: number, length: number): Promise<void> {
+  const { bytesWritten } = await file.writev([...chunks], at);
+  if (bytesWritten === length) return;
+  // A short write: the disk is nearly full, or a signal came.
+  const rest = Buffer.concat(chunks, length).subarray(bytesWritten);
+  for (let done = 0; done < rest.length; ) {
+    done += (await file.write(rest, done, rest.length - done, at + bytesWritten + done)).bytesWritten;
   }
 }
 
