@@ -25,10 +25,6 @@ export interface ExitsOptions {
   readonly bootId: string;
   /** whether the kernel has killed something of the run for want of memory. */
   readonly wasOutOfMemory: (run: Run) => boolean;
-  /** called, with the container's lease held, when the run is over and nothing of it is left. */
-  readonly onEnded: (container: ContainerRecord) => void;
-  /** starts it again by its policy. */
-  readonly scheduleRestart: (container: ContainerRecord, ranMs: number) => void;
 }
 
 interface Ending {
@@ -140,7 +136,6 @@ export class Exits {
     ];
     logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
     if (goes) {
-      this.options.onEnded(ended);
       await remover.remove(ended, lease, removeVolumes, events, 'all');
       return;
     }
@@ -151,8 +146,6 @@ export class Exits {
       events,
       lease,
     });
-    this.options.onEnded(ended);
-    if (again) this.options.scheduleRestart(ended, ranMs);
   }
 
   private ended(

@@ -29,7 +29,6 @@ export interface LifecycleOptions {
   readonly remover: Remover;
   readonly neighbours: Pick<Neighbours, 'sandboxes'>;
   readonly freezerOf: (run: Run) => Freezer;
-  readonly onStarted: (container: ContainerRecord) => void;
 }
 
 const defaultStopTimeoutSeconds = 10;
@@ -58,7 +57,7 @@ export class ContainerLifecycle {
 
   private async startHere(container: ContainerRecord, lease: Lease): Promise<void> {
     try {
-      this.options.onStarted(await this.options.starter.start(container, lease));
+      await this.options.starter.start(container, lease);
     } catch (error) {
       if (!(error instanceof StartFailed)) throw error;
       if (container.hostConfig.AutoRemove) await this.options.remover.remove(error.container, lease, true);

@@ -9,6 +9,7 @@ import { type RunningService, runAsProcess, serviceCalls, startService } from '@
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
 import { reopenLog } from './adapters/control.ts';
+import { DiscoveredOwnership } from './adapters/discoveredOwnership.ts';
 import { spawnMonitor, startExec } from './adapters/monitor.ts';
 import { clearOverlay, mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
 import { bootId, isAlive, signalProcess } from './adapters/processes.ts';
@@ -23,6 +24,7 @@ import type { ContainerRecord } from './container.ts';
 import { ContainerLogs } from './containerLogs.ts';
 import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
+import { Duties } from './duties.ts';
 import { Execs } from './exec.ts';
 import { Exits } from './exits.ts';
 import { HealthMonitor } from './healthMonitor.ts';
@@ -68,6 +70,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const host = detectHost(cgroups.hierarchy);
     const context: CreateContext = { options, host, runtimes: runtimes.names(), defaultRuntime: runtimes.defaultName };
     const boot = bootId();
+    const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
 
     const store = new ContainerStore(await openRecords(name, kit));
     const changes = new ContainerChanges(store);
@@ -109,7 +112,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       const limits = hostConfig.LogConfig?.Type === 'none' ? unkeptLog : logLimits(hostConfig.LogConfig ?? {});
       rotator.add(id, { path: paths.log(id), ...limits, reopen: () => reopenLog(paths.bundle(id)), pins, ...writerOf(container) });
     };
-    const restarter = new Restarter({ logger, store, starter, onStarted: follow });
+    const restarter = new Restarter({ logger, store, starter });
     const exits = new Exits({
       logger,
       paths,
@@ -118,8 +121,6 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       remover,
       bootId: boot,
       wasOutOfMemory: (run) => cgroups.group(run.cgroup).oomKills() > 0,
-      onEnded: ({ id }) => rotator.remove(id),
-      scheduleRestart: (container, ranMs) => restarter.schedule(container, ranMs),
     });
     const freezerOf = (run: { cgroup: string }) => cgroups.group(run.cgroup);
     const containers = new ContainerLifecycle({
@@ -131,7 +132,6 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       remover,
       neighbours,
       freezerOf,
-      onStarted: follow,
     });
     const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor: { startExec } });
     const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
@@ -177,14 +177,19 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       exits,
       execs,
       remover,
-      restarter,
-      follow,
       wake: async ({ state }) => {
         if (state.run !== undefined && state.status !== 'paused') await cgroups.group(state.run.cgroup).thaw();
       },
       startAgain: (id) => containers.start(id),
     });
     await reconciler.local();
+    const duties = new Duties({
+      store,
+      ownership,
+      runs: { take: follow, drop: (id) => rotator.remove(id) },
+      restarts: restarter,
+    });
+    duties.start();
     await tickets.listen();
     lifecycle.onStop('tickets', () => tickets.close(drainMs));
     exits.start();

@@ -5,14 +5,13 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '@flotilla/service-kit';
-import { isAlive, signalProcess, startTimeOf } from './adapters/processes.ts';
+import { signalProcess, startTimeOf } from './adapters/processes.ts';
 import { type ContainerRecord, isRunning } from './container.ts';
 import type { Execs } from './exec.ts';
 import type { Exits } from './exits.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
 import type { Remover } from './removal.ts';
-import type { Restarter } from './restarter.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import type { ContainerStore } from './store.ts';
 import type { Teardown } from './teardown.ts';
@@ -27,9 +26,6 @@ export interface ReconcilerOptions {
   readonly exits: Exits;
   readonly execs: Execs;
   readonly remover: Remover;
-  readonly restarter: Restarter;
-  /** a run that goes on: its log, its health and its limits are looked after again. */
-  readonly follow: (container: ContainerRecord) => void;
   /** thaws what a record does not call paused, and wakes a conmon that was made to wait. */
   readonly wake: (container: ContainerRecord) => Promise<void>;
   /** starts a container that should run: a restart that was cut off, or a policy after a reboot. */
@@ -55,7 +51,6 @@ export class Reconciler {
       roots.adopt(container.id);
       signalProcess(run.monitorPid, run.monitorStart, sigcont);
       await this.options.wake(container);
-      if (isAlive(run.monitorPid, run.monitorStart) && !existsSync(paths.exit(container.id))) this.options.follow(container);
     }
     for (const id of readdirSync(paths.runs)) {
       const container = store.containers.get(id);
@@ -141,10 +136,9 @@ export class Reconciler {
   }
 
   private async startAgain(): Promise<void> {
-    const { store, restarter } = this.options;
+    const { store } = this.options;
     for (const container of store.containers.values()) {
       if (container.restartRequested && !isRunning(container)) await this.options.startAgain(container.id);
-      else if (container.state.status === 'restarting') restarter.schedule(container, 0);
     }
   }
 }

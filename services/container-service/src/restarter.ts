@@ -10,7 +10,6 @@ export interface RestarterOptions {
   readonly logger: Logger;
   readonly store: ContainerStore;
   readonly starter: Pick<Starter, 'start'>;
-  readonly onStarted: (container: ContainerRecord) => void;
 }
 
 export class Restarter {
@@ -20,9 +19,6 @@ export class Restarter {
 
   constructor(options: RestarterOptions) {
     this.options = options;
-    options.store.containers.onChange((id, now) => {
-      if (now === undefined) this.forget(id);
-    });
   }
 
   /** @param ranMs - how long the run that ended had lasted. */
@@ -46,7 +42,8 @@ export class Restarter {
     this.delays.delete(id);
   }
 
-  private cancel(id: string): void {
+  /** It is not to be started any more, or another instance does it. */
+  cancel(id: string): void {
     clearTimeout(this.timers.get(id));
     this.timers.delete(id);
   }
@@ -61,7 +58,7 @@ export class Restarter {
     try {
       await store.withContainer(id, async (container, lease) => {
         if (container.state.status !== 'restarting') return;
-        this.options.onStarted(await starter.start(container, lease, true));
+        await starter.start(container, lease, true);
       });
     } catch (error) {
       if (isNotFound(error)) return;

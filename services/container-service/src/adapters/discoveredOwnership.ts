@@ -1,0 +1,28 @@
+/** Which instance has the duties of a container: rendezvous hash over the instances that are heard of. */
+import { type Discovery, rendezvous } from '@flotilla/service-kit';
+import type { Ownership } from '../duties.ts';
+
+export class DiscoveredOwnership implements Ownership {
+  private readonly discovery: Discovery;
+  private readonly service: string;
+  private readonly instance: string;
+
+  constructor(discovery: Discovery, service: string, instance: string) {
+    this.discovery = discovery;
+    this.service = service;
+    this.instance = instance;
+  }
+
+  isMine(id: string): boolean {
+    const names = this.discovery.instances(this.service).map((beat) => beat.instance);
+    // Before its own first beat an instance is not heard of, by itself neither.
+    if (names.length < 2) return true;
+    return rendezvous(id, names.includes(this.instance) ? names : [...names, this.instance]) === this.instance;
+  }
+
+  onChange(listener: () => void): void {
+    this.discovery.onChange((service) => {
+      if (service === this.service) listener();
+    });
+  }
+}
