@@ -21,6 +21,7 @@ import type { ImageStore } from './imageStore.ts';
 import { readLayerSize, writeLayerSize } from './layerFetcher.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { bar, type ProgressSink } from './progress.ts';
+import { blockBytes, checksumFits, TarError } from './tar/header.ts';
 
 export interface LoadRequest {
   readonly quiet: boolean;
@@ -29,6 +30,15 @@ export interface LoadRequest {
 }
 
 const layersAtOnce = 2;
+/** Smaller ones are not worth beginning before the archive has been read. */
+const earlyBytes = 1024 * 1024;
+
+/** A layer extracted before anybody knew whether an image needs it. */
+interface EarlyLayer {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+type EarlyLayers = Map<Digest, Promise<EarlyLayer | undefined>>;
 
 export class Loader {
   private readonly store: ImageStore;
@@ -43,19 +53,47 @@ export class Loader {
 
   /** @throws InvalidParameter for an archive that is none; LayerContentError for layers that are not what their image says. */
   async load(source: AsyncIterable<Buffer>, request: LoadRequest, sink: ProgressSink, signal: AbortSignal): Promise<void> {
-    const directory = this.store.content.newIngestDirectory('load');
+    const { content } = this.store;
+    const directory = content.newIngestDirectory('load');
+    const early: EarlyLayers = new Map();
     try {
       const { plain } = await decompressed(source);
-      const archive = await SpooledArchive.read(plain, directory);
+      // `docker save` writes layers first and says last what they are: those that look like one are extracted while the rest arrives.
+      const archive = await SpooledArchive.read(plain, directory, (file) => {
+        const isNews = !early.has(file.digest) && !content.hasLayer(file.digest);
+        if (isNews && file.sizeBytes >= earlyBytes && looksLikeTar(file.path)) early.set(file.digest, this.unpackEarly(file, signal));
+      });
       signal.throwIfAborted();
       const images = await readContents(archive, request.platform);
-      for (const image of images) await this.loadImage(image, request, sink, signal);
+      for (const image of images) await this.loadImage(image, early, request, sink, signal);
     } finally {
+      for (const layer of await Promise.all(early.values())) if (layer !== undefined) content.discard(layer.path);
       await rm(directory, { recursive: true, force: true });
+      void content.emptyTrash();
     }
   }
 
-  private async loadImage(image: ArchivedImage, request: LoadRequest, sink: ProgressSink, signal: AbortSignal): Promise<void> {
+  /** Extracts a plain tar as the layer that its digest would be; a failure only means that it is done again when its turn comes. */
+  private async unpackEarly(file: SpooledFile, signal: AbortSignal): Promise<EarlyLayer | undefined> {
+    const { content } = this.store;
+    const directory = content.newLayerDirectory();
+    try {
+      const unpack = { root: directory.diff, diffId: file.digest, isVerified: true, maxBytes: this.maxLayerBytes };
+      const unpacked = await this.workers.run({ path: file.path, unpack }, file.sizeBytes, () => undefined, signal);
+      return { path: directory.path, sizeBytes: unpacked?.sizeBytes ?? 0 };
+    } catch {
+      content.discard(directory.path);
+      return undefined;
+    }
+  }
+
+  private async loadImage(
+    image: ArchivedImage,
+    early: EarlyLayers,
+    request: LoadRequest,
+    sink: ProgressSink,
+    signal: AbortSignal,
+  ): Promise<void> {
     if (image.config.rootfs.type !== 'layers')
       throw new InvalidParameter(`invalid archive: unsupported rootfs type ${image.config.rootfs.type}`);
     const files = image.layers.flatMap(({ file }) => (file === undefined ? [] : [file.digest]));
@@ -63,7 +101,7 @@ export class Loader {
     const digests = [image.id, ...files, ...image.manifests.map(({ record }) => record.digest)];
     const release = this.store.holds.hold([...diffIds, ...digests]);
     try {
-      const layers = await this.loadLayers(image.layers, request, sink, signal);
+      const layers = await this.loadLayers(image.layers, early, request, sink, signal);
       if (digestOf(image.configBytes) !== image.id) throw new InvalidParameter(`invalid archive: config does not match ${image.id}`);
       await this.store.content.writeBlob(image.id, image.configBytes);
       for (const { record, bytes } of image.manifests) await this.store.content.writeBlob(record.digest, bytes);
@@ -93,6 +131,7 @@ export class Loader {
 
   private async loadLayers(
     layers: readonly ArchivedLayer[],
+    early: EarlyLayers,
     request: LoadRequest,
     sink: ProgressSink,
     signal: AbortSignal,
@@ -101,7 +140,7 @@ export class Loader {
     const pending = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
     const one = async (): Promise<void> => {
       for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
-        records.set(layer.diffId, await this.loadLayer(layer, request, sink, signal));
+        records.set(layer.diffId, await this.loadLayer(layer, early, request, sink, signal));
       }
     };
     await Promise.all(Array.from({ length: layersAtOnce }, one));
@@ -114,6 +153,7 @@ export class Loader {
 
   private async loadLayer(
     { diffId, file }: ArchivedLayer,
+    early: EarlyLayers,
     request: LoadRequest,
     sink: ProgressSink,
     signal: AbortSignal,
@@ -126,6 +166,15 @@ export class Loader {
     }
     if (file === undefined) throw new InvalidParameter(`invalid archive: layer ${diffId} is missing`);
     const id = shortDigest(diffId);
+    const done = file.digest === diffId ? await early.get(diffId) : undefined;
+    early.delete(diffId);
+    if (done !== undefined) {
+      const blob = this.keep(file, diffId);
+      writeLayerSize(done.path, done.sizeBytes);
+      await content.commitLayer(done.path, diffId);
+      if (!request.quiet) sink(bar('Loading layer', id, file.sizeBytes, file.sizeBytes));
+      return { diffId, sizeBytes: done.sizeBytes, blobs: [blob] };
+    }
     const directory = content.newLayerDirectory();
     try {
       const unpacked = await this.workers.run(
@@ -166,6 +215,19 @@ export const layerMediaTypes: Readonly<Record<Compression, string>> = {
   gzip: mediaTypes.ociLayerGzip,
   zstd: mediaTypes.ociLayerZstd,
 };
+
+function looksLikeTar(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    const block = Buffer.alloc(blockBytes);
+    return readSync(fd, block, 0, blockBytes, 0) === blockBytes && checksumFits(block);
+  } catch (error) {
+    if (error instanceof TarError) return false;
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
 
 export function fileCompression(path: string): Compression {
   const fd = openSync(path, 'r');

@@ -35,7 +35,7 @@ describe('pull', () => {
     const name = `${registry.address}/lib/busybox`;
     const lines = await stack.pull(name, { tag: 'one' });
     const short = image.layers[0]?.digest.slice(7, 19);
-    expect(lines[0]).toEqual({ status: `Pulling from ${name}`, id: 'one' });
+    expect(lines[0]).toEqual({ status: 'Pulling from lib/busybox', id: 'one' });
     const ofLayer = lines.filter((line) => line.id === short).map((line) => line.status);
     expect(ofLayer[0]).toBe('Pulling fs layer');
     expect(ofLayer).toEqual(expect.arrayContaining(['Downloading', 'Verifying Checksum', 'Download complete', 'Extracting']));
@@ -46,7 +46,7 @@ describe('pull', () => {
     ]);
     const again = await stack.pull(name, { tag: 'one' });
     expect(again.map((line) => line.status)).toEqual([
-      `Pulling from ${name}`,
+      'Pulling from lib/busybox',
       'Already exists',
       `Digest: ${image.manifestDescriptor.digest}`,
       `Status: Image is up to date for ${name}:one`,

@@ -21,6 +21,7 @@ const reserveBytes = 256 * 1024 * 1024;
 
 export class SpooledArchive implements TarHandler {
   private readonly directory: string;
+  private readonly onFile: (file: SpooledFile) => void;
   private readonly files = new Map<string, SpooledFile>();
   private readonly byDigest = new Map<Digest, SpooledFile>();
   private readonly links = new Map<string, string>();
@@ -28,15 +29,25 @@ export class SpooledArchive implements TarHandler {
   private left: number;
   private count = 0;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, onFile: (file: SpooledFile) => void) {
     this.directory = directory;
+    this.onFile = onFile;
     const { bavail, bsize } = statfsSync(directory);
     this.left = Math.max(0, bavail * bsize - reserveBytes);
   }
 
-  /** Reads a whole tar into `directory`. @throws InvalidParameter when it is no tar, or a hostile one. */
-  static async read(source: AsyncIterable<Buffer>, directory: string): Promise<SpooledArchive> {
-    const archive = new SpooledArchive(directory);
+  /**
+   * Reads a whole tar into `directory`.
+   *
+   * @param onFile - told of each file as soon as it is whole.
+   * @throws InvalidParameter when it is no tar, or a hostile one.
+   */
+  static async read(
+    source: AsyncIterable<Buffer>,
+    directory: string,
+    onFile: (file: SpooledFile) => void = () => undefined,
+  ): Promise<SpooledArchive> {
+    const archive = new SpooledArchive(directory, onFile);
     const parser = new TarParser(archive);
     try {
       for await (const chunk of source) parser.push(chunk);
@@ -83,6 +94,7 @@ export class SpooledArchive implements TarHandler {
     const file = { path, sizeBytes: verifier.sizeBytes, digest: verifier.digest() };
     this.files.set(name, file);
     this.byDigest.set(file.digest, file);
+    this.onFile(file);
   }
 
   private closeCurrent(): void {
