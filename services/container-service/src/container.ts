@@ -11,6 +11,7 @@
 import type { ContainerConfig, ContainerStateName, EndpointSettings, Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, NotModified } from '@flotilla/errors';
 import { never } from './clock.ts';
+import type { ImageMounts } from './imageMounts.ts';
 import type { MountPlan } from './spec/index.ts';
 
 /** One run of a container: what has to be found again by another instance of this service, or after a crash. */
@@ -81,6 +82,8 @@ export interface ContainerRecord {
   readonly args: readonly string[];
   readonly state: State;
   readonly snapshot: Snapshot;
+  /** snapshots of the images that it mounts. */
+  readonly imageMounts?: ImageMounts;
   readonly mounts: readonly MountPlan[];
   readonly networkSettings?: NetworkSettings;
   readonly files?: SandboxFiles;

@@ -7,6 +7,7 @@ import { parseImageConfig } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
+import { prepareImageMounts } from './imageMounts.ts';
 import { findContainer } from './lookup.ts';
 import { acquireVolumes, populateVolumes } from './mounts.ts';
 import { makeName, nameConflict, parseName } from './names.ts';
@@ -111,8 +112,11 @@ export class Creator {
       const mounts = await acquireVolumes(id, plans, neighbours, (volume, created) => {
         undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: created }, { idempotent: true }));
       });
+      const imageMounts = await prepareImageMounts(id, mounts, neighbours, (key) => {
+        undo.push(() => neighbours.snapshots.remove({ key }, { idempotent: true }));
+      });
       await populateVolumes({ id, snapshot, mounts }, neighbours, roots);
-      await this.save({ ...draft, snapshot, mounts }, name);
+      await this.save({ ...draft, snapshot, mounts, ...(Object.keys(imageMounts).length === 0 ? {} : { imageMounts }) }, name);
       return warnings;
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -155,7 +159,7 @@ export class Creator {
   }
 
   private async checkSandbox(container: Pick<ContainerRecord, 'id' | 'name' | 'config' | 'hostConfig' | 'endpoints'>): Promise<string[]> {
-    if (sharedContainer(container.hostConfig.NetworkMode) !== undefined) return [];
+    if (sharedContainer(container.hostConfig.NetworkMode) !== undefined || asksNothingOfTheNetwork(container)) return [];
     const { store, neighbours } = this.options;
     const spec = sandboxSpec(container, (reference) => {
       try {
@@ -190,6 +194,18 @@ export class Creator {
     const hostname = findContainer(this.options.store, shared).config.Hostname;
     return hostname === undefined ? config : { ...config, Hostname: hostname };
   }
+}
+
+/** A plain container on a network that is always there: nothing that network-volume could refuse. */
+function asksNothingOfTheNetwork({ config, hostConfig, endpoints }: Pick<ContainerRecord, 'config' | 'hostConfig' | 'endpoints'>): boolean {
+  const { NetworkMode: mode, PortBindings, PublishAllPorts, Links, ExtraHosts, Dns, DnsSearch, DnsOptions } = hostConfig;
+  return (
+    (mode === 'bridge' || mode === 'none' || mode === 'host') &&
+    [PortBindings, endpoints].every((map) => Object.keys(map ?? {}).length === 0) &&
+    [Links, ExtraHosts, Dns, DnsSearch, DnsOptions].every((list) => (list ?? []).length === 0) &&
+    !PublishAllPorts &&
+    !config.MacAddress
+  );
 }
 
 function decodeBody(json: Uint8Array): NonNullable<ReturnType<typeof decodeContainerCreate>> {

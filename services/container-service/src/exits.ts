@@ -73,7 +73,24 @@ export class Exits {
   private sweep(): void {
     for (const container of this.options.store.containers.values()) {
       const run = container.state.run;
-      if (run !== undefined && this.endingOf(container.id, run) !== undefined) void this.handle(container.id);
+      if (run === undefined) continue;
+      if (this.endingOf(container.id, run) !== undefined) void this.handle(container.id);
+      // Without a limit of its own it is told at the end; looking at every container every second would cost more than it tells.
+      else if ((container.hostConfig.Memory ?? 0) > 0 && !container.state.oomKilled && this.options.wasOutOfMemory(run)) {
+        void this.tellOutOfMemory(container.id, run.id);
+      }
+    }
+  }
+
+  /** The kernel has killed something in it, and its first process lives on. */
+  private async tellOutOfMemory(id: string, runId: string): Promise<void> {
+    try {
+      await this.options.store.withContainer(id, async (container, lease) => {
+        if (container.state.run?.id !== runId || container.state.oomKilled) return;
+        await this.options.store.saveState(container, { ...container.state, oomKilled: true }, lease, [containerEvent(container, 'oom')]);
+      });
+    } catch (error) {
+      if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'an out-of-memory kill could not be recorded');
     }
   }
 
@@ -118,7 +135,8 @@ export class Exits {
 
   private async finish(container: ContainerRecord, run: Run, ending: Ending, lease: Lease): Promise<void> {
     const { teardown, store, remover, logger } = this.options;
-    const outOfMemory = this.options.wasOutOfMemory(run);
+    const told = container.state.oomKilled;
+    const outOfMemory = told || this.options.wasOutOfMemory(run);
     const forced = this.removals.get(container.id);
     const goes = forced !== undefined || (container.hostConfig.AutoRemove === true && !container.restartRequested);
     const removeVolumes = forced?.removeVolumes ?? true;
@@ -128,7 +146,7 @@ export class Exits {
     const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
     const ended = this.ended(container, ending, outOfMemory, again, settings);
     const events: DomainEvent[] = [
-      ...(outOfMemory ? [containerEvent(ended, 'oom')] : []),
+      ...(outOfMemory && !told ? [containerEvent(ended, 'oom')] : []),
       containerEvent(ended, 'die', {
         execDuration: `${Math.max(0, Math.floor(ranMs / 1000))}`,
         exitCode: `${ending.exitCode}`,

@@ -170,6 +170,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const reconciler = new Reconciler({
       logger,
       paths,
+      bootId: boot,
       store,
       neighbours,
       roots,

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
 import { openat2, openPath, resolveFlags } from '@flotilla/syscalls';
 import type { ContainerRecord, Snapshot } from './container.ts';
+import { imageMountKey } from './imageMounts.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { bindSubpath, type MountPlan, type ResolvedMount } from './spec/index.ts';
@@ -88,9 +89,12 @@ export async function prepareMounts(
             { idempotent: true },
           );
           if (mount.subpath === undefined) return { ...mount, source: path };
-          const target = subpathTarget(index);
-          bindSubpath(path, mount.subpath, target, makeMountPoint);
-          return { ...mount, source: target };
+          return subpathOf(path, mount, subpathTarget(index));
+        }
+        case 'image': {
+          const path = container.imageMounts?.[imageMountKey(container.id, index)]?.mergedDir ?? '';
+          if (mount.subpath === undefined) return { ...mount, source: path };
+          return subpathOf(path, mount, subpathTarget(index));
         }
         case 'bind':
           makeBindSource(mount);
@@ -100,6 +104,11 @@ export async function prepareMounts(
       }
     }),
   );
+}
+
+function subpathOf(path: string, mount: MountPlan, target: string): ResolvedMount {
+  bindSubpath(path, mount.subpath ?? '', target, makeMountPoint);
+  return { ...mount, source: target };
 }
 
 /** `-v /path:…` makes a directory where nothing is; `--mount` refuses. */

@@ -2,6 +2,7 @@
  * Where container-service keeps its files.
  *
  *     <data-root>/container-service/containers/<id>/<id>.log      the log as conmon writes it, and its rotated segments
+ *     <data-root>/container-service/boot                          which boot of the machine it last ran in
  *     <exec-root>/container-service/                              lost at reboot, as the processes are
  *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz; shm/ and subpaths/ are mounts
  *       exits/<id>          the exit code, written by conmon when a container's log is complete
@@ -20,6 +21,10 @@ export class Paths {
     this.exec = join(execRoot, 'container-service');
   }
 
+  /** Which boot of the machine this service last ran in. */
+  get bootMark(): string {
+    return join(this.data, 'boot');
+  }
   containerDirectory(id: string): string {
     return join(this.data, 'containers', id);
   }

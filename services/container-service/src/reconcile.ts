@@ -2,7 +2,7 @@
  * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, and
  * what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away. It may be cut off anywhere and run again.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '@flotilla/service-kit';
 import { signalProcess, startTimeOf } from './adapters/processes.ts';
@@ -12,6 +12,7 @@ import type { Exits } from './exits.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
 import type { Remover } from './removal.ts';
+import { shouldStartWithEngine } from './restartPolicy.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import type { ContainerStore } from './store.ts';
 import type { Teardown } from './teardown.ts';
@@ -19,6 +20,7 @@ import type { Teardown } from './teardown.ts';
 export interface ReconcilerOptions {
   readonly logger: Logger;
   readonly paths: Paths;
+  readonly bootId: string;
   readonly store: ContainerStore;
   readonly neighbours: Neighbours;
   readonly roots: RootFilesystems;
@@ -44,11 +46,12 @@ export class Reconciler {
   /** What must be right before the first call is answered: it asks nobody else. */
   async local(): Promise<void> {
     const { store, paths, roots, teardown } = this.options;
-    for (const directory of [paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+    for (const directory of [paths.data, paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
     for (const container of store.containers.values()) {
       const run = container.state.run;
       if (run === undefined) continue;
       roots.adopt(container.id);
+      for (const key of Object.keys(container.imageMounts ?? {})) roots.adopt(key);
       signalProcess(run.monitorPid, run.monitorStart, sigcont);
       await this.options.wake(container);
     }
@@ -119,7 +122,10 @@ export class Reconciler {
     const known = containers.map(({ id }) => id);
     const running = containers.filter(isRunning).map(({ id }) => id);
     await Promise.allSettled([
-      neighbours.snapshots.retain({ keys: known }, { idempotent: true }),
+      neighbours.snapshots.retain(
+        { keys: [...known, ...containers.flatMap(({ imageMounts = {} }) => Object.keys(imageMounts))] },
+        { idempotent: true },
+      ),
       neighbours.sandboxes.retain({ known, running }, { idempotent: true }),
       neighbours.volumes.retain({ known }, { idempotent: true }),
     ]);
@@ -135,11 +141,41 @@ export class Reconciler {
     }
   }
 
+  /** Whether the machine has come up anew since this service last looked: containers that a client stopped and a policy calls back are started then. */
+  private rebooted(): boolean {
+    return readText(this.options.paths.bootMark) !== this.options.bootId;
+  }
+
+  private rememberBoot(): void {
+    writeFileSync(this.options.paths.bootMark, this.options.bootId);
+  }
+
   private async startAgain(): Promise<void> {
     const { store } = this.options;
-    for (const container of store.containers.values()) {
-      if (container.restartRequested && !isRunning(container)) await this.options.startAgain(container.id);
+    const rebooted = this.rebooted();
+    for (const container of [...store.containers.values()]) {
+      const { hostConfig, state } = container;
+      const wanted =
+        container.restartRequested ||
+        (rebooted &&
+          state.status === 'exited' &&
+          shouldStartWithEngine(hostConfig.RestartPolicy, { ...container, exitCode: state.exitCode }));
+      if (!wanted || isRunning(container)) continue;
+      try {
+        await this.options.startAgain(container.id);
+      } catch (error) {
+        this.options.logger.warn({ containerId: container.id, error }, 'it could not be started again');
+      }
     }
+    this.rememberBoot();
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
   }
 }
 

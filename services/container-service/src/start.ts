@@ -15,6 +15,7 @@ import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
 import { initialHealth } from './health.ts';
+import { mountImages } from './imageMounts.ts';
 import { findContainer } from './lookup.ts';
 import { prepareMounts } from './mounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
@@ -192,7 +193,7 @@ export class Starter {
     const { paths, roots, neighbours, seccomp } = this.options;
     const [network, mounts] = await Promise.all([
       this.prepareNetwork(container),
-      prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index)),
+      mountImages(container, roots).then(() => prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index))),
       roots.acquire(container.id, container.snapshot),
     ]);
     const shmPath = this.prepareShm(container);

@@ -8,6 +8,7 @@ import type { NetworkSettings } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
 import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { type ContainerRecord, sharedContainer } from './container.ts';
+import { unmountImages } from './imageMounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
@@ -47,9 +48,7 @@ export class Teardown {
   async afterRun(container: ContainerRecord, remove = false): Promise<NetworkSettings | undefined> {
     const [settings] = await Promise.all([
       this.releaseSandbox(container, remove),
-      this.endProcesses(container).then(() =>
-        Promise.all([this.options.roots.release(container.id, container.snapshot), this.unmountVolumes(container)]),
-      ),
+      this.endProcesses(container).then(() => this.unmount(container)),
     ]);
     this.removeRunFiles(container.id);
     return settings;
@@ -64,15 +63,29 @@ export class Teardown {
     this.removeRunFiles(container.id);
   }
 
+  /** What lies on what goes first: binds of parts, then what they are parts of. */
+  private async unmount(container: ContainerRecord): Promise<void> {
+    const { roots } = this.options;
+    this.unmountInBundle(container.id);
+    await Promise.all([roots.release(container.id, container.snapshot), unmountImages(container, roots), this.unmountVolumes(container)]);
+  }
+
   /** Frees what a container holds beyond its runs. Its files are left: `deleteFiles` takes them. */
   async releaseHoldings(container: ContainerRecord, removeVolumes: boolean, sandboxReleased = false): Promise<void> {
     const { neighbours, roots } = this.options;
+    this.unmountInBundle(container.id);
     await Promise.all([
       sandboxReleased ? undefined : this.releaseSandbox(container, true),
       this.attempt(container, 'removing its snapshot', async () => {
         await roots.forget(container.id, container.snapshot);
         await neighbours.snapshots.remove({ key: container.id }, { deadlineMs: callDeadlineMs, idempotent: true });
       }),
+      ...Object.entries(container.imageMounts ?? {}).map(([key, snapshot]) =>
+        this.attempt(container, 'removing the snapshot of an image it mounts', async () => {
+          await roots.forget(key, snapshot);
+          await neighbours.snapshots.remove({ key }, { deadlineMs: callDeadlineMs, idempotent: true });
+        }),
+      ),
       ...this.volumesOf(container).map((name) =>
         this.attempt(container, 'releasing its volume', () =>
           neighbours.volumes.release(
@@ -137,11 +150,17 @@ export class Teardown {
     const { paths, runtimes } = this.options;
     const bundle = paths.bundle(id);
     if (existsSync(bundle)) {
-      if (existsSync(paths.shm(id)) || existsSync(dirname(paths.subpath(id, 0)))) this.options.unmountBelow(bundle);
+      this.unmountInBundle(id);
       rmSync(bundle, { recursive: true, force: true });
     }
     rmSync(paths.exit(id), { force: true });
     for (const runtime of runtimes.all()) rmSync(join(runtime.root, id), { recursive: true, force: true });
+  }
+
+  /** Shared memory, and parts of volumes. */
+  private unmountInBundle(id: string): void {
+    const { paths, unmountBelow } = this.options;
+    if (existsSync(paths.shm(id)) || existsSync(dirname(paths.subpath(id, 0)))) unmountBelow(paths.bundle(id));
   }
 
   /** A neighbour that is away must not keep a container from being seen as ended; its own reconcile (Retain) frees the rest. */
