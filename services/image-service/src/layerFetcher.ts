@@ -86,7 +86,7 @@ export class LayerFetcher {
   private begin(wanted: LayerWanted, source: BlobSource): Task {
     const abort = new AbortController();
     const { promise, resolve, reject } = Promise.withResolvers<LayerRecord>();
-    const task: Task = { done: promise, abort, listeners: new Set(), last: { step: 'waiting' }, waiters: 0 };
+    const task: Task = { done: promise, abort, listeners: new Set(), last: { step: 'started' }, waiters: 0 };
     this.tasks.set(wanted.diffId, task);
     const report = (progress: LayerProgress): void => {
       task.last = progress;
@@ -94,9 +94,8 @@ export class LayerFetcher {
     };
     const before = this.running.get(wanted.diffId);
     const run = this.slots
-      .run(abort.signal, async () => {
+      .run(abort.signal, { waiting: () => report({ step: 'waiting' }) }, async () => {
         await before;
-        report({ step: 'started' });
         return this.download(wanted, source, report, abort.signal);
       })
       .then(resolve, reject)
@@ -200,9 +199,14 @@ class Slots {
     this.free = count;
   }
 
-  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async run<T>(signal: AbortSignal, { waiting }: { waiting: () => void }, work: () => Promise<T>): Promise<T> {
     if (this.free > 0) this.free--;
-    else await new Promise<void>((resolve) => this.waiting.push(resolve));
+    else {
+      const turn = new Promise<void>((resolve) => this.waiting.push(resolve));
+      // Later than now, so that every layer has been named before one of them is said to wait.
+      setImmediate(waiting);
+      await turn;
+    }
     try {
       if (signal.aborted) throw new Cancelled('context canceled');
       return await work();
