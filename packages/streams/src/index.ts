@@ -1,3 +1,4 @@
+export { watchDeparture } from './departure.ts';
 export { joinStreams, writeAll } from './join.ts';
 export { encodeLine, parseLines } from './jsonLines.ts';
 export { frame, headerBytes, type StandardStream, StdcopyDemultiplexer, stderr, stdin, stdout, writeHeader } from './stdcopy.ts';

@@ -7,6 +7,7 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { Unavailable } from '@flotilla/errors';
+import { watchDeparture } from './departure.ts';
 
 export interface Ticket {
   readonly address: string;
@@ -119,6 +120,7 @@ export class TicketServer {
     const abort = new AbortController();
     socket.on('close', () => abort.abort());
     if (outputOnly) socket.on('end', () => abort.abort()).resume();
+    else watchDeparture(socket);
     this.running++;
     try {
       socket.write('+\n');

@@ -284,6 +284,29 @@ describe('attach and exec', () => {
     await waitFor(() => events.includes('gone'));
   });
 
+  it('notices that a client has left which had ended its input before, though nothing is printed', async () => {
+    let gone = false;
+    stack.services.containers = {
+      attach: async () => ({
+        tty: true,
+        ticket: stack.tickets.issue(async (stream, signal) => {
+          stream.write('ready');
+          stream.resume();
+          await new Promise((resolve) => signal.addEventListener('abort', resolve));
+          gone = true;
+        }),
+      }),
+    };
+    const client = new RawClient(stack.socketPath);
+    client.send('POST /containers/x/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n');
+    await waitFor(() => client.text.includes('ready'));
+    client.socket.end();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(gone).toBe(false);
+    client.socket.destroy();
+    await waitFor(() => gone, { timeoutMs: 15_000 });
+  });
+
   it('answers an error before the upgrade as an ordinary answer', async () => {
     stack.services.containers = {
       attach: async () => {

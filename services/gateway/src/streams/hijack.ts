@@ -8,8 +8,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
+import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
-import { joinStreams } from '@flotilla/streams';
+import { joinStreams, watchDeparture } from '@flotilla/streams';
 import { olderThan } from '../http/apiVersion.ts';
 
 export const rawStream = 'application/vnd.docker.raw-stream';
@@ -81,6 +82,7 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
       : `HTTP/1.1 200 OK\r\nContent-Type: ${rawStream}\r\n\r\n`,
   );
   const done = new AbortController();
+  if (!(client instanceof TLSSocket)) watchDeparture(client);
   client.once('finish', () => setTimeout(() => done.abort(), lingerMs).unref());
   // Node's server may have left the connection paused while the request was handled.
   client.resume();

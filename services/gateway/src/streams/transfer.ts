@@ -2,7 +2,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { InvalidParameter, isErrorKind, makeError, System } from '@flotilla/errors';
 import { dialTicket, type Ticket } from '@flotilla/streams';
 
