@@ -184,7 +184,10 @@ export class ImageStore {
 
   /** Runs a change of images alone. */
   change<T>(work: (lease: Lease) => Promise<T>): Promise<T> {
-    return this.records.withLease('content', work);
+    return this.records.withLease('content', async (lease) => {
+      await this.records.fresh();
+      return work(lease);
+    });
   }
 
   /** Adds an image, or names and manifests to it. @throws Unavailable when a layer was removed meanwhile: pull it again. */
@@ -289,8 +292,11 @@ export class ImageStore {
       events: [imageEvent('delete', image.id, image.id, image)],
       lease,
     });
-    for (const layer of layers) this.content.discardLayer(layer);
-    for (const blob of blobs) this.content.discardBlob(blob);
+    // A replica may have made a snapshot meanwhile. Either it sees this commit and takes the snapshot back, or we see its own here.
+    await this.records.fresh();
+    const still = this.inUse();
+    for (const layer of layers) if (!still.layers.has(layer)) this.content.discardLayer(layer);
+    for (const blob of blobs) if (!still.blobs.has(blob)) this.content.discardBlob(blob);
     return { layers, sizeBytes };
   }
 
@@ -313,8 +319,13 @@ export class ImageStore {
     await this.records.commit({ events });
   }
 
+  /** Records a snapshot. @throws NotFound when a replica has removed its image meanwhile: the snapshot is not there then. */
   async putSnapshot(record: SnapshotRecord): Promise<void> {
     await this.records.commit({ puts: [this.snapshots.put(record.key, record)] });
+    await this.records.fresh();
+    if (this.images.has(record.imageId)) return;
+    await this.records.commit({ deletes: [this.snapshots.delete(record.key)] });
+    throw new NotFound(`No such image: ${record.imageId}`);
   }
 
   /** Forgets a snapshot; layers that only it held may go too. */

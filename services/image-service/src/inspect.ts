@@ -12,12 +12,17 @@ export function imagePlatform(image: Image): Platform {
   return normalisePlatform({ os: os || 'linux', architecture, ...(variant === undefined ? {} : { variant }) });
 }
 
-/** @throws NotFound when the image is here, but for another platform than `wanted`. */
+/** What dockerd says of an image that is here, but for another platform than `wanted`. */
+export function platformMismatch(image: Image, wanted: Platform, name: string): string | undefined {
+  const own = imagePlatform(image);
+  if (platformMatches(wanted, own)) return undefined;
+  return `image with reference ${name} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${formatPlatform(wanted)})`;
+}
+
+/** @throws NotFound when the image is for another platform than `wanted`. */
 export function requirePlatform(image: Image, wanted: Platform | undefined, name: string): void {
-  if (wanted === undefined || platformMatches(wanted, imagePlatform(image))) return;
-  throw new NotFound(
-    `image with reference ${name} was found but its platform (${formatPlatform(imagePlatform(image))}) does not match the specified platform (${formatPlatform(wanted)})`,
-  );
+  const mismatch = wanted === undefined ? undefined : platformMismatch(image, wanted, name);
+  if (mismatch !== undefined) throw new NotFound(mismatch);
 }
 
 export function inspectImage(store: ImageStore, image: Image): ImageInspect {

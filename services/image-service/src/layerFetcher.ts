@@ -7,17 +7,20 @@ import { readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Cancelled, isUnavailable } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
-import type { BlobSource } from './adapters/distribution.ts';
 import { LayerContentError } from './contentError.ts';
 import type { ContentStore } from './contentStore.ts';
 import type { BlobReference, LayerRecord } from './image.ts';
 import type { TransferProgress } from './layers/transfer.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
+import type { BlobSource } from './registry/distribution.ts';
 
 export interface LayerWanted {
   readonly diffId: Digest;
   readonly blob: BlobReference;
 }
+
+/** Runs work on where a layer's blob can be read; again when that place has gone. */
+export type WithSource = <T>(work: (source: BlobSource) => Promise<T>) => Promise<T>;
 
 export type LayerProgress = TransferProgress | { readonly step: 'waiting' | 'started' };
 
@@ -57,7 +60,7 @@ export class LayerFetcher {
   /** @throws LayerContentError, RegistryError, Cancelled … as the transfer does. */
   async fetch(
     wanted: LayerWanted,
-    source: BlobSource,
+    source: WithSource,
     report: (progress: LayerProgress) => void,
     signal: AbortSignal,
   ): Promise<LayerRecord> {
@@ -83,7 +86,7 @@ export class LayerFetcher {
     }
   }
 
-  private begin(wanted: LayerWanted, source: BlobSource): Task {
+  private begin(wanted: LayerWanted, source: WithSource): Task {
     const abort = new AbortController();
     const { promise, resolve, reject } = Promise.withResolvers<LayerRecord>();
     const task: Task = { done: promise, abort, listeners: new Set(), last: { step: 'started' }, waiters: 0 };
@@ -96,7 +99,7 @@ export class LayerFetcher {
     const run = this.slots
       .run(abort.signal, { waiting: () => report({ step: 'waiting' }) }, async () => {
         await before;
-        return this.download(wanted, source, report, abort.signal);
+        return source((at) => this.download(wanted, at, report, abort.signal));
       })
       .then(resolve, reject)
       .then(() => {

@@ -6,7 +6,7 @@ import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { containersOfImages } from './adapters/containers.ts';
-import { registryAddress } from './adapters/registryProxy.ts';
+import { withRegistry } from './adapters/registryProxy.ts';
 import { imageHandlers } from './api/images.ts';
 import { snapshotHandlers } from './api/snapshots.ts';
 import { Committer } from './commit.ts';
@@ -48,7 +48,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const workers = new TransferWorkers();
     lifecycle.onStop('layer workers', () => workers.stop());
     const layers = new LayerFetcher({ content, workers, maxConcurrent: options.maxConcurrentDownloads, maxLayerBytes });
-    const address = registryAddress(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
+    const registry = withRegistry(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
     const remover = new Remover({ store, containers: containersOfImages(discovery) });
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
@@ -57,8 +57,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       ImagesService,
       imageHandlers({
         store,
-        puller: new Puller({ store, layers, address }),
-        pusher: new Pusher({ store, address, maxConcurrent: options.maxConcurrentUploads }),
+        puller: new Puller({ store, layers, registry }),
+        pusher: new Pusher({ store, registry, maxConcurrent: options.maxConcurrentUploads }),
         loader: new Loader({ store, workers, maxLayerBytes }),
         importer: new Importer({ store, workers, maxLayerBytes }),
         committer: new Committer({ store, workers, maxLayerBytes }),

@@ -34,25 +34,26 @@ import {
   withDigest,
   withTag,
 } from '@flotilla/oci';
-import { RegistryError, readBody, refusal, send } from './adapters/distribution.ts';
 import { LayerContentError } from './contentError.ts';
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image, LayerRecord, ManifestRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
+import { platformMismatch } from './inspect.ts';
 import type { LayerFetcher, LayerProgress, LayerWanted } from './layerFetcher.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
-import { pullError } from './registryErrors.ts';
+import type { WithRegistry } from './registry/distribution.ts';
+import { type BlobSource, RegistryError, readBody, refusal, send } from './registry/distribution.ts';
+import { pullError } from './registry/errors.ts';
 
 export interface PullRequest {
   /** A tag, a digest, or neither for `latest`. */
   readonly reference: Reference;
   readonly platform: Platform;
+  /** The client asked for that platform, and is warned when it gets another. */
+  readonly platformAsked: boolean;
   /** X-Registry-Auth, as the client sent it. */
   readonly registryAuth: string;
 }
-
-/** Where the Distribution API is, when asked. */
-export type RegistryAddress = (signal: AbortSignal) => Promise<string>;
 
 interface Served {
   readonly bytes: Buffer;
@@ -70,12 +71,12 @@ interface Target {
 export class Puller {
   private readonly store: ImageStore;
   private readonly layers: LayerFetcher;
-  private readonly address: RegistryAddress;
+  private readonly registry: WithRegistry;
 
-  constructor(options: { store: ImageStore; layers: LayerFetcher; address: RegistryAddress }) {
+  constructor(options: { store: ImageStore; layers: LayerFetcher; registry: WithRegistry }) {
     this.store = options.store;
     this.layers = options.layers;
-    this.address = options.address;
+    this.registry = options.registry;
   }
 
   /**
@@ -85,7 +86,7 @@ export class Puller {
    */
   async pull(request: PullRequest, sink: ProgressSink, signal: AbortSignal): Promise<Image> {
     const reference = withDefaultTag(request.reference);
-    const remote = new Remote(await this.address(signal), reference, request.registryAuth, signal);
+    const remote = new Remote(this.registry, reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
     // Without the registry's name, as dockerd says it.
     sink(message(`Pulling from ${reference.path}`, reference.digest ?? reference.tag));
@@ -94,7 +95,11 @@ export class Puller {
     const diffIds: Digest[] = [];
     const release = this.store.holds.hold(digests);
     try {
-      return await this.bring(remote, reference, target, blobs, { sink, signal, diffIds });
+      const image = await this.bring(remote, reference, target, blobs, { sink, signal, diffIds });
+      const mismatch = request.platformAsked ? platformMismatch(image, request.platform, familiarString(reference)) : undefined;
+      // An image of one platform is taken whatever it is for, as dockerd does.
+      if (mismatch !== undefined) sink(message(`WARNING: ${mismatch}`));
+      return image;
     } catch (error) {
       release();
       // What was only cut off goes on with the next pull; content that is wrong will not get better.
@@ -110,7 +115,7 @@ export class Puller {
 
   /** Every tag of a repository, one after the other. */
   async tags(reference: Reference, registryAuth: string, signal: AbortSignal): Promise<string[]> {
-    const remote = new Remote(await this.address(signal), reference, registryAuth, signal);
+    const remote = new Remote(this.registry, reference, registryAuth, signal);
     return remote.tags();
   }
 
@@ -204,7 +209,7 @@ export class Puller {
       begun.add(layer.diffId);
       if (isFirst) sink(step('Pulling fs layer', id));
       const report = isFirst ? (progress: LayerProgress): void => reportLayer(sink, id, progress) : (): void => undefined;
-      return this.layers.fetch(layer, remote.blobSource(layer.blob.digest), report, together);
+      return this.layers.fetch(layer, (work) => remote.withBlob(layer.blob.digest, work), report, together);
     });
     const completed: Promise<unknown>[] = [];
     let before: Promise<unknown> = Promise.resolve();
@@ -296,13 +301,13 @@ function requireManifestType(mediaType: string): void {
 
 /** One repository at the registry-proxy. */
 class Remote {
-  private readonly address: string;
+  private readonly registry: WithRegistry;
   private readonly reference: Reference;
   private readonly headers: Readonly<Record<string, string>>;
   private readonly signal: AbortSignal;
 
-  constructor(address: string, reference: Reference, registryAuth: string, signal: AbortSignal) {
-    this.address = address;
+  constructor(registry: WithRegistry, reference: Reference, registryAuth: string, signal: AbortSignal) {
+    this.registry = registry;
     this.reference = reference;
     this.signal = signal;
     this.headers = registryAuth === '' ? {} : { 'X-Registry-Auth': registryAuth };
@@ -312,8 +317,10 @@ class Remote {
     return `/v2/${repositoryName(this.reference)}/${rest}`;
   }
 
-  blobSource(digest: Digest): { address: string; path: string; headers: Readonly<Record<string, string>> } {
-    return { address: this.address, path: this.path(`blobs/${digest}`), headers: this.headers };
+  /** Reads a blob by `work`, which may be told of another address when the first has gone. */
+  withBlob<T>(digest: Digest, work: (source: BlobSource) => Promise<T>): Promise<T> {
+    // The layer's own signal ends the work; this one only the search for an address.
+    return this.registry((address) => work({ address, path: this.path(`blobs/${digest}`), headers: this.headers }), this.signal);
   }
 
   async manifest(tagOrDigest: string): Promise<Served> {
@@ -343,14 +350,16 @@ class Remote {
     headers: Readonly<Record<string, string>> = {},
   ): Promise<{ body: Buffer; contentType: string }> {
     try {
-      const answer = await send(this.address, {
-        method: 'GET',
-        path: this.path(rest),
-        headers: { ...this.headers, ...headers },
-        signal: this.signal,
-      });
-      if (answer.status !== 200) throw await refusal(answer);
-      return { body: await readBody(answer, maxBytes), contentType: answer.headers['content-type'] ?? '' };
+      return await this.registry(async (address) => {
+        const answer = await send(address, {
+          method: 'GET',
+          path: this.path(rest),
+          headers: { ...this.headers, ...headers },
+          signal: this.signal,
+        });
+        if (answer.status !== 200) throw await refusal(answer);
+        return { body: await readBody(answer, maxBytes), contentType: answer.headers['content-type'] ?? '' };
+      }, this.signal);
     } catch (error) {
       throw error instanceof RegistryError ? pullError(error, this.reference) : error;
     }

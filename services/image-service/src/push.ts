@@ -22,14 +22,14 @@ import {
   withDefaultTag,
   withTag,
 } from '@flotilla/oci';
-import { type Answer, RegistryError, readBody, refusal, send } from './adapters/distribution.ts';
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image } from './image.ts';
 import { type ImageStore, sameRepository } from './imageStore.ts';
 import { type LocalManifest, localManifest, makeManifest } from './localManifest.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
-import type { RegistryAddress } from './pull.ts';
-import { pushError } from './registryErrors.ts';
+import type { WithRegistry } from './registry/distribution.ts';
+import { type Answer, RegistryError, readBody, refusal, send } from './registry/distribution.ts';
+import { pushError } from './registry/errors.ts';
 
 /** The tags a push means: one, or every tag of a repository when none is said. @throws NotFound in dockerd's words. */
 export function pushReferences(store: ImageStore, name: string, tag: string): Reference[] {
@@ -48,12 +48,12 @@ export function pushReferences(store: ImageStore, name: string, tag: string): Re
 
 export class Pusher {
   private readonly store: ImageStore;
-  private readonly address: RegistryAddress;
+  private readonly registry: WithRegistry;
   private readonly maxConcurrent: number;
 
-  constructor(options: { store: ImageStore; address: RegistryAddress; maxConcurrent: number }) {
+  constructor(options: { store: ImageStore; registry: WithRegistry; maxConcurrent: number }) {
     this.store = options.store;
-    this.address = options.address;
+    this.registry = options.registry;
     this.maxConcurrent = options.maxConcurrent;
   }
 
@@ -65,9 +65,12 @@ export class Pusher {
     try {
       sink(message(`The push refers to repository [${repositoryName(reference)}]`));
       const manifest = await this.compressed(image, await localManifest(this.store, image), sink);
-      const remote = new Upload(await this.address(signal), reference, registryAuth, signal);
-      await this.uploadAll(image, manifest, remote, sink);
-      await remote.putManifest(manifest, reference.tag ?? 'latest');
+      // Begun again as a whole when registry-proxy goes away: what has arrived is found there.
+      await this.registry(async (address) => {
+        const remote = new Upload(address, reference, registryAuth, signal);
+        await this.uploadAll(image, manifest, remote, sink);
+        await remote.putManifest(manifest, reference.tag ?? 'latest');
+      }, signal);
       const size = manifest.bytes.length;
       sink(message(`${reference.tag}: digest: ${manifest.digest} size: ${size}`));
       sink({ progressDetail: {}, aux: { Tag: reference.tag, Digest: manifest.digest, Size: size } });

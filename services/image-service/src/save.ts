@@ -23,18 +23,19 @@ import { imagePlatform } from './inspect.ts';
 import { type LocalManifest, localManifest } from './localManifest.ts';
 import { encodeHeader, padding, plainEntry, trailer } from './tar/writer.ts';
 
-interface Saved {
+/** An image to save, the tags that were asked for, and the manifest it goes out by. */
+export interface SavedImage {
   readonly image: Image;
-  readonly tags: Map<string, Reference>;
-  manifest?: LocalManifest;
+  readonly tags: readonly Reference[];
+  readonly manifest: LocalManifest;
 }
 
 const readBytes = 512 * 1024;
 
-/** Images and tags that names stand for. @throws NotFound */
-export function selectImages(store: ImageStore, names: readonly string[]): { image: Image; tags: Reference[] }[] {
+/** Images and tags that names stand for. @throws NotFound; LayerContentError when one is not here whole. */
+export async function selectImages(store: ImageStore, names: readonly string[]): Promise<SavedImage[]> {
   if (names.length === 0) throw new InvalidParameter('no image is named');
-  const selected = new Map<Digest, Saved>();
+  const selected = new Map<Digest, { image: Image; tags: Map<string, Reference> }>();
   const add = (image: Image, tag?: Reference): void => {
     const saved = selected.get(image.id) ?? { image, tags: new Map<string, Reference>() };
     selected.set(image.id, saved);
@@ -59,18 +60,18 @@ export function selectImages(store: ImageStore, names: readonly string[]): { ima
     const isName = 'reference' in parsed && store.resolve(parsed.reference) !== undefined && parsed.reference.digest === undefined;
     add(image, isName ? withDefaultTag(parsed.reference) : undefined);
   }
-  return [...selected.values()].map(({ image, tags }) => ({ image, tags: [...tags.values()] }));
+  return Promise.all(
+    [...selected.values()].map(async ({ image, tags }) => ({
+      image,
+      tags: [...tags.values()],
+      manifest: await localManifest(store, image),
+    })),
+  );
 }
 
 /** Writes the archive. @throws LayerContentError when a blob is missing; what the stream fails with. */
-export async function saveImages(
-  store: ImageStore,
-  selected: readonly { image: Image; tags: Reference[] }[],
-  out: Writable,
-  signal: AbortSignal,
-): Promise<void> {
-  const manifests: LocalManifest[] = [];
-  for (const { image } of selected) manifests.push(await localManifest(store, image));
+export async function saveImages(store: ImageStore, selected: readonly SavedImage[], out: Writable, signal: AbortSignal): Promise<void> {
+  const manifests = selected.map(({ manifest }) => manifest);
   const release = store.holds.hold(
     manifests.flatMap((manifest) => [manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]),
   );
@@ -88,8 +89,8 @@ export async function saveImages(
       if (!written.has(manifest.digest)) await writeFile(out, blobName(manifest.digest), manifest.bytes);
       written.add(manifest.digest);
     }
-    await writeFile(out, 'index.json', JSON.stringify(layoutIndex(selected, manifests)));
-    await writeFile(out, 'manifest.json', JSON.stringify(dockerManifest(selected, manifests)));
+    await writeFile(out, 'index.json', JSON.stringify(layoutIndex(selected)));
+    await writeFile(out, 'manifest.json', JSON.stringify(dockerManifest(selected)));
     await writeFile(out, 'oci-layout', '{"imageLayoutVersion":"1.0.0"}');
     await writeFile(out, 'repositories', JSON.stringify(repositories(selected)));
     await writeAll(out, trailer);
@@ -120,28 +121,24 @@ function blobName(digest: Digest): string {
   return `blobs/${digest.slice(0, digest.indexOf(':'))}/${digestHex(digest)}`;
 }
 
-function dockerManifest(selected: readonly { tags: Reference[] }[], manifests: readonly LocalManifest[]): object[] {
-  return manifests.map((manifest, i) => {
-    const tags = (selected[i]?.tags ?? []).map(familiarString);
-    return {
-      Config: blobName(manifest.config.digest),
-      RepoTags: tags.length === 0 ? null : tags,
-      Layers: manifest.layers.map((layer) => blobName(layer.digest)),
-    };
-  });
+function dockerManifest(selected: readonly SavedImage[]): object[] {
+  return selected.map(({ tags, manifest }) => ({
+    Config: blobName(manifest.config.digest),
+    RepoTags: tags.length === 0 ? null : tags.map(familiarString),
+    Layers: manifest.layers.map((layer) => blobName(layer.digest)),
+  }));
 }
 
-function layoutIndex(selected: readonly { image: Image; tags: Reference[] }[], manifests: readonly LocalManifest[]): object {
-  const entries = manifests.flatMap((manifest, i) => {
-    const one = selected[i];
+function layoutIndex(selected: readonly SavedImage[]): object {
+  const entries = selected.flatMap(({ image, tags, manifest }): object[] => {
     const descriptor = {
       mediaType: manifest.mediaType,
       digest: manifest.digest,
       size: manifest.bytes.length,
-      ...(one === undefined ? {} : { platform: imagePlatform(one.image) }),
+      platform: imagePlatform(image),
     };
-    if (one === undefined || one.tags.length === 0) return [descriptor];
-    return one.tags.map((tag) => ({
+    if (tags.length === 0) return [descriptor];
+    return tags.map((tag) => ({
       ...descriptor,
       annotations: { 'io.containerd.image.name': referenceString(tag), 'org.opencontainers.image.ref.name': tag.tag ?? '' },
     }));
@@ -150,7 +147,7 @@ function layoutIndex(selected: readonly { image: Image; tags: Reference[] }[], m
 }
 
 /** The file of docker's oldest format, which some readers still ask for. */
-function repositories(selected: readonly { image: Image; tags: Reference[] }[]): Record<string, Record<string, string>> {
+function repositories(selected: readonly SavedImage[]): Record<string, Record<string, string>> {
   const names: Record<string, Record<string, string>> = {};
   for (const { image, tags } of selected) {
     for (const tag of tags) {

@@ -80,6 +80,25 @@ describe('reconcile at start', () => {
   });
 });
 
+describe('registry-proxy killed in the middle of a pull', () => {
+  it('is waited for, and the pull goes on where it was', async () => {
+    const size = 16_000_000;
+    const image = await buildImage({ layers: [[{ path: 'big', content: randomBytesOf(size, 'proxy') }]] });
+    registry.add('proxied', 'latest', image);
+    const digest = image.layers[0]?.digest ?? '';
+    registry.misbehave([{ path: digest, cutAfterBytes: size / 2 }]);
+    const pulled = stack.pull(`${registry.address}/proxied`);
+    const partial = join(stack.dataRoot, 'ingest', digest.replace(':', '-'));
+    await waitFor(() => existsSync(partial) && statSync(partial).size > size / 4, { what: 'a part of the blob', timeoutMs: 20_000 });
+    await stack.kill('registry-proxy');
+    registry.misbehave([]);
+    await stack.startService('registry-proxy');
+    const lines = await pulled;
+    expect(lines.at(-1)?.status).toBe(`Status: Downloaded newer image for ${registry.address}/proxied:latest`);
+    expect((await stack.inspect(image.id)).Size).toBe(size);
+  });
+});
+
 describe('cancelled by its client', () => {
   it('stops, and keeps what came for the next attempt', async () => {
     const size = 8_000_000;

@@ -79,6 +79,11 @@ describe('pull', () => {
     });
     await stack.pull(`${registry.address}/multi`, { platform: 'linux/s390x' });
     expect((await stack.inspect(`${registry.address}/multi`)).Id).toBe(other.id);
+    const only = await pushImage(other, { address: registry.address, repository: 'only', tag: 'latest' });
+    const warned = await stack.pull(only, { platform: 'linux/riscv64' });
+    expect(warned.at(-1)?.status).toMatch(
+      /^WARNING: image with reference .* \(linux\/s390x\) does not match the specified platform \(linux\/riscv64\)$/,
+    );
     await expect(stack.pull(`${registry.address}/multi`, { platform: 'linux/riscv64' })).rejects.toMatchObject({
       kind: 'NotFound',
       message: 'no matching manifest for linux/riscv64 in the manifest list entries',

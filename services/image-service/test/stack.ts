@@ -29,7 +29,7 @@ export class Stack {
   private readonly nats: TestNats;
   private readonly bus: Bus;
   private readonly discovery: Discovery;
-  private readonly children = new Map<string, ChildProcess>();
+  private readonly children = new Map<string, { readonly name: string; readonly child: ChildProcess }>();
   private readonly containerServer: GrpcServer;
   private output = '';
   private instances = 0;
@@ -82,7 +82,8 @@ export class Stack {
     return this.output;
   }
 
-  async startService(name: 'registry-proxy' | 'image-service', env: Record<string, string> = {}): Promise<number> {
+  /** @returns the instance's name. */
+  async startService(name: 'registry-proxy' | 'image-service', env: Record<string, string> = {}): Promise<string> {
     this.instances++;
     const instance = `i${this.instances}`;
     const sockets = join(this.root, 'sockets', name);
@@ -108,7 +109,7 @@ export class Stack {
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     );
-    this.children.set(name, child);
+    this.children.set(instance, { name, child });
     let own = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
@@ -124,17 +125,24 @@ export class Stack {
       { what: name, timeoutMs: 20_000 },
     );
     await waitFor(() => this.discovery.instances(name).some((beat) => beat.instance === instance), { what: `${name} in discovery` });
-    return child.pid ?? 0;
+    return instance;
   }
 
-  /** kill -9, as a crash. */
+  /** kill -9 of every instance, as a crash; resolves when discovery has noticed. */
   async crash(name: 'registry-proxy' | 'image-service'): Promise<void> {
-    const child = this.children.get(name);
-    if (child === undefined) return;
-    const ended = new Promise((resolve) => child.once('close', resolve));
-    child.kill('SIGKILL');
-    await ended;
+    await this.kill(name);
     await waitFor(() => this.discovery.instances(name).length === 0, { what: `${name} gone from discovery`, timeoutMs: 10_000 });
+  }
+
+  /** kill -9 of every instance. */
+  async kill(name: 'registry-proxy' | 'image-service'): Promise<void> {
+    for (const [instance, { name: service, child }] of this.children) {
+      if (service !== name) continue;
+      this.children.delete(instance);
+      const ended = new Promise((resolve) => child.once('close', resolve));
+      child.kill('SIGKILL');
+      await ended;
+    }
   }
 
   /** Pulls and collects the lines. */
@@ -220,7 +228,7 @@ export class Stack {
   }
 
   async stop(): Promise<void> {
-    for (const child of this.children.values()) {
+    for (const { child } of this.children.values()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const ended = new Promise((resolve) => child.once('close', resolve));
       child.kill('SIGTERM');

@@ -63,12 +63,13 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
     pull(request, call) {
       const reference = pullReference(request.reference, request.tag);
       const platform = platformOrHost(request.platform);
+      const platformAsked = request.platform !== '';
       const { registryAuth } = request;
       return lines(async (push) => {
         const wantsAll = request.allTags && reference.tag === undefined && reference.digest === undefined;
         const tags = wantsAll ? await puller.tags(reference, registryAuth, call.signal) : undefined;
         const wanted = tags === undefined ? [reference] : tags.map((tag) => withTag(reference, tag));
-        for (const each of wanted) await puller.pull({ reference: each, platform, registryAuth }, push, call.signal);
+        for (const each of wanted) await puller.pull({ reference: each, platform, platformAsked, registryAuth }, push, call.signal);
       });
     },
 
@@ -132,7 +133,7 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
 
     async save(request) {
       await store.fresh();
-      const selected = selectImages(store, request.images);
+      const selected = await selectImages(store, request.images);
       for (const { image } of selected) requirePlatform(image, toPlatform(request.platform), image.id);
       const ticket = tickets.issue((stream, signal) => saveImages(store, selected, stream, signal), { outputOnly: true });
       return { ticket };

@@ -7,7 +7,7 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, unl
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Digest, DigestVerifier } from '@flotilla/oci';
 import { tryLockFile } from '@flotilla/syscalls';
-import { type BlobSource, openBlob, RegistryError } from '../adapters/distribution.ts';
+import { type BlobSource, openBlob, RegistryError } from '../registry/distribution.ts';
 import { LayerUnpacker, type UnpackedLayer, type UnpackJob } from './unpacker.ts';
 
 export interface TransferJob {

@@ -3,7 +3,7 @@
  * worker: nothing that drags gRPC in (as @flotilla/errors does).
  */
 import { parentPort } from 'node:worker_threads';
-import { RegistryError } from '../adapters/distribution.ts';
+import { RegistryError } from '../registry/distribution.ts';
 import { BlobBusy, BlobMismatch, type TransferJob, type TransferProgress, transfer } from './transfer.ts';
 import { isLayerFault } from './treeBuilder.ts';
 import type { UnpackedLayer } from './unpacker.ts';

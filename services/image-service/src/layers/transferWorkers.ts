@@ -6,8 +6,8 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Cancelled, System, Unavailable } from '@flotilla/errors';
-import { RegistryError } from '../adapters/distribution.ts';
 import { LayerContentError } from '../contentError.ts';
+import { RegistryError } from '../registry/distribution.ts';
 import { type TransferJob, type TransferProgress, transfer } from './transfer.ts';
 import { describeFailure, type TransferFailure, type WorkerReply, type WorkerRequest } from './transferWorker.ts';
 import type { UnpackedLayer } from './unpacker.ts';

@@ -1,7 +1,7 @@
 /** A registry's refusals in dockerd's words and classes. */
 import { Cancelled, type FlotillaError, Forbidden, NotFound, ResourceExhausted, System, Unauthorized, Unavailable } from '@flotilla/errors';
 import { familiarName, familiarString, type Reference, withDefaultTag } from '@flotilla/oci';
-import type { RegistryError } from './adapters/distribution.ts';
+import { proxyGone, type RegistryError } from './distribution.ts';
 
 /** What Go's registry client says of a code that comes without a message. */
 const codeMessages: Readonly<Record<string, string>> = {
@@ -48,6 +48,8 @@ function otherError(error: RegistryError): FlotillaError {
       return new Unauthorized(goText(error), options);
     case 'TOOMANYREQUESTS':
       return new ResourceExhausted(goText(error), options);
+    case proxyGone:
+      return new Unavailable(error.message, options);
     // What could not be reached is told in the words of the attempt: `Get "http://…": dial tcp …: connect: connection refused`.
     case 'UNAVAILABLE':
     case 'UNKNOWN':

@@ -1,7 +1,7 @@
 import { parseReference } from '@flotilla/oci';
 import { describe, expect, it } from 'vitest';
-import { RegistryError } from './adapters/distribution.ts';
-import { pullError } from './registryErrors.ts';
+import { RegistryError } from './distribution.ts';
+import { pullError } from './errors.ts';
 
 describe('pull errors', () => {
   const reference = parseReference('localhost:5000/x:nope');

@@ -8,6 +8,9 @@ import type { Readable } from 'node:stream';
 /** Where an HTTP server listens: `unix:/path`, `host:port` or `http://host:port`. */
 export type HttpAddress = string;
 
+/** Runs a request against the Distribution API; when nobody is there, again against whoever is there next. */
+export type WithRegistry = <T>(work: (address: HttpAddress) => Promise<T>, signal: AbortSignal) => Promise<T>;
+
 export interface BlobSource {
   readonly address: HttpAddress;
   readonly path: string;
@@ -80,8 +83,14 @@ export function send(
   });
 }
 
+/** The code of a request that found nobody at the address: registry-proxy has gone, and may be back somewhere else. */
+export const proxyGone = 'PROXY_GONE';
+
 function asRegistryError(error: unknown, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted || error instanceof RegistryError) return error;
+  if (error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')) {
+    return new RegistryError('registry-proxy is not available', { code: proxyGone, cause: error });
+  }
   const cause = error instanceof Error ? error.message : String(error);
   return new RegistryError(`registry-proxy is not available: ${cause}`, { passing: true, cause: error });
 }
