@@ -53,7 +53,7 @@ describe('docker logs', () => {
     const [before, late] = stamped.map((line) => line.split(' ')[0] ?? '');
     expect(Date.parse(late ?? '') - Date.parse(before ?? '')).toBeGreaterThan(1_000);
     expect(await must('logs', '--since', late ?? '', 'many')).toBe('late');
-    expect(await must('logs', '--until', before ?? '', '--tail', '1', 'many')).toBe('1000');
+    expect((await must('logs', '--until', before ?? '', 'many')).split('\n').at(-1)).toBe('1000');
   });
 
   it('keeps long lines and binary output whole', async () => {
@@ -79,7 +79,7 @@ describe('docker logs', () => {
       stack.busybox,
       'sh',
       '-c',
-      'seq 1 100000',
+      'seq 1 100000; sleep 2',
     );
     await must('wait', 'small');
     const lines = (await must('logs', 'small')).split('\n');
