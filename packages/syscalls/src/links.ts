@@ -13,7 +13,7 @@ import {
   uint32Attribute,
 } from './netlink.ts';
 
-const messageTypes = { newLink: 16, deleteLink: 17, getLink: 18 } as const;
+const messageTypes = { newLink: 16, deleteLink: 17, getLink: 18, setLink: 19 } as const;
 /** IFLA_* */
 const linkAttributes = { address: 1, name: 3, mtu: 4, link: 5, master: 10, info: 18, netnsFd: 28, alias: 20, statistics64: 23 } as const;
 const infoAttributes = { kind: 1, data: 2 } as const;
@@ -160,7 +160,7 @@ export function setBridgePort(socket: NetlinkSocket, index: number, options: { h
   if (options.hairpin !== undefined) parts.push(uint8Attribute(mode, options.hairpin ? 1 : 0));
   if (options.isolated !== undefined) parts.push(uint8Attribute(isolated, options.isolated ? 1 : 0));
   const nested = 0x8000;
-  socket.request(messageTypes.newLink, 0, Buffer.concat([header, attribute(protinfo | nested, parts)]), `change bridge port ${index}`);
+  socket.request(messageTypes.setLink, 0, Buffer.concat([header, attribute(protinfo | nested, parts)]), `change bridge port ${index}`);
 }
 
 /** Bridge options: `vlanFiltering`, forwarding delay in hundredths of a second, spanning tree. */

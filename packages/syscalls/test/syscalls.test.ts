@@ -221,6 +221,7 @@ describe('networks', () => {
     const port = requireLink(socket, 'port1');
     changeLink(socket, port.index, { up: true });
     setBridgePort(socket, port.index, { hairpin: true });
+    expect(execFileSync('ip', ['-d', 'link', 'show', 'port1']).toString()).toContain('hairpin on');
     expect(requireLink(socket, 'port1')).toMatchObject({ kind: 'veth', master: bridge.index, up: true });
     inNetns(one, () => {
       using inside = NetlinkSocket.open();

@@ -12,6 +12,8 @@
 
 export interface FirewallNetwork {
   readonly bridge: string;
+  /** CIDRs. */
+  readonly subnets: readonly string[];
   readonly masquerade: boolean;
   readonly internal: boolean;
   readonly interContainer: boolean;
@@ -27,7 +29,19 @@ export interface PortForward {
   readonly containerPort: number;
 }
 
-const setNames = ['bridges', 'masqueraded', 'internal', 'talking', 'published4', 'published4_any', 'published6', 'published6_any'] as const;
+const setNames = [
+  'bridges',
+  'subnets4',
+  'subnets6',
+  'masqueraded4',
+  'masqueraded6',
+  'internal',
+  'talking',
+  'published4',
+  'published4_any',
+  'published6',
+  'published6_any',
+] as const;
 
 /** Everything but the elements. Applied again and again it changes nothing: each of our chains is emptied and filled in one transaction. */
 export function baseRules(table: string): string {
@@ -36,7 +50,10 @@ export function baseRules(table: string): string {
 add table inet ${table}
 add chain inet ${table} user
 add set inet ${table} bridges { type ifname; }
-add set inet ${table} masqueraded { type ifname; }
+add set inet ${table} subnets4 { type ipv4_addr; flags interval; }
+add set inet ${table} subnets6 { type ipv6_addr; flags interval; }
+add set inet ${table} masqueraded4 { type ipv4_addr; flags interval; }
+add set inet ${table} masqueraded6 { type ipv6_addr; flags interval; }
 add set inet ${table} internal { type ifname; }
 add set inet ${table} talking { type ifname . ifname; }
 add map inet ${table} published4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
@@ -55,6 +72,7 @@ add rule inet ${table} prerouting fib daddr type local jump published
 add rule inet ${table} output fib daddr type local jump published
 add rule inet ${table} published meta nfproto ipv4 dnat ip to meta l4proto . ip daddr . th dport map @published4
 add rule inet ${table} published meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published4_any
+add rule inet ${table} published ip6 daddr ::1 return
 add rule inet ${table} published meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @published6
 add rule inet ${table} published meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6_any
 add rule inet ${table} forward jump user
@@ -65,9 +83,11 @@ add rule inet ${table} forward iifname @internal drop
 add rule inet ${table} forward oifname @internal drop
 add rule inet ${table} forward oifname @bridges ct status dnat accept
 add rule inet ${table} forward oifname @bridges drop
-add rule inet ${table} postrouting oifname @bridges ct status dnat iifname @bridges masquerade
+add rule inet ${table} postrouting oifname @bridges ct status dnat ip saddr @subnets4 masquerade
+add rule inet ${table} postrouting oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade
 add rule inet ${table} postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
-add rule inet ${table} postrouting iifname @masqueraded oifname != @bridges masquerade
+add rule inet ${table} postrouting oifname != @bridges ip saddr @masqueraded4 masquerade
+add rule inet ${table} postrouting oifname != @bridges ip6 saddr @masqueraded6 masquerade
 `;
 }
 
@@ -92,7 +112,11 @@ export function networkElements(table: string, verb: 'add' | 'delete', network: 
   const element = (set: string, value: string): string => `${verb} element inet ${table} ${set} { ${value} }`;
   return [
     element('bridges', bridge),
-    ...(network.masquerade && !network.internal ? [element('masqueraded', bridge)] : []),
+    ...network.subnets.flatMap((subnet) => {
+      const family = subnet.includes(':') ? 6 : 4;
+      const masquerades = network.masquerade && !network.internal;
+      return [element(`subnets${family}`, subnet), ...(masquerades ? [element(`masqueraded${family}`, subnet)] : [])];
+    }),
     ...(network.internal ? [element('internal', bridge)] : []),
     ...(network.interContainer ? [element('talking', `${bridge} . ${bridge}`)] : []),
   ];

@@ -372,7 +372,13 @@ function checkDriver(request: NetworkCreateRequest): Driver {
 
 export function firewallNetwork(network: NetworkRecord): FirewallNetwork {
   const steering = bridgeOptions(network.options);
-  return { bridge: network.bridge, masquerade: steering.masquerade, internal: network.internal, interContainer: steering.interContainer };
+  return {
+    bridge: network.bridge,
+    subnets: network.subnets.map(({ subnet }) => subnet),
+    masquerade: steering.masquerade,
+    internal: network.internal,
+    interContainer: steering.interContainer,
+  };
 }
 
 /** What dockerd puts into every event of a network. */

@@ -5,12 +5,20 @@
 
 import type { Logger } from '@flotilla/service-kit';
 import type { Link } from '@flotilla/syscalls';
-import { bridgeOptions } from './network.ts';
 import type { Networks } from './networks.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
-import { gatewayEndpoint, gatewaysOf, type NameServers, type PortRules, portForwards, type Sandboxes, type Stacks } from './sandboxes.ts';
+import {
+  gatewayEndpoint,
+  gatewaysOf,
+  interfaceWish,
+  type NameServers,
+  type PortRules,
+  portForwards,
+  type Sandboxes,
+  type Stacks,
+} from './sandboxes.ts';
 
 export interface ReconcileOptions {
   readonly records: Records;
@@ -71,20 +79,8 @@ function repairEndpoint(
   if (network === undefined || endpoint.hostLink === '') return;
   const [link, bridge] = [links.get(endpoint.hostLink), links.get(network.bridge)];
   if (link !== undefined && bridge !== undefined && link.master === bridge.index && link.up) return;
-  const steering = bridgeOptions(network.options);
   const netnsPath = options.stacks.netnsPath(sandbox.slot);
-  options.stacks.attach({
-    netnsPath,
-    name: endpoint.interfaceName,
-    hostLink: endpoint.hostLink,
-    bridge: network.bridge,
-    mac: endpoint.mac,
-    addresses: [
-      ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
-      ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
-    ],
-    interContainer: steering.interContainer,
-  });
+  options.stacks.attach(interfaceWish(netnsPath, network, endpoint, sandbox.ports.length > 0));
   const gateway = gatewayEndpoint(sandbox.endpoints);
   if (gateway?.id === endpoint.id) options.stacks.setGateways(gatewaysOf(netnsPath, gateway));
 }

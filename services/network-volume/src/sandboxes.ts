@@ -285,7 +285,8 @@ export class Sandboxes {
       const commit = this.records.commit({ puts: this.puts(sandbox, sandbox.endpoints), events });
       let failure: unknown;
       try {
-        for (const { network, endpoint } of this.withNetworks(sandbox.endpoints)) this.attach(netnsPath, network, endpoint);
+        for (const { network, endpoint } of this.withNetworks(sandbox.endpoints))
+          this.attach(netnsPath, network, endpoint, sandbox.ports.length > 0);
         if (gateway !== undefined) stacks.setGateways(gatewaysOf(netnsPath, gateway));
         if (wish !== undefined && Object.keys(wish.sysctls).length > 0) stacks.setSysctls(netnsPath, wish.sysctls);
         this.options.rules.addPorts(portForwards(sandbox));
@@ -314,21 +315,8 @@ export class Sandboxes {
     }
   }
 
-  private attach(netnsPath: string, network: NetworkRecord, endpoint: EndpointRecord): void {
-    const steering = bridgeOptions(network.options);
-    this.options.stacks.attach({
-      netnsPath,
-      name: endpoint.interfaceName,
-      hostLink: endpoint.hostLink,
-      bridge: network.bridge,
-      mac: endpoint.mac,
-      ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
-      addresses: [
-        ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
-        ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
-      ],
-      interContainer: steering.interContainer,
-    });
+  private attach(netnsPath: string, network: NetworkRecord, endpoint: EndpointRecord, hairpin: boolean): void {
+    this.options.stacks.attach(interfaceWish(netnsPath, network, endpoint, hairpin));
   }
 
   private allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): PublishedPort[] {
@@ -505,7 +493,7 @@ export class Sandboxes {
         puts: this.puts(now, [endpoint]),
         events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
       });
-      this.attach(netnsPath, network, endpoint);
+      this.attach(netnsPath, network, endpoint, false);
       this.moveGateway(sandbox, now);
       files.refresh(sandbox, now);
       return now;
@@ -639,6 +627,25 @@ function freeInterface(endpoints: readonly EndpointRecord[]): string {
 export function gatewayEndpoint(endpoints: readonly EndpointRecord[]): EndpointRecord | undefined {
   const able = endpoints.filter(({ ipv4Gateway, ipv6Gateway }) => ipv4Gateway !== undefined || ipv6Gateway !== undefined);
   return able.sort((a, b) => (b.wish.GwPriority ?? 0) - (a.wish.GwPriority ?? 0) || (a.networkName < b.networkName ? -1 : 1))[0];
+}
+
+/** What the kernel is asked for an endpoint. */
+export function interfaceWish(netnsPath: string, network: NetworkRecord, endpoint: EndpointRecord, hairpin: boolean): InterfaceWish {
+  const steering = bridgeOptions(network.options);
+  return {
+    netnsPath,
+    name: endpoint.interfaceName,
+    hostLink: endpoint.hostLink,
+    bridge: network.bridge,
+    mac: endpoint.mac,
+    ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
+    addresses: [
+      ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
+      ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
+    ],
+    interContainer: steering.interContainer,
+    hairpin,
+  };
 }
 
 export function gatewaysOf(netnsPath: string, gateway: EndpointRecord): Gateways {

@@ -69,6 +69,8 @@ export interface InterfaceWish {
   readonly addresses: readonly string[];
   /** Whether other containers on the bridge may reach it. */
   readonly interContainer: boolean;
+  /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
+  readonly hairpin: boolean;
 }
 
 export interface Gateways {
@@ -229,7 +231,8 @@ export class KernelNetwork {
     const bridge = requireLink(this.socket, wish.bridge);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
     changeLink(this.socket, host.index, { master: bridge.index, up: true, ...mtu });
-    if (!wish.interContainer) setBridgePort(this.socket, host.index, { isolated: true });
+    if (!wish.interContainer || wish.hairpin)
+      setBridgePort(this.socket, host.index, { isolated: !wish.interContainer, hairpin: wish.hairpin });
     this.inside(wish.netnsPath, (socket) => {
       const inner = requireLink(socket, wish.name);
       if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');

@@ -1,0 +1,283 @@
+/** Sandboxes on a real kernel: addresses, packets, published ports, names, and what is left after them. */
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { connectOutside, waitFor } from '@flotilla/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { json, NetworkVolumeStack, sandboxSpec } from './stack.ts';
+
+let stack: NetworkVolumeStack;
+let outside: Awaited<ReturnType<typeof connectOutside>>;
+
+beforeAll(async () => {
+  stack = await NetworkVolumeStack.start();
+  outside = await connectOutside(stack.host);
+});
+afterAll(() => stack.dispose());
+
+async function release(...sandboxes: { id: string }[]): Promise<void> {
+  for (const { id } of sandboxes) await stack.sandboxes.release({ containerId: id, remove: true });
+}
+
+const serverScript = (port: number, word: string): string =>
+  `require('net').createServer((s) => s.on('error', () => 0).end(${JSON.stringify(word)})).listen(${port}, '0.0.0.0', () => console.log('up'))`;
+
+async function listening(child: ChildProcess): Promise<ChildProcess> {
+  stack.host.onDispose(() => {
+    child.kill('SIGKILL');
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.once('data', () => resolve());
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+  });
+  return child;
+}
+
+/** A server inside that answers every connection with a word. */
+function serve(sandbox: { netns: string }, port: number, word: string): Promise<ChildProcess> {
+  return listening(stack.spawnInside(sandbox, process.execPath, '-e', serverScript(port, word)));
+}
+
+const fetchScript = (address: string, port: number): string => `timeout 2 busybox nc ${address} ${port} </dev/null || true`;
+
+async function fetchFrom(place: { sh(script: string): Promise<string> }, address: string, port: number): Promise<string> {
+  return (await place.sh(fetchScript(address, port))).trim();
+}
+
+describe('the default bridge', () => {
+  it('gives addresses from 172.17.0.2 on, and packets pass', async () => {
+    const [one, two] = [await stack.prepare({ hostname: 'alpha', domainname: 'lab.test' }), await stack.prepare()];
+    expect(one.settings).toMatchObject({ IPAddress: '172.17.0.2', Gateway: '172.17.0.1' });
+    expect(one.settings.Networks.bridge).toMatchObject({ IPAddress: '172.17.0.2', MacAddress: '02:42:ac:11:00:02', DNSNames: null });
+    expect(two.settings.IPAddress).toBe('172.17.0.3');
+    expect(await stack.inside(one, 'ping -c1 -W2 172.17.0.3')).toContain('1 received');
+    expect(await stack.inside(one, 'ip -4 route')).toContain('default via 172.17.0.1 dev eth0');
+    expect(await stack.inside(one, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
+    expect(readFileSync(one.files.hosts, 'utf8')).toContain('172.17.0.2\talpha.lab.test alpha\n');
+    expect(readFileSync(one.files.hostname, 'utf8')).toBe('alpha\n');
+    expect(readFileSync(one.files.resolvConf, 'utf8')).toMatch(/^nameserver /m);
+    const network = await stack.inspectNetwork('bridge');
+    expect(Object.keys(network.Containers as object)).toEqual(expect.arrayContaining([one.id, two.id]));
+    await release(one, two);
+    const again = await stack.prepare();
+    expect(again.settings.IPAddress).toBe('172.17.0.2');
+    await release(again);
+  });
+
+  it('is given once, however often it is asked for', async () => {
+    const spec = sandboxSpec();
+    const [one, two] = await Promise.all([stack.sandboxes.prepare({ spec }), stack.sandboxes.prepare({ spec })]);
+    expect(two).toEqual(one);
+    await release({ id: spec.containerId });
+    await release({ id: spec.containerId });
+  });
+
+  it('never gives one address twice to many at once', async () => {
+    const sandboxes = await Promise.all(Array.from({ length: 12 }, () => stack.prepare()));
+    expect(new Set(sandboxes.map(({ settings }) => settings.IPAddress)).size).toBe(12);
+    await release(...sandboxes);
+  });
+});
+
+describe('other modes', () => {
+  it('has host and none', async () => {
+    const host = await stack.prepare({ networkMode: 'host', hostname: '' });
+    expect(host.netns).toBe('');
+    expect(Object.keys(host.settings.Networks)).toEqual(['host']);
+    const none = await stack.prepare({ networkMode: 'none' });
+    expect((await stack.inside(none, 'ip -o link')).trim().split('\n')).toHaveLength(1);
+    expect(await stack.inside(none, 'ip -o link')).toContain('lo');
+    await release(host, none);
+  });
+
+  it('refuses a network that is not there', async () => {
+    await expect(stack.prepare({ networkMode: 'nowhere' })).rejects.toThrow('network nowhere not found');
+  });
+});
+
+describe('published ports', () => {
+  it('are reached from localhost, by IPv4 and IPv6, from outside, and from containers; the source address stays', async () => {
+    const web = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8080' }] } });
+    expect(web.settings.Ports['80/tcp']).toEqual([
+      { HostIp: '0.0.0.0', HostPort: '8080' },
+      { HostIp: '::', HostPort: '8080' },
+    ]);
+    await serve(web, 80, 'hello');
+    expect(await fetchFrom(stack.host, '127.0.0.1', 8080)).toBe('hello');
+    expect(await fetchFrom(stack.host, '::1', 8080)).toBe('hello');
+    expect(await fetchFrom(stack.host, outside.address, 8080)).toBe('hello');
+    expect(await fetchFrom(outside.outside, outside.address, 8080)).toBe('hello');
+    const other = await stack.prepare();
+    expect((await stack.inside(other, fetchScript('172.17.0.1', 8080))).trim()).toBe('hello');
+    expect((await stack.inside(web, fetchScript('172.17.0.1', 8080))).trim()).toBe('hello');
+    // Outside may only use what is published, and never the host's loopback.
+    await outside.outside.sh(`ip route add 172.17.0.0/16 via ${outside.address}`);
+    expect(await fetchFrom(outside.outside, web.settings.IPAddress, 80)).toBe('');
+    await release(web, other);
+    expect(await fetchFrom(stack.host, '127.0.0.1', 8080)).toBe('');
+  });
+
+  it('are refused when taken, in dockerd’s words, and nothing stays', async () => {
+    const one = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8081' }] } });
+    await expect(stack.prepare({ containerName: 'second', ports: { '80/tcp': [{ HostPort: '8081' }] } })).rejects.toThrow(
+      /driver failed programming external connectivity on endpoint second \([0-9a-f]{64}\): Bind for 0\.0\.0\.0:8081 failed: port is already allocated/,
+    );
+    await expect(listening(stack.host.spawn(process.execPath, ['-e', serverScript(8081, 'thief')]))).rejects.toThrow('ended');
+    const server = await listening(stack.host.spawn(process.execPath, ['-e', serverScript(8082, 'host')]));
+    await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '8082' }] } })).rejects.toThrow('address already in use');
+    server.kill('SIGKILL');
+    await release(one);
+    const free = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8081' }] } });
+    await release(free);
+  });
+
+  it('get random host ports and ranges', async () => {
+    const random = await stack.prepare({ exposedPorts: ['80/tcp', '53/udp'], publishAllPorts: true });
+    const port = Number(random.settings.Ports['80/tcp']?.[0]?.HostPort);
+    expect(port).toBeGreaterThanOrEqual(32_768);
+    expect(random.settings.Ports['53/udp']?.[0]).toBeDefined();
+    const ranged = [
+      await stack.prepare({ ports: { '80/tcp': [{ HostPort: '9000-9001' }] } }),
+      await stack.prepare({ ports: { '80/tcp': [{ HostPort: '9000-9001' }] } }),
+    ];
+    expect(ranged.map(({ settings }) => settings.Ports['80/tcp']?.[0]?.HostPort)).toEqual(['9000', '9001']);
+    await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '9000-9001' }] } })).rejects.toThrow('port is already allocated');
+    await release(random, ...ranged);
+  });
+
+  it('come back when somebody flushes the packet filter', async () => {
+    const web = await stack.prepare({ ports: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '8083' }] } });
+    await serve(web, 80, 'again');
+    await stack.host.sh('nft flush ruleset');
+    await waitFor(async () => (await fetchFrom(stack.host, '127.0.0.1', 8083)) === 'again', {
+      timeoutMs: 5000,
+      what: 'the port to come back',
+    });
+    expect(await fetchFrom(outside.outside, outside.address, 8083)).toBe('');
+    await release(web);
+  });
+});
+
+describe('user-made networks', () => {
+  it('resolve names, aliases and ids, and are isolated from each other', async () => {
+    const id = await stack.createNetwork({
+      Name: 'blue',
+      EnableIPv6: true,
+      IPAM: { Config: [{ Subnet: '10.55.0.0/24' }, { Subnet: 'fd55::/64' }] },
+    });
+    await stack.createNetwork({ Name: 'red' });
+    const one = await stack.prepare({
+      containerName: 'one',
+      networkMode: 'blue',
+      endpoints: { blue: { Aliases: ['web'], IPAMConfig: { IPv4Address: '10.55.0.77' } } },
+    });
+    const two = await stack.prepare({ containerName: 'two', networkMode: 'blue' });
+    const stranger = await stack.prepare({ containerName: 'stranger', networkMode: 'red' });
+    expect(one.settings.Networks.blue).toMatchObject({ IPAddress: '10.55.0.77', DNSNames: ['one', 'web', one.id.slice(0, 12)] });
+    expect(readFileSync(two.files.resolvConf, 'utf8')).toContain('nameserver 127.0.0.11\n');
+    for (const name of ['one', 'web', 'WEB', 'one.blue', one.id.slice(0, 12)]) {
+      expect((await stack.inside(two, `dig +short +time=2 +tries=1 @127.0.0.11 ${name} A`)).trim()).toBe('10.55.0.77');
+    }
+    expect((await stack.inside(two, 'dig +short +tcp +time=2 +tries=1 @127.0.0.11 web A')).trim()).toBe('10.55.0.77');
+    expect((await stack.inside(two, 'dig +short +time=2 +tries=1 @127.0.0.11 one AAAA')).trim()).toBe(
+      one.settings.Networks.blue?.GlobalIPv6Address,
+    );
+    expect((await stack.inside(two, 'dig +short +time=2 +tries=1 @127.0.0.11 -x 10.55.0.77')).trim()).toBe('one.blue.');
+    expect(await stack.inside(two, 'dig +time=2 +tries=1 @127.0.0.11 one.nothing.invalid A || true')).not.toContain('10.55');
+    expect(await stack.inside(two, 'ping -c1 -W2 10.55.0.77')).toContain('1 received');
+    expect(await stack.inside(two, `ping -6 -c1 -W2 ${one.settings.Networks.blue?.GlobalIPv6Address}`)).toContain('1 received');
+    await expect(stack.inside(stranger, 'ping -c1 -W1 10.55.0.77')).rejects.toThrow();
+    await expect(stack.networks.remove({ network: 'blue' })).rejects.toThrow('has active endpoints');
+
+    await stack.sandboxes.rename({ containerId: one.id, newName: 'uno' });
+    expect((await stack.inside(two, 'dig +short +time=2 +tries=1 @127.0.0.11 uno A')).trim()).toBe('10.55.0.77');
+    await release(one, two, stranger);
+    await stack.networks.remove({ network: id });
+    await stack.networks.remove({ network: 'red' });
+    expect(await stack.host.sh('ip -o link show type bridge')).not.toContain('br-');
+  });
+
+  it('connects and disconnects while a container runs', async () => {
+    await stack.createNetwork({ Name: 'green', IPAM: { Config: [{ Subnet: '10.56.0.0/24' }] } });
+    const spec = sandboxSpec({ containerName: 'wanderer' });
+    const wanderer = await stack.prepare(spec as never);
+    const local = await stack.prepare({ containerName: 'local', networkMode: 'green' });
+    const answer = await stack.sandboxes.connect({
+      network: 'green',
+      spec: { ...spec, endpointsJson: json({ green: { Aliases: ['w'] } }) },
+      endpointJson: json({ Aliases: ['w'] }),
+      running: true,
+    });
+    expect(answer.networkName).toBe('green');
+    const settings = JSON.parse(Buffer.from(answer.networkSettingsJson).toString());
+    expect(Object.keys(settings.Networks).sort()).toEqual(['bridge', 'green']);
+    expect((await stack.inside(local, 'dig +short +time=2 +tries=1 @127.0.0.11 w A')).trim()).toBe(settings.Networks.green.IPAddress);
+    expect((await stack.inside(wanderer, 'dig +short +time=2 +tries=1 @127.0.0.11 local A')).trim()).toBe(
+      local.settings.Networks.green?.IPAddress,
+    );
+    expect(readFileSync(wanderer.files.resolvConf, 'utf8')).toContain('127.0.0.11');
+    await expect(stack.sandboxes.connect({ network: 'green', spec, endpointJson: json({}), running: true })).rejects.toThrow(
+      'endpoint with name wanderer already exists in network green',
+    );
+    await stack.sandboxes.disconnect({
+      network: 'green',
+      containerId: wanderer.id,
+      containerName: 'wanderer',
+      force: false,
+      running: true,
+    });
+    expect(await stack.inside(wanderer, 'ip -o link')).not.toContain('eth1');
+    expect(await stack.inside(wanderer, 'ip -4 route')).toContain('default via 172.17.0.1');
+    await release(wanderer, local);
+    await stack.networks.remove({ network: 'green' });
+  });
+
+  it('keeps internal networks and silent neighbours apart', async () => {
+    await stack.createNetwork({ Name: 'inner', Internal: true });
+    await stack.createNetwork({ Name: 'silent', Options: { 'com.docker.network.bridge.enable_icc': 'false' } });
+    const inner = await stack.prepare({ networkMode: 'inner' });
+    expect(await stack.inside(inner, 'ip -4 route')).not.toContain('default');
+    await expect(stack.inside(inner, `ping -c1 -W1 ${outside.outsideAddress}`)).rejects.toThrow();
+    const [one, two] = [await stack.prepare({ networkMode: 'silent' }), await stack.prepare({ networkMode: 'silent' })];
+    await expect(stack.inside(one, `ping -c1 -W1 ${two.settings.Networks.silent?.IPAddress}`)).rejects.toThrow();
+    expect(await stack.inside(one, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
+    await release(inner, one, two);
+    for (const network of ['inner', 'silent']) await stack.networks.remove({ network });
+  });
+});
+
+describe('after kill -9', () => {
+  it('goes on as it was, with sandboxes, ports and names, and removes what nobody owns', async () => {
+    await stack.createNetwork({ Name: 'lasting' });
+    const web = await stack.prepare({ containerName: 'web', networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8090' }] } });
+    const client = await stack.prepare({ containerName: 'client', networkMode: 'lasting' });
+    const gone = await stack.prepare({ containerName: 'gone' });
+    await serve(web, 80, 'lasting');
+    await stack.stopService('SIGKILL');
+    expect(await fetchFrom(stack.host, '127.0.0.1', 8090)).toBe('lasting');
+    await stack.host.sh('ip link add ve000000000000 type veth peer name stray');
+    await stack.host.sh(`ip link set ve000000000000 alias flotilla:${stack.engineId}`);
+    const began = Date.now();
+    await stack.startService();
+    expect(Date.now() - began).toBeLessThan(10_000);
+    expect(await fetchFrom(stack.host, '127.0.0.1', 8090)).toBe('lasting');
+    expect(await fetchFrom(stack.host, '::1', 8090)).toBe('lasting');
+    expect((await stack.inside(client, 'dig +short +time=2 +tries=1 @127.0.0.11 web A')).trim()).toBe(
+      web.settings.Networks.lasting?.IPAddress,
+    );
+    await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '8090' }] } })).rejects.toThrow('port is already allocated');
+    const { released } = await stack.sandboxes.retain({ known: [web.id, client.id], running: [web.id, client.id] });
+    expect(released).toEqual([gone.id]);
+    await release(web, client);
+    await stack.networks.remove({ network: 'lasting' });
+    await waitFor(async () => !(await stack.host.sh('ip -o link')).includes('ve000000000000'), { what: 'the stray link to go' });
+  });
+
+  it('leaves nothing when it stops with no sandbox', async () => {
+    await stack.stopService('SIGTERM');
+    await waitFor(async () => !/ ve[0-9a-f]{12}/.test(await stack.host.sh('ip -o link')), { what: 'all pooled interfaces to go' });
+    expect(await stack.host.sh(`ls ${stack.host.execRoot}/netns`)).toBe('');
+    expect(await stack.host.sh(`ls ${stack.host.execRoot}/network-volume/sandboxes`)).toBe('');
+    await stack.startService();
+    expect(await stack.host.sh('nft -j list table inet flotilla')).not.toContain('"elem":[{');
+  });
+});
