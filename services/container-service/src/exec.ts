@@ -49,6 +49,8 @@ const fewWaitingBytes = 512 * 1024;
 const sigstop = 19;
 const sigcont = 18;
 const exitLookMs = 250;
+/** How long a resize waits for its exec to run. */
+const startPatienceMs = 10_000;
 
 export class Execs {
   private readonly options: ExecsOptions;
@@ -126,13 +128,30 @@ export class Execs {
 
   /** @see Engine API v1.50 ExecResize */
   async resize(id: string, height: number, width: number): Promise<void> {
-    const exec = this.find(id);
+    const exec = await this.begun(this.find(id));
     if (exec.state !== 'running') throw new Conflict(`exec ${id} is not running`);
     try {
       await resizeTerminal(this.options.paths.execDirectory(id), height, width);
     } catch (error) {
       throw new System(`cannot resize exec ${id}`, { cause: error });
     }
+  }
+
+  /** A client may resize as soon as it has its stream, which is before the process runs: that is waited for, as dockerd does. */
+  private async begun(exec: ExecRecord): Promise<ExecRecord> {
+    if (exec.state !== 'created') return exec;
+    const { execs } = this.options.store;
+    return await new Promise((resolve) => {
+      const settle = (): void => {
+        clearTimeout(timer);
+        stop();
+        resolve(execs.get(exec.id) ?? exec);
+      };
+      const timer = setTimeout(settle, startPatienceMs);
+      const stop = execs.onChange((id, now) => {
+        if (id === exec.id && now?.state !== 'created') settle();
+      });
+    });
   }
 
   /** @see Engine API v1.50 ExecInspect */
