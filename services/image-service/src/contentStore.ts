@@ -183,8 +183,13 @@ export class ContentStore {
   }
 
   discardSnapshot(key: string): void {
-    const { root } = this.snapshotPaths(key);
-    for (const target of mountPointsBelow(root)) umount(target, umountFlags.detach | umountFlags.noFollow);
+    const { root, mergedDir } = this.snapshotPaths(key);
+    // Another device on top: its owner has died before it could unmount. (The list of all mounts grows with the containers: two stats do not.)
+    const own = statSync(root, { throwIfNoEntry: false });
+    const merged = statSync(mergedDir, { throwIfNoEntry: false });
+    if (merged !== undefined && merged.dev !== own?.dev) {
+      for (const target of mountPointsBelow(root)) umount(target, umountFlags.detach | umountFlags.noFollow);
+    }
     this.discard(root);
   }
 

@@ -1,17 +1,26 @@
 /** Progress on its way from work that reports when it likes to a reader that takes its time. Bars that nobody has read yet are replaced, not queued. */
 import type { ProgressMessage } from '@flotilla/engine-api';
 
+interface Queued {
+  line: ProgressMessage;
+}
+
 export class LineQueue {
-  private readonly lines: ProgressMessage[] = [];
+  private readonly lines: Queued[] = [];
+  /** The newest unread line of each id: a slow reader costs a line an id and step, however long the work goes on. */
+  private readonly newest = new Map<string, Queued>();
   private wake: () => void = () => undefined;
   private ended = false;
   private error: unknown;
 
   readonly push = (line: ProgressMessage): void => {
-    const last = this.lines.at(-1);
-    const isSameBar = last !== undefined && last.id === line.id && last.status === line.status && line.progressDetail !== undefined;
-    if (isSameBar) this.lines[this.lines.length - 1] = line;
-    else this.lines.push(line);
+    const unread = line.id === undefined ? undefined : this.newest.get(line.id);
+    if (unread !== undefined && unread.line.status === line.status && line.progressDetail !== undefined) unread.line = line;
+    else {
+      const queued = { line };
+      this.lines.push(queued);
+      if (line.id !== undefined) this.newest.set(line.id, queued);
+    }
     this.wake();
   };
 
@@ -25,8 +34,10 @@ export class LineQueue {
   /** The lines as they come; throws the work's error when every line before it has been read. */
   async *read(): AsyncGenerator<ProgressMessage> {
     for (;;) {
-      const line = this.lines.shift();
-      if (line !== undefined) {
+      const queued = this.lines.shift();
+      if (queued !== undefined) {
+        const { line } = queued;
+        if (line.id !== undefined && this.newest.get(line.id) === queued) this.newest.delete(line.id);
         yield line;
         continue;
       }

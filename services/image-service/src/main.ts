@@ -32,6 +32,8 @@ const streamDrainMs = 4_000;
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('image-service', settingsSchema, env, async (kit) => {
     const { settings, logger, lifecycle, discovery, server } = kit;
+    // Roots of layers and containers are made with their modes as they are meant, whatever this was started with.
+    process.umask(0o022);
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const maxLayerBytes = settings.FLOTILLA_MAX_LAYER_BYTES;
     const records = await openRecords('image-service', kit);

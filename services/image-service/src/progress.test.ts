@@ -37,11 +37,12 @@ describe('a stream of lines', () => {
     queue.push(bar('Downloading', 'a', 1, 3));
     queue.push(bar('Downloading', 'a', 2, 3));
     queue.push(bar('Downloading', 'b', 1, 3));
+    queue.push(bar('Downloading', 'a', 3, 3));
     queue.push(message('x'));
     queue.push(message('x'));
     queue.end();
     expect((await collect(queue.read())).map((line) => [line.status, line.progressDetail?.current])).toEqual([
-      ['Downloading', 2],
+      ['Downloading', 3],
       ['Downloading', 1],
       ['x', undefined],
       ['x', undefined],

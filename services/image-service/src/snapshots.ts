@@ -45,10 +45,19 @@ export class Snapshots {
     // Held from before it is recorded: a removal at this very moment must not take the layers.
     const release = this.store.holds.hold(image.layers);
     try {
-      this.store.content.makeSnapshot(key);
       const record: SnapshotRecord = { key, imageId: image.id, layers: image.layers, created: rfc3339Nano() };
-      await this.store.putSnapshot(record);
+      const recorded = this.store.putSnapshot(record);
+      // Made while Redis writes. A crash in between leaves a record without directories, which `mounts` makes.
+      const made = attempt(() => this.store.content.makeSnapshot(key));
+      await recorded;
+      if (made !== undefined) {
+        await this.store.deleteSnapshots([key]);
+        throw made;
+      }
       return this.mountsOf(record);
+    } catch (error) {
+      if (this.store.snapshots.get(key) === undefined) this.store.content.discardSnapshot(key);
+      throw error;
     } finally {
       release();
     }
@@ -56,7 +65,9 @@ export class Snapshots {
 
   /** @throws NotFound */
   mounts(key: string): Mounts {
-    return this.mountsOf(this.find(key));
+    const record = this.find(key);
+    this.store.content.makeSnapshot(key);
+    return this.mountsOf(record);
   }
 
   /** Deletes the writable layer; one that is gone already is no error. */
@@ -104,6 +115,16 @@ export class Snapshots {
     const lowerDirs =
       record.layers.length === 0 ? [content.emptyLayer()] : record.layers.map((layer) => content.layerLink(layer)).reverse();
     return { lowerDirs, upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
+  }
+}
+
+/** What `work` throws, if anything. */
+function attempt(work: () => void): Error | undefined {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
   }
 }
 
