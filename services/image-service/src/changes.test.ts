@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { applyChanges, defaultsFromJson } from './changes.ts';
+import { applyChanges, defaultsFromJson, mergeDefaults } from './changes.ts';
 
 describe('changes', () => {
   const cases: [change: string, result: object][] = [
@@ -31,6 +31,16 @@ describe('changes', () => {
     ['USER', 'USER requires at least one argument'],
   ])('refuses %s', (change, message) => {
     expect(() => applyChanges({}, [change])).toThrow(message);
+  });
+  it('merges a configuration over another', () => {
+    const base = { Cmd: ['old'], Env: ['A=1', 'B=2'], Labels: { a: '1' }, User: 'u' };
+    expect(mergeDefaults({ Env: ['B=3'], Labels: { b: '2' }, User: '', Cmd: [] }, base)).toEqual({
+      Cmd: ['old'],
+      Env: ['B=3', 'A=1'],
+      Labels: { a: '1', b: '2' },
+      User: 'u',
+    });
+    expect(mergeDefaults({ Entrypoint: ['e'] }, base).Cmd).toBeUndefined();
   });
   it("reads a container's configuration and refuses wrong types", () => {
     expect(defaultsFromJson(Buffer.from('{"Cmd":["a"],"Hostname":"x","Env":null}'))).toEqual({ Cmd: ['a'] });

@@ -178,6 +178,25 @@ function duration(text: string): number {
   return nanoseconds;
 }
 
+/** A configuration over another: what it leaves out or empty is the other's; variables, labels, ports and volumes come together. */
+export function mergeDefaults(over: ContainerDefaults, base: ContainerDefaults): ContainerDefaults {
+  const merged: Mutable = { ...base };
+  for (const [name, value] of Object.entries(over)) {
+    const isEmpty = value === '' || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
+    if (!isEmpty) Object.assign(merged, { [name]: value });
+  }
+  if (over.Env !== undefined && base.Env !== undefined) {
+    const names = new Set(over.Env.map((each) => each.split('=', 1)[0]));
+    merged.Env = [...over.Env, ...base.Env.filter((each) => !names.has(each.split('=', 1)[0]))];
+  }
+  if (over.Labels !== undefined) merged.Labels = { ...base.Labels, ...over.Labels };
+  if (over.ExposedPorts !== undefined) merged.ExposedPorts = { ...base.ExposedPorts, ...over.ExposedPorts };
+  if (over.Volumes !== undefined) merged.Volumes = { ...base.Volumes, ...over.Volumes };
+  // A new entry point without a command must not be given the old one's.
+  if ((over.Entrypoint?.length ?? 0) > 0 && (over.Cmd?.length ?? 0) === 0) delete merged.Cmd;
+  return merged;
+}
+
 /** The image part of a container's configuration, as JSON. @throws InvalidParameter */
 export function defaultsFromJson(json: Uint8Array): ContainerDefaults | undefined {
   if (json.length === 0) return undefined;

@@ -6,7 +6,7 @@ import type { CommitImageRequest } from '@flotilla/contracts/flotilla/image/v1/i
 import { NotFound, System } from '@flotilla/errors';
 import { type ContainerDefaults, familiarString } from '@flotilla/oci';
 import { lgetxattr, llistxattr, splitDevice } from '@flotilla/syscalls';
-import { applyChanges, defaultsFromJson } from './changes.ts';
+import { applyChanges, defaultsFromJson, mergeDefaults } from './changes.ts';
 import { rfc3339Nano } from './clock.ts';
 import { imageEvent } from './events.ts';
 import type { Image, LayerRecord, SnapshotRecord } from './image.ts';
@@ -36,7 +36,7 @@ export class Committer {
     const base = this.store.get(snapshot.imageId);
     const reference = newReference(request.repository, request.tag);
     const own = defaultsFromJson(request.containerConfigJson) ?? base?.config.config ?? {};
-    const defaults = applyChanges({ ...own, ...defaultsFromJson(request.configJson) }, request.changes);
+    const defaults = applyChanges(mergeDefaults(defaultsFromJson(request.configJson) ?? {}, own), request.changes);
     const release = this.store.holds.hold(snapshot.layers);
     try {
       const top = await this.layerOf(snapshot, signal);

@@ -5,6 +5,7 @@
 import { InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
 import {
   type Digest,
+  familiarName,
   familiarString,
   parseAnyReference,
   parseReference,
@@ -352,10 +353,13 @@ function exact(reference: Reference): Reference {
   return withDefaultTag(reference);
 }
 
-/** `parseReference`, for a repository alone. @throws InvalidParameter when it carries a tag or digest. */
+/** A name that a tag may be put on. @throws InvalidParameter in dockerd's words. */
 export function parseRepository(text: string): Reference {
   const reference = parseReference(text);
   if (reference.digest !== undefined) throw new InvalidParameter('refusing to create a tag with a digest reference');
+  if (familiarName(reference) === 'sha256') {
+    throw new InvalidParameter('refusing to create an ambiguous tag using digest algorithm as name');
+  }
   return reference;
 }
 

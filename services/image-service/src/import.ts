@@ -43,6 +43,7 @@ export class Importer {
 
   /** Everything that can be refused before the upload. @throws InvalidParameter */
   check(request: ImportImageRequest, platform: Platform): ImportOptions {
+    if (platform.os !== 'linux') throw new InvalidParameter('operating system is not supported');
     return {
       reference: newReference(request.repository, request.tag),
       message: request.message || 'Imported from -',

@@ -1,5 +1,5 @@
 /** Pulling: a reference resolved to a manifest of one platform, its config and layers brought in and verified, and the image registered. */
-import { errorKind, NotFound } from '@flotilla/errors';
+import { errorKind, InvalidParameter, NotFound } from '@flotilla/errors';
 import {
   acceptedManifestTypes,
   bareMediaType,
@@ -148,6 +148,11 @@ export class Puller {
     if (other !== undefined) throw new LayerContentError(`unsupported media type ${other.mediaType}`);
     const configBytes = await this.config(remote, manifest.config);
     const config = parseImageConfig(configBytes);
+    if (config.os !== '' && config.os !== 'linux') {
+      throw new InvalidParameter(
+        `image operating system "${config.os}" cannot be used on this platform: operating system is not supported`,
+      );
+    }
     const wanted = pair(config, blobs);
     diffIds.push(...wanted.map((layer) => layer.diffId));
     const releaseLayers = this.store.holds.hold(diffIds);
