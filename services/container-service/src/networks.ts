@@ -1,7 +1,7 @@
 /** Joining a container to networks and taking it off them, whether it runs or not. */
 import { DecodeError, decodeDocument, type EndpointSettings, endpointSettings, type NetworkSettings } from '@flotilla/engine-api';
-import { Conflict, InvalidParameter } from '@flotilla/errors';
-import { isRunning, sharedContainer } from './container.ts';
+import { Conflict, Forbidden, InvalidParameter } from '@flotilla/errors';
+import { type ContainerRecord, isRunning, sharedContainer } from './container.ts';
 import { findContainer } from './lookup.ts';
 import { fromJson, type Neighbours, toJson } from './neighbours.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
@@ -24,14 +24,13 @@ export async function connectNetwork(
   const { id } = findContainer(store, reference);
   await store.withContainer(id, async (container, lease) => {
     refuseSharedStack(container.hostConfig.NetworkMode);
-    const spec = sandboxSpec({ ...container, endpoints: { ...container.endpoints, [network]: endpoint } }, (name) =>
-      findContainer(store, name),
-    );
+    const endpoints = explicitEndpoints(container);
+    const spec = sandboxSpec({ ...container, endpoints: { ...endpoints, [network]: endpoint } }, (name) => findContainer(store, name));
     const answer = await neighbours.sandboxes.connect({ network, spec, endpointJson: toJson(endpoint), running: isRunning(container) });
     await store.save(
       {
         ...container,
-        endpoints: { ...container.endpoints, [answer.networkName]: endpoint },
+        endpoints: { ...endpoints, [answer.networkName]: endpoint },
         ...settingsFrom(answer.networkSettingsJson),
       },
       lease,
@@ -52,9 +51,30 @@ export async function disconnectNetwork(options: ConnectorOptions, network: stri
       force,
       running: isRunning(container),
     });
-    const { [answer.networkName]: _gone, ...endpoints } = container.endpoints;
-    await store.save({ ...container, endpoints, ...settingsFrom(answer.networkSettingsJson) }, lease);
+    const before = explicitEndpoints(container);
+    if (!isRunning(container) && before[answer.networkName] === undefined) {
+      throw new Forbidden(`container ${id} is not connected to network ${answer.networkName}`);
+    }
+    const { [answer.networkName]: _gone, ...left } = before;
+    // No network at all must not mean the default one at the next start.
+    const endpoints = Object.keys(left).length === 0 ? { none: {} } : left;
+    const settings = isRunning(container) ? settingsFrom(answer.networkSettingsJson) : withoutNetwork(container, answer.networkName);
+    await store.save({ ...container, endpoints, ...settings }, lease);
   });
+}
+
+/** The endpoints a start makes: those asked for, else the network mode's. */
+function explicitEndpoints({ endpoints, hostConfig }: Pick<ContainerRecord, 'endpoints' | 'hostConfig'>): Record<string, EndpointSettings> {
+  const { NetworkMode: mode = '' } = hostConfig;
+  if (Object.keys(endpoints).length > 0) return { ...endpoints };
+  return { [mode === '' || mode === 'default' ? 'bridge' : mode]: {} };
+}
+
+/** What a stopped container shows after it was taken off a network. */
+function withoutNetwork({ networkSettings }: ContainerRecord, network: string): { networkSettings?: NetworkSettings } {
+  if (networkSettings === undefined) return {};
+  const { [network]: _gone, ...Networks } = networkSettings.Networks;
+  return { networkSettings: { ...networkSettings, Networks } };
 }
 
 function refuseSharedStack(mode: string | undefined): void {
