@@ -5,6 +5,7 @@ import express, { type Express, Router } from 'express';
 import type { Backends } from './backends.ts';
 import type { Copies } from './copies.ts';
 import type { Events } from './events/follow.ts';
+import { Metrics } from './metrics.ts';
 import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
 import { containerArchiveRoutes } from './routes/containerArchive.ts';
@@ -38,6 +39,8 @@ export function createApplication(options: ApplicationOptions): Express {
   application.disable('etag');
   application.set('query parser', false);
   application.set('env', 'production');
+  const metrics = new Metrics({ backends, eventFollowers: () => options.events.followerCount });
+  application.use(metrics.observe);
   const router = Router({ caseSensitive: true, strict: true });
   containerRoutes(router, { backends, copies: options.copies, events: options.events, cgroupV2: options.cgroupV2 });
   containerStreamRoutes(router, backends);
@@ -51,6 +54,7 @@ export function createApplication(options: ApplicationOptions): Express {
   distributionRoutes(router, options.distribution);
   buildRoutes(router);
   pluginRoutes(router);
+  router.get(/^\/metrics$/, (request, response) => metrics.answer(request, response));
   swarmRoutes(router);
   application.use(refuseHeadOfStreams);
   application.use(router);

@@ -518,6 +518,26 @@ describe('events', () => {
   });
 });
 
+describe('metrics', () => {
+  it('counts requests by operation, and streams until they end', async () => {
+    stack.services.containers = {
+      counts: async () => ({ total: 3, running: 2, paused: 0, stopped: 1, infoJson: Buffer.from('{}') }),
+      attach: async () => ({ tty: true, ticket: stack.tickets.issue(async (stream) => void stream.write('x')) }),
+    };
+    await ask(stack.socketPath, 'GET', '/v1.50/containers/any/thing/json');
+    const client = new RawClient(stack.socketPath);
+    client.send('POST /containers/x/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n');
+    await waitFor(() => client.ended);
+    client.socket.destroy();
+    const scrape = async (): Promise<string> => (await ask(stack.socketPath, 'GET', '/metrics')).body;
+    await waitFor(async () => (await scrape()).includes('flotilla_gateway_requests_total{method="POST",path="/containers/{name}/attach"'));
+    const text = await scrape();
+    expect(text).toMatch(/flotilla_gateway_requests_total\{method="GET",path="\/containers\/\{name\}\/json",status="501"\} [0-9]+/);
+    expect(text).toContain('flotilla_containers{state="running"} 2');
+    await waitFor(async () => /flotilla_gateway_requests_under_way 1\n/.test(await scrape()));
+  });
+});
+
 describe('bad input', () => {
   it('survives what is not HTTP, header floods and clients that leave', async () => {
     for (const bytes of [

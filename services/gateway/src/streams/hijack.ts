@@ -49,6 +49,8 @@ export function takeSocket(request: IncomingMessage, response: ServerResponse): 
   socket.setTimeout(0);
   socket.setNoDelay(true);
   socket.on('error', () => socket.destroy());
+  // For whoever waits for the end of the exchange: it is the connection's.
+  socket.once('close', () => response.emit('close'));
   return socket;
 }
 
