@@ -2,16 +2,31 @@
  * Copying files in and out of containers, over tickets. A running container is seen through its first process' root, so with its mounts; one that does not
  * run has its root file system mounted for the time.
  */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1/containers';
 import type { PathStat } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage } from '@flotilla/errors';
 import { encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
-import { type ArchiveRoot, checkDestination, containerChanges, copyIn, exportTree, openArchive, statPath } from './archive/index.ts';
+import { isAlive, startTimeOf } from './adapters/processes.ts';
+import {
+  type ArchiveRoot,
+  checkDestination,
+  containerChanges,
+  copyIn,
+  exportTree,
+  openArchive,
+  openStoppedView,
+  removeAbandonedViews,
+  statPath,
+} from './archive/index.ts';
 import type { ContainerRecord } from './container.ts';
+import type { Paths } from './paths.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { lookUpUser } from './spec/users.ts';
 
 export interface ArchivesOptions {
+  readonly paths: Pick<Paths, 'views'>;
   readonly tickets: TicketServer;
   readonly roots: RootFilesystems;
 }
@@ -152,12 +167,36 @@ export class Archives {
     if (run !== undefined) return { root: root(`/proc/${run.pid}/root`), release: () => undefined };
     await roots.acquire(container.id, container.snapshot);
     let held = true;
-    return {
-      root: root(container.snapshot.mergedDir),
-      release: () => {
-        if (held) void roots.release(container.id, container.snapshot);
-        held = false;
-      },
+    const release = (): void => {
+      if (held) void roots.release(container.id, container.snapshot);
+      held = false;
     };
+    if (container.mounts.length === 0) return { root: root(container.snapshot.mergedDir), release };
+    try {
+      const view = openStoppedView(container.snapshot.mergedDir, container.mounts, join(this.options.paths.views, viewName()));
+      return {
+        root: root(view.path),
+        release: () => {
+          view.close();
+          release();
+        },
+      };
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
+
+  /** Takes down what killed instances have left mounted. */
+  removeAbandoned(): void {
+    removeAbandonedViews(this.options.paths.views, (name) => {
+      const [pid = '', start = ''] = name.split('.');
+      return !isAlive(Number(pid), start);
+    });
+  }
+}
+
+/** Tells whose it is, so that another instance can tell that nobody's. */
+function viewName(): string {
+  return `${process.pid}.${startTimeOf(process.pid) ?? ''}.${randomBytes(8).toString('hex')}`;
 }

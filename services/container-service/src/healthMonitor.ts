@@ -23,6 +23,8 @@ export interface HealthMonitorOptions {
   readonly probe: (container: ContainerRecord, command: readonly string[], signal: AbortSignal) => Promise<ProbeOutcome>;
   /** Restarts a container that asks for it by {@link restartLabel}. */
   readonly restart: (id: string) => Promise<void>;
+  /** Whether this instance of the service is the one that looks after a container; see {@link HealthMonitor.recheck}. */
+  readonly owns: (id: string) => boolean;
 }
 
 /** A container with this label, set to `true`, is restarted when it becomes unhealthy. */
@@ -49,6 +51,11 @@ export class HealthMonitor {
 
   /** Takes up the containers that run already. */
   start(): void {
+    this.recheck();
+  }
+
+  /** Looks at every container anew: after a change of who looks after which. */
+  recheck(): void {
     for (const container of this.#options.store.containers.values()) this.#consider(container.id, container);
   }
 
@@ -58,7 +65,7 @@ export class HealthMonitor {
   }
 
   #consider(id: string, container: ContainerRecord | undefined): void {
-    const run = container?.state.status === 'running' ? container.state.run : undefined;
+    const run = container?.state.status === 'running' && this.#options.owns(id) ? container.state.run : undefined;
     const existing = this.#watches.get(id);
     if (existing !== undefined && existing.runId === run?.id) return;
     this.#forget(id);

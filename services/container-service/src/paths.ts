@@ -6,6 +6,7 @@
  *     <exec-root>/container-service/                              lost at reboot, as the processes are
  *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz; shm/ and subpaths/ are mounts
  *       exits/<id>          the exit code, written by conmon when a container's log is complete
+ *       views/<process>/    a stopped container with its mounts, mounted while files are copied in or out
  *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
  *       seccomp/<digest>    compiled seccomp filters
@@ -48,6 +49,10 @@ export class Paths {
   }
   exit(id: string): string {
     return join(this.exec, 'exits', id);
+  }
+  /** of containers that do not run, while files are copied in or out */
+  get views(): string {
+    return join(this.exec, 'views');
   }
   get execs(): string {
     return join(this.exec, 'execs');

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import { kill } from '@flotilla/syscalls';
+import { namespaceVariable } from './adapters/monitor.ts';
 import type { OciRuntime } from './adapters/runtimeCommands.ts';
+import { openRuntimeNamespace } from './adapters/runtimeNamespace.ts';
 import { assertRunning, type ContainerRecord } from './container.ts';
 import type { ProbeOutcome } from './healthMonitor.ts';
 import type { Paths } from './paths.ts';
@@ -44,15 +46,18 @@ export class Prober {
     signal.throwIfAborted();
     const directory = paths.execDirectory(`probe-${randomBytes(8).toString('hex')}`);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const namespace = runtime.ownNamespace ? openRuntimeNamespace() : undefined;
     try {
-      const process = join(directory, 'process.json');
+      const processSpec = join(directory, 'process.json');
       const pidFile = join(directory, 'pid');
-      writeFileSync(process, encodeSpec(this.#process(container, run.pid, command)));
-      const child = spawn(runtime.execCommand, ['exec', '--process', process, '--pid-file', pidFile, container.id], {
+      writeFileSync(processSpec, encodeSpec(this.#process(container, run.pid, command)));
+      const child = spawn(runtime.execCommand, ['exec', '--process', processSpec, '--pid-file', pidFile, container.id], {
         stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, ...(namespace === undefined ? {} : { [namespaceVariable]: namespace.path }) },
       });
       return await outcome(child, signal, () => killFrom(pidFile));
     } finally {
+      namespace?.close();
       rmSync(directory, { recursive: true, force: true });
     }
   }

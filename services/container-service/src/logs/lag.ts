@@ -8,10 +8,10 @@ export const holdBytes = 64 * 1024 * 1024;
 export const resumeBytes = 32 * 1024 * 1024;
 
 /** Bytes the slowest attached reader has not had yet; 0 when nobody is attached. */
-export async function lagBytes(path: string, pins: LogPins): Promise<number> {
+export function lagBytes(path: string, pins: LogPins): number {
   const readers = pins.of(path);
   if (readers.length === 0) return 0;
-  const segments = await listSegments(path);
+  const segments = listSegments(path);
   const lags = readers.map((reader) => {
     const index = reader.inode === 0 ? 0 : segments.findIndex((segment) => segment.inode === reader.inode);
     if (index < 0) return 0;

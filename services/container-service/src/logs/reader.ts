@@ -136,12 +136,8 @@ export class LogReader implements AsyncIterable<Buffer> {
             if (signal?.aborted) return;
           }
           if (this.#framer.done) return;
-          const current = await statIfExists(path);
-          if (
-            current === undefined
-              ? (await listSegments(path)).at(-1)?.inode !== this.#position.inode
-              : current.inode !== this.#position.inode
-          ) {
+          const current = statIfExists(path);
+          if (current === undefined ? listSegments(path).at(-1)?.inode !== this.#position.inode : current.inode !== this.#position.inode) {
             // A newer segment has begun, so this one is closed: its last bytes, then the next.
             for await (const chunk of this.#readToEnd(file, pin)) yield chunk;
             if (this.#framer.done) return;
@@ -196,7 +192,7 @@ export class LogReader implements AsyncIterable<Buffer> {
       // Rotated away altogether: what is left begins with the oldest segment.
       if (file !== undefined) return { file, position: from };
     }
-    const segments = await listSegments(path);
+    const segments = listSegments(path);
     const start = tail === undefined ? undefined : await tailStart(segments, tail);
     return since === undefined ? this.#openAt(segments, start) : this.#sinceStart(segments, start, formatTime(since));
   }
@@ -233,7 +229,7 @@ export class LogReader implements AsyncIterable<Buffer> {
 
   /** Opens the segment after the one with `inode`, or the oldest there is, and moves the position to its start. */
   async #openNext(inode: number | undefined): Promise<FileHandle | undefined> {
-    const segments = await listSegments(this.#options.path);
+    const segments = listSegments(this.#options.path);
     const index = inode === undefined ? -1 : segments.findIndex((segment) => segment.inode === inode);
     const next = segments[index + 1];
     if (next === undefined) return undefined;

@@ -29,9 +29,9 @@ const retryMs = 50;
  */
 export async function rotateLog(options: RotateOptions): Promise<boolean> {
   const { path, maxSizeBytes, reopen } = options;
-  const current = await statIfExists(path);
+  const current = statIfExists(path);
   if (current === undefined || current.sizeBytes < maxSizeBytes) return false;
-  const segments = await listSegments(path);
+  const segments = listSegments(path);
   for (let index = segments.length - 1; index >= 0; index -= 1) {
     await rename(segmentPath(path, index), segmentPath(path, index + 1));
   }
@@ -42,7 +42,7 @@ export async function rotateLog(options: RotateOptions): Promise<boolean> {
 
 /** Deletes what is beyond `maxFiles`, oldest first, except what an attached reader still needs. */
 export async function trimLog(options: Pick<RotateOptions, 'path' | 'maxFiles' | 'pins'>): Promise<void> {
-  const segments = await listSegments(options.path);
+  const segments = listSegments(options.path);
   // A reader that has not opened a file yet (inode 0) wants all; one whose file is gone already wants nothing.
   const pinned = (options.pins?.of(options.path) ?? []).map((pin) =>
     pin.inode === 0 ? 0 : segments.findIndex((segment) => segment.inode === pin.inode),
@@ -62,7 +62,7 @@ async function reopenUntilThere(path: string, reopen: () => Promise<void>): Prom
   while (Date.now() < deadline) {
     await reopen();
     for (let waited = 0; waited < 10 * retryMs; waited += 5) {
-      if ((await statIfExists(path)) !== undefined) return;
+      if (statIfExists(path) !== undefined) return;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }

@@ -99,12 +99,12 @@ describe('lag', () => {
     await writeFile(`${path}.1`, 'x'.repeat(1000));
     await writeFile(path, 'x'.repeat(500));
     const pins = new LogPins();
-    expect(await lagBytes(path, pins)).toBe(0);
+    expect(lagBytes(path, pins)).toBe(0);
     pins.pin(path, (await stat(path)).ino, 400);
-    expect(await lagBytes(path, pins)).toBe(100);
+    expect(lagBytes(path, pins)).toBe(100);
     pins.pin(path, (await stat(`${path}.1`)).ino, 300);
-    expect(await lagBytes(path, pins)).toBe(1200);
+    expect(lagBytes(path, pins)).toBe(1200);
     pins.pin(path, 0, 0);
-    expect(await lagBytes(path, pins)).toBe(1500);
+    expect(lagBytes(path, pins)).toBe(1500);
   });
 });

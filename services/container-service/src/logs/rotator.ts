@@ -106,14 +106,14 @@ export class LogRotator {
 
   async #checkOne(watched: Watched): Promise<void> {
     const { path, maxSizeBytes, pins } = watched.log;
-    const lag = pins === undefined ? 0 : await lagBytes(path, pins);
+    const lag = pins === undefined ? 0 : lagBytes(path, pins);
     this.#holdBack(watched, lag);
     // A writer that is stopped cannot open a new file.
     if (watched.held) {
       watched.dueAt = Date.now() + heldMs;
       return;
     }
-    const sizeBytes = (await statIfExists(path))?.sizeBytes ?? 0;
+    const sizeBytes = statIfExists(path)?.sizeBytes ?? 0;
     const now = Date.now();
     const rate = Math.max(0, sizeBytes - watched.sizeBytes) / Math.max(1, now - watched.checkedAt);
     const rotated = sizeBytes >= maxSizeBytes && (await rotateLog(watched.log));

@@ -3,9 +3,9 @@
  *
  * Rotation renames, so a file is known by its inode and never by its name: a reader's position is an inode and an offset.
  */
-
+import { fstatSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { open, stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { tailOffset } from './seek.ts';
 
 /** A place in a log that survives rotation. `inode` 0 means: before the first byte that will ever be written. */
@@ -29,11 +29,11 @@ export function segmentPath(path: string, index: number): string {
 }
 
 /** The existing files of a log, oldest first. */
-export async function listSegments(path: string): Promise<Segment[]> {
+export function listSegments(path: string): Segment[] {
   const found: Segment[] = [];
   for (let index = 0; ; index += 1) {
     const name = segmentPath(path, index);
-    const status = await statIfExists(name);
+    const status = statIfExists(name);
     if (status !== undefined) {
       found.unshift({ path: name, inode: status.inode, sizeBytes: status.sizeBytes });
     } else if (index > 0) {
@@ -44,7 +44,7 @@ export async function listSegments(path: string): Promise<Segment[]> {
 
 /** Where a log ends now, behind its last whole record: attach without `logs` starts here. */
 export async function logEnd(path: string): Promise<LogPosition> {
-  const newest = (await listSegments(path)).at(-1);
+  const newest = listSegments(path).at(-1);
   const file = newest === undefined ? undefined : await openSegment(path, newest.inode);
   if (newest === undefined || file === undefined) return logStart;
   try {
@@ -56,11 +56,11 @@ export async function logEnd(path: string): Promise<LogPosition> {
 
 /** Opens a segment by inode: its name may have changed since it was listed. */
 export async function openSegment(path: string, inode: number): Promise<FileHandle | undefined> {
-  for (const segment of (await listSegments(path)).reverse()) {
+  for (const segment of listSegments(path).reverse()) {
     if (segment.inode !== inode) continue;
     const handle = await openIfExists(segment.path);
     if (handle === undefined) continue;
-    if ((await handle.stat()).ino === inode) return handle;
+    if (fstatSync(handle.fd).ino === inode) return handle;
     await handle.close();
     return openSegment(path, inode);
   }
@@ -76,14 +76,10 @@ export async function openIfExists(path: string): Promise<FileHandle | undefined
   }
 }
 
-export async function statIfExists(path: string): Promise<{ inode: number; sizeBytes: number } | undefined> {
-  try {
-    const status = await stat(path);
-    return { inode: status.ino, sizeBytes: status.size };
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
+/** At once: for a look at a name, asking a thread to costs far more than the look. */
+export function statIfExists(path: string): { inode: number; sizeBytes: number } | undefined {
+  const status = statSync(path, { throwIfNoEntry: false });
+  return status === undefined ? undefined : { inode: status.ino, sizeBytes: status.size };
 }
 
 export function isMissing(error: unknown): boolean {
