@@ -62,7 +62,7 @@ describe('requests that cannot be right', () => {
       { CpuQuota: 1, CpuPeriod: 1 },
       { ShmSize: -1 },
       { OomScoreAdj: 99_999 },
-      { PidsLimit: 1, BlkioWeight: 5 },
+      { CpuPeriod: 5 },
       { CpusetCpus: '0-999999' },
     ];
     for (const HostConfig of hostConfigs) {
@@ -102,7 +102,11 @@ describe('requests that cannot be right', () => {
     ];
     for (const path of paths) {
       const answer = await engineApi(stack.host, 'GET', path);
-      expect({ path, status: answer.status, ok: answer.status === 404 || answer.status === 400 }).toMatchObject({ ok: true });
+      expect({ path, status: answer.status, refused: [400, 404].includes(answer.status) }).toEqual({
+        path,
+        status: answer.status,
+        refused: true,
+      });
       expect(answer.message).not.toBe('');
     }
     expect((await engineApi(stack.host, 'GET', '/v1.50/nosuch')).message).toBe('page not found');
@@ -273,7 +277,10 @@ describe('archives with a way out', () => {
   for (const [name, entries] of Object.entries(ways)) {
     it(`${name}: nothing outside is touched`, async () => {
       await stack.host.sh('echo kept > /tmp/flotilla-kept; cp /etc/hostname /tmp/flotilla-hostname');
-      const image = await buildImage({ layers: [busyboxLayer(), entries()], config: { Cmd: ['true'] } });
+      const image = await buildImage({
+        layers: [[...busyboxLayer(), { path: 'own', content: name }], entries()],
+        config: { Cmd: ['true'] },
+      });
       const loaded = await stack.host.dockerWith({ input: await dockerArchive([{ image, tags: ['escape/layer:latest'] }]) }, 'load');
       const reference = await stack.push(image, 'escape/layer');
       const pulled = await stack.host.docker('pull', reference);
@@ -309,7 +316,7 @@ describe('archives with a way out', () => {
       ]);
       const result = await stack.host.dockerWith({ input }, 'load');
       expect(result.code).toBe(1);
-      expect(result.stderr).toContain('Error');
+      expect(result.stderr).not.toBe('');
       expect(result.stderr + result.stdout).not.toContain('root:');
     }
   });

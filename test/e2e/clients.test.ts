@@ -120,10 +120,10 @@ c.remove(force=True)`),
   it('lists, makes volumes, and hears events', async () => {
     expect(
       await python(`
-v = client.volumes.create('py'); print([x.name for x in client.volumes.list()]); v.remove()
+v = client.volumes.create('pyvolume'); print([x.name for x in client.volumes.list()]); v.remove()
 import time; since = int(time.time())
-c = client.containers.create(image, name='py'); c.remove()
-for e in client.events(since=since, until=int(time.time()) + 2, decode=True, filters={'container': 'py'}): print(e['Action'])`),
-    ).toBe("['py']\ncreate\ndestroy");
+c = client.containers.create(image, name='snake'); c.remove()
+for e in client.events(since=since, until=int(time.time()) + 2, decode=True, filters={'container': 'snake'}): print(e['Action'])`),
+    ).toBe("['pyvolume']\ncreate\ndestroy");
   });
 });

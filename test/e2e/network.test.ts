@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
 const stack = useStack({ outside: true });
+const must = (...args: string[]) => stack.host.mustDocker(...args);
 
 afterEach(async () => {
   const ids = (await stack.host.mustDocker('ps', '-aq')).split('\n').filter(Boolean);
@@ -47,12 +48,10 @@ describe('published ports', () => {
   it('are reached from other containers through the host', async () => {
     await serve('hairpin', '-p', '8081:80', '--name', 'web');
     await waitFor(async () => (await stack.host.docker('exec', 'web', 'wget', '-qO-', 'http://127.0.0.1/')).code === 0);
-    expect(
-      await stack.host.mustDocker('run', '--rm', stack.busybox, 'wget', '-qO-', '-T', '3', `http://${stack.outside.hostAddress}:8081/`),
-    ).toBe('hairpin');
-    expect(await stack.host.mustDocker('exec', 'web', 'wget', '-qO-', '-T', '3', `http://${stack.outside.hostAddress}:8081/`)).toBe(
+    expect(await stack.host.mustDocker('run', '--rm', stack.busybox, 'wget', '-qO-', `http://${stack.outside.hostAddress}:8081/`)).toBe(
       'hairpin',
     );
+    expect(await stack.host.mustDocker('exec', 'web', 'wget', '-qO-', `http://${stack.outside.hostAddress}:8081/`)).toBe('hairpin');
   });
 
   it('may be bound to one address', async () => {
@@ -69,22 +68,14 @@ describe('published ports', () => {
   });
 
   it('carry UDP', async () => {
-    await stack.host.mustDocker(
-      'run',
-      '-d',
-      '-p',
-      '9000:9000/udp',
-      stack.busybox,
-      'sh',
-      '-c',
-      'while :; do nc -u -l -p 9000 -w 1 -e /bin/echo pong; done',
-    );
-    const answer = await waitFor(
-      async () =>
-        (await stack.outside.host.sh(`echo ping | timeout 2 busybox nc -u -w 1 ${stack.outside.hostAddress} 9000 || true`)).trim(),
-      { timeoutMs: 15_000, what: 'an answer by UDP' },
-    );
-    expect(answer).toContain('pong');
+    // busybox has no UDP server; Python of the host runs in the container's network.
+    const server =
+      "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 9000))\nwhile True: data, peer = s.recvfrom(100); s.sendto(b'pong ' + data, peer)";
+    const client = `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.sendto(b'ping', ('${stack.outside.hostAddress}', 9000)); print(s.recv(100).decode())`;
+    await must('run', '-d', '-p', '9000:9000/udp', '-v', '/:/host:ro', stack.busybox, 'chroot', '/host', '/usr/bin/python3', '-c', server);
+    const ask = async (host: typeof stack.host) => (await host.run('/usr/bin/python3', ['-c', client])).stdout.trim();
+    await waitFor(async () => (await ask(stack.outside.host)) === 'pong ping', { what: 'an answer by UDP' });
+    await waitFor(async () => (await ask(stack.host)) === 'pong ping', { what: 'an answer by UDP on the host itself' });
   });
 
   it('that are taken are refused, and the container stays created', async () => {
@@ -96,8 +87,8 @@ describe('published ports', () => {
   });
 
   it('that a program of the host has are refused', async () => {
-    const program = stack.host.spawn('busybox', ['nc', '-l', '-p', '8084', '-s', '0.0.0.0']);
-    await waitFor(async () => (await stack.host.sh('cat /proc/net/tcp')).includes(`:${(8084).toString(16).toUpperCase()} `));
+    const program = stack.host.spawn('busybox', ['httpd', '-f', '-p', '0.0.0.0:8084', '-h', stack.host.filesDirectory]);
+    await waitFor(async () => (await stack.host.run('curl', ['-s', 'http://127.0.0.1:8084/'])).code === 0);
     const refused = await stack.host.docker('run', '--rm', '-p', '8084:80', stack.busybox, 'true');
     program.kill();
     expect(refused.code).toBe(125);
@@ -120,17 +111,19 @@ describe('the default bridge', () => {
     const address = await addressOf('one');
     expect(address).toMatch(/^172\.\d+\.\d+\.\d+$|^10\.|^192\.168\./);
     await waitFor(async () => (await stack.host.docker('exec', 'one', 'wget', '-qO-', 'http://127.0.0.1/')).code === 0);
-    expect(await stack.host.mustDocker('run', '--rm', stack.busybox, 'wget', '-qO-', '-T', '3', `http://${address}/`)).toBe('one');
+    expect(await stack.host.mustDocker('run', '--rm', stack.busybox, 'wget', '-qO-', `http://${address}/`)).toBe('one');
     expect(await stack.host.mustDocker('run', '--rm', stack.busybox, 'ping', '-c', '1', '-W', '2', address)).toContain(
       '1 packets received',
     );
   });
 
   it('leads outside by NAT', async () => {
-    const seen = stack.outside.host.spawn('busybox', ['nc', '-l', '-p', '7000', '-e', '/bin/echo', 'outside']);
-    await waitFor(async () => (await stack.outside.host.sh('cat /proc/net/tcp')).includes(':1B58 '));
-    expect(await stack.host.mustDocker('run', '--rm', stack.busybox, 'nc', '-w', '2', stack.outside.address, '7000')).toBe('outside');
-    seen.kill();
+    const server =
+      "import socket; s = socket.create_server(('0.0.0.0', 7000)); print('ready', flush=True)\nwhile True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()";
+    const program = stack.outside.host.spawn('/usr/bin/python3', ['-c', server]);
+    await new Promise<void>((resolve) => program.stdout?.once('data', () => resolve()));
+    expect(await must('run', '--rm', stack.busybox, 'nc', '-w', '2', stack.outside.address, '7000')).toBe(stack.outside.hostAddress);
+    program.kill();
   });
 
   it('gives names, addresses and resolvers', async () => {

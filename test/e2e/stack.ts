@@ -97,6 +97,7 @@ export class E2eStack {
       this.before = await snapshotSystem(host);
     } catch (error) {
       if (this.running !== undefined) this.keepLogs();
+      this.running = undefined;
       await host.dispose();
       throw error;
     }

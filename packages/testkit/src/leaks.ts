@@ -88,6 +88,7 @@ export function normalise(text: string): string {
     .replace(/\b(?=[0-9a-f]*\d)[0-9a-f]{6,}\b/g, '*')
     .replace(/[0-9a-f]{12,}/g, '*')
     .replace(/\b\d+\b/g, '*')
+    .replace(/(\/instances\/)[^/]+/g, '$1*')
     .replace(/\bveth\w+/g, 'veth*');
 }
 
