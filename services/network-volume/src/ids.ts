@@ -13,9 +13,13 @@ export function shortId(id: string): string {
   return id.slice(0, 12);
 }
 
-/** Now, in nanoseconds since the epoch. */
+let lastNano = 0n;
+
+/** Now, in nanoseconds since the epoch; each call's is later than the one before, so that what was made first sorts first. */
 export function nowNano(): bigint {
-  return BigInt(Date.now()) * 1_000_000n + (process.hrtime.bigint() % 1_000_000n);
+  const now = BigInt(Date.now()) * 1_000_000n;
+  lastNano = now > lastNano ? now : lastNano + 1n;
+  return lastNano;
 }
 
 /** RFC 3339 with nanoseconds. */
