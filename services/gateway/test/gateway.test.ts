@@ -530,7 +530,9 @@ describe('metrics', () => {
     await waitFor(() => client.ended);
     client.socket.destroy();
     const scrape = async (): Promise<string> => (await ask(stack.socketPath, 'GET', '/metrics')).body;
-    await waitFor(async () => (await scrape()).includes('flotilla_gateway_requests_total{method="POST",path="/containers/{name}/attach"'));
+    await waitFor(async () =>
+      (await scrape()).includes('flotilla_gateway_requests_total{method="POST",path="/containers/{name}/attach",status="101"'),
+    );
     const text = await scrape();
     expect(text).toMatch(/flotilla_gateway_requests_total\{method="GET",path="\/containers\/\{name\}\/json",status="501"\} [0-9]+/);
     expect(text).toContain('flotilla_containers{state="running"} 2');

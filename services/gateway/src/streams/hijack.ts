@@ -78,6 +78,7 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
     throw error;
   }
   const type = outputType(request, tty);
+  response.statusCode = wantsUpgrade(request) ? 101 : 200;
   client.write(
     wantsUpgrade(request)
       ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`
