@@ -25,6 +25,8 @@ export interface CreatorOptions {
   readonly neighbours: Neighbours;
   readonly roots: RootFilesystems;
   readonly context: CreateContext;
+  /** resolves when containers may be created: reconcile takes what has no record for a leftover. */
+  readonly mayCreate: () => Promise<void>;
 }
 
 export interface CreateRequest {
@@ -55,6 +57,7 @@ export class Creator {
     const { HostConfig: askedHostConfig = {}, NetworkingConfig: networking = {}, ...askedConfig } = body;
     const name = request.name === '' ? undefined : parseName(request.name);
     if (name !== undefined) this.refuseTakenName(name);
+    await this.options.mayCreate();
     const reference = askedConfig.Image ?? '';
     if (reference === '') throw new InvalidParameter('no command specified');
     const image = await neighbours.images.resolve({ image: reference, platform: request.platform }, { idempotent: true });

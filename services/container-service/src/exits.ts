@@ -9,7 +9,7 @@ import type { DomainEvent, Lease } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { isAlive, signalProcess } from './adapters/processes.ts';
 import { formatNano, nowNano, parseNano } from './clock.ts';
-import type { ContainerRecord, Run } from './container.ts';
+import { type ContainerRecord, type Run, sharedContainer } from './container.ts';
 import type { Paths } from './paths.ts';
 import type { Remover } from './removal.ts';
 import { shouldRestart } from './restartPolicy.ts';
@@ -33,6 +33,7 @@ interface Ending {
 }
 
 const sweepMs = 1_000;
+const releaseAgainMs = 5_000;
 const killedCode = 137;
 /** What a container is said to have ended with when the machine went down under it. */
 const rebootedCode = 255;
@@ -142,6 +143,7 @@ export class Exits {
     const removeVolumes = forced?.removeVolumes ?? true;
     const settings = goes ? undefined : await teardown.afterRun(container);
     if (goes) await teardown.afterLastRun(container, removeVolumes);
+    else if (settings === undefined && sharedContainer(container.hostConfig.NetworkMode) === undefined) this.releaseLater(container.id);
     const ranMs = Number((ending.atNano - parseNano(container.state.startedAt)) / 1_000_000n);
     const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
     const ended = this.ended(container, ending, outOfMemory, again, settings);
@@ -164,6 +166,18 @@ export class Exits {
       events,
       lease,
     });
+  }
+
+  /** network-volume was away when the run ended: its ports and addresses are given back when it is there again. */
+  private releaseLater(id: string): void {
+    setTimeout(() => {
+      this.options.store
+        .withContainer(id, async (container) => {
+          if (container.state.run !== undefined) return;
+          if ((await this.options.teardown.releaseSandbox(container, false)) === undefined) this.releaseLater(id);
+        })
+        .catch(() => undefined);
+    }, releaseAgainMs).unref();
   }
 
   private ended(

@@ -40,7 +40,7 @@ export async function prepareImageMounts(
 
 /** Mounts them for a run. */
 export async function mountImages({ imageMounts = {} }: ContainerRecord, roots: RootFilesystems): Promise<void> {
-  for (const [key, snapshot] of Object.entries(imageMounts)) await roots.acquire(key, snapshot);
+  for (const [key, snapshot] of Object.entries(imageMounts)) (await roots.mountForRun(key, snapshot))();
 }
 
 export async function unmountImages({ imageMounts = {} }: ContainerRecord, roots: RootFilesystems): Promise<void> {

@@ -75,7 +75,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const store = new ContainerStore(await openRecords(name, kit));
     const changes = new ContainerChanges(store);
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
-    const roots = new RootFilesystems({ mount: mountOverlay, unmount: unmountOverlay, clear: clearOverlay });
+    const roots = new RootFilesystems(
+      { mount: mountOverlay, unmount: unmountOverlay, clear: clearOverlay },
+      (id) => store.containers.get(id)?.state.run !== undefined,
+    );
     const users = new LogUsers();
     const pins = new LogPins();
     const rotator = new LogRotator(logger);
@@ -142,21 +145,24 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       store,
       probe: (container, command, signal) => prober.probe(container, command, signal),
       restart: (id) => containers.restart(id, '', undefined),
+      owns: (id) => ownership.isMine(id),
     });
+    const archives = new Archives({ paths, tickets, roots });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
+    let retained: Promise<void> = Promise.resolve();
     server.add(
       ContainersService,
       containerHandlers({
         store,
         paths,
         changes,
-        creator: new Creator({ logger, paths, store, neighbours, roots, context }),
+        creator: new Creator({ logger, paths, store, neighbours, roots, context, mayCreate: () => retained }),
         lifecycle: containers,
         queries,
         attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users }),
         logs: new ContainerLogs({ paths, store, changes, tickets, users }),
-        archives: new Archives({ tickets, roots }),
+        archives,
         stats,
         connector: { store, neighbours },
         committer: { store, neighbours, freezerOf },
@@ -171,9 +177,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       logger,
       paths,
       bootId: boot,
+      isAlone: () => ownership.isAlone(),
       store,
       neighbours,
-      roots,
       teardown,
       exits,
       execs,
@@ -183,6 +189,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       },
       startAgain: (id) => containers.start(id),
     });
+    archives.removeAbandoned();
     await reconciler.local();
     const duties = new Duties({
       store,
@@ -199,7 +206,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     lifecycle.onStop('rotator', () => rotator.stop());
     lifecycle.onStop('stats', () => stats.stop());
     health.start();
+    ownership.onChange(() => health.recheck());
     lifecycle.onStop('health', () => health.stop());
+    retained = reconciler.retain();
     void reconciler.remote();
   });
 }

@@ -13,7 +13,6 @@ import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
 import type { Remover } from './removal.ts';
 import { shouldStartWithEngine } from './restartPolicy.ts';
-import type { RootFilesystems } from './rootFilesystems.ts';
 import type { ContainerStore } from './store.ts';
 import type { Teardown } from './teardown.ts';
 
@@ -23,11 +22,12 @@ export interface ReconcilerOptions {
   readonly bootId: string;
   readonly store: ContainerStore;
   readonly neighbours: Neighbours;
-  readonly roots: RootFilesystems;
   readonly teardown: Teardown;
   readonly exits: Exits;
   readonly execs: Execs;
   readonly remover: Remover;
+  /** whether no other instance of this service is heard. */
+  readonly isAlone: () => boolean;
   /** thaws what a record does not call paused, and wakes a conmon that was made to wait. */
   readonly wake: (container: ContainerRecord) => Promise<void>;
   /** starts a container that should run: a restart that was cut off, or a policy after a reboot. */
@@ -35,6 +35,9 @@ export interface ReconcilerOptions {
 }
 
 const sigcont = 18;
+/** Every instance is heard once a second. */
+const hearMs = 1_600;
+const retainDeadlineMs = 10_000;
 
 export class Reconciler {
   private readonly options: ReconcilerOptions;
@@ -45,27 +48,26 @@ export class Reconciler {
 
   /** What must be right before the first call is answered: it asks nobody else. */
   async local(): Promise<void> {
-    const { store, paths, roots, teardown } = this.options;
+    const { store, paths, teardown } = this.options;
     for (const directory of [paths.data, paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
     for (const container of store.containers.values()) {
       const run = container.state.run;
       if (run === undefined) continue;
-      roots.adopt(container.id);
-      for (const key of Object.keys(container.imageMounts ?? {})) roots.adopt(key);
       signalProcess(run.monitorPid, run.monitorStart, sigcont);
       await this.options.wake(container);
     }
-    for (const id of readdirSync(paths.runs)) {
-      const container = store.containers.get(id);
-      if (container !== undefined && isRunning(container)) continue;
+    // Bundles of containers that exist and do not run may be starts that another instance is making: those are looked at under their leases.
+    const strays = readdirSync(paths.runs).filter((id) => !store.containers.has(id));
+    if (strays.length > 0) teardown.endStarters(strays);
+    for (const id of strays) {
       this.endStray(id);
-      if (container === undefined) teardown.removeRunFiles(id);
+      teardown.removeRunFiles(id);
     }
     for (const id of readdirSync(paths.exits)) if (!store.containers.has(id)) rmSync(paths.exit(id), { force: true });
     for (const id of readdirSync(paths.execs)) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
   }
 
-  /** A start that was cut off, or the leftovers of an end: nobody knows of these processes. */
+  /** The container is gone, and these processes of it are not. */
   private endStray(id: string): void {
     const { paths, logger } = this.options;
     for (const file of ['pid', 'monitor.pid']) {
@@ -92,7 +94,7 @@ export class Reconciler {
             const known = store.containers.get(id);
             if (known === undefined || isRunning(known)) continue;
             await store.withContainer(id, async (container) => {
-              if (!isRunning(container)) await teardown.afterRun(container);
+              if (!isRunning(container)) await teardown.afterFailedStart(container);
             });
           }
         },
@@ -104,7 +106,6 @@ export class Reconciler {
           for (const exec of store.execs.values()) if (exec.state === 'running') execs.adopt(exec);
         },
       ],
-      ['telling the other services', () => this.retain()],
       ['starting again', () => this.startAgain()],
     ];
     for (const [what, step] of steps) {
@@ -116,20 +117,30 @@ export class Reconciler {
     }
   }
 
-  private async retain(): Promise<void> {
-    const { store, neighbours } = this.options;
+  /**
+   * Has what belongs to no container removed, here and in the other services. A container that is being created has no record yet, so nobody may create one
+   * meanwhile: this instance waits with it until this is done, and where there are others nothing is removed.
+   */
+  async retain(): Promise<void> {
+    const { store, neighbours, isAlone, logger } = this.options;
+    await new Promise((resolve) => setTimeout(resolve, hearMs));
+    if (!isAlone()) return;
     const containers = [...store.containers.values()];
     const known = containers.map(({ id }) => id);
-    const running = containers.filter(isRunning).map(({ id }) => id);
-    await Promise.allSettled([
-      neighbours.snapshots.retain(
-        { keys: [...known, ...containers.flatMap(({ imageMounts = {} }) => Object.keys(imageMounts))] },
-        { idempotent: true },
-      ),
-      neighbours.sandboxes.retain({ known, running }, { idempotent: true }),
-      neighbours.volumes.retain({ known }, { idempotent: true }),
+    const call = { idempotent: true, deadlineMs: retainDeadlineMs };
+    const results = await Promise.allSettled([
+      neighbours.snapshots.retain({ keys: [...known, ...containers.flatMap(({ imageMounts = {} }) => Object.keys(imageMounts))] }, call),
+      // What a known container holds is freed under its lease, by its end or its cut-off start.
+      neighbours.sandboxes.retain({ known, running: known }, call),
+      neighbours.volumes.retain({ known }, call),
     ]);
-    this.removeStrayDirectories();
+    for (const result of results)
+      if (result.status === 'rejected') logger.warn({ error: result.reason }, 'another service could not be told');
+    try {
+      this.removeStrayDirectories();
+    } catch (error) {
+      logger.warn({ error }, 'directories of containers that are gone could not be deleted');
+    }
   }
 
   private removeStrayDirectories(): void {

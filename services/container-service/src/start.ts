@@ -2,7 +2,7 @@
  * Starting a container: root file system, network, volumes, bundle, then conmon and the runtime, then the record and the event. Whatever fails, what
  * was done before is undone; the bundle's directory, made first, is what tells reconcile of a start that was cut off.
  */
-import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, System } from '@flotilla/errors';
@@ -64,6 +64,8 @@ interface Prepared {
   readonly network: Network;
   readonly cgroup: string;
   readonly shmPath: string | undefined;
+  /** to be called when the record tells of the run. */
+  readonly recorded: () => void;
 }
 
 /** A start that failed: what the client is told, and the record as it is now. */
@@ -94,10 +96,11 @@ export class Starter {
    */
   async start(container: ContainerRecord, lease: Lease, byPolicy = false): Promise<ContainerRecord> {
     const { paths, store, teardown } = this.options;
-    teardown.removeRunFiles(container.id);
+    // We hold the lease, so this is of a start that was cut off, or of an end.
+    if (existsSync(paths.bundle(container.id))) await teardown.afterFailedStart(container);
     mkdirSync(paths.bundle(container.id), { mode: 0o700 });
     try {
-      const { run, network } = await this.run(container);
+      const { run, network, recorded } = await this.run(container);
       const started: ContainerRecord = {
         ...container,
         ...(network.settings === undefined ? {} : { networkSettings: network.settings }),
@@ -116,10 +119,12 @@ export class Starter {
           ...withHealth(container),
         },
       };
-      return await store.save(started, lease, [containerEvent(started, 'start')]);
+      await store.save(started, lease, [containerEvent(started, 'start')]);
+      recorded();
+      return started;
     } catch (error) {
       const failure = this.explain(container, error);
-      await teardown.afterRun(container);
+      await teardown.afterFailedStart(container);
       const failed: ContainerRecord = {
         ...container,
         state: {
@@ -142,7 +147,7 @@ export class Starter {
     return { error: told, state: { exitCode: container.state.exitCode || 128, error: told.message } };
   }
 
-  private async run(container: ContainerRecord): Promise<{ run: Run; network: Network }> {
+  private async run(container: ContainerRecord): Promise<{ run: Run; network: Network; recorded: () => void }> {
     const { paths, monitor, seccomp } = this.options;
     const { config, hostConfig } = container;
     const runtime = this.runtimeOf(hostConfig);
@@ -164,11 +169,12 @@ export class Starter {
       leaveStdinOpen: !config.StdinOnce || (config.Tty ?? false),
     });
     try {
-      const { spec, network, cgroup, shmPath } = await this.prepareBundle(container, runtime);
+      const { spec, network, cgroup, shmPath, recorded } = await this.prepareBundle(container, runtime);
       const { pid, monitorPid } = await waiting.start();
       seccomp.keep(spec, runtime, container.id);
       return {
         network,
+        recorded,
         run: {
           id: `${pid}-${nowNano()}`,
           bootId: this.options.bootId,
@@ -191,16 +197,16 @@ export class Starter {
 
   private async prepareBundle(container: ContainerRecord, runtime: OciRuntime): Promise<Prepared> {
     const { paths, roots, neighbours, seccomp } = this.options;
-    const [network, mounts] = await Promise.all([
+    const [network, mounts, recorded] = await Promise.all([
       this.prepareNetwork(container),
       mountImages(container, roots).then(() => prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index))),
-      roots.acquire(container.id, container.snapshot),
+      roots.mountForRun(container.id, container.snapshot),
     ]);
     const shmPath = this.prepareShm(container);
     const cgroup = this.options.cgroupPath(container.id, container.hostConfig.CgroupParent);
     const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);
     writeFileSync(join(paths.bundle(container.id), 'config.json'), encodeSpec(spec));
-    return { spec, network, cgroup, shmPath };
+    return { spec, network, cgroup, shmPath, recorded };
   }
 
   private runtimeOf(hostConfig: HostConfig): OciRuntime {

@@ -6,6 +6,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { NetworkSettings } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
+import { processesNaming } from './adapters/processes.ts';
 import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { type ContainerRecord, sharedContainer } from './container.ts';
 import { unmountImages } from './imageMounts.ts';
@@ -54,6 +55,26 @@ export class Teardown {
     return settings;
   }
 
+  /** Where a start was cut off or has failed: nothing of it goes on, and all that it held is free. */
+  async afterFailedStart(container: ContainerRecord): Promise<void> {
+    this.endStarters([container.id]);
+    await this.afterRun(container);
+  }
+
+  /** Ends what is still busy starting a container: a runtime whose conmon was killed goes on, and would bring up what nobody knows. */
+  endStarters(ids: readonly string[]): void {
+    const starting = processesNaming(this.options.paths.runs);
+    for (const id of ids) {
+      for (const pid of starting.get(id) ?? []) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {
+          // It has gone by itself.
+        }
+      }
+    }
+  }
+
   /** The end of a run that removes its container: all of it at once. */
   async afterLastRun(container: ContainerRecord, removeVolumes: boolean): Promise<void> {
     await Promise.all([
@@ -67,7 +88,11 @@ export class Teardown {
   private async unmount(container: ContainerRecord): Promise<void> {
     const { roots } = this.options;
     this.unmountInBundle(container.id);
-    await Promise.all([roots.release(container.id, container.snapshot), unmountImages(container, roots), this.unmountVolumes(container)]);
+    await Promise.all([
+      roots.unmountAfterRun(container.id, container.snapshot),
+      unmountImages(container, roots),
+      this.unmountVolumes(container),
+    ]);
   }
 
   /** Frees what a container holds beyond its runs. Its files are left: `deleteFiles` takes them. */
@@ -123,7 +148,8 @@ export class Teardown {
     }
   }
 
-  private async releaseSandbox(container: ContainerRecord, remove: boolean): Promise<NetworkSettings | undefined> {
+  /** @returns the network settings of a stopped container; undefined when network-volume has not answered, or has nothing of it. */
+  async releaseSandbox(container: ContainerRecord, remove: boolean): Promise<NetworkSettings | undefined> {
     if (sharedContainer(container.hostConfig.NetworkMode) !== undefined) return undefined;
     const answer = await this.attempt(container, 'releasing its sandbox', () =>
       this.options.neighbours.sandboxes.release({ containerId: container.id, remove }, { deadlineMs: callDeadlineMs, idempotent: true }),

@@ -119,7 +119,7 @@ async function agreeSoon(): Promise<void> {
     },
     { timeoutMs: 15_000, what: 'records and machine to agree' },
   ).catch(() => {
-    throw new Error(`seed ${seed}`, { cause: last });
+    throw new Error(`seed ${seed}: ${String(last)}`, { cause: last });
   });
 }
 

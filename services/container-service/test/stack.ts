@@ -124,7 +124,7 @@ function sandboxHandlers(asked: string[]): Handlers<typeof SandboxesService> {
     },
     release: async ({ containerId, remove }) => {
       asked.push(`sandbox ${remove ? 'removed' : 'released'} ${containerId}`);
-      return { networkSettingsJson: none };
+      return { networkSettingsJson: Buffer.from('{"Networks":{},"Ports":{}}') };
     },
     connect: async ({ network }) => ({ networkSettingsJson: none, networkName: network }),
     disconnect: async ({ network }) => ({ networkSettingsJson: none, networkName: network }),

@@ -20,6 +20,11 @@ export class DiscoveredOwnership implements Ownership {
     return rendezvous(id, names.includes(this.instance) ? names : [...names, this.instance]) === this.instance;
   }
 
+  /** Whether no other instance is heard. */
+  isAlone(): boolean {
+    return this.discovery.instances(this.service).every((beat) => beat.instance === this.instance);
+  }
+
   onChange(listener: () => void): void {
     this.discovery.onChange((service) => {
       if (service === this.service) listener();

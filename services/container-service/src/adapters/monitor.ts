@@ -4,7 +4,7 @@
  *
  * Two pipes speak with it while it starts: the sync pipe (JSON lines from it) and the start pipe (it waits for a byte before it does anything).
  */
-import { readFileSync, symlinkSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, symlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor, kill, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
@@ -150,6 +150,10 @@ async function reap(pid: number): Promise<void> {
   }
 }
 
+function lastLine(path: string): string {
+  return readFileSync(path, 'utf8').trim().split('\n').at(-1) ?? '';
+}
+
 function readPid(path: string): number {
   const pid = Number.parseInt(readFileSync(path, 'utf8'), 10);
   if (!Number.isInteger(pid) || pid <= 0) throw new RuntimeFailure('the monitor wrote no process id');
@@ -184,6 +188,9 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
   const sync = new SyncPipe(syncEnds.read);
   const starter = new Socket({ fd: startEnds.write, readable: false, writable: true });
   starter.on('error', () => starter.destroy());
+  // What conmon itself complains of: the only trace when it ends without an answer.
+  const complaints = join(options.bundle, 'monitor.log');
+  const complaintsFd = openSync(complaints, 'w', 0o600);
   let pid: number;
   try {
     pid = posixSpawn(conmonPath, conmonArguments(options), {
@@ -192,7 +199,7 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
         _OCI_STARTPIPE: `${startDescriptor}`,
         ...(options.ownNamespace ? { [namespaceVariable]: namespace } : {}),
       }),
-      fds: { [syncDescriptor]: syncEnds.write, [startDescriptor]: startEnds.read },
+      fds: { 2: complaintsFd, [syncDescriptor]: syncEnds.write, [startDescriptor]: startEnds.read },
       cwd: options.bundle,
       setsid: true,
     });
@@ -203,6 +210,7 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
   } finally {
     closeDescriptor(syncEnds.write);
     closeDescriptor(startEnds.read);
+    closeSync(complaintsFd);
   }
   void reap(pid);
   let told = false;
@@ -213,8 +221,9 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
       try {
         if (own !== undefined) symlinkSync(own.path, namespace);
         starter.end('0');
-        const containerPid = expectPid(await sync.next(startDeadlineMs));
-        return { pid: containerPid, monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
+        const answer = await sync.next(startDeadlineMs);
+        if (answer === undefined) throw new RuntimeFailure(`the OCI runtime ended without an answer. ${lastLine(complaints)}`.trim());
+        return { pid: expectPid(answer), monitorPid: readPid(join(options.bundle, 'monitor.pid')) };
       } finally {
         own?.close();
         sync.close();

@@ -1,5 +1,5 @@
 /** Processes of the host as /proc shows them: whether one still is the one we knew, and signals that cannot hit another. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** This boot of the machine; processes of another boot are gone whatever their numbers say. */
 export function bootId(): string {
@@ -34,4 +34,27 @@ export function signalProcess(pid: number, start: string, signal: number): boole
   } catch {
     return false;
   }
+}
+
+/**
+ * The processes whose command line names a path below `directory`, by the name that follows it: conmon and the OCI runtime while they start a container name its
+ * bundle.
+ */
+export function processesNaming(directory: string): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  const prefix = `${directory}/`;
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    let command: string;
+    try {
+      command = readFileSync(`/proc/${entry}/cmdline`, 'latin1');
+    } catch {
+      continue;
+    }
+    const at = command.indexOf(prefix);
+    if (at < 0) continue;
+    const name = /^[^/\0]+/.exec(command.slice(at + prefix.length))?.[0] ?? '';
+    found.set(name, [...(found.get(name) ?? []), Number(entry)]);
+  }
+  return found;
 }
