@@ -79,10 +79,15 @@ async function kill(random: () => number): Promise<void> {
   if (bundle === undefined) return;
   try {
     const pid = Number(readFileSync(join(runs, bundle, what < 0.7 ? 'monitor.pid' : 'pid'), 'utf8'));
-    if (pid > 1) process.kill(pid, 'SIGKILL');
+    if (isOf(pid, bundle)) process.kill(pid, 'SIGKILL');
   } catch {
     // It was gone before we came.
   }
+}
+
+/** A number in a file may be another's process by now: only the container's own and its conmon are killed. */
+function isOf(pid: number, container: string): boolean {
+  return pid > 1 && ['cgroup', 'cmdline'].some((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8').includes(container));
 }
 
 async function agree(): Promise<void> {
