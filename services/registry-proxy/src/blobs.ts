@@ -2,8 +2,9 @@
 import type { Digest } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import type { Access, Asker } from './access.ts';
-import { BlobFill, type BlobSource, type FetchedBody, type FillSettings, type FollowedBlob } from './cache/blobFill.ts';
+import { BlobFill, type BlobSource, type FetchedBody, type FillSettings } from './cache/blobFill.ts';
 import type { BlobStore, StoredBlob } from './cache/blobStore.ts';
+import type { FollowedBlob } from './cache/frontier.ts';
 import { isUpstreamAway } from './distributionError.ts';
 import { staleWarning } from './manifests.ts';
 import { repositoryKey } from './route.ts';
@@ -60,7 +61,7 @@ export class Blobs {
 
   /** Bytes of a blob. The upstream is asked, since a client that is about to push needs to know what is there now. */
   async size(request: BlobRequest): Promise<{ sizeBytes: number | undefined; warning?: string }> {
-    const cached = this.store.sizeOf(request.digest);
+    const cached = await this.store.find(request.digest);
     try {
       const { response } = await this.upstream.request({
         ...request,
@@ -83,7 +84,7 @@ export class Blobs {
 
   private async openStored(request: BlobRequest): Promise<OpenedBlob | undefined> {
     const { digest } = request;
-    if (this.store.sizeOf(digest) === undefined) return undefined;
+    if ((await this.store.find(digest)) === undefined) return undefined;
     const repository = repositoryKey(request.repository);
     const permission = await this.access.check(request, 'blobs', digest, this.store.hasSource(digest, repository));
     await this.store.addSource(digest, repository);
@@ -139,6 +140,7 @@ export class Blobs {
       key: this.access.key(request),
       repository: repositoryKey(request.repository),
       fetch: (from) => this.fetch(request, from),
+      check: async () => (await this.size(request)).sizeBytes,
     };
   }
 

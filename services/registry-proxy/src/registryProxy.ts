@@ -20,6 +20,9 @@ import { Upstream } from './upstream/upstream.ts';
 /** How long a cut blob is tried again without a byte of progress: about 25 s in all. */
 const fillRetryPausesMs = [200, 500, 1000, 2000, 4000, 8000, 8000];
 
+/** How often what replicas did in the shared folder is looked at. */
+const refreshMs = 60_000;
+
 export class RegistryProxy {
   readonly distribution: Distribution;
   readonly endpoints: Endpoints;
@@ -28,6 +31,7 @@ export class RegistryProxy {
   readonly tokens: Tokens;
   private readonly book: AccessBook;
   private readonly transport: Transport;
+  private readonly refreshing: NodeJS.Timeout;
 
   private constructor(parts: {
     distribution: Distribution;
@@ -36,6 +40,8 @@ export class RegistryProxy {
     transport: Transport;
     tokens: Tokens;
     book: AccessBook;
+    store: BlobStore;
+    logger: Logger;
   }) {
     this.distribution = parts.distribution;
     this.endpoints = parts.endpoints;
@@ -44,6 +50,9 @@ export class RegistryProxy {
     this.transport = parts.transport;
     this.tokens = parts.tokens;
     this.book = parts.book;
+    this.refreshing = setInterval(() => {
+      parts.store.refresh().catch((error: unknown) => parts.logger.error({ error }, 'cannot read the cache'));
+    }, refreshMs).unref();
   }
 
   /** Opens the stores below `root`, which exists. */
@@ -82,10 +91,11 @@ export class RegistryProxy {
       ownPrefixes: new Set(),
       tagMaxAgeMs: settings.FLOTILLA_REGISTRY_TAG_TTL_MS,
     });
-    return new RegistryProxy({ distribution, endpoints, endpointSettings, transport, tokens, book });
+    return new RegistryProxy({ distribution, endpoints, endpointSettings, transport, tokens, book, store, logger });
   }
 
   async close(): Promise<void> {
+    clearInterval(this.refreshing);
     await this.book.save();
     this.transport.close();
   }

@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { readDocument, writeDurably } from './durableFile.ts';
+import type { PartialFile } from './partialFile.ts';
 
 interface BlobEntry {
   readonly sizeBytes: number;
@@ -33,6 +34,8 @@ const lowWaterMark = 0.9;
 /** How exactly the time of last use is kept on disk. */
 const touchIntervalMs = 60_000;
 const dayMs = 86_400_000;
+/** After so long a temporary file is one that a crash left. */
+const abandonedMs = 3_600_000;
 
 export class BlobStore {
   readonly root: string;
@@ -64,25 +67,36 @@ export class BlobStore {
     for (const shard of await readdir(folder)) {
       for (const name of await readdir(join(folder, shard))) {
         const path = join(folder, shard, name);
-        if (name.endsWith('.tmp')) await rm(path, { force: true });
         const digest = `${algorithm}:${name}`;
-        if (isDigest(digest)) await this.readEntry(digest, path);
+        if (isDigest(digest) && !this.entries.has(digest)) await this.readEntry(digest, path);
+        if (name.endsWith('.tmp')) await removeIfOlder(path, Date.now() - abandonedMs);
       }
     }
   }
 
   private async readEntry(digest: Digest, path: string): Promise<void> {
-    const { size, mtimeMs } = await stat(path);
+    const about = await stat(path).catch(() => undefined);
+    if (about === undefined) return;
+    const { size, mtimeMs } = about;
     const sources = await readDocument(`${path}.json`, parseSources);
+    if (this.entries.has(digest)) return;
     this.entries.set(digest, { sizeBytes: size, sources: new Set(sources), lastUsedAt: mtimeMs, readers: 0 });
     this.totalBytes += size;
+  }
+
+  /** Sees what replicas have brought and removed, and keeps the bound over all of it. */
+  async refresh(): Promise<void> {
+    for (const [digest, entry] of this.entries) {
+      if ((await stat(this.path(digest)).catch(() => undefined)) === undefined) this.forget(digest, entry);
+    }
+    for (const algorithm of ['sha256', 'sha512'] as const) await this.scan(algorithm);
+    await this.evict();
   }
 
   private async removeOldPartials(): Promise<void> {
     const oldest = Date.now() - (this.settings.partialDays ?? 7) * dayMs;
     for (const name of await readdir(join(this.root, 'partial'))) {
-      const path = join(this.root, 'partial', name);
-      if ((await stat(path)).mtimeMs < oldest) await rm(path, { force: true });
+      await removeIfOlder(join(this.root, 'partial', name), oldest);
     }
   }
 
@@ -95,8 +109,9 @@ export class BlobStore {
     return join(this.root, 'partial', `${digestAlgorithm(digest)}-${digestHex(digest)}`);
   }
 
-  /** Bytes of a complete blob; undefined when it is not here. */
-  sizeOf(digest: Digest): number | undefined {
+  /** Bytes of a complete blob; undefined when it is not here. A replica may have brought it: the disk is asked too. */
+  async find(digest: Digest): Promise<number | undefined> {
+    if (!this.entries.has(digest)) await this.readEntry(digest, this.path(digest));
     return this.entries.get(digest)?.sizeBytes;
   }
 
@@ -151,13 +166,13 @@ export class BlobStore {
   }
 
   /** Makes a verified file the blob: synced, renamed, and from then on served. */
-  async commit(digest: Digest, file: FileHandle, path: string, sizeBytes: number, sources: readonly string[]): Promise<void> {
+  async commit(digest: Digest, file: PartialFile, sizeBytes: number, sources: readonly string[]): Promise<void> {
     await file.sync();
     const target = this.path(digest);
     await mkdir(dirname(target), { recursive: true });
     const entry: BlobEntry = { sizeBytes, sources: new Set(sources), lastUsedAt: Date.now(), readers: 0 };
     await this.writeSources(digest, entry);
-    await rename(path, target);
+    await rename(file.path, target);
     const before = this.entries.get(digest);
     if (before !== undefined) this.forget(digest, before);
     this.entries.set(digest, entry);
@@ -186,6 +201,11 @@ export class BlobStore {
       this.logger.debug({ digest, sizeBytes: entry.sizeBytes }, 'evicted');
     }
   }
+}
+
+async function removeIfOlder(path: string, timeMs: number): Promise<void> {
+  const about = await stat(path).catch(() => undefined);
+  if (about !== undefined && about.mtimeMs < timeMs) await rm(path, { force: true });
 }
 
 /** A complete blob, open. */

@@ -1,10 +1,10 @@
 /** Writing small files so that a crash leaves the old content or the new, never half. */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Writes beside the file, syncs, renames. The folder is made when it is missing. */
-export async function writeDurably(path: string, content: Buffer | string): Promise<void> {
+/** Writes beside the file, syncs, renames. The folder is made when it is missing. With `new` a file that is there already stays. */
+export async function writeDurably(path: string, content: Buffer | string, how: 'replace' | 'new' = 'replace'): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   await mkdir(dirname(path), { recursive: true });
   let handle: FileHandle | undefined;
@@ -14,11 +14,22 @@ export async function writeDurably(path: string, content: Buffer | string): Prom
     await handle.sync();
     await handle.close();
     handle = undefined;
-    await rename(temporary, path);
+    if (how === 'replace') await rename(temporary, path);
+    else await linkNew(temporary, path);
   } catch (error) {
     await handle?.close();
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+async function linkNew(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    await rm(temporary, { force: true });
   }
 }
 

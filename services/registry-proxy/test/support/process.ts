@@ -14,9 +14,19 @@ export class ProxyProcess {
   private child: ChildProcess | undefined;
   output = '';
 
-  private constructor(directory: string, nats: TestNats) {
+  private readonly name: string;
+
+  private constructor(directory: string, nats: TestNats, name = 'first') {
     this.directory = directory;
     this.nats = nats;
+    this.name = name;
+  }
+
+  /** A replica of another, on the same data. */
+  static async replica(other: ProxyProcess): Promise<ProxyProcess> {
+    const proxy = new ProxyProcess(other.directory, other.nats, 'replica');
+    await proxy.run();
+    return proxy;
   }
 
   static async start(): Promise<ProxyProcess> {
@@ -32,11 +42,11 @@ export class ProxyProcess {
   }
 
   get socket(): string {
-    return join(this.directory, 'exec/http.sock');
+    return join(this.directory, `exec/${this.name}.http.sock`);
   }
 
   get grpcAddress(): string {
-    return `unix:${join(this.directory, 'exec/grpc.sock')}`;
+    return `unix:${join(this.directory, `exec/${this.name}.grpc.sock`)}`;
   }
 
   get dataRoot(): string {
@@ -83,7 +93,7 @@ export class ProxyProcess {
 
   async end(signal: NodeJS.Signals): Promise<number | null> {
     const { child } = this;
-    if (child === undefined || child.exitCode !== null) return child?.exitCode ?? null;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null;
     const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
     child.kill(signal);
     return exit;
