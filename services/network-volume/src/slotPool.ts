@@ -6,6 +6,8 @@ interface SlotMaker {
   removeSlot(name: string): void;
 }
 
+const quietMs = 15;
+
 export class SlotPool {
   private readonly maker: SlotMaker;
   private readonly size: number;
@@ -33,9 +35,13 @@ export class SlotPool {
     return this.ready.map(({ name }) => name);
   }
 
-  /** Fills the pool one slot at a time with pauses, so that requests are not held up. */
+  /** Fills the pool one slot at a time, when no slot has been asked for a while: making one takes some milliseconds that a start would wait. */
   refillLater(): void {
-    if (this.closed || this.timer !== undefined || this.ready.length >= this.size) return;
+    if (this.closed || this.ready.length >= this.size) return;
+    if (this.timer !== undefined) {
+      this.timer.refresh();
+      return;
+    }
     this.timer = setTimeout(() => {
       this.timer = undefined;
       try {
@@ -44,7 +50,7 @@ export class SlotPool {
       } catch (error) {
         this.onError(error);
       }
-    }, 5).unref();
+    }, quietMs).unref();
   }
 
   close(): void {
