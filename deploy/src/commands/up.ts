@@ -26,6 +26,8 @@ const supervisorMain = fileURLToPath(new URL('../supervisor/main.ts', import.met
 const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96'];
 const readyMs = 120_000;
 const pollMs = 40;
+/** A service that ended so often in a row will not come up by waiting. */
+const hopelessAfter = 5;
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -106,6 +108,9 @@ async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined
       say(`${process.service.padEnd(18)} healthy   pid ${process.pid}, ${seconds} s`);
     }
     if (last?.healthy === true) return;
+    if (Object.values(last?.failures ?? {}).some((failures) => failures >= hopelessAfter)) {
+      throw new Unavailable(`a service does not stay up:\n${explain(paths, last)}`);
+    }
     await pause(pollMs);
   }
   throw new Unavailable(`not every service is healthy after ${readyMs / 1000} s:\n${explain(paths, last)}`);
@@ -132,7 +137,7 @@ function explain(paths: StackPaths, report: StackReport | undefined): string {
     .filter((name) => !running.has(name as never))
     .map((name) => {
       const reason = report.processes.find((process) => process.service === name)?.reason ?? 'does not stay up';
-      return `${name}: ${reason}; the end of ${paths.logs}/${name}.log:\n${tailOf(`${paths.logs}/${name}.log`, 5)}`;
+      return `${name}: ${reason}; the end of ${paths.logs}/${name}.log:\n${tailOf(`${paths.logs}/${name}.log`, 12)}`;
     })
     .join('\n');
 }

@@ -11,11 +11,17 @@ export async function checkStack(roots: Roots): Promise<Finding[]> {
   const paths = stackPaths(roots);
   try {
     const report = await askReport(paths.control);
-    return report.processes.map((item) =>
-      item.healthy
-        ? ok(item.service, `healthy, pid ${item.pid}`)
-        : missing(item.service, item.reason, `look at flotilla logs ${item.service}; flotilla restart ${item.service}`),
+    const absent = Object.entries(report.counts).filter(
+      ([name, count]) => count > 0 && !report.processes.some((item) => item.service === name),
     );
+    return [
+      ...absent.map(([name]) => missing(name, 'does not stay up', `look at flotilla logs ${name}`)),
+      ...report.processes.map((item) =>
+        item.healthy
+          ? ok(item.service, `healthy, pid ${item.pid}`)
+          : missing(item.service, item.reason, `look at flotilla logs ${item.service}; flotilla restart ${item.service}`),
+      ),
+    ];
   } catch (error) {
     if (!isUnavailable(error)) return [warning('stack', errorMessage(error), 'run doctor as root')];
     if (readState(paths.state) !== undefined) {

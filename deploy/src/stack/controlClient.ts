@@ -10,6 +10,8 @@ export interface StackReport {
   readonly version: string;
   readonly healthy: boolean;
   readonly counts: Readonly<Partial<Record<ProcessName, number>>>;
+  /** Starts in a row that ended early, of processes that do not stay up. */
+  readonly failures: Readonly<Partial<Record<ProcessName, number>>>;
   readonly processes: readonly ProcessReport[];
 }
 

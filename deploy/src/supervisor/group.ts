@@ -15,7 +15,7 @@ export class Group implements InstanceEvents {
   private readonly log: SupervisorLog;
   private readonly onChange: () => void;
   /** Starts in a row that ended before they had proven themselves. */
-  private failures = 0;
+  failures = 0;
   private starting = 0;
 
   constructor(options: { plan: ProcessPlan; listeners: readonly Listener[]; wanted: number; log: SupervisorLog; onChange: () => void }) {

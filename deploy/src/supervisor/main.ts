@@ -37,6 +37,7 @@ async function main(planPath: string): Promise<void> {
           version: plan.version,
           healthy: supervisor.healthy,
           counts: supervisor.counts(),
+          failures: supervisor.failures(),
           processes: supervisor.report(),
         };
       case 'scale':

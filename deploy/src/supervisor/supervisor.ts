@@ -138,6 +138,13 @@ export class Supervisor {
     );
   }
 
+  /** Starts in a row that ended early, of processes that do not stay up. */
+  failures(): Partial<Record<ProcessName, number>> {
+    return Object.fromEntries(
+      this.groups.filter((group) => !group.healthy && group.failures > 0).map((group) => [group.plan.name, group.failures]),
+    );
+  }
+
   /** Wanted replicas of every process. */
   counts(): Partial<Record<ProcessName, number>> {
     return Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted]));
