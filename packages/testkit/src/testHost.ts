@@ -6,7 +6,7 @@
  *   docker/  DOCKER_CONFIG of its CLI     files/   free for the test
  */
 import type { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CgroupTree, sweepStaleCgroups } from './cgroupTree.ts';
@@ -183,8 +183,15 @@ export class TestHost {
     return pids;
   }
 
+  /** Kills the supervisor itself, which `flotilla ps` does not list, and waits until it is gone. */
+  async killSupervisor(): Promise<void> {
+    const state = JSON.parse(readFileSync(join(this.execRoot, 'supervisor/state.json'), 'utf8')) as { supervisorPid: number };
+    process.kill(state.supervisorPid, 'SIGKILL');
+    await waitFor(() => !this.cgroups.processes().includes(state.supervisorPid), { what: 'the supervisor to be gone' });
+  }
+
   /** Waits until a service has healthy processes again, none of them among `not`. */
-  async waitHealthy(service: string, not: readonly number[] = [], timeoutMs = 10_000): Promise<void> {
+  async waitHealthy(service: string, not: readonly number[] = [], timeoutMs = 30_000): Promise<void> {
     await waitFor(
       async () => {
         const own = (await this.processes()).filter((one) => one.service === service && !not.includes(one.pid));
