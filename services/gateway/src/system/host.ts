@@ -1,6 +1,6 @@
 /** What the gateway knows of the machine it runs on, read once: kernel, distribution, processors, memory. */
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem, version } from 'node:os';
 
 const goArchitectures: Record<string, string> = {
@@ -21,6 +21,26 @@ const machineNames: Record<string, string> = {
   s390x: 's390x',
   riscv64: 'riscv64',
 };
+
+/** File systems by the magic number of statfs(2), in dockerd's words. */
+const fileSystems: Record<number, string> = {
+  61267: 'extfs',
+  1481003842: 'xfs',
+  2435016766: 'btrfs',
+  16914836: 'tmpfs',
+  2035054128: 'overlayfs',
+  801189825: 'zfs',
+  4076150800: 'f2fs',
+};
+
+/** What holds a directory: `Backing Filesystem` of `docker info`. */
+export function backingFileSystem(directory: string): string {
+  try {
+    return fileSystems[statfsSync(directory).type] ?? '<unknown>';
+  } catch {
+    return '<unknown>';
+  }
+}
 
 export interface Host {
   readonly kernelVersion: string;

@@ -3,7 +3,7 @@ import type { SystemInfo } from '@flotilla/engine-api';
 import { errorMessage } from '@flotilla/errors';
 import { type EngineOptions, engineVersion } from '@flotilla/service-kit';
 import type { Backends } from '../backends.ts';
-import type { Host } from './host.ts';
+import { backingFileSystem, type Host } from './host.ts';
 
 const answerWithin = { deadlineMs: 3_000 } as const;
 
@@ -72,7 +72,7 @@ function defaultInfo({ host, engineId, dataRoot, engineOptions, eventFollowers }
     Images: 0,
     Driver: 'overlay2',
     DriverStatus: [
-      ['Backing Filesystem', 'overlayfs'],
+      ['Backing Filesystem', backingFileSystem(dataRoot)],
       ['Supports d_type', 'true'],
       ['Native Overlay Diff', 'true'],
       ['userxattr', 'false'],
