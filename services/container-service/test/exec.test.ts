@@ -1,0 +1,128 @@
+import { dialTicket } from '@flotilla/streams';
+import { waitFor } from '@flotilla/testkit';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startTimeOf } from '../src/adapters/processes.ts';
+import { create, inspect, readTicket, remove, type Stack, startStack } from './stack.ts';
+
+let stack: Stack;
+let id: string;
+beforeAll(async () => {
+  stack = await startStack();
+  id = await create(stack, ['sleep', '300']);
+  await stack.containers.start({ container: id });
+});
+afterAll(async () => {
+  await remove(stack, id);
+  await stack.stop();
+});
+
+async function createExec(config: Record<string, unknown>, container = id): Promise<string> {
+  return (
+    await stack.execs.create({ container, configJson: Buffer.from(JSON.stringify({ AttachStdout: true, AttachStderr: true, ...config })) })
+  ).id;
+}
+
+const attached = { detach: false, tty: false, height: 0, width: 0 };
+
+async function inspectExec(exec: string) {
+  return JSON.parse((await stack.execs.inspect({ exec })).execJson.toString()) as {
+    Running: boolean;
+    ExitCode: number | null;
+    Pid: number;
+  };
+}
+
+async function run(config: Record<string, unknown>): Promise<{ stdout: string; stderr: string; code: number | null }> {
+  const exec = await createExec(config);
+  const { ticket } = await stack.execs.start({ exec, ...attached });
+  const output = await readTicket(ticket, { tty: config.Tty === true });
+  return { ...output, code: (await inspectExec(exec)).ExitCode };
+}
+
+describe('an exec', () => {
+  test.each([
+    [
+      'has the environment, user and directory that were asked for',
+      { Cmd: ['sh', '-c', 'echo $X; id -u; pwd'], Env: ['X=1'], User: 'nobody', WorkingDir: '/tmp' },
+      '1\n65534\n/tmp\n',
+      0,
+    ],
+    ['inherits those of the container', { Cmd: ['sh', '-c', 'echo $FROM_IMAGE; id -u; pwd'] }, 'yes\n0\n/\n', 0],
+    ['with a terminal has one', { Cmd: ['sh', '-c', 'test -t 0 && echo tty; exit 3'], Tty: true }, 'tty\r\n', 3],
+    ['shows only the stream that was asked for', { Cmd: ['sh', '-c', 'echo out; echo err >&2'], AttachStderr: false }, 'out\n', 0],
+  ])('%s', async (_name, config, stdout, code) => {
+    expect(await run(config)).toEqual({ stdout, stderr: '', code });
+  });
+
+  test('of a command that is not there says so on its stream, with 127', async () => {
+    const result = await run({ Cmd: ['nope'] });
+    expect(result.stdout).toContain(
+      'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH',
+    );
+    expect(result.code).toBe(127);
+  });
+
+  test('that prints faster than its client reads waits, and loses nothing', async () => {
+    const bytes = 24 * 1024 * 1024;
+    const exec = await createExec({ Cmd: ['sh', '-c', `head -c ${bytes} /dev/zero`], Tty: false, AttachStderr: false });
+    const { ticket } = await stack.execs.start({ exec, ...attached });
+    const stream = await dialTicket(ticket ?? { address: '', token: '' });
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect((await inspectExec(exec)).Running).toBe(true);
+    let received = 0;
+    let frames = 0;
+    let left = 0;
+    let header = Buffer.alloc(0);
+    for await (const chunk of stream) {
+      // Counts what is in the frames.
+      for (let at = 0; at < chunk.length; ) {
+        if (left === 0) {
+          const need = 8 - header.length;
+          header = Buffer.concat([header, chunk.subarray(at, at + need)]);
+          at += need;
+          if (header.length < 8) break;
+          left = header.readUInt32BE(4);
+          header = Buffer.alloc(0);
+          frames++;
+          continue;
+        }
+        const taken = Math.min(left, chunk.length - at);
+        received += taken;
+        left -= taken;
+        at += taken;
+      }
+    }
+    expect(frames).toBeGreaterThan(1);
+    expect(received).toBe(bytes);
+    expect((await inspectExec(exec)).ExitCode).toBe(0);
+  });
+
+  test('that nobody attaches to runs by itself', async () => {
+    const exec = await createExec({ Cmd: ['sh', '-c', 'sleep 0.2; exit 6'] });
+    expect((await stack.execs.start({ exec, ...attached, detach: true })).ticket).toBeUndefined();
+    expect((await inspectExec(exec)).Running).toBe(true);
+    expect(await waitFor(async () => (await inspectExec(exec)).ExitCode ?? undefined, { what: 'its exit code' })).toBe(6);
+  });
+
+  test('is shown by the container while it runs, and cannot be started twice', async () => {
+    const exec = await createExec({ Cmd: ['sleep', '60'] });
+    await stack.execs.start({ exec, ...attached, detach: true });
+    expect((await inspect(stack, id)).ExecIDs).toEqual([exec]);
+    await expect(stack.execs.start({ exec, ...attached })).rejects.toThrow(`exec ${exec} is already running`);
+    process.kill((await inspectExec(exec)).Pid, 'SIGKILL');
+    expect(await waitFor(async () => (await inspectExec(exec)).ExitCode ?? undefined, { what: 'its exit code' })).toBe(137);
+    expect((await inspect(stack, id)).ExecIDs).toBeNull();
+  });
+
+  test('is gone when its container is', async () => {
+    const other = await create(stack, ['sleep', '300']);
+    await stack.containers.start({ container: other });
+    const exec = await createExec({ Cmd: ['sleep', '300'] }, other);
+    await stack.execs.start({ exec, ...attached, detach: true });
+    const { Pid } = await inspectExec(exec);
+    await remove(stack, other);
+    await waitFor(() => startTimeOf(Pid) === undefined, { what: 'its process to be gone' });
+    await expect(stack.execs.inspect({ exec })).rejects.toThrow(`No such exec instance: ${exec}`);
+    await expect(createExec({ Cmd: ['true'] }, other)).rejects.toThrow(`No such container: ${other}`);
+  });
+});
