@@ -4,6 +4,7 @@ import { NetworksService, SandboxesService } from '@flotilla/contracts/flotilla/
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { ForwardJump } from './adapters/forwardJump.ts';
 import { Instances } from './adapters/instances.ts';
 import { KernelNetwork } from './adapters/kernelNetwork.ts';
 import { NameServers } from './adapters/nameServers.ts';
@@ -44,8 +45,16 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       engineId: settings.FLOTILLA_ENGINE_ID,
       token: instances.token,
     });
-    const filter = new PacketFilter({ onError, onRestore: () => logger.warn('the packet filter table was gone or changed: put back') });
+    const forwardJump = new ForwardJump(onError);
+    const filter = new PacketFilter({
+      onError,
+      onRestore: () => logger.warn('the packet filter table was gone or changed: put back'),
+      onBridge: (name, isThere) => (isThere ? forwardJump.addBridge(name) : forwardJump.removeBridge(name)),
+      onForeignChange: () => forwardJump.check(),
+    });
     lifecycle.onStop('packet filter', () => filter.close());
+    // Containers that go on running need it still.
+    lifecycle.onStop('forward jump', () => (records.sandboxes.size === 0 ? forwardJump.remove() : undefined));
     const holder = new PortHolder(onError);
     lifecycle.onStop('port holder', () => holder.close());
 
@@ -97,7 +106,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await volumes.reconcile();
     slots.refillLater();
 
-    const info = () => networkInfo(options, networks.find('bridge').bridge);
+    const info = () => networkInfo(options, networks.find('bridge').bridge, forwardJump.placedIn());
     server.add(NetworksService, networksApi(networks, records, info));
     server.add(SandboxesService, sandboxesApi(sandboxes));
     server.add(VolumesService, volumesApi(volumes, records));

@@ -19,8 +19,11 @@ function isOn(path: string): boolean {
   }
 }
 
-/** @param defaultBridge - its interface: another than docker0 means that a real dockerd is beside us. */
-export function networkInfo(options: EngineOptions, defaultBridge: string): NetworkInfo {
+/**
+ * @param defaultBridge - its interface: another than docker0 means that a real dockerd is beside us.
+ * @param jumps - the host's chains that hold our jump (forwardRules.ts).
+ */
+export function networkInfo(options: EngineOptions, defaultBridge: string, jumps: readonly string[]): NetworkInfo {
   const forwarding = isOn('/proc/sys/net/ipv4/ip_forward');
   return {
     Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'] },
@@ -35,6 +38,7 @@ export function networkInfo(options: EngineOptions, defaultBridge: string): Netw
       ...(defaultBridge === 'docker0' || defaultBridge === ''
         ? []
         : [`WARNING: docker0 belongs to another engine: the default bridge is ${defaultBridge}`]),
+      ...jumps.map((chain) => `WARNING: this host drops forwarded packets: chain ${chain} has a jump to FLOTILLA-FORWARD`),
     ],
   };
 }

@@ -642,6 +642,7 @@ export function interfaceWish(netnsPath: string, network: NetworkRecord, endpoin
     addresses: [
       ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
       ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
+      ...(endpoint.wish.IPAMConfig?.LinkLocalIPs ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`),
     ],
     interContainer: steering.interContainer,
     hairpin,

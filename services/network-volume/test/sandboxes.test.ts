@@ -157,6 +157,26 @@ describe('published ports', () => {
   });
 });
 
+describe('a host whose FORWARD drops', () => {
+  it('gets one tagged jump, which goes when it is needed no more', async () => {
+    const one = await stack.prepare();
+    await stack.host.sh('iptables -P FORWARD DROP');
+    const forward = (): Promise<string> => stack.host.sh('iptables -S');
+    await waitFor(async () => (await forward()).includes('-A FORWARD -m comment --comment flotilla -j FLOTILLA-FORWARD'), {
+      what: 'the jump',
+    });
+    expect(await stack.inside(one, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
+    await stack.createNetwork({ Name: 'late' });
+    await waitFor(async () => (await forward()).includes('-A FLOTILLA-FORWARD -i br-'), { what: 'the new bridge to be let through' });
+    await stack.host.sh('iptables -F FORWARD');
+    await waitFor(async () => (await forward()).includes('-j FLOTILLA-FORWARD'), { what: 'the jump to come back' });
+    await stack.networks.remove({ network: 'late' });
+    await stack.host.sh('iptables -P FORWARD ACCEPT');
+    await waitFor(async () => !(await forward()).includes('FLOTILLA'), { what: 'the jump to go' });
+    await release(one);
+  });
+});
+
 describe('user-made networks', () => {
   it('resolve names, aliases and ids, and are isolated from each other', async () => {
     const id = await stack.createNetwork({

@@ -2,7 +2,7 @@
  * Our table in the kernel: kept equal to the records, and put back when somebody flushes it. What is asked of it before `start` is only
  * remembered, and written by `start` in one transaction.
  */
-import { NetlinkSocket, netlinkProtocols } from '@flotilla/syscalls';
+import { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from '@flotilla/syscalls';
 import { allElements, baseRules, type FirewallNetwork, networkElements, type PortForward, portElements } from '../firewall.ts';
 import { Nftables } from './nftables.ts';
 
@@ -10,20 +10,30 @@ const table = 'flotilla';
 /** Multicast group of nftables' changes, and its messages (10 << 8 |) that tables, chains, rules, sets and elements are gone. */
 const changesGroup = 7;
 const deletions: ReadonlySet<number> = new Set([0xa02, 0xa05, 0xa08, 0xa0b, 0xa0e]);
+/** Families of a table: iptables' are these two, ours is `inet`. */
+const iptablesFamilies: ReadonlySet<number> = new Set([2, 10]);
 const watchEveryMs = 300;
+
+export interface PacketFilterOptions {
+  readonly onError: (error: unknown) => void;
+  /** Our table had been changed by somebody and is whole again. */
+  readonly onRestore: () => void;
+  /** A bridge is new, or gone. */
+  readonly onBridge: (name: string, isThere: boolean) => void;
+  /** The host's iptables changed. */
+  readonly onForeignChange: () => void;
+}
 
 export class PacketFilter {
   private readonly networks = new Map<string, FirewallNetwork>();
   private readonly ports = new Map<string, PortForward>();
-  private readonly onError: (error: unknown) => void;
-  private readonly onRestore: () => void;
+  private readonly options: PacketFilterOptions;
   private nft: Nftables | undefined;
   private changes: NetlinkSocket | undefined;
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(options: { onError: (error: unknown) => void; onRestore: () => void }) {
-    this.onError = options.onError;
-    this.onRestore = options.onRestore;
+  constructor(options: PacketFilterOptions) {
+    this.options = options;
   }
 
   /** Writes the whole table and begins to watch it. */
@@ -37,11 +47,13 @@ export class PacketFilter {
   addNetwork(network: FirewallNetwork): void {
     const before = this.networks.get(network.bridge);
     this.networks.set(network.bridge, network);
+    this.options.onBridge(network.bridge, true);
     this.run(() => [...(before === undefined ? [] : networkElements(table, 'delete', before)), ...networkElements(table, 'add', network)]);
   }
 
   removeNetwork(network: FirewallNetwork): void {
     if (!this.networks.delete(network.bridge)) return;
+    this.options.onBridge(network.bridge, false);
     this.run(() => networkElements(table, 'delete', network));
   }
 
@@ -73,13 +85,14 @@ export class PacketFilter {
   private watch(): void {
     try {
       const heard = this.changes?.poll();
-      if (heard === undefined || (!heard.overrun && !heard.messages.some(({ type }) => deletions.has(type)))) return;
-      if (!this.isWhole()) {
-        this.write();
-        this.onRestore();
-      }
+      if (heard === undefined) return;
+      if (heard.overrun || heard.messages.some(isOfIptables)) this.options.onForeignChange();
+      if (!heard.overrun && !heard.messages.some(({ type }) => deletions.has(type))) return;
+      if (this.isWhole()) return;
+      this.write();
+      this.options.onRestore();
     } catch (error) {
-      this.onError(error);
+      this.options.onError(error);
     }
   }
 
@@ -108,6 +121,11 @@ export class PacketFilter {
     this.nft?.close();
     this.nft = undefined;
   }
+}
+
+/** The first byte of a message is its table's family. */
+function isOfIptables({ payload }: NetlinkMessage): boolean {
+  return iptablesFamilies.has(payload[0] ?? 0);
 }
 
 function elementCount(set: unknown): number {

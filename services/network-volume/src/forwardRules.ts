@@ -1,0 +1,57 @@
+/**
+ * The one exception to "never another's rule": where the host's own iptables drop what is forwarded (ufw, dockerd), an accept in our table
+ * does not help, so one tagged jump lets through what belongs to our bridges. What may pass among them our own table still decides. Pure.
+ */
+
+export const forwardChain = 'FLOTILLA-FORWARD';
+const tag = 'flotilla';
+
+export interface ForwardPlan {
+  /** For `iptables-restore --noflush`: all of it in one transaction. */
+  readonly restore: string;
+  /** The chain that holds the jump; undefined: none is needed. */
+  readonly parent: string | undefined;
+}
+
+/**
+ * @param listing - what `iptables -S` says of the filter table.
+ * @returns undefined when everything is as it should be.
+ */
+export function forwardPlan(listing: string, bridges: readonly string[]): ForwardPlan | undefined {
+  const lines = listing.split('\n').map((line) => line.trim());
+  const parent = parentChain(lines);
+  const jumps = lines.filter((line) => line.startsWith('-A ') && line.endsWith(`-j ${forwardChain}`));
+  const present = lines.filter((line) => line.startsWith(`-A ${forwardChain} `));
+  const wanted = parent === undefined ? [] : bridges.flatMap((bridge) => [rule('-o', bridge), rule('-i', bridge)]);
+  const isFirst = parent !== undefined && lines.find((line) => line.startsWith(`-A ${parent} `)) === jump(parent);
+  const isRight =
+    parent === undefined || bridges.length === 0
+      ? !lines.includes(`-N ${forwardChain}`)
+      : jumps.length === 1 && isFirst && sameLines(present, wanted);
+  if (isRight) return undefined;
+  const without = jumps.map((line) => line.replace(/^-A /, '-D '));
+  const isNeeded = parent !== undefined && bridges.length > 0;
+  const made = isNeeded ? [...wanted, jump(parent).replace(/^-A (\S+)/, '-I $1 1')] : [`-X ${forwardChain}`];
+  return {
+    parent: isNeeded ? parent : undefined,
+    restore: ['*filter', `:${forwardChain} - [0:0]`, ...without, ...made, 'COMMIT', ''].join('\n'),
+  };
+}
+
+/** Where a jump is needed: the operator's chain of dockerd, else FORWARD when its policy drops. */
+function parentChain(lines: readonly string[]): string | undefined {
+  if (lines.includes('-N DOCKER-USER')) return 'DOCKER-USER';
+  return lines.includes('-P FORWARD DROP') ? 'FORWARD' : undefined;
+}
+
+function rule(direction: '-i' | '-o', bridge: string): string {
+  return `-A ${forwardChain} ${direction} ${bridge} -j ACCEPT`;
+}
+
+function jump(parent: string): string {
+  return `-A ${parent} -m comment --comment ${tag} -j ${forwardChain}`;
+}
+
+function sameLines(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((line, index) => line === other[index]);
+}
