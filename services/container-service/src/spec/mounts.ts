@@ -1,5 +1,5 @@
 /** The mounts of a container: the kernel's file systems, then its own, in the order in which they have to be made. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { RuntimeLinux, RuntimeMount } from '@flotilla/oci';
@@ -73,13 +73,11 @@ function kernelMounts({ hostConfig, shmPath, writableCgroups }: MountInput): Run
       options: [...(writableCgroups ? [] : readOnly), 'nosuid', 'noexec', 'nodev'],
     },
   ];
-  if (ipcMode === 'host') {
-    for (const path of ['/dev/shm', '/dev/mqueue'])
-      mounts.push({ destination: path, type: 'bind', source: path, options: ['rbind', 'nosuid', 'noexec', 'nodev'] });
-    return mounts;
-  }
+  // The queues are those of the ipc namespace, the host's too, whether it has them mounted or not.
   mounts.push({ destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] });
-  if (shmPath !== undefined) {
+  if (ipcMode === 'host' && existsSync('/dev/shm')) {
+    mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'nosuid', 'noexec', 'nodev'] });
+  } else if (shmPath !== undefined) {
     mounts.push({ destination: '/dev/shm', type: 'bind', source: shmPath, options: ['rbind', 'rprivate'] });
   } else if (ipcMode !== 'none') {
     const size = `size=${hostConfig.ShmSize ?? 0}`;
