@@ -10,6 +10,15 @@ export const registryProxySettings = z.object({
   ...serviceSettings,
   /** Bytes of cached blobs above which the least recently used go. Default 20 GiB. Raise it on a lab's shared proxy. */
   FLOTILLA_REGISTRY_CACHE_BYTES: count(20 * GiB, 0),
+  /**
+   * First components of the names of repositories that are stored in the proxy itself, separated by commas. Default `lab`. They hide
+   * docker.io's repositories of such a name from those who use the proxy as a plain mirror.
+   */
+  FLOTILLA_REGISTRY_OWN_PREFIXES: z
+    .string()
+    .regex(/^(?:[a-z0-9]+(?:[_-][a-z0-9]+)*(?:,|$))*$/, 'must be names separated by commas')
+    .default('lab')
+    .transform((text) => text.split(',').filter((each) => each !== '')),
   /** Bytes above which one blob is refused. Default 100 GiB. */
   FLOTILLA_REGISTRY_MAX_BLOB_BYTES: count(100 * GiB),
   /**

@@ -8,7 +8,11 @@ import { ManifestStore } from './cache/manifestStore.ts';
 import { openSecret } from './cache/secret.ts';
 import type { RegistryProxySettings } from './config.ts';
 import { Distribution } from './http/distribution.ts';
+import { OwnDistribution } from './http/ownDistribution.ts';
 import { Manifests } from './manifests.ts';
+import { OwnRepositories } from './own/ownRepositories.ts';
+import { OwnStore } from './own/ownStore.ts';
+import { OwnUploads } from './own/ownUploads.ts';
 import { PassThrough } from './passThrough.ts';
 import { Slots } from './slots.ts';
 import { Uploads } from './uploads.ts';
@@ -76,6 +80,10 @@ export class RegistryProxy {
     const tokens = new Tokens(transport, secret);
     const upstream = new Upstream({ sender: transport, endpoints, tokens });
     const access = new Access({ book, upstream, secret });
+    const own = new OwnStore(root);
+    const ownUploads = new OwnUploads({ store: own, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES });
+    await ownUploads.removeAbandoned();
+    const ownPrefixes = new Set(settings.FLOTILLA_REGISTRY_OWN_PREFIXES);
     const distribution = new Distribution({
       manifests: new Manifests({ store: new ManifestStore(root), upstream, access, logger }),
       blobs: new Blobs({
@@ -88,7 +96,8 @@ export class RegistryProxy {
       }),
       uploads: new Uploads({ upstream, secret }),
       passThrough: new PassThrough(upstream),
-      ownPrefixes: new Set(),
+      own: new OwnDistribution({ repositories: new OwnRepositories(own), uploads: ownUploads, prefixes: ownPrefixes }),
+      ownPrefixes,
       tagMaxAgeMs: settings.FLOTILLA_REGISTRY_TAG_TTL_MS,
     });
     return new RegistryProxy({ distribution, endpoints, endpointSettings, transport, tokens, book, store, logger });

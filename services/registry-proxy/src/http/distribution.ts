@@ -6,36 +6,25 @@ import type { Asker } from '../access.ts';
 import type { Blobs } from '../blobs.ts';
 import { type Credentials, credentialsFromAuthorization, credentialsFromHeader } from '../credentials.ts';
 import { DistributionError } from '../distributionError.ts';
-import type { Manifests, ServedManifest } from '../manifests.ts';
+import type { Manifests } from '../manifests.ts';
 import type { PassThrough } from '../passThrough.ts';
-import { type ManifestReference, parseRoute, type Repository, type Route, referenceText } from '../route.ts';
+import { type ManifestReference, ownRegistry, parseRoute, type Repository, type Route, referenceText } from '../route.ts';
 import type { Uploads } from '../uploads.ts';
-import { BodyTooLarge, readBody, type TransportResponse } from '../upstream/transport.ts';
-import { parseRange } from './range.ts';
-import { sendBlob } from './sendBlob.ts';
+import type { TransportResponse } from '../upstream/transport.ts';
+import { allow, blobHeaders, type Exchange, pick, readRequest, sendJson, sendManifest, serveBlob } from './exchange.ts';
+import type { OwnDistribution } from './ownDistribution.ts';
 
 export interface DistributionParts {
   readonly manifests: Manifests;
   readonly blobs: Blobs;
   readonly uploads: Uploads;
   readonly passThrough: PassThrough;
+  /** Answers for the repositories that are stored here. */
+  readonly own: OwnDistribution;
   readonly ownPrefixes: ReadonlySet<string>;
   /** Milliseconds for which a tag counts without asking the upstream, unless the client says `Cache-Control: no-cache`. */
   readonly tagMaxAgeMs: number;
 }
-
-/** One request, with all that its handlers need. */
-interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly query: URLSearchParams;
-  readonly credentials: Credentials;
-  /** Fires when the client has left. */
-  readonly signal: AbortSignal;
-}
-
-const smallBlobBytes = 256 * 1024;
-const foreverSeconds = 31_536_000;
 
 export class Distribution {
   private readonly parts: DistributionParts;
@@ -57,11 +46,12 @@ export class Distribution {
   }
 
   private dispatch(route: Route, exchange: Exchange): Promise<void> {
+    if ('repository' in route && route.repository.registry === ownRegistry) return this.parts.own.handle(route, exchange);
     switch (route.kind) {
       case 'base':
         return this.base(exchange);
       case 'catalog':
-        return this.catalog(exchange);
+        return this.parts.own.catalog(exchange);
       case 'manifest':
         return this.manifest(route.repository, route.reference, exchange);
       case 'blob':
@@ -78,11 +68,6 @@ export class Distribution {
   private async base({ request, response }: Exchange): Promise<void> {
     allow(request, ['GET', 'HEAD']);
     sendJson(response, 200, {});
-  }
-
-  private async catalog({ request, response }: Exchange): Promise<void> {
-    allow(request, ['GET', 'HEAD']);
-    sendJson(response, 200, { repositories: [] });
   }
 
   private async manifest(repository: Repository, reference: ManifestReference, exchange: Exchange): Promise<void> {
@@ -147,30 +132,8 @@ export class Distribution {
   }
 
   private async getBlob(asker: Asker, route: Route & { kind: 'blob' }, exchange: Exchange): Promise<void> {
-    const { request, response, signal } = exchange;
     const { reader, warning } = await this.parts.blobs.open({ ...asker, digest: route.digest });
-    try {
-      const { sizeBytes } = reader;
-      const headers = blobHeaders(route.digest, warning);
-      if (request.headers['if-none-match'] === headers.etag) {
-        response.writeHead(304, { etag: headers.etag }).end();
-        return;
-      }
-      const range = sizeBytes === undefined ? undefined : parseRange(request.headers.range, sizeBytes);
-      const start = range?.start ?? 0;
-      const end = range?.end ?? sizeBytes;
-      // As long as nothing is sent an error can still be said: a small blob is waited for to its verified end.
-      await reader.available(sizeBytes !== undefined && sizeBytes <= smallBlobBytes ? Math.max(0, sizeBytes - 1) : start, signal);
-      response.writeHead(range === undefined ? 200 : 206, {
-        ...headers,
-        ...(end === undefined ? {} : { 'content-length': end - start }),
-        ...(range === undefined ? {} : { 'content-range': `bytes ${start}-${range.end - 1}/${sizeBytes}` }),
-      });
-      await sendBlob(reader, response, start, end, signal);
-      response.end();
-    } finally {
-      await reader.close();
-    }
+    await serveBlob(reader, route.digest, warning, exchange);
   }
 
   private async upload(repository: Repository, id: string | undefined, exchange: Exchange): Promise<void> {
@@ -213,7 +176,7 @@ export class Distribution {
 
 /** Where a repository is found here, whichever way it was asked for. */
 function pathOf(repository: Repository): string {
-  return repository.registry === '' ? repository.name : `${repository.registry}/${repository.name}`;
+  return `${repository.registry}/${repository.name}`;
 }
 
 function credentialsOf(request: IncomingMessage): Credentials {
@@ -222,74 +185,10 @@ function credentialsOf(request: IncomingMessage): Credentials {
   return own.kind === 'anonymous' ? credentialsFromAuthorization(request.headers.authorization) : own;
 }
 
-function allow<M extends string>(request: IncomingMessage, methods: readonly M[]): M {
-  const found = methods.find((method) => method === request.method);
-  if (found === undefined) {
-    throw new DistributionError('UNSUPPORTED', 'The operation is unsupported.', { headers: { allow: methods.join(', ') } });
-  }
-  return found;
-}
-
-function pick(headers: IncomingMessage['headers'], names: readonly string[]): Record<string, string> {
-  const picked: Record<string, string> = {};
-  for (const name of names) {
-    const value = headers[name];
-    if (typeof value === 'string') picked[name] = value;
-  }
-  return picked;
-}
-
-function blobHeaders(digest: string, warning: string | undefined) {
-  return {
-    'docker-content-digest': digest,
-    'content-type': 'application/octet-stream',
-    'accept-ranges': 'bytes',
-    etag: `"${digest}"`,
-    'cache-control': `max-age=${foreverSeconds}`,
-    ...(warning === undefined ? {} : { warning }),
-  };
-}
-
-function sendManifest(manifest: ServedManifest, { request, response }: Exchange): void {
-  const headers = {
-    'docker-content-digest': manifest.digest,
-    'content-type': manifest.mediaType,
-    etag: `"${manifest.digest}"`,
-    ...(manifest.warning === undefined ? {} : { warning: manifest.warning }),
-  };
-  if (request.headers['if-none-match'] === headers.etag) {
-    response.writeHead(304, headers).end();
-    return;
-  }
-  response.writeHead(200, { ...headers, 'content-length': manifest.sizeBytes });
-  response.end(request.method === 'HEAD' ? undefined : manifest.bytes);
-}
-
-async function readRequest(request: IncomingMessage, limit: number): Promise<Buffer> {
-  try {
-    return await readBody(request, limit);
-  } catch (cause) {
-    if (cause instanceof BodyTooLarge)
-      throw new DistributionError('MANIFEST_INVALID', 'manifest invalid: too large', { status: 413, cause });
-    throw cause;
-  }
-}
-
 /** The Link to the next page, with our own path. */
 function nextPage(upstream: TransportResponse, path: string): string | undefined {
   const header = upstream.headers.link;
   const target = /^\s*<([^>]{1,2000})>\s*;\s*rel="?next"?/.exec(typeof header === 'string' ? header : '')?.[1];
   if (target === undefined || !URL.canParse(target, 'http://upstream')) return undefined;
   return `<${path}${new URL(target, 'http://upstream').search}>; rel="next"`;
-}
-
-export function sendJson(
-  response: ServerResponse,
-  status: number,
-  document: unknown,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  const body = Buffer.from(typeof document === 'string' ? document : JSON.stringify(document));
-  response.writeHead(status, { 'content-type': 'application/json', ...headers, 'content-length': body.length });
-  response.end(response.req.method === 'HEAD' ? undefined : body);
 }

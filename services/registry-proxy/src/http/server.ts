@@ -6,7 +6,8 @@ import { errorMessage } from '@flotilla/errors';
 import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
 import express, { type ErrorRequestHandler, type Express } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
-import { type Distribution, sendJson } from './distribution.ts';
+import type { Distribution } from './distribution.ts';
+import { sendJson } from './exchange.ts';
 
 const headersTimeoutMs = 60_000;
 /** Above the idle time of usual load balancers and of Go's clients, so that it is they who close. */
