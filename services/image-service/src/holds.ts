@@ -3,6 +3,12 @@ import type { Digest } from '@flotilla/oci';
 
 export class Holds {
   private readonly counts = new Map<Digest, number>();
+  private readonly onFree: (digests: readonly Digest[]) => void;
+
+  /** @param onFree - told of what nobody holds any more. */
+  constructor(onFree: (digests: readonly Digest[]) => void) {
+    this.onFree = onFree;
+  }
 
   /** Holds layers (diffIDs) or blobs until the returned function is called. */
   hold(digests: Iterable<Digest>): () => void {
@@ -12,11 +18,16 @@ export class Holds {
     return () => {
       if (released) return;
       released = true;
+      const free: Digest[] = [];
       for (const digest of held) {
         const count = (this.counts.get(digest) ?? 1) - 1;
-        if (count === 0) this.counts.delete(digest);
-        else this.counts.set(digest, count);
+        if (count > 0) this.counts.set(digest, count);
+        else {
+          this.counts.delete(digest);
+          free.push(digest);
+        }
       }
+      this.onFree(free);
     };
   }
 

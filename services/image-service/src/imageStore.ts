@@ -2,7 +2,7 @@
  * The images of this host: an index in memory over the records, and every change of them. Changes run one at a time under the lease `content`, so that
  * removing never races with registering; content that work under way holds is never removed.
  */
-import { InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
+import { InvalidParameter, NotFound } from '@flotilla/errors';
 import {
   type Digest,
   familiarName,
@@ -16,6 +16,7 @@ import {
 } from '@flotilla/oci';
 import type { Collection, DomainEvent, Lease, RecordStore } from '@flotilla/records';
 import { rfc3339Nano } from './clock.ts';
+import { ContentVanished } from './contentError.ts';
 import type { ContentStore } from './contentStore.ts';
 import { imageEvent } from './events.ts';
 import { Holds } from './holds.ts';
@@ -51,7 +52,7 @@ export interface Freed {
 
 export class ImageStore {
   readonly content: ContentStore;
-  readonly holds: Holds = new Holds();
+  readonly holds: Holds = new Holds((digests) => this.discardDeferred(digests));
   readonly layers: Collection<LayerRecord>;
   readonly manifests: Collection<ManifestRecord>;
   readonly snapshots: Collection<SnapshotRecord>;
@@ -61,6 +62,8 @@ export class ImageStore {
   private readonly images = new Map<Digest, Image>();
   private readonly names = new Map<Digest, Map<string, Reference>>();
   private readonly parsed = new Map<string, Reference>();
+  /** Content that was removed while work under way held it: it goes when that work has ended, unless it is needed again. */
+  private readonly deferred = new Set<Digest>();
 
   constructor(options: { records: RecordStore; content: ContentStore }) {
     this.records = options.records;
@@ -191,11 +194,11 @@ export class ImageStore {
     });
   }
 
-  /** Adds an image, or names and manifests to it. @throws Unavailable when a layer was removed meanwhile: pull it again. */
+  /** Adds an image, or names and manifests to it. @throws ContentVanished when a replica has removed a layer meanwhile: bring it again. */
   register(registration: Registration): Promise<Image> {
     return this.change(async (lease) => {
       for (const layer of registration.layers) {
-        if (!this.content.hasLayer(layer.diffId)) throw new Unavailable(`layer ${layer.diffId} was removed while it was needed`);
+        if (!this.content.hasLayer(layer.diffId)) throw new ContentVanished(`layer ${layer.diffId} was removed while it was needed`);
       }
       const before = this.images.get(registration.id)?.record;
       const tagged = registration.references.some((reference) => reference.digest === undefined);
@@ -219,18 +222,6 @@ export class ImageStore {
         lease,
       });
       return this.images.get(record.id) ?? readImage(record);
-    });
-  }
-
-  /** Notes where blobs of layers are known to be. */
-  async addSources(sources: readonly { diffId: Digest; source: string }[], events: readonly DomainEvent[]): Promise<void> {
-    await this.change(async (lease) => {
-      const puts = sources.flatMap(({ diffId, source }) => {
-        const layer = this.layers.get(diffId);
-        if (layer === undefined || layer.sources?.includes(source)) return [];
-        return [this.layers.put(diffId, { ...layer, sources: [...(layer.sources ?? []), source].slice(-32) })];
-      });
-      await this.records.commit({ puts, events, lease });
     });
   }
 
@@ -272,17 +263,15 @@ export class ImageStore {
   async delete(lease: Lease, image: Image): Promise<Freed> {
     const manifests = [...this.manifests.values()].filter((manifest) => manifest.imageId === image.id);
     const kept = this.inUse(image.id);
-    const layers = image.layers.filter(
-      (layer, i) => !kept.layers.has(layer) && !this.holds.has(layer) && image.layers.indexOf(layer) === i,
-    );
+    const layers = [...new Set(image.layers)].filter((layer) => !kept.layers.has(layer));
     const candidates = new Set<Digest>([image.id]);
     for (const manifest of manifests) {
       candidates.add(manifest.digest);
       for (const blob of manifest.blobs) candidates.add(blob.digest);
     }
-    for (const layer of layers) for (const blob of this.layers.get(layer)?.blobs ?? []) candidates.add(blob.digest);
-    const blobs = [...candidates].filter((digest) => !kept.blobs.has(digest) && !this.holds.has(digest));
-    const sizeBytes = layers.reduce((sum, layer) => sum + (this.layers.get(layer)?.sizeBytes ?? 0), 0);
+    const known = layers.flatMap((layer) => this.layers.get(layer) ?? []);
+    for (const layer of known) for (const blob of layer.blobs) candidates.add(blob.digest);
+    const sizeBytes = known.reduce((sum, layer) => sum + layer.sizeBytes, 0);
     await this.records.commit({
       deletes: [
         this.imageRecords.delete(image.id),
@@ -295,24 +284,41 @@ export class ImageStore {
     });
     // A replica may have made a snapshot meanwhile. Either it sees this commit and takes the snapshot back, or we see its own here.
     await this.records.fresh();
-    const still = this.inUse();
-    for (const layer of layers) if (!still.layers.has(layer)) this.content.discardLayer(layer);
-    for (const blob of blobs) if (!still.blobs.has(blob)) this.content.discardBlob(blob);
+    const still = this.inUse().layers;
+    const back = known.filter((layer) => still.has(layer.diffId));
+    if (back.length > 0) await this.records.commit({ puts: back.map((layer) => this.layers.put(layer.diffId, layer)), lease });
+    this.discard(layers, [...candidates]);
     return { layers, sizeBytes };
   }
 
   /** Throws away content that a failed pull or load brought, but for what something needs or other work holds. */
   async discardUnused(layers: readonly Digest[], blobs: readonly Digest[]): Promise<void> {
     await this.change(async () => {
-      const kept = this.inUse();
-      for (const layer of layers) if (!kept.layers.has(layer) && !this.holds.has(layer)) this.content.discardLayer(layer);
-      for (const blob of blobs) {
-        if (kept.blobs.has(blob) || this.holds.has(blob)) continue;
-        this.content.discardBlob(blob);
-        this.content.discard(this.content.downloadPath(blob));
-      }
+      this.discard(layers, blobs);
+      for (const blob of blobs) if (!this.holds.has(blob)) this.content.discard(this.content.downloadPath(blob));
     });
     await this.content.emptyTrash();
+  }
+
+  /** Throws away what nothing needs, at this very moment; what work holds, later. */
+  private discard(layers: readonly Digest[], blobs: readonly Digest[]): void {
+    const kept = this.inUse();
+    for (const layer of layers) {
+      if (kept.layers.has(layer)) continue;
+      if (this.holds.has(layer)) this.deferred.add(layer);
+      else this.content.discardLayer(layer);
+    }
+    for (const blob of blobs) {
+      if (kept.blobs.has(blob)) continue;
+      if (this.holds.has(blob)) this.deferred.add(blob);
+      else this.content.discardBlob(blob);
+    }
+  }
+
+  private discardDeferred(digests: readonly Digest[]): void {
+    const due = digests.filter((digest) => this.deferred.delete(digest));
+    // Should it fail, for want of Redis, reconcile finds it later. A plain layer's blob has the same digest as the layer: both are meant.
+    if (due.length > 0) this.discardUnused(due, due).catch(() => undefined);
   }
 
   /** Publishes events that change no record. */
@@ -336,13 +342,11 @@ export class ImageStore {
     if (records.every((record) => this.images.has(record.imageId))) return;
     await this.change(async (lease) => {
       const kept = this.inUse();
-      const layers = [...new Set(records.flatMap((record) => record.layers))].filter(
-        (layer) => !kept.layers.has(layer) && !this.holds.has(layer),
-      );
+      const layers = [...new Set(records.flatMap((record) => record.layers))].filter((layer) => !kept.layers.has(layer));
       const blobs = layers.flatMap((layer) => this.layers.get(layer)?.blobs ?? []).map((blob) => blob.digest);
       await this.records.commit({ deletes: layers.map((layer) => this.layers.delete(layer)), lease });
-      for (const layer of layers) this.content.discardLayer(layer);
-      for (const blob of blobs) if (!kept.blobs.has(blob) && !this.holds.has(blob)) this.content.discardBlob(blob);
+      await this.records.fresh();
+      this.discard(layers, blobs);
     });
   }
 }

@@ -34,7 +34,7 @@ import {
   withDigest,
   withTag,
 } from '@flotilla/oci';
-import { LayerContentError } from './contentError.ts';
+import { ContentVanished, LayerContentError } from './contentError.ts';
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image, LayerRecord, ManifestRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
@@ -95,7 +95,7 @@ export class Puller {
     const diffIds: Digest[] = [];
     const release = this.store.holds.hold(digests);
     try {
-      const image = await this.bring(remote, reference, target, blobs, { sink, signal, diffIds });
+      const image = await this.bringAgain(() => this.bring(remote, reference, target, blobs, { sink, signal, diffIds }));
       const mismatch = request.platformAsked ? platformMismatch(image, request.platform, familiarString(reference)) : undefined;
       // An image of one platform is taken whatever it is for, as dockerd does.
       if (mismatch !== undefined) sink(message(`WARNING: ${mismatch}`));
@@ -110,6 +110,16 @@ export class Puller {
       throw error;
     } finally {
       release();
+    }
+  }
+
+  private async bringAgain(bring: () => Promise<Image>): Promise<Image> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await bring();
+      } catch (error) {
+        if (!(error instanceof ContentVanished) || attempt === 3) throw error;
+      }
     }
   }
 

@@ -146,6 +146,11 @@ export class Pusher {
 
   /** Remembers the digest the image has there, and where its blobs are. */
   private async record(image: Image, manifest: LocalManifest, reference: Reference): Promise<void> {
+    if (this.store.get(image.id) === undefined) {
+      // Removed while it was pushed: it does not come back.
+      await this.store.announce([imageEvent('push', familiarString(reference), familiarName(reference), image)]);
+      return;
+    }
     await this.store.content.writeBlob(manifest.digest, manifest.bytes);
     const repository = repositoryName(reference);
     const records = manifest.layers.map(({ diffId, ...blob }) => {
