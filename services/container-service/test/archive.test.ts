@@ -184,6 +184,12 @@ describe('copying in', () => {
     expect(lstatSync(at('tmp/null')).rdev).toBe(0x103);
   });
 
+  it('writes a file of many pieces whole', async () => {
+    const content = Array.from({ length: 200_000 }, (_, line) => `${line}\n`).join('');
+    await put('/tmp', [[header('large'), content]]);
+    expect(readFileSync(at('tmp/large'), 'utf8') === content).toBe(true);
+  });
+
   it('follows links of the container inside the container', async () => {
     await put('/absolute', [[header('new'), 'x']]);
     expect(readFileSync(at('data/new'), 'utf8')).toBe('x');

@@ -8,13 +8,12 @@ import {
   chmodSync,
   closeSync,
   constants,
-  ftruncateSync,
   lstatSync,
   readdirSync,
   readlinkSync,
   type Stats,
-  write as writeCallback,
   writeSync,
+  writev as writevCallback,
 } from 'node:fs';
 import { posix } from 'node:path';
 import { promisify } from 'node:util';
@@ -47,9 +46,11 @@ export interface CopyInOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-const write = promisify(writeCallback);
+const writev = promisify(writevCallback);
 /** Below this, writing at once is quicker than asking a thread to. */
 const synchronousBytes = 64 * 1024;
+/** Above it, pieces are written together: each request to a thread costs as much as some hundred kilobytes. */
+const gatheredBytes = 512 * 1024;
 const noFollow = constants.O_NOFOLLOW;
 
 /**
@@ -317,18 +318,36 @@ async function writeFile(parent: number, base: string, entry: TarEntry): Promise
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | noFollow;
   const fd = openat2(parent, base, { flags, mode: 0o600, resolve: resolveFlags.beneath | resolveFlags.noSymlinks });
   try {
+    let pieces: Buffer[] = [];
+    let bytes = 0;
     for await (const piece of entry.data()) {
       if (entry.header.size <= synchronousBytes) {
         writeSync(fd, piece);
         continue;
       }
-      for (let done = 0; done < piece.length; ) {
-        done += (await write(fd, piece, done, piece.length - done, null)).bytesWritten;
-      }
+      pieces.push(piece);
+      bytes += piece.length;
+      if (bytes < gatheredBytes) continue;
+      await writeWhole(fd, pieces);
+      pieces = [];
+      bytes = 0;
     }
-    ftruncateSync(fd, entry.header.size);
+    await writeWhole(fd, pieces);
   } finally {
     closeSync(fd);
+  }
+}
+
+async function writeWhole(fd: number, pieces: readonly Buffer[]): Promise<void> {
+  let left = [...pieces];
+  while (left.length > 0) {
+    let { bytesWritten } = await writev(fd, left);
+    const rest: Buffer[] = [];
+    for (const piece of left) {
+      if (bytesWritten < piece.length) rest.push(piece.subarray(bytesWritten));
+      bytesWritten = Math.max(bytesWritten - piece.length, 0);
+    }
+    left = rest;
   }
 }
 
