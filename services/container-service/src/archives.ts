@@ -8,7 +8,6 @@ import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1
 import type { PathStat } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage } from '@flotilla/errors';
 import { encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
-import { isAlive, startTimeOf } from './adapters/processes.ts';
 import {
   type ArchiveRoot,
   checkDestination,
@@ -22,6 +21,7 @@ import {
 } from './archive/index.ts';
 import type { ContainerRecord } from './container.ts';
 import type { Paths } from './paths.ts';
+import { isAlive, startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { lookUpUser } from './spec/users.ts';
 

@@ -8,12 +8,12 @@ import type { Socket } from 'node:net';
 import { Conflict } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
 import { type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
-import { AttachSocket } from './adapters/attachSocket.ts';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { type LogPins, type LogPosition, logEnd, logStart, readLog } from './logs/index.ts';
 import type { LogUsers } from './logUsers.ts';
 import { findContainer } from './lookup.ts';
+import type { Monitor, StdioConnection } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 import type { ContainerChanges } from './waiting.ts';
@@ -26,6 +26,7 @@ export interface AttacherOptions {
   readonly tickets: TicketServer;
   readonly pins: LogPins;
   readonly users: LogUsers;
+  readonly monitor: Pick<Monitor, 'connect'>;
 }
 
 export interface AttachRequest {
@@ -132,13 +133,13 @@ export class Attacher {
 
   /** Carries the client's input to the container until either has enough. */
   private async pumpInput(container: ContainerRecord, keys: Buffer, stream: Socket, signal: AbortSignal, leave: () => void): Promise<void> {
-    const { changes, store, paths, logger } = this.options;
+    const { changes, store, paths, logger, monitor } = this.options;
     const { id, config } = container;
     try {
       await changes.when(id, store.containers.get(id), (now) => now === undefined || now.state.run !== undefined, signal);
       const run: Run | undefined = store.containers.get(id)?.state.run;
       if (run === undefined) return;
-      const socket = await AttachSocket.connect(paths.bundle(id));
+      const socket = await monitor.connect(paths.bundle(id));
       try {
         const scanner = config.Tty ? new DetachScanner(keys) : undefined;
         const detached = await forward(stream, socket, scanner, signal);
@@ -166,7 +167,7 @@ function aborted(signal: AbortSignal): Promise<void> {
 /** Copies input, each piece awaited. @returns whether the detach keys came. */
 export async function forward(
   stream: Socket,
-  socket: Pick<AttachSocket, 'write' | 'whenEnded'>,
+  socket: Pick<StdioConnection, 'write' | 'whenEnded'>,
   scanner: DetachScanner | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {

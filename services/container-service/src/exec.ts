@@ -11,17 +11,15 @@ import { Conflict, errorMessage, InvalidParameter, isFlotillaError, NotFound, Sy
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { frame, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
-import { AttachSocket } from './adapters/attachSocket.ts';
-import { resizeTerminal } from './adapters/control.ts';
-import { type ExecMonitorOptions, type Monitored, RuntimeFailure } from './adapters/monitor.ts';
-import { isAlive, signalProcess, startTimeOf } from './adapters/processes.ts';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { forward } from './attach.ts';
 import { assertRunning, type ContainerRecord, type Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import type { ExecRecord } from './execRecord.ts';
 import { findContainer } from './lookup.ts';
+import { type ExecMonitorOptions, type Monitor, RuntimeFailure, type StdioConnection } from './monitor.ts';
 import type { Paths } from './paths.ts';
+import { isAlive, signalProcess, startTimeOf } from './processes.ts';
+import type { OciRuntime } from './runtime.ts';
 import { buildExecProcess, encodeSpec, type HostFacts } from './spec/index.ts';
 import { execFailure } from './startFailure.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
@@ -33,7 +31,7 @@ export interface ExecsOptions {
   readonly tickets: TicketServer;
   readonly runtimes: { get(name: string): OciRuntime | undefined };
   readonly host: HostFacts;
-  readonly monitor: { startExec(options: ExecMonitorOptions, connect: () => Promise<void>): Promise<Monitored> };
+  readonly monitor: Pick<Monitor, 'startExec' | 'connect' | 'resize'>;
 }
 
 export interface StartExecOptions {
@@ -131,7 +129,7 @@ export class Execs {
     const exec = await this.begun(this.find(id));
     if (exec.state !== 'running') throw new Conflict(`exec ${id} is not running`);
     try {
-      await resizeTerminal(this.options.paths.execDirectory(id), height, width);
+      await this.options.monitor.resize(this.options.paths.execDirectory(id), height, width);
     } catch (error) {
       throw new System(`cannot resize exec ${id}`, { cause: error });
     }
@@ -215,7 +213,7 @@ class ExecSession {
   private readonly container: ContainerRecord;
   private readonly start: StartExecOptions;
   private exec: ExecRecord;
-  private socket: AttachSocket | undefined;
+  private socket: StdioConnection | undefined;
   private readonly waiting: Buffer[] = [];
   private waitingBytes = 0;
   private held = false;
@@ -240,7 +238,7 @@ class ExecSession {
       const run = requireReady(store.containers.get(this.container.id) ?? this.container);
       const options = this.monitorOptions(run, stream !== undefined);
       const monitored = await monitor.startExec(options, async () => {
-        this.socket = await AttachSocket.connect(this.directory, (source, bytes) => this.onOutput(source, bytes));
+        this.socket = await monitor.connect(this.directory, (source, bytes) => this.onOutput(source, bytes));
       });
       this.exec = {
         ...this.exec,
@@ -255,7 +253,7 @@ class ExecSession {
         events: [containerEvent(this.container, `exec_start: ${commandText(config)}`, { execID: this.exec.id })],
       });
       if (config.Tty && this.start.height > 0 && this.start.width > 0) {
-        await resizeTerminal(this.directory, this.start.height, this.start.width).catch(() => undefined);
+        await monitor.resize(this.directory, this.start.height, this.start.width).catch(() => undefined);
       }
     } catch (error) {
       this.socket?.close();
@@ -355,7 +353,7 @@ class ExecSession {
     };
   }
 
-  private async pumpOutput(stream: Socket, socket: AttachSocket, signal: AbortSignal): Promise<void> {
+  private async pumpOutput(stream: Socket, socket: StdioConnection, signal: AbortSignal): Promise<void> {
     let ended = false;
     const notice = (): void => {
       ended = true;
@@ -380,7 +378,7 @@ class ExecSession {
     }
   }
 
-  private async pumpInput(stream: Socket, socket: AttachSocket, signal: AbortSignal, detach: () => void): Promise<void> {
+  private async pumpInput(stream: Socket, socket: StdioConnection, signal: AbortSignal, detach: () => void): Promise<void> {
     const { config } = this.exec;
     const scanner = config.Tty ? new DetachScanner(parseDetachKeys(config.DetachKeys ?? '')) : undefined;
     const detached = await forward(stream, socket, scanner, signal);

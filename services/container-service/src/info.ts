@@ -1,9 +1,9 @@
 /** What `GET /info` shows of container-service. */
 import type { SystemInfo } from '@flotilla/engine-api';
 import type { EngineOptions } from '@flotilla/service-kit';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import type { ContainerRecord } from './container.ts';
 import { logDrivers } from './logs/index.ts';
+import type { OciRuntime } from './runtime.ts';
 import type { HostFacts } from './spec/index.ts';
 
 export interface Counts {

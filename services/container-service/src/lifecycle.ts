@@ -1,12 +1,12 @@
 /** What clients do to containers: start, stop, kill, restart, pause, rename, remove. */
 import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, NotModified, System } from '@flotilla/errors';
 import type { Lease } from '@flotilla/records';
-import { signalProcess } from './adapters/processes.ts';
 import { assertRunning, assertStartable, type ContainerRecord, isPaused, isRunning, type Run } from './container.ts';
 import type { Exits } from './exits.ts';
 import { findContainer } from './lookup.ts';
 import { nameConflict, parseName } from './names.ts';
 import type { Neighbours } from './neighbours.ts';
+import { signalProcess } from './processes.ts';
 import type { Remover } from './removal.ts';
 import type { Restarter } from './restarter.ts';
 import { parseSignal } from './signals.ts';

@@ -5,21 +5,21 @@ import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/im
 import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { openRecords } from '@flotilla/records';
-import { type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
+import { plainSettings, type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
-import { reopenLog } from './adapters/control.ts';
+import { AttachSocket } from './adapters/attachSocket.ts';
+import { spawnMonitor, startExec } from './adapters/conmon.ts';
+import { reopenLog, resizeTerminal } from './adapters/control.ts';
 import { DiscoveredOwnership } from './adapters/discoveredOwnership.ts';
-import { spawnMonitor, startExec } from './adapters/monitor.ts';
 import { clearOverlay, mountOverlay, mountsBelow, unmountAll, unmountOverlay } from './adapters/overlay.ts';
-import { bootId, isAlive, signalProcess } from './adapters/processes.ts';
+import { Prober } from './adapters/probe.ts';
 import { Runtimes } from './adapters/runtimeCommands.ts';
 import { containerHandlers } from './api/containers.ts';
 import { execHandlers } from './api/execs.ts';
 import { Archives } from './archives.ts';
 import { Attacher } from './attach.ts';
 import { Cgroups } from './cgroups/index.ts';
-import { settingsSchema } from './config.ts';
 import type { ContainerRecord } from './container.ts';
 import { ContainerLogs } from './containerLogs.ts';
 import { ContainerStats } from './containerStats.ts';
@@ -32,9 +32,10 @@ import { engineInfo } from './info.ts';
 import { ContainerLifecycle } from './lifecycle.ts';
 import { LogPins, LogRotator, type LogWriter, logLimits } from './logs/index.ts';
 import { LogUsers } from './logUsers.ts';
+import type { Monitor } from './monitor.ts';
 import type { Neighbours } from './neighbours.ts';
 import { Paths } from './paths.ts';
-import { Prober } from './probe.ts';
+import { bootId, isAlive, signalProcess } from './processes.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { Remover } from './removal.ts';
@@ -55,7 +56,7 @@ const sigstop = 19;
 const sigcont = 18;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return await startService(name, settingsSchema, env, async (kit) => {
+  return await startService(name, plainSettings, env, async (kit) => {
     const { settings, logger, lifecycle, discovery, server } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const paths = new Paths(settings.FLOTILLA_DATA_ROOT, settings.FLOTILLA_EXEC_ROOT);
@@ -70,6 +71,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const host = detectHost(cgroups.hierarchy);
     const context: CreateContext = { options, host, runtimes: runtimes.names(), defaultRuntime: runtimes.defaultName };
     const boot = bootId();
+    const monitor: Monitor = { spawnMonitor, startExec, connect: AttachSocket.connect, resize: resizeTerminal };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
 
     const store = new ContainerStore(await openRecords(name, kit));
@@ -107,7 +109,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       cgroupPath: (id, parent) => cgroups.pathFor(id, parent),
       mountShm: (path, sizeBytes) =>
         mount('shm', path, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, `mode=1777,size=${sizeBytes}`),
-      monitor: { spawnMonitor },
+      monitor,
       seccomp: new SeccompCache(paths.seccomp),
     });
     const follow = (container: ContainerRecord): void => {
@@ -136,7 +138,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       neighbours,
       freezerOf,
     });
-    const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor: { startExec } });
+    const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor });
     const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
     const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
     const prober = new Prober({ paths, runtimes, host });
@@ -155,12 +157,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       ContainersService,
       containerHandlers({
         store,
-        paths,
+        resizer: { store, paths, monitor },
         changes,
         creator: new Creator({ logger, paths, store, neighbours, roots, context, mayCreate: () => retained }),
         lifecycle: containers,
         queries,
-        attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users }),
+        attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users, monitor }),
         logs: new ContainerLogs({ paths, store, changes, tickets, users }),
         archives,
         stats,

@@ -5,12 +5,12 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '@flotilla/service-kit';
-import { signalProcess, startTimeOf } from './adapters/processes.ts';
 import { type ContainerRecord, isRunning } from './container.ts';
 import type { Execs } from './exec.ts';
 import type { Exits } from './exits.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
+import { signalProcess, startTimeOf } from './processes.ts';
 import type { Remover } from './removal.ts';
 import { shouldStartWithEngine } from './restartPolicy.ts';
 import type { ContainerStore } from './store.ts';

@@ -1,14 +1,19 @@
 /** The size of a container's terminal. */
 import { Conflict, System } from '@flotilla/errors';
-import { resizeTerminal } from './adapters/control.ts';
 import { findContainer } from './lookup.ts';
+import type { Monitor } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 
+export interface ResizerOptions {
+  readonly store: ContainerStore;
+  readonly paths: Paths;
+  readonly monitor: Pick<Monitor, 'resize'>;
+}
+
 /** @throws Conflict when it does not run. @see Engine API v1.50 ContainerResize */
 export async function resizeContainer(
-  store: ContainerStore,
-  paths: Paths,
+  { store, paths, monitor }: ResizerOptions,
   reference: string,
   height: number,
   width: number,
@@ -16,7 +21,7 @@ export async function resizeContainer(
   const container = findContainer(store, reference);
   if (container.state.run === undefined) throw new Conflict(`container ${container.id} is not running`);
   try {
-    await resizeTerminal(paths.bundle(container.id), height, width);
+    await monitor.resize(paths.bundle(container.id), height, width);
   } catch (error) {
     throw new System(`cannot resize container ${container.id}`, { cause: error });
   }

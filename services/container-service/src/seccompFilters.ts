@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RuntimeSpec } from '@flotilla/oci';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
+import type { OciRuntime } from './runtime.ts';
 
 const annotation = 'run.oci.seccomp_bpf_data';
 const mostFilters = 64;

@@ -9,18 +9,18 @@ import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, 
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { Lease } from '@flotilla/records';
 import type { EngineOptions, Logger } from '@flotilla/service-kit';
-import { type MonitorOptions, RuntimeFailure, type WaitingMonitor } from './adapters/monitor.ts';
-import { startTimeOf } from './adapters/processes.ts';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
 import { initialHealth } from './health.ts';
 import { mountImages } from './imageMounts.ts';
 import { findContainer } from './lookup.ts';
+import { type Monitor, RuntimeFailure } from './monitor.ts';
 import { prepareMounts } from './mounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
+import { startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
+import type { OciRuntime } from './runtime.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
 import { buildRuntimeSpec, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
 import { startFailure } from './startFailure.ts';
@@ -41,7 +41,7 @@ export interface StarterOptions {
   readonly defaultUlimits: EngineOptions['defaultUlimits'];
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
-  readonly monitor: { spawnMonitor(options: MonitorOptions): WaitingMonitor };
+  readonly monitor: Pick<Monitor, 'spawnMonitor'>;
   /** gives the runtime a compiled seccomp filter where it can take one. */
   readonly seccomp: SeccompFilters;
 }

@@ -6,13 +6,13 @@ import { existsSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { NetworkSettings } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
-import { processesNaming } from './adapters/processes.ts';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
 import { type ContainerRecord, sharedContainer } from './container.ts';
 import { unmountImages } from './imageMounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
+import { processesNaming } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
+import type { OciRuntime } from './runtime.ts';
 
 /** The part of a control group that is needed here. */
 interface ProcessGroup {

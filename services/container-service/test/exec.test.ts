@@ -1,7 +1,7 @@
 import { dialTicket } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startTimeOf } from '../src/adapters/processes.ts';
+import { startTimeOf } from '../src/processes.ts';
 import { create, inspect, readTicket, remove, type Stack, startStack } from './stack.ts';
 
 let stack: Stack;

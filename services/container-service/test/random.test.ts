@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { ContainerSummary } from '@flotilla/engine-api';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startTimeOf } from '../src/adapters/processes.ts';
+import { startTimeOf } from '../src/processes.ts';
 import { create, inspect, remove, type Stack, startStack } from './stack.ts';
 
 let stack: Stack;

@@ -7,12 +7,11 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { SeqpacketSocket } from 'node-unix-socket';
+import type { OutputListener, StdioConnection } from '../monitor.ts';
 
 const largestMessage = 32 * 1024;
 
-export type OutputListener = (stream: 1 | 2, bytes: Buffer) => void;
-
-export class AttachSocket {
+export class AttachSocket implements StdioConnection {
   private readonly socket: SeqpacketSocket;
   private readonly ended: Promise<void>;
   private gone = false;

@@ -9,24 +9,11 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Paths } from '../paths.ts';
-import { namespaceVariable } from './monitor.ts';
+import type { OciRuntime } from '../runtime.ts';
+import { namespaceVariable } from './conmon.ts';
 import { hybridHoldsController } from './runtimeNamespace.ts';
 
 const run = promisify(execFile);
-
-export interface OciRuntime {
-  readonly name: string;
-  readonly path: string;
-  readonly args: readonly string[];
-  /** directory of its own state: `<root>/<container id>`. */
-  readonly root: string;
-  /** what conmon runs in place of the runtime. */
-  readonly runCommand: string;
-  readonly execCommand: string;
-  readonly kind: 'crun' | 'runc' | 'other';
-  /** it is started in a mount namespace made for it. */
-  readonly ownNamespace: boolean;
-}
 
 export interface RuntimeChoice {
   readonly path: string;

@@ -12,10 +12,9 @@ import { countContainers } from '../info.ts';
 import type { ContainerLifecycle } from '../lifecycle.ts';
 import { findContainer } from '../lookup.ts';
 import { type ConnectorOptions, connectNetwork, disconnectNetwork } from '../networks.ts';
-import type { Paths } from '../paths.ts';
 import { pruneContainers } from '../prune.ts';
 import type { Queries } from '../queries.ts';
-import { resizeContainer } from '../resize.ts';
+import { type ResizerOptions, resizeContainer } from '../resize.ts';
 import type { ContainerStore } from '../store.ts';
 import { topOf } from '../top.ts';
 import { type UpdaterOptions, updateContainer } from '../update.ts';
@@ -24,7 +23,7 @@ import { filtersFromWire, jsonBytes, waitConditionFromWire } from './convert.ts'
 
 export interface ContainerHandlerOptions {
   readonly store: ContainerStore;
-  readonly paths: Paths;
+  readonly resizer: ResizerOptions;
   readonly changes: ContainerChanges;
   readonly creator: Creator;
   readonly lifecycle: ContainerLifecycle;
@@ -134,7 +133,7 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
     changes: async ({ container }) => ({ changes: await archives.changes(await find(container)) }),
     resize: async ({ container, height, width }) => {
       await store.fresh();
-      await resizeContainer(store, options.paths, container, height, width);
+      await resizeContainer(options.resizer, container, height, width);
       return {};
     },
     attach: async (request) => {

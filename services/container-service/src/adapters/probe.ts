@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import { kill } from '@flotilla/syscalls';
-import { namespaceVariable } from './adapters/monitor.ts';
-import type { OciRuntime } from './adapters/runtimeCommands.ts';
-import { openRuntimeNamespace } from './adapters/runtimeNamespace.ts';
-import { assertRunning, type ContainerRecord } from './container.ts';
-import type { ProbeOutcome } from './healthMonitor.ts';
-import type { Paths } from './paths.ts';
-import { buildExecProcess, encodeSpec, type HostFacts } from './spec/index.ts';
+import { assertRunning, type ContainerRecord } from '../container.ts';
+import type { ProbeOutcome } from '../healthMonitor.ts';
+import type { Paths } from '../paths.ts';
+import type { OciRuntime } from '../runtime.ts';
+import { buildExecProcess, encodeSpec, type HostFacts } from '../spec/index.ts';
+import { namespaceVariable } from './conmon.ts';
+import { openRuntimeNamespace } from './runtimeNamespace.ts';
 
 export interface ProberOptions {
   readonly paths: Paths;

@@ -8,42 +8,8 @@ import { closeSync, openSync, readFileSync, symlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor, kill, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
+import { type ExecMonitorOptions, type Monitored, type MonitorOptions, RuntimeFailure, type WaitingMonitor } from '../monitor.ts';
 import { openRuntimeNamespace } from './runtimeNamespace.ts';
-
-/** The runtime refused or died; `message` is what it wrote. */
-export class RuntimeFailure extends Error {
-  override readonly name = 'RuntimeFailure';
-}
-
-export interface MonitorOptions {
-  /** the container's id; what the runtime knows it by. */
-  readonly id: string;
-  /** unique for conmon: the container's id, or the exec's. */
-  readonly session: string;
-  readonly bundle: string;
-  /** what it runs in place of the OCI runtime. */
-  readonly command: string;
-  /** absent: output goes only to the attach socket. */
-  readonly logPath?: string;
-  readonly exitDirectory: string;
-  readonly terminal: boolean;
-  readonly stdin: boolean;
-  /** a client that leaves the attach socket does not close stdin. */
-  readonly leaveStdinOpen: boolean;
-  /** the runtime is started in a mount namespace made for it. */
-  readonly ownNamespace: boolean;
-}
-
-export interface ExecMonitorOptions extends MonitorOptions {
-  readonly processSpec: string;
-  /** it waits with the process until a client has connected to the attach socket. */
-  readonly attach: boolean;
-}
-
-export interface Monitored {
-  readonly pid: number;
-  readonly monitorPid: number;
-}
 
 /** Names the mount namespace for the runtime's command. */
 export const namespaceVariable = 'FLOTILLA_RUNTIME_NAMESPACE';
@@ -164,18 +130,6 @@ function expectPid(document: { data: number; message?: string } | undefined): nu
   if (document === undefined) throw new RuntimeFailure('the OCI runtime ended without an answer');
   if (document.data <= 0) throw new RuntimeFailure(document.message?.trim() || `the OCI runtime failed (${document.data})`);
   return document.data;
-}
-
-/** A conmon that waits for the word to start. */
-export interface WaitingMonitor {
-  /**
-   * Starts the container through the runtime's command, and gives the ids of its first process and of its monitor.
-   *
-   * @throws RuntimeFailure with the runtime's own words.
-   */
-  start(): Promise<Monitored>;
-  /** Ends it: the container is not to be started after all. Nothing happens once it was. */
-  abandon(): void;
 }
 
 /**
