@@ -28,7 +28,6 @@ export const services: readonly ServiceDefinition[] = [
 ];
 
 export const serviceNames: readonly ServiceName[] = services.map((service) => service.name);
-export const gatewayAccount = 'flotilla-gateway';
 
 export function isServiceName(text: string): text is ServiceName {
   return serviceNames.some((name) => name === text);

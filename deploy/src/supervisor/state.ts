@@ -1,5 +1,5 @@
 /** What runs, on disk: how a new supervisor finds the processes of one that was killed. */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ListenerName } from '../stack/plan.ts';
 import type { ProcessName } from '../stack/services.ts';
 
@@ -43,8 +43,4 @@ export function readState(path: string): StackState | undefined {
   } catch {
     return undefined;
   }
-}
-
-export function removeState(path: string): void {
-  rmSync(path, { force: true });
 }
