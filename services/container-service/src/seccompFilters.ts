@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { OciRuntime } from './runtime.ts';
+import { seccompDigest } from './spec/index.ts';
 
 const annotation = 'run.oci.seccomp_bpf_data';
 const mostFilters = 64;
@@ -64,6 +65,6 @@ export class SeccompCache {
 
 function digestOf(spec: RuntimeSpec, runtime: OciRuntime): string {
   return createHash('sha256')
-    .update(`${runtime.path}\0${JSON.stringify(spec.linux?.seccomp)}`)
+    .update(`${runtime.path}\0${seccompDigest(spec) ?? ''}`)
     .digest('hex');
 }

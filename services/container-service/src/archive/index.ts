@@ -1,5 +1,5 @@
 /** Files of a container from outside: copying in and out, export, changes. */
-export { changeKinds, containerChanges } from './changes.ts';
+export { containerChanges } from './changes.ts';
 export { type CopyInOptions, checkDestination, copyIn } from './copyIn.ts';
 export { exportTree, type OutgoingArchive, openArchive } from './copyOut.ts';
 export { type ArchiveRoot, statPath } from './root.ts';

@@ -2,6 +2,6 @@
 export { checkLogConfig, type LogLimits, logDetails, logDrivers, logLimits } from './options.ts';
 export { LogPins, type Pin } from './pins.ts';
 export { type LogReader, type ReadLogOptions, readLog } from './reader.ts';
-export { type RotateOptions, rotateLog, trimLog } from './rotate.ts';
+export { type RotateOptions, rotateLog } from './rotate.ts';
 export { LogRotator, type LogWriter, type RotatedLog } from './rotator.ts';
 export { type LogPosition, logEnd, logStart } from './segments.ts';

@@ -10,8 +10,7 @@ export {
 export { buildExecProcess, buildRuntimeSpec, type ExecProcessInput, type RuntimeSpecInput } from './build.ts';
 export { encodeSpec } from './encode.ts';
 export { detectHost, type HostFacts } from './host.ts';
-export { type MountPlan, type MountPoint, parseVolumesFrom, planMounts, type ResolvedMount } from './mountPlan.ts';
+export { type MountPlan, type MountPoint, planMounts, type ResolvedMount } from './mountPlan.ts';
 export { updatedResources } from './resources.ts';
 export { seccompDigest } from './seccomp.ts';
 export { bindSubpath } from './subpath.ts';
-export { ensureWorkingDirectory } from './workingDirectory.ts';
