@@ -139,11 +139,18 @@ export class Loader {
     const records = new Map<Digest, LayerRecord>();
     const pending = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
     const one = async (): Promise<void> => {
-      for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
-        records.set(layer.diffId, await this.loadLayer(layer, early, request, sink, signal));
+      try {
+        for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
+          records.set(layer.diffId, await this.loadLayer(layer, early, request, sink, signal));
+        }
+      } catch (error) {
+        pending.length = 0;
+        throw error;
       }
     };
-    await Promise.all(Array.from({ length: layersAtOnce }, one));
+    // A failure is told when all have ended: what another layer brought after the clean-up would be nobody's.
+    const outcomes = await Promise.allSettled(Array.from({ length: layersAtOnce }, one));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     return layers.map((layer) => {
       const record = records.get(layer.diffId);
       if (record === undefined) throw new InvalidParameter(`invalid archive: layer ${layer.diffId} is missing`);
