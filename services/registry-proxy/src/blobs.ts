@@ -47,6 +47,12 @@ export class Blobs {
     return this.fills.size;
   }
 
+  /** Waits for what has arrived whole to be in the store: the end of a service should not cost a blob. */
+  async settle(): Promise<void> {
+    const arrived = [...this.fills.values()].filter((fill) => fill.isVerified);
+    await Promise.allSettled(arrived.map((fill) => fill.finished));
+  }
+
   /** @throws UpstreamRefusal, UpstreamAway. */
   async open(request: BlobRequest): Promise<OpenedBlob> {
     for (;;) {

@@ -18,7 +18,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await mkdir(root, { recursive: true, mode: 0o700 });
     const proxy = await RegistryProxy.open(root, settings, env, logger);
     lifecycle.onStop('cache', () => proxy.close());
-    const http = new HttpServer({ distribution: proxy.distribution, health, logger });
+    const http = new HttpServer({ distribution: proxy.distribution, metrics: proxy.metrics, health, logger });
     if (settings.FLOTILLA_HTTP_ADDRESS !== '') {
       await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
       lifecycle.onStop('http server', () => http.close(drainMs));

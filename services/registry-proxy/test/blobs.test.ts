@@ -75,6 +75,10 @@ describe('single flight', () => {
     expect(upstream.requests.map((each) => `${each.method} ${each.path}`)).toEqual([`GET ${blobPath(digest)}`]);
     expect(sha256((await download(blobUrl(digest))).bytes)).toBe(digest);
     expect(upstream.count('GET', blobPath(digest))).toBe(1);
+    const metrics = await (await fetch(`${proxy.url}/metrics`)).text();
+    const from = (origin: string): number => Number(new RegExp(`blobs_total{origin="${origin}"} (\\d+)`).exec(metrics)?.[1] ?? 0);
+    expect([from('fill'), from('join') + from('cache')]).toEqual([1, 20]);
+    expect(metrics).toContain(`flotilla_registry_upstream_requests_total{host="${upstream.host}",method="GET",status="200"} 1`);
   });
 
   it('goes on when the client that began it leaves, and is not held up by one that reads nothing', async () => {

@@ -88,6 +88,11 @@ export class BlobFill {
     return createHash(digestAlgorithm(this.digest));
   }
 
+  /** Whether every byte has arrived and was verified; it may still be on its way into the store. */
+  get isVerified(): boolean {
+    return this.frontier.isDone;
+  }
+
   /** Whether this repository and these credentials are already known to be let in. */
   isFedBy(key: string): boolean {
     return this.sources.some((source) => source.key === key);

@@ -36,6 +36,10 @@ export class Frontier {
     return this.size;
   }
 
+  get isDone(): boolean {
+    return this.isComplete;
+  }
+
   get generation(): number {
     return this.epoch;
   }

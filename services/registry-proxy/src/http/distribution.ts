@@ -6,7 +6,8 @@ import type { Asker } from '../access.ts';
 import type { Blobs } from '../blobs.ts';
 import { type Credentials, credentialsFromAuthorization, credentialsFromHeader } from '../credentials.ts';
 import { DistributionError } from '../distributionError.ts';
-import type { Manifests } from '../manifests.ts';
+import type { Manifests, ServedManifest } from '../manifests.ts';
+import type { Metrics } from '../metrics.ts';
 import type { PassThrough } from '../passThrough.ts';
 import { type ManifestReference, ownRegistry, parseRoute, type Repository, type Route, referenceText } from '../route.ts';
 import type { Uploads } from '../uploads.ts';
@@ -21,6 +22,7 @@ export interface DistributionParts {
   readonly passThrough: PassThrough;
   /** Answers for the repositories that are stored here. */
   readonly own: OwnDistribution;
+  readonly metrics: Metrics;
   readonly ownPrefixes: ReadonlySet<string>;
   /** Milliseconds for which a tag counts without asking the upstream, unless the client says `Cache-Control: no-cache`. */
   readonly tagMaxAgeMs: number;
@@ -81,16 +83,21 @@ export class Distribution {
         response.writeHead(202, { 'content-length': '0' }).end();
         return;
       case 'HEAD':
-        return sendManifest(
+        return this.sendManifest(
           await this.parts.manifests.head({ repository, reference, credentials, maxAgeMs: this.maxAge(request) }),
           exchange,
         );
       default:
-        return sendManifest(
+        return this.sendManifest(
           await this.parts.manifests.get({ repository, reference, credentials, maxAgeMs: this.maxAge(request) }),
           exchange,
         );
     }
+  }
+
+  private sendManifest(manifest: ServedManifest, exchange: Exchange): void {
+    if (manifest.warning !== undefined) this.parts.metrics.onStale();
+    sendManifest(manifest, exchange);
   }
 
   private maxAge(request: IncomingMessage): number {
@@ -132,8 +139,11 @@ export class Distribution {
   }
 
   private async getBlob(asker: Asker, route: Route & { kind: 'blob' }, exchange: Exchange): Promise<void> {
-    const { reader, warning } = await this.parts.blobs.open({ ...asker, digest: route.digest });
-    await serveBlob(reader, route.digest, warning, exchange);
+    const { metrics } = this.parts;
+    const { reader, warning, origin } = await this.parts.blobs.open({ ...asker, digest: route.digest });
+    metrics.onBlob(origin);
+    if (warning !== undefined) metrics.onStale();
+    metrics.onSent(await serveBlob(reader, route.digest, warning, exchange));
   }
 
   private async upload(repository: Repository, id: string | undefined, exchange: Exchange): Promise<void> {

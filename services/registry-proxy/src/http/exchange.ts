@@ -50,15 +50,15 @@ export function blobHeaders(digest: Digest, warning?: string): { etag: string } 
   };
 }
 
-/** Sends a blob, or the part that was asked for, and closes it. */
-export async function serveBlob(reader: BlobReader, digest: Digest, warning: string | undefined, exchange: Exchange): Promise<void> {
+/** Sends a blob, or the part that was asked for, and closes it. @returns bytes sent. */
+export async function serveBlob(reader: BlobReader, digest: Digest, warning: string | undefined, exchange: Exchange): Promise<number> {
   const { request, response, signal } = exchange;
   try {
     const { sizeBytes } = reader;
     const headers = blobHeaders(digest, warning);
     if (request.headers['if-none-match'] === headers.etag) {
       response.writeHead(304, { etag: headers.etag }).end();
-      return;
+      return 0;
     }
     const range = sizeBytes === undefined ? undefined : parseRange(request.headers.range, sizeBytes);
     const start = range?.start ?? 0;
@@ -70,8 +70,9 @@ export async function serveBlob(reader: BlobReader, digest: Digest, warning: str
       ...(end === undefined ? {} : { 'content-length': end - start }),
       ...(range === undefined ? {} : { 'content-range': `bytes ${start}-${range.end - 1}/${sizeBytes}` }),
     });
-    await sendBlob(reader, response, start, end, signal);
+    const sent = await sendBlob(reader, response, start, end, signal);
     response.end();
+    return sent;
   } finally {
     await reader.close();
   }

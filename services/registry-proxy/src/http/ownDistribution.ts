@@ -84,7 +84,7 @@ export class OwnDistribution {
         return;
       }
       default:
-        return serveBlob(await this.repositories.openBlob(name, digest), digest, undefined, exchange);
+        await serveBlob(await this.repositories.openBlob(name, digest), digest, undefined, exchange);
     }
   }
 

@@ -6,6 +6,7 @@ import { errorMessage } from '@flotilla/errors';
 import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
 import express, { type ErrorRequestHandler, type Express } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Distribution } from './distribution.ts';
 import { sendJson } from './exchange.ts';
 
@@ -19,7 +20,7 @@ export class HttpServer {
   private readonly logger: Logger;
   private socketPath: string | undefined;
 
-  constructor(parts: { distribution: Distribution; health: Health; logger: Logger }) {
+  constructor(parts: { distribution: Distribution; metrics: Metrics; health: Health; logger: Logger }) {
     this.logger = parts.logger;
     // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
     this.server = createServer(
@@ -32,15 +33,22 @@ export class HttpServer {
     });
   }
 
-  private app(parts: { distribution: Distribution; health: Health }): Express {
+  private app(parts: { distribution: Distribution; metrics: Metrics; health: Health }): Express {
     const app = express();
     app.disable('x-powered-by');
     app.disable('etag');
-    app.use((request, response, next) => this.logged(request, response, next));
+    app.use((request, response, next) => {
+      response.on('close', () => parts.metrics.onRequest(request.method, response.statusCode));
+      this.logged(request, response, next);
+    });
     app.get('/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
     app.get('/readyz', async (_request, response) => {
       const { ready, reason } = await parts.health.check();
       sendJson(response, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not ready', reason });
+    });
+    app.get('/metrics', async (_request, response) => {
+      response.setHeader('content-type', parts.metrics.registry.contentType);
+      response.end(await parts.metrics.registry.metrics());
     });
     app.use(async (request, response, next) => {
       const left = new AbortController();

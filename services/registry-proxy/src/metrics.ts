@@ -1,0 +1,85 @@
+/** What the proxy counts, for Prometheus (`/metrics`): what was asked of it, what it asked of others, and what it holds. */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { TransportResponse } from './upstream/transport.ts';
+import type { UpstreamObserver } from './upstream/upstream.ts';
+
+/** How a blob came to a client: from the disk, by a fetch it began, by one under way. */
+export type BlobOrigin = 'cache' | 'fill' | 'join';
+
+/** Clients name the hosts, so their number is bounded here. */
+const maxHosts = 100;
+
+export class Metrics implements UpstreamObserver {
+  readonly registry = new Registry();
+  private readonly hosts = new Set<string>();
+  private readonly requests = this.counter('requests_total', 'Requests answered.', ['method', 'status']);
+  private readonly blobs = this.counter('blobs_total', 'Blobs given to clients, by where they came from.', ['origin']);
+  private readonly sentBytes = this.counter('sent_bytes_total', 'Bytes of blobs sent to clients.', []);
+  private readonly stale = this.counter('stale_total', 'Answers from the cache while the upstream was away.', []);
+  private readonly upstreamRequests = this.counter('upstream_requests_total', 'Requests to upstreams.', ['host', 'method', 'status']);
+  private readonly upstreamSeconds = new Histogram({
+    name: 'flotilla_registry_upstream_seconds',
+    help: 'Seconds until an upstream began its answer.',
+    labelNames: ['host'],
+    buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15],
+    registers: [this.registry],
+  });
+  private readonly rateRemaining = new Gauge({
+    name: 'flotilla_registry_upstream_rate_remaining',
+    help: 'Pulls an upstream still allows in its window (RateLimit-Remaining).',
+    labelNames: ['host'],
+    registers: [this.registry],
+  });
+
+  private counter<L extends string>(name: string, help: string, labelNames: L[]): Counter<L> {
+    return new Counter({ name: `flotilla_registry_${name}`, help, labelNames, registers: [this.registry] });
+  }
+
+  /** A figure that is read when somebody asks for it. */
+  gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name: `flotilla_registry_${name}`,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  onRequest(method: string, status: number): void {
+    this.requests.inc({ method, status: String(status) });
+  }
+
+  onBlob(origin: BlobOrigin): void {
+    this.blobs.inc({ origin });
+  }
+
+  onSent(bytes: number): void {
+    this.sentBytes.inc(bytes);
+  }
+
+  onStale(): void {
+    this.stale.inc();
+  }
+
+  onAnswer(host: string, method: string, status: number, durationMs: number, response: TransportResponse): void {
+    const label = this.hostLabel(host);
+    this.upstreamRequests.inc({ host: label, method, status: String(status) });
+    this.upstreamSeconds.observe({ host: label }, durationMs / 1000);
+    // `100;w=21600`
+    const remaining = /^(\d{1,9})(?:;|$)/.exec(String(response.headers['ratelimit-remaining'] ?? ''))?.[1];
+    if (remaining !== undefined) this.rateRemaining.set({ host: label }, Number(remaining));
+  }
+
+  onFailure(host: string, method: string): void {
+    this.upstreamRequests.inc({ host: this.hostLabel(host), method, status: 'none' });
+  }
+
+  private hostLabel(host: string): string {
+    if (this.hosts.has(host)) return host;
+    if (this.hosts.size >= maxHosts) return 'other';
+    this.hosts.add(host);
+    return host;
+  }
+}
