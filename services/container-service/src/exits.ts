@@ -40,7 +40,8 @@ const rebootedCode = 255;
 
 export class Exits {
   private readonly options: ExitsOptions;
-  private readonly handling = new Set<string>();
+  /** Ends that are being handled, by container. */
+  private readonly handling = new Map<string, Promise<void>>();
   /** Containers that are being removed by force: they go in the commit that tells their end. */
   private readonly removals = new Map<string, { removeVolumes: boolean }>();
   private watcher: FSWatcher | undefined;
@@ -59,9 +60,11 @@ export class Exits {
     this.timer = setInterval(() => this.sweep(), sweepMs).unref();
   }
 
-  stop(): void {
+  /** Sees no more ends, and finishes those it has begun with. */
+  async stop(): Promise<void> {
     this.watcher?.close();
     clearInterval(this.timer);
+    await Promise.all(this.handling.values());
   }
 
   /** The container's next end removes it too, as `rm -f` wants. Answers a function that takes this back. */
@@ -96,9 +99,13 @@ export class Exits {
   }
 
   /** Handles the end of a container's run, if it has ended. Safe to call at any time. */
-  async handle(id: string): Promise<void> {
-    if (this.handling.has(id)) return;
-    this.handling.add(id);
+  handle(id: string): Promise<void> {
+    const handled = this.handling.get(id) ?? this.handleOnce(id).finally(() => this.handling.delete(id));
+    this.handling.set(id, handled);
+    return handled;
+  }
+
+  private async handleOnce(id: string): Promise<void> {
     try {
       await this.options.store.withContainer(id, async (container, lease) => {
         const run = container.state.run;
@@ -107,8 +114,6 @@ export class Exits {
       });
     } catch (error) {
       if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'handling its end failed; it is tried again');
-    } finally {
-      this.handling.delete(id);
     }
   }
 

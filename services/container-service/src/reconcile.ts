@@ -52,9 +52,9 @@ export class Reconciler {
     for (const directory of [paths.data, paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
     for (const container of store.containers.values()) {
       const run = container.state.run;
-      if (run === undefined) continue;
+      if (run === undefined || run.bootId !== this.options.bootId) continue;
       signalProcess(run.monitorPid, run.monitorStart, sigcont);
-      await this.options.wake(container);
+      await this.wake(container);
     }
     // Bundles of containers that exist and do not run may be starts that another instance is making: those are looked at under their leases.
     const strays = readdirSync(paths.runs).filter((id) => !store.containers.has(id));
@@ -65,6 +65,15 @@ export class Reconciler {
     }
     for (const id of readdirSync(paths.exits)) if (!store.containers.has(id)) rmSync(paths.exit(id), { force: true });
     for (const id of readdirSync(paths.execs)) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+  }
+
+  /** A run whose end was being handled has no control group any more; one container's fault never keeps the service from starting. */
+  private async wake(container: ContainerRecord): Promise<void> {
+    try {
+      await this.options.wake(container);
+    } catch (error) {
+      this.options.logger.warn({ containerId: container.id, error }, 'it could not be woken; it may have ended');
+    }
   }
 
   /** The container is gone, and these processes of it are not. */

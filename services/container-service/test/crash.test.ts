@@ -38,6 +38,21 @@ test('an end while nobody looked is found', async () => {
   await remove(stack, id);
 });
 
+test('an end that was cut off behind its control group is finished', async () => {
+  const id = await create(stack, ['sleep', '60']);
+  await stack.containers.start({ container: id });
+  const { Pid } = (await inspect(stack, id)).State;
+  await stack.crash(async () => {
+    process.kill(Pid, 'SIGKILL');
+    const group = stack.groupOf(id);
+    await waitFor(() => existsSync(join(stack.execRoot, 'container-service/exits', id)) && group.remove(), {
+      what: 'its group to be gone',
+    });
+  });
+  expect(await wait(stack, id)).toBe(137);
+  await remove(stack, id);
+});
+
 test('a container that was to remove itself is gone', async () => {
   const id = await create(stack, ['sleep', '0.3'], { hostConfig: { AutoRemove: true } });
   await stack.containers.start({ container: id });

@@ -13,11 +13,12 @@ import { NotFound } from '@flotilla/errors';
 import { Bus, type Calls, createLogger, Discovery, type Handlers, plainSettings, serviceCalls, startService } from '@flotilla/service-kit';
 import { dialTicket, type Ticket } from '@flotilla/streams';
 import { startNats, startRedis } from '@flotilla/testkit';
-import { Hierarchy } from '../src/cgroups/index.ts';
+import { Cgroups, type Group, Hierarchy } from '../src/cgroups/index.ts';
 
 export interface Stack {
   readonly directory: string;
   readonly execRoot: string;
+  groupOf(container: string): Group;
   readonly containers: Calls<typeof ContainersService>;
   readonly execs: Calls<typeof ExecsService>;
   /** what the fakes were asked to do, in order. */
@@ -219,6 +220,7 @@ export async function startStack(): Promise<Stack> {
   const stack: Stack = {
     directory,
     execRoot,
+    groupOf: (container) => Cgroups.detect(cgroupParent).group(`${cgroupParent}/${container}`),
     asked,
     env,
     containers: serviceCalls(ContainersService, 'container-service', discovery),
