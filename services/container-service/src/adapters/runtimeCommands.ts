@@ -76,10 +76,8 @@ export class Runtimes {
     mkdirSync(paths.runtimes, { recursive: true, mode: 0o711 });
     const found = new Map<string, OciRuntime>();
     const choices: Record<string, RuntimeChoice> = { crun: { path: 'crun' }, runc: { path: 'runc' }, ...added };
-    for (const [name, choice] of Object.entries(choices)) {
-      const runtime = await install(name, choice, paths);
-      if (runtime !== undefined) found.set(name, runtime);
-    }
+    const installed = await Promise.all(Object.entries(choices).map(([name, choice]) => install(name, choice, paths)));
+    for (const runtime of installed) if (runtime !== undefined) found.set(runtime.name, runtime);
     const first = defaultRuntime ?? (found.has('crun') ? 'crun' : 'runc');
     if (!found.has(first)) throw new Error(`no OCI runtime: ${first} does not run; install crun or runc`);
     return new Runtimes(found, first);
