@@ -24,8 +24,9 @@ import { Networks } from './networks.ts';
 import { PortAllocator } from './ports.ts';
 import { reconcile } from './reconcile.ts';
 import { recordsOf } from './records.ts';
-import { gatewayEndpoint, Sandboxes } from './sandboxes.ts';
+import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
+import { gatewayEndpoint } from './sandboxPlan.ts';
 import { SlotPool } from './slotPool.ts';
 import { Volumes } from './volumes.ts';
 

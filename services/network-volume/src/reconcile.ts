@@ -9,16 +9,8 @@ import type { Networks } from './networks.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
-import {
-  gatewayEndpoint,
-  gatewaysOf,
-  interfaceWish,
-  type NameServers,
-  type PortRules,
-  portForwards,
-  type Sandboxes,
-  type Stacks,
-} from './sandboxes.ts';
+import type { NameServers, PortRules, Sandboxes, Stacks } from './sandboxes.ts';
+import { gatewayEndpoint, interfaceWish, portForwards } from './sandboxPlan.ts';
 
 export interface ReconcileOptions {
   readonly records: Records;
@@ -79,10 +71,7 @@ function repairEndpoint(
   if (network === undefined || endpoint.hostLink === '') return;
   const [link, bridge] = [links.get(endpoint.hostLink), links.get(network.bridge)];
   if (link !== undefined && bridge !== undefined && link.master === bridge.index && link.up) return;
-  const netnsPath = options.stacks.netnsPath(sandbox.slot);
-  options.stacks.attach(interfaceWish(netnsPath, network, endpoint, sandbox.ports.length > 0));
-  const gateway = gatewayEndpoint(sandbox.endpoints);
-  if (gateway?.id === endpoint.id) options.stacks.setGateways(gatewaysOf(netnsPath, gateway));
+  options.stacks.attach(interfaceWish(options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));
 }
 
 /** A port that another instance holds is held; one that a process of the host took meanwhile is reported, the rule stays. */

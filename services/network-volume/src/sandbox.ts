@@ -67,6 +67,9 @@ export function decodeSpec(spec: SandboxSpec | undefined): SandboxWish {
   if (spec === undefined) throw new InvalidParameter('a sandbox needs a spec');
   checkContainerId(spec.containerId);
   if (!containerNamePattern.test(spec.containerName)) throw new InvalidParameter(`Invalid container name (${spec.containerName})`);
+  for (const name of Object.keys(spec.sysctls)) {
+    if (!name.startsWith('net.')) throw new InvalidParameter(`sysctl '${name}' is not of the network namespace`);
+  }
   const { endpointsJson, portBindingsJson, ...rest } = spec;
   return {
     ...rest,

@@ -16,7 +16,7 @@ import type { EndpointSettings, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound, System } from '@flotilla/errors';
 import type { Gateways, InterfaceWish, Slot } from './adapters/kernelNetwork.ts';
 import type { SandboxFilePaths } from './adapters/sandboxFiles.ts';
-import { lowestFree, requestedAddress } from './addressAllocator.ts';
+import { requestedAddress } from './addressAllocator.ts';
 import { checkEndpoint, dnsNames, macAddress } from './endpoint.ts';
 import type { PortForward } from './firewall.ts';
 import { randomId } from './ids.ts';
@@ -35,6 +35,18 @@ import {
   type SandboxRecord,
   type SandboxWish,
 } from './sandbox.ts';
+import {
+  addressIds,
+  exposedPorts,
+  firstFree,
+  freeInterface,
+  gatewayEndpoint,
+  gatewaysOf,
+  interfaceWish,
+  plainEndpoint,
+  portForwards,
+  usesNameServer,
+} from './sandboxPlan.ts';
 
 /** The kernel's side of a sandbox. */
 export interface Stacks {
@@ -181,7 +193,11 @@ export class Sandboxes {
     return this.queue.run(wish.containerId, async () => {
       const existing = this.records.sandboxes.get(wish.containerId);
       if (existing !== undefined) {
-        if (existing.kind === 'host' || this.options.stacks.isAlive(existing.slot)) return this.prepared(existing);
+        if (existing.kind === 'host' || this.options.stacks.isAlive(existing.slot)) {
+          // A crash may have come between the record and the kernel.
+          this.realize(existing, wish.sysctls);
+          return this.prepared(existing);
+        }
         await this.teardown(existing);
       }
       for (let attempt = 1; ; attempt += 1) {
@@ -214,10 +230,10 @@ export class Sandboxes {
       links: wish.links,
     };
     if (first?.network.driver === 'host')
-      return this.save({ ...base, kind: 'host', slot: '', endpoints: [plainEndpoint(first)] }, joinings);
+      return this.save({ ...base, kind: 'host', slot: '', endpoints: [plainEndpoint(first.network, first.wish)] }, joinings);
     if (first?.network.driver === 'null') {
       const slot = this.options.stacks.makeBareSlot();
-      return this.save({ ...base, kind: 'own', slot: slot.name, endpoints: [plainEndpoint(first)] }, joinings, wish);
+      return this.save({ ...base, kind: 'own', slot: slot.name, endpoints: [plainEndpoint(first.network, first.wish)] }, joinings, wish);
     }
     const slot = this.options.slots.take();
     const endpoints: EndpointRecord[] = [];
@@ -277,7 +293,8 @@ export class Sandboxes {
       const gateway = gatewayEndpoint(draft.endpoints);
       const ports = wish === undefined || gateway === undefined ? [] : this.allocatePorts(draft, wish, gateway);
       sandbox = { ...draft, ports };
-      if (usesNameServer(joinings)) sandbox = { ...sandbox, dnsPort: nameServers.start(draft.containerId, netnsPath) };
+      if (usesNameServer(joinings.map(({ network }) => network)))
+        sandbox = { ...sandbox, dnsPort: nameServers.start(draft.containerId, netnsPath) };
       const events = joinings.map(({ network }) =>
         event('network', 'connect', network.id, { container: draft.containerId, ...eventAttributes(network) }),
       );
@@ -285,12 +302,7 @@ export class Sandboxes {
       const commit = this.records.commit({ puts: this.puts(sandbox, sandbox.endpoints), events });
       let failure: unknown;
       try {
-        for (const { network, endpoint } of this.withNetworks(sandbox.endpoints))
-          this.attach(netnsPath, network, endpoint, sandbox.ports.length > 0);
-        if (gateway !== undefined) stacks.setGateways(gatewaysOf(netnsPath, gateway));
-        if (wish !== undefined && Object.keys(wish.sysctls).length > 0) stacks.setSysctls(netnsPath, wish.sysctls);
-        this.options.rules.addPorts(portForwards(sandbox));
-        files.write(sandbox);
+        this.realize(sandbox, wish?.sysctls ?? {});
       } catch (error) {
         failure = error;
       }
@@ -308,15 +320,19 @@ export class Sandboxes {
     }
   }
 
-  private *withNetworks(endpoints: readonly EndpointRecord[]): Generator<{ network: NetworkRecord; endpoint: EndpointRecord }> {
-    for (const endpoint of endpoints) {
-      const network = this.records.networks.get(endpoint.networkId);
-      if (network !== undefined && endpoint.hostLink !== '') yield { network, endpoint };
-    }
+  /** Makes kernel and files what the record says. Idempotent. */
+  private realize(sandbox: SandboxRecord, sysctls: Readonly<Record<string, string>>): void {
+    const { stacks, rules, files } = this.options;
+    for (const endpoint of sandbox.endpoints) this.attach(sandbox, endpoint);
+    if (sandbox.kind === 'own' && Object.keys(sysctls).length > 0) stacks.setSysctls(stacks.netnsPath(sandbox.slot), sysctls);
+    rules.addPorts(portForwards(sandbox));
+    files.write(sandbox);
   }
 
-  private attach(netnsPath: string, network: NetworkRecord, endpoint: EndpointRecord, hairpin: boolean): void {
-    this.options.stacks.attach(interfaceWish(netnsPath, network, endpoint, hairpin));
+  private attach(sandbox: SandboxRecord, endpoint: EndpointRecord): void {
+    const network = this.records.networks.get(endpoint.networkId);
+    if (network === undefined || endpoint.hostLink === '') return;
+    this.options.stacks.attach(interfaceWish(this.options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));
   }
 
   private allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): PublishedPort[] {
@@ -485,20 +501,28 @@ export class Sandboxes {
     const { stacks, nameServers, files } = this.options;
     const netnsPath = stacks.netnsPath(sandbox.slot);
     const endpoint = this.chooseEndpoint(joining, { interfaceName: freeInterface(sandbox.endpoints), hostLink: stacks.newHostLink() });
+    let now = sandbox;
     try {
-      const dnsPort = sandbox.dnsPort ?? (usesNameServer([joining]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
-      const endpoints = [...sandbox.endpoints, endpoint];
-      const now: SandboxRecord = { ...sandbox, endpoints, ...(dnsPort === undefined ? {} : { dnsPort }) };
+      const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
+      now = { ...sandbox, endpoints: [...sandbox.endpoints, endpoint], ...(dnsPort === undefined ? {} : { dnsPort }) };
       await this.records.commit({
         puts: this.puts(now, [endpoint]),
         events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
       });
-      this.attach(netnsPath, network, endpoint, false);
+    } catch (error) {
+      if (sandbox.dnsPort === undefined) nameServers.stop(sandbox.containerId);
+      throw error;
+    } finally {
+      this.forgetPending([endpoint]);
+    }
+    try {
+      this.attach(now, endpoint);
       this.moveGateway(sandbox, now);
       files.refresh(sandbox, now);
       return now;
-    } finally {
-      this.forgetPending([endpoint]);
+    } catch (error) {
+      await this.disconnectLive(now, network, endpoint);
+      throw error;
     }
   }
 
@@ -580,92 +604,4 @@ export class Sandboxes {
     }
     return released;
   }
-}
-
-/** An endpoint on host or none: there only to be shown. */
-function plainEndpoint({ network, wish }: Joining): EndpointRecord {
-  return { id: randomId(), networkId: network.id, networkName: network.name, wish, interfaceName: '', hostLink: '', mac: '' };
-}
-
-function exposedPorts(wish: SandboxWish): string[] {
-  return [...new Set([...wish.exposedPorts, ...Object.keys(wish.portBindings)])];
-}
-
-function firstFree(
-  subnets: ReturnType<typeof networkSubnets>,
-  isTaken: (address: string) => boolean,
-): { address: string; subnet: ReturnType<typeof networkSubnets>[number] } {
-  let failure: unknown;
-  for (const subnet of subnets) {
-    try {
-      return { address: lowestFree(subnet, isTaken), subnet };
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-function addressIds(endpoints: readonly EndpointRecord[]): string[] {
-  return endpoints.flatMap(({ networkId, ipv4, ipv6 }) =>
-    [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [addressId(networkId, address)])),
-  );
-}
-
-/** The embedded server serves containers on networks that users made. */
-function usesNameServer(joinings: readonly Joining[]): boolean {
-  return joinings.some(({ network }) => !predefinedNames.includes(network.name));
-}
-
-function freeInterface(endpoints: readonly EndpointRecord[]): string {
-  for (let index = 0; ; index += 1) {
-    if (!endpoints.some(({ interfaceName }) => interfaceName === `eth${index}`)) return `eth${index}`;
-  }
-}
-
-/** The endpoint that default routes and published ports use: highest priority, then by network name. */
-export function gatewayEndpoint(endpoints: readonly EndpointRecord[]): EndpointRecord | undefined {
-  const able = endpoints.filter(({ ipv4Gateway, ipv6Gateway }) => ipv4Gateway !== undefined || ipv6Gateway !== undefined);
-  return able.sort((a, b) => (b.wish.GwPriority ?? 0) - (a.wish.GwPriority ?? 0) || (a.networkName < b.networkName ? -1 : 1))[0];
-}
-
-/** What the kernel is asked for an endpoint. */
-export function interfaceWish(netnsPath: string, network: NetworkRecord, endpoint: EndpointRecord, hairpin: boolean): InterfaceWish {
-  const steering = bridgeOptions(network.options);
-  return {
-    netnsPath,
-    name: endpoint.interfaceName,
-    hostLink: endpoint.hostLink,
-    bridge: network.bridge,
-    mac: endpoint.mac,
-    ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
-    addresses: [
-      ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
-      ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
-      ...(endpoint.wish.IPAMConfig?.LinkLocalIPs ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`),
-    ],
-    interContainer: steering.interContainer,
-    hairpin,
-  };
-}
-
-export function gatewaysOf(netnsPath: string, gateway: EndpointRecord): Gateways {
-  return {
-    netnsPath,
-    name: gateway.interfaceName,
-    ...(gateway.ipv4Gateway === undefined ? {} : { ipv4: gateway.ipv4Gateway }),
-    ...(gateway.ipv6Gateway === undefined ? {} : { ipv6: gateway.ipv6Gateway }),
-  };
-}
-
-/** What the packet filter does for a sandbox's ports. IPv6 to a container without it is the holder's relay. */
-export function portForwards(sandbox: SandboxRecord): PortForward[] {
-  const gateway = gatewayEndpoint(sandbox.endpoints);
-  return sandbox.ports.flatMap(({ protocol, hostIp, hostPort, containerPort }) => {
-    const family = hostIp.includes(':') ? 6 : 4;
-    const containerAddress = family === 4 ? gateway?.ipv4 : gateway?.ipv6;
-    if (containerAddress === undefined) return [];
-    const isAny = hostIp === '0.0.0.0' || hostIp === '::';
-    return [{ family, protocol, ...(isAny ? {} : { hostAddress: hostIp }), hostPort, containerAddress, containerPort } as const];
-  });
 }

@@ -71,6 +71,8 @@ export interface InterfaceWish {
   readonly interContainer: boolean;
   /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
   readonly hairpin: boolean;
+  /** Where packets for elsewhere go, when they leave by this interface. */
+  readonly gateways?: { readonly ipv4?: string; readonly ipv6?: string };
 }
 
 export interface Gateways {
@@ -224,35 +226,35 @@ export class KernelNetwork {
     changeLink(this.socket, requireLink(this.socket, hostLink).index, { alias: this.alias });
   }
 
-  /** Joins a namespace to a bridge. `slot`: its eth0 is there already. Idempotent. */
+  /**
+   * Joins a namespace to a bridge. Idempotent. The bridge comes last: an interface that is its port is whole, which is what a reconcile looks at.
+   */
   attach(wish: InterfaceWish): void {
     if (findLink(this.socket, wish.hostLink) === undefined) this.makePair(wish.hostLink, wish.netnsPath, wish.name);
-    const host = requireLink(this.socket, wish.hostLink);
-    const bridge = requireLink(this.socket, wish.bridge);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
-    changeLink(this.socket, host.index, { master: bridge.index, up: true, ...mtu });
-    if (!wish.interContainer || wish.hairpin)
-      setBridgePort(this.socket, host.index, { isolated: !wish.interContainer, hairpin: wish.hairpin });
     this.inside(wish.netnsPath, (socket) => {
       const inner = requireLink(socket, wish.name);
       if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');
       changeLink(socket, inner.index, { up: true, ...(inner.mac === wish.mac ? {} : { mac: wish.mac }), ...mtu });
       for (const text of wish.addresses) addAddress(socket, { link: inner.index, ...splitAddress(text) });
+      if (wish.gateways !== undefined) addDefaultRoutes(socket, inner.index, wish.gateways);
     });
+    const host = requireLink(this.socket, wish.hostLink);
+    if (!wish.interContainer || wish.hairpin) {
+      // Only a port of a bridge has these settings.
+      changeLink(this.socket, host.index, { master: requireLink(this.socket, wish.bridge).index, ...mtu });
+      setBridgePort(this.socket, host.index, { isolated: !wish.interContainer, hairpin: wish.hairpin });
+      changeLink(this.socket, host.index, { up: true });
+      return;
+    }
+    changeLink(this.socket, host.index, { master: requireLink(this.socket, wish.bridge).index, up: true, ...mtu });
   }
 
   /** Sets where packets for elsewhere go; older default routes are replaced. */
   setGateways(wish: Gateways): void {
-    this.inside(wish.netnsPath, (socket) => {
-      const link = wish.name === undefined ? undefined : requireLink(socket, wish.name).index;
-      for (const [destination, gateway] of [
-        ['0.0.0.0', wish.ipv4],
-        ['::', wish.ipv6],
-      ] as const) {
-        if (link === undefined || gateway === undefined) continue;
-        addRoute(socket, { destination, prefixLength: 0, gateway, link });
-      }
-    });
+    if (wish.name === undefined) return;
+    const { name } = wish;
+    this.inside(wish.netnsPath, (socket) => addDefaultRoutes(socket, requireLink(socket, name).index, wish));
   }
 
   /**
@@ -297,6 +299,11 @@ export class KernelNetwork {
     this.socket.close();
     this.removal.close();
   }
+}
+
+function addDefaultRoutes(socket: NetlinkSocket, link: number, { ipv4, ipv6 }: { readonly ipv4?: string; readonly ipv6?: string }): void {
+  if (ipv4 !== undefined) addRoute(socket, { destination: '0.0.0.0', prefixLength: 0, gateway: ipv4, link });
+  if (ipv6 !== undefined) addRoute(socket, { destination: '::', prefixLength: 0, gateway: ipv6, link });
 }
 
 function splitAddress(text: string): { address: string; prefixLength: number } {

@@ -1,0 +1,98 @@
+/** What follows from a sandbox's record and its networks: the interface, the routes, the rules. Pure. */
+import type { EndpointSettings } from '@flotilla/engine-api';
+import type { Gateways, InterfaceWish } from './adapters/kernelNetwork.ts';
+import { lowestFree } from './addressAllocator.ts';
+import type { PortForward } from './firewall.ts';
+import { randomId } from './ids.ts';
+import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
+import { addressId } from './records.ts';
+import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
+
+/** An endpoint on host or none: there only to be shown. */
+export function plainEndpoint(network: NetworkRecord, wish: EndpointSettings): EndpointRecord {
+  return { id: randomId(), networkId: network.id, networkName: network.name, wish, interfaceName: '', hostLink: '', mac: '' };
+}
+
+export function exposedPorts(wish: SandboxWish): string[] {
+  return [...new Set([...wish.exposedPorts, ...Object.keys(wish.portBindings)])];
+}
+
+export function firstFree(
+  subnets: ReturnType<typeof networkSubnets>,
+  isTaken: (address: string) => boolean,
+): { address: string; subnet: ReturnType<typeof networkSubnets>[number] } {
+  let failure: unknown;
+  for (const subnet of subnets) {
+    try {
+      return { address: lowestFree(subnet, isTaken), subnet };
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+export function addressIds(endpoints: readonly EndpointRecord[]): string[] {
+  return endpoints.flatMap(({ networkId, ipv4, ipv6 }) =>
+    [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [addressId(networkId, address)])),
+  );
+}
+
+/** The embedded server serves containers on networks that users made. */
+export function usesNameServer(networks: readonly NetworkRecord[]): boolean {
+  return networks.some(({ name }) => !predefinedNames.includes(name));
+}
+
+export function freeInterface(endpoints: readonly EndpointRecord[]): string {
+  for (let index = 0; ; index += 1) {
+    if (!endpoints.some(({ interfaceName }) => interfaceName === `eth${index}`)) return `eth${index}`;
+  }
+}
+
+/** The endpoint that default routes and published ports use: highest priority, then by network name. */
+export function gatewayEndpoint(endpoints: readonly EndpointRecord[]): EndpointRecord | undefined {
+  const able = endpoints.filter(({ ipv4Gateway, ipv6Gateway }) => ipv4Gateway !== undefined || ipv6Gateway !== undefined);
+  return able.sort((a, b) => (b.wish.GwPriority ?? 0) - (a.wish.GwPriority ?? 0) || (a.networkName < b.networkName ? -1 : 1))[0];
+}
+
+/** What the kernel is asked for an endpoint. */
+export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox: SandboxRecord, endpoint: EndpointRecord): InterfaceWish {
+  const steering = bridgeOptions(network.options);
+  const isGateway = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
+  return {
+    netnsPath,
+    name: endpoint.interfaceName,
+    hostLink: endpoint.hostLink,
+    bridge: network.bridge,
+    mac: endpoint.mac,
+    ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
+    addresses: [
+      ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
+      ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
+    ],
+    ...(isGateway ? { gateways: gatewaysOf(netnsPath, endpoint) } : {}),
+    interContainer: steering.interContainer,
+    hairpin: sandbox.ports.length > 0,
+  };
+}
+
+export function gatewaysOf(netnsPath: string, gateway: EndpointRecord): Gateways {
+  return {
+    netnsPath,
+    name: gateway.interfaceName,
+    ...(gateway.ipv4Gateway === undefined ? {} : { ipv4: gateway.ipv4Gateway }),
+    ...(gateway.ipv6Gateway === undefined ? {} : { ipv6: gateway.ipv6Gateway }),
+  };
+}
+
+/** What the packet filter does for a sandbox's ports. IPv6 to a container without it is the holder's relay. */
+export function portForwards(sandbox: SandboxRecord): PortForward[] {
+  const gateway = gatewayEndpoint(sandbox.endpoints);
+  return sandbox.ports.flatMap(({ protocol, hostIp, hostPort, containerPort }) => {
+    const family = hostIp.includes(':') ? 6 : 4;
+    const containerAddress = family === 4 ? gateway?.ipv4 : gateway?.ipv6;
+    if (containerAddress === undefined) return [];
+    const isAny = hostIp === '0.0.0.0' || hostIp === '::';
+    return [{ family, protocol, ...(isAny ? {} : { hostAddress: hostIp }), hostPort, containerAddress, containerPort } as const];
+  });
+}
