@@ -54,14 +54,3 @@ export function freeSubnet(pools: readonly AddressPool[], family: Family, taken:
   }
   throw new InvalidParameter('all predefined address pools have been fully subnetted');
 }
-
-/**
- * A /64 of the unique local addresses (RFC 4193) made from the engine's id, so that a network keeps its prefix range on this engine.
- *
- * @param engineHash - 5 bytes or more.
- */
-export function uniqueLocalPool(engineHash: Buffer): AddressPool {
-  const global = BigInt(`0x${engineHash.subarray(0, 5).toString('hex')}`);
-  const base = (0xfdn << 120n) | (global << 80n);
-  return { base: { family: 6, base, prefixLength: 48 }, size: 64 };
-}

@@ -1,11 +1,11 @@
 /** Networks: create, find, list, remove, prune, and the two kinds that are always there. */
 import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, NotFound, NotImplemented } from '@flotilla/errors';
-import type { BridgeWish } from './adapters/kernelNetwork.ts';
 import type { AddressPool } from './addressPools.ts';
 import { addressText, type Cidr, cidrText, parseCidr, parseCidrAddress } from './cidr.ts';
 import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels, untilMs } from './filters.ts';
 import type { FirewallNetwork } from './firewall.ts';
+import type { BridgeWish } from './hostNetwork.ts';
 import { randomId, timestamp } from './ids.ts';
 import { checkIpam, chooseSubnets } from './ipam.ts';
 import {

@@ -1,7 +1,6 @@
 /** What a sandbox's record means for the three files, and keeping them so. */
 import { hostname as ownHostname } from 'node:os';
 import { InvalidParameter } from '@flotilla/errors';
-import type { SandboxFilePaths, SandboxFiles } from './adapters/sandboxFiles.ts';
 import { type HostsEntry, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
 import { shortId } from './ids.ts';
 import type { Records } from './records.ts';
@@ -16,8 +15,26 @@ import {
 } from './resolvConf.ts';
 import type { SandboxRecord } from './sandbox.ts';
 
+/** Where the three files of a sandbox are. */
+export interface SandboxFilePaths {
+  readonly hostname: string;
+  readonly hosts: string;
+  readonly resolvConf: string;
+}
+
+/** Keeps the files of each sandbox; adapters/sandboxFiles.ts. */
+export interface SandboxFileStore {
+  paths(containerId: string): SandboxFilePaths;
+  write(containerId: string, content: { hostname: string; hosts: string; resolvConf: string }): SandboxFilePaths;
+  /** Replaces a file's content if it still is `written`. */
+  rewrite(path: string, written: string, wanted: string): void;
+  read(path: string): string;
+  remove(containerId: string): void;
+  containerIds(): string[];
+}
+
 export interface FileSetOptions {
-  readonly files: SandboxFiles;
+  readonly files: SandboxFileStore;
   readonly records: Records;
   /** The engine's `--dns`, `--dns-search`, `--dns-option`. */
   readonly dns: readonly string[];

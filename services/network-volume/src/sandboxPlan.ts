@@ -1,8 +1,8 @@
 /** What follows from a sandbox's record and its networks: the interface, the routes, the rules. Pure. */
 import type { EndpointSettings } from '@flotilla/engine-api';
-import type { Gateways, InterfaceWish } from './adapters/kernelNetwork.ts';
 import { lowestFree } from './addressAllocator.ts';
 import type { PortForward } from './firewall.ts';
+import type { Gateways, InterfaceWish } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
 import { addressId } from './records.ts';

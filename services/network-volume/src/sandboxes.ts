@@ -14,11 +14,10 @@ import type {
 } from '@flotilla/contracts/flotilla/network/v1/networks';
 import type { EndpointSettings, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound, System } from '@flotilla/errors';
-import type { Gateways, InterfaceWish, Slot } from './adapters/kernelNetwork.ts';
-import type { SandboxFilePaths } from './adapters/sandboxFiles.ts';
 import { requestedAddress } from './addressAllocator.ts';
 import { checkEndpoint, dnsNames, macAddress } from './endpoint.ts';
 import type { PortForward } from './firewall.ts';
+import type { Gateways, InterfaceWish, Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { KeyedQueue } from './keyedQueue.ts';
 import { bridgeOptions, type NetworkRecord, networkSubnets, predefinedNames } from './network.ts';
@@ -35,6 +34,7 @@ import {
   type SandboxRecord,
   type SandboxWish,
 } from './sandbox.ts';
+import type { SandboxFilePaths } from './sandboxFileSet.ts';
 import {
   addressIds,
   exposedPorts,

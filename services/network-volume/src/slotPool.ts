@@ -1,5 +1,5 @@
 /** Network namespaces made ahead, so that a start finds one ready. */
-import type { Slot } from './adapters/kernelNetwork.ts';
+import type { Slot } from './hostNetwork.ts';
 
 interface SlotMaker {
   makeSlot(): Slot;

@@ -41,47 +41,7 @@ import {
   writeSysctl,
 } from '@flotilla/syscalls';
 import { type Cidr, parseCidr } from '../cidr.ts';
-
-export interface BridgeWish {
-  readonly name: string;
-  /** `address/prefix`, both families. */
-  readonly addresses: readonly string[];
-  readonly mtu?: number;
-}
-
-/** A namespace with one interface, eth0, whose other end is on the host and joined to nothing yet. */
-export interface Slot {
-  readonly name: string;
-  readonly netnsPath: string;
-  readonly hostLink: string;
-  readonly hostIndex: number;
-  readonly innerIndex: number;
-}
-
-export interface InterfaceWish {
-  readonly netnsPath: string;
-  /** The name inside: eth0, eth1 … */
-  readonly name: string;
-  readonly hostLink: string;
-  readonly bridge: string;
-  readonly mac: string;
-  readonly mtu?: number;
-  readonly addresses: readonly string[];
-  /** Whether other containers on the bridge may reach it. */
-  readonly interContainer: boolean;
-  /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
-  readonly hairpin: boolean;
-  /** Where packets for elsewhere go, when they leave by this interface. */
-  readonly gateways?: { readonly ipv4?: string; readonly ipv6?: string };
-}
-
-export interface Gateways {
-  readonly netnsPath: string;
-  /** The interface default routes leave by; none when undefined. */
-  readonly name: string | undefined;
-  readonly ipv4?: string;
-  readonly ipv6?: string;
-}
+import type { BridgeWish, Gateways, InterfaceWish, Slot } from '../hostNetwork.ts';
 
 const maxIdleSlots = 4096;
 

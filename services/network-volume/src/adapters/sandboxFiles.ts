@@ -5,14 +5,9 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { SandboxFilePaths, SandboxFileStore } from '../sandboxFileSet.ts';
 
-export interface SandboxFilePaths {
-  readonly hostname: string;
-  readonly hosts: string;
-  readonly resolvConf: string;
-}
-
-export class SandboxFiles {
+export class SandboxFiles implements SandboxFileStore {
   private readonly folder: string;
 
   constructor(folder: string) {
