@@ -53,7 +53,6 @@ need bzip2 bzip2 "images and archives in bzip2"
 need zstd zstd "images and archives in zstd"
 need procps ps "docker top"
 need kmod modprobe "loads overlay and bridge where they are modules"
-need git git "docker build from a git address"
 need ca-certificates etc/ssl/certs/ca-certificates.crt "checks the certificates of registries"
 
 if [ -n "$for_tests" ]; then

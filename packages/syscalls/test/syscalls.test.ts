@@ -240,7 +240,7 @@ describe('networks', () => {
     expect(netnsInode()).toBe(home);
     expect(() => inNetns(one, () => Promise.resolve())).toThrow('synchronous');
     expect(netnsInode()).toBe(home);
-    expect(execFileSync('ping', ['-c1', '-W2', '10.9.0.2']).toString()).toContain('1 received');
+    expect(execFileSync('busybox', ['ping', '-c1', '-W2', '10.9.0.2']).toString()).toContain('1 packets received');
 
     expect(() => addRoute(socket, { destination: '10.77.0.0', prefixLength: 16, gateway: '203.0.113.1' })).toThrow(
       /add route 10.77.0.0\/16 via 203.0.113.1: .*ENETUNREACH/,
