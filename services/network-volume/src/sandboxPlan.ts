@@ -69,6 +69,8 @@ export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox
     addresses: [
       ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
       ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
+      // `--link-local-ip`: of no pool, with the prefix of its class as dockerd gives it.
+      ...(endpoint.wish.IPAMConfig?.LinkLocalIPs ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`),
     ],
     ...(isGateway ? { gateways: gatewaysOf(netnsPath, endpoint) } : {}),
     interContainer: steering.interContainer,
