@@ -45,10 +45,10 @@ export class Committer {
         const image = await this.register({ request, snapshot, base, top, defaults, reference });
         return image.id;
       } finally {
-        releaseTop();
+        await releaseTop();
       }
     } finally {
-      release();
+      await release();
     }
   }
 

@@ -3,19 +3,19 @@ import type { Digest } from '@flotilla/oci';
 
 export class Holds {
   private readonly counts = new Map<Digest, number>();
-  private readonly onFree: (digests: readonly Digest[]) => void;
+  private readonly onFree: (digests: readonly Digest[]) => Promise<void>;
 
-  /** @param onFree - told of what nobody holds any more. */
-  constructor(onFree: (digests: readonly Digest[]) => void) {
+  /** @param onFree - told of what nobody holds any more; throws away what was only kept for its holders. */
+  constructor(onFree: (digests: readonly Digest[]) => Promise<void>) {
     this.onFree = onFree;
   }
 
-  /** Holds layers (diffIDs) or blobs until the returned function is called. */
-  hold(digests: Iterable<Digest>): () => void {
+  /** Holds layers (diffIDs) or blobs until the returned function is called, which resolves when what was put off is done. Never call it inside `change`. */
+  hold(digests: Iterable<Digest>): () => Promise<void> {
     const held = [...digests];
     for (const digest of held) this.counts.set(digest, (this.counts.get(digest) ?? 0) + 1);
     let released = false;
-    return () => {
+    return async () => {
       if (released) return;
       released = true;
       const free: Digest[] = [];
@@ -27,7 +27,7 @@ export class Holds {
           free.push(digest);
         }
       }
-      this.onFree(free);
+      await this.onFree(free);
     };
   }
 

@@ -282,13 +282,18 @@ export class ImageStore {
       events: [imageEvent('delete', image.id, image.id, image)],
       lease,
     });
-    // A replica may have made a snapshot meanwhile. Either it sees this commit and takes the snapshot back, or we see its own here.
+    // Snapshots come and go without the lease. Of two commits the later one sees the earlier: one made meanwhile is taken back by its maker or seen
+    // here, one removed meanwhile leaves its layers to us or finds the image gone.
     await this.records.fresh();
     const still = this.inUse().layers;
     const back = known.filter((layer) => still.has(layer.diffId));
     if (back.length > 0) await this.records.commit({ puts: back.map((layer) => this.layers.put(layer.diffId, layer)), lease });
     this.discard(layers, [...candidates]);
-    return { layers, sizeBytes };
+    const late = await this.deleteUnusedLayers(lease, image.layers);
+    return {
+      layers: [...layers, ...late.map((layer) => layer.diffId)],
+      sizeBytes: late.reduce((sum, layer) => sum + layer.sizeBytes, sizeBytes),
+    };
   }
 
   /** Throws away content that a failed pull or load brought, but for what something needs or other work holds. */
@@ -315,10 +320,10 @@ export class ImageStore {
     }
   }
 
-  private discardDeferred(digests: readonly Digest[]): void {
+  private async discardDeferred(digests: readonly Digest[]): Promise<void> {
     const due = digests.filter((digest) => this.deferred.delete(digest));
     // Should it fail, for want of Redis, reconcile finds it later. A plain layer's blob has the same digest as the layer: both are meant.
-    if (due.length > 0) this.discardUnused(due, due).catch(() => undefined);
+    if (due.length > 0) await this.discardUnused(due, due).catch(() => undefined);
   }
 
   /** Publishes events that change no record. */
@@ -331,7 +336,8 @@ export class ImageStore {
     await this.records.commit({ puts: [this.snapshots.put(record.key, record)] });
     await this.records.fresh();
     if (this.images.has(record.imageId)) return;
-    await this.records.commit({ deletes: [this.snapshots.delete(record.key)] });
+    // The removal may have seen the snapshot and left it its layers.
+    await this.deleteSnapshots([record.key]);
     throw new NotFound(`No such image: ${record.imageId}`);
   }
 
@@ -339,15 +345,29 @@ export class ImageStore {
   async deleteSnapshots(keys: readonly string[]): Promise<void> {
     const records = keys.flatMap((key) => this.snapshots.get(key) ?? []);
     await this.records.commit({ deletes: keys.map((key) => this.snapshots.delete(key)) });
+    await this.records.fresh();
     if (records.every((record) => this.images.has(record.imageId))) return;
-    await this.change(async (lease) => {
-      const kept = this.inUse();
-      const layers = [...new Set(records.flatMap((record) => record.layers))].filter((layer) => !kept.layers.has(layer));
-      const blobs = layers.flatMap((layer) => this.layers.get(layer)?.blobs ?? []).map((blob) => blob.digest);
-      await this.records.commit({ deletes: layers.map((layer) => this.layers.delete(layer)), lease });
-      await this.records.fresh();
-      this.discard(layers, blobs);
-    });
+    await this.change((lease) =>
+      this.deleteUnusedLayers(
+        lease,
+        records.flatMap((record) => record.layers),
+      ),
+    );
+  }
+
+  /** Removes those of `layers` that have a record and that nothing needs any more, inside `change`. */
+  private async deleteUnusedLayers(lease: Lease, layers: readonly Digest[]): Promise<LayerRecord[]> {
+    const kept = this.inUse().layers;
+    const unused = [...new Set(layers)].filter((layer) => !kept.has(layer)).flatMap((layer) => this.layers.get(layer) ?? []);
+    if (unused.length === 0) return [];
+    await this.records.commit({ deletes: unused.map((layer) => this.layers.delete(layer.diffId)), lease });
+    await this.records.fresh();
+    const diffIds = unused.map((layer) => layer.diffId);
+    this.discard(
+      diffIds,
+      unused.flatMap((layer) => layer.blobs.map((blob) => blob.digest)),
+    );
+    return unused;
   }
 }
 

@@ -86,7 +86,7 @@ export class Importer {
         });
         sink({ status: id });
       } finally {
-        release();
+        await release();
       }
     } finally {
       await rm(path, { force: true });

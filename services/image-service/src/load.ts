@@ -121,11 +121,11 @@ export class Loader {
       if (image.tags.length === 0) sink({ stream: `Loaded image ID: ${image.id}\n` });
       for (const tag of image.tags) sink({ stream: `Loaded image: ${familiarString(tag)}\n` });
     } catch (error) {
-      release();
+      await release();
       await this.store.discardUnused(diffIds, digests);
       throw error;
     } finally {
-      release();
+      await release();
     }
   }
 

@@ -101,7 +101,7 @@ export class Puller {
       if (mismatch !== undefined) sink(message(`WARNING: ${mismatch}`));
       return image;
     } catch (error) {
-      release();
+      await release();
       // What was only cut off goes on with the next pull; content that is wrong will not get better.
       if (isContentFault(error)) {
         await this.layers.settled(diffIds);
@@ -109,7 +109,7 @@ export class Puller {
       }
       throw error;
     } finally {
-      release();
+      await release();
     }
   }
 
@@ -186,7 +186,7 @@ export class Puller {
       sink(message(`Status: ${news} ${familiarString(reference)}`));
       return image;
     } finally {
-      releaseLayers();
+      await releaseLayers();
     }
   }
 

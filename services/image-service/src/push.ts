@@ -78,7 +78,7 @@ export class Pusher {
     } catch (error) {
       throw error instanceof RegistryError ? pushError(error) : error;
     } finally {
-      release();
+      await release();
     }
   }
 

@@ -96,7 +96,7 @@ export async function saveImages(store: ImageStore, selected: readonly SavedImag
     await writeAll(out, trailer);
     await store.announce(selected.map(({ image }) => imageEvent('save', image.id, image.id, image)));
   } finally {
-    release();
+    await release();
   }
 }
 

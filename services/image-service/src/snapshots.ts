@@ -59,7 +59,7 @@ export class Snapshots {
       if (this.store.snapshots.get(key) === undefined) this.store.content.discardSnapshot(key);
       throw error;
     } finally {
-      release();
+      await release();
     }
   }
 
