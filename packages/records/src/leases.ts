@@ -3,6 +3,7 @@
  * commit script compares. A lease is renewed while it is held; a holder that was stopped for longer than its time loses its next commit.
  */
 import { Unavailable } from '@flotilla/errors';
+import { KeyedQueue } from '@flotilla/service-kit';
 import type { RecordConnection } from './connection.ts';
 import { isGone, thisHolder } from './leaseHolder.ts';
 
@@ -22,7 +23,7 @@ export class Leases {
   private readonly redis: RecordConnection;
   private readonly prefix: string;
   private readonly holder = thisHolder();
-  private readonly queues = new Map<string, Promise<void>>();
+  private readonly queue = new KeyedQueue();
 
   constructor(redis: RecordConnection, prefix: string) {
     this.redis = redis;
@@ -34,23 +35,11 @@ export class Leases {
    *
    * @throws Unavailable when the lease cannot be had within `waitMs` (default 60,000); whatever `work` throws.
    */
-  async withLease<T>(
-    name: string,
-    work: (lease: Lease) => Promise<T>,
-    options: { waitMs?: number; signal?: AbortSignal } = {},
-  ): Promise<T> {
-    const before = this.queues.get(name) ?? Promise.resolve();
-    const { promise: mine, resolve: done } = Promise.withResolvers<void>();
-    const tail = before.then(() => mine);
-    this.queues.set(name, tail);
-    try {
-      await before;
+  withLease<T>(name: string, work: (lease: Lease) => Promise<T>, options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<T> {
+    return this.queue.run(name, async () => {
       options.signal?.throwIfAborted();
-      return await this.hold(name, work, options);
-    } finally {
-      done();
-      if (this.queues.get(name) === tail) this.queues.delete(name);
-    }
+      return this.hold(name, work, options);
+    });
   }
 
   private async hold<T>(name: string, work: (lease: Lease) => Promise<T>, options: { waitMs?: number; signal?: AbortSignal }): Promise<T> {

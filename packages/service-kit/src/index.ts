@@ -5,6 +5,7 @@ export type { Definition } from './definition.ts';
 export { Discovery } from './discovery.ts';
 export { type EngineOptions, engineOptions } from './engineOptions.ts';
 export { Health, type HealthReport } from './health.ts';
+export { KeyedQueue } from './keyedQueue.ts';
 export { Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger } from './logger.ts';
 export { currentRequest, newRequestId, type RequestContext, runWithRequest } from './requestContext.ts';

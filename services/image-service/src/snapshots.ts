@@ -4,6 +4,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
+import { KeyedQueue } from '@flotilla/service-kit';
 import { hasCode } from '@flotilla/syscalls';
 import { rfc3339Nano } from './clock.ts';
 import type { SnapshotRecord } from './image.ts';
@@ -22,6 +23,8 @@ const keyPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
 
 export class Snapshots {
   private readonly store: ImageStore;
+  /** A removal must not take the directories of a snapshot that is being made. */
+  private readonly queue = new KeyedQueue();
 
   constructor(store: ImageStore) {
     this.store = store;
@@ -34,6 +37,10 @@ export class Snapshots {
    */
   async prepare(key: string, imageId: string): Promise<Mounts> {
     checkKey(key);
+    return this.queue.run(key, () => this.make(key, imageId));
+  }
+
+  private async make(key: string, imageId: string): Promise<Mounts> {
     const known = this.store.snapshots.get(key);
     if (known !== undefined) {
       if (known.imageId !== imageId) throw new InvalidParameter(`snapshot ${key} stands on another image`);
@@ -73,8 +80,10 @@ export class Snapshots {
   /** Deletes the writable layer; one that is gone already is no error. */
   async remove(key: string): Promise<void> {
     checkKey(key);
-    if (this.store.snapshots.get(key) !== undefined) await this.store.deleteSnapshots([key]);
-    this.store.content.discardSnapshot(key);
+    await this.queue.run(key, async () => {
+      if (this.store.snapshots.get(key) !== undefined) await this.store.deleteSnapshots([key]);
+      this.store.content.discardSnapshot(key);
+    });
     void this.store.content.emptyTrash();
   }
 

@@ -168,6 +168,21 @@ describe('any order of operations', () => {
     }
   });
 
+  it('makes and removes one snapshot in turn: its record and its directories come and go together', async () => {
+    await act({ kind: 'load', image: 0 });
+    for (let round = 0; round < 40; round++) {
+      await Promise.all([run({ kind: 'prepare', key: 0, image: 0 }), pause(round / 10).then(() => stack.snapshots.remove({ key: 's0' }))]);
+      const directories = readdirSync(join(stack.dataRoot, 'snapshots'));
+      const known = await stack.snapshots.usage({ key: 's0' }).then(
+        () => ['s0'],
+        () => [],
+      );
+      expect(directories).toEqual(known);
+      await run({ kind: 'release', key: 0 });
+    }
+    await stack.clear();
+  });
+
   it('keeps what is in use and nothing else', async () => {
     const scenario = fc.array(fc.tuple(operation, operation), { minLength: 4, maxLength: 12 });
     await fc.assert(

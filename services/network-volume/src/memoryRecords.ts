@@ -1,7 +1,8 @@
 /** Records in memory: what unit tests give the domain in place of Redis. */
+
 import { Conflict } from '@flotilla/errors';
 import { Collection, type Commit, type DomainEvent } from '@flotilla/records';
-import { KeyedQueue } from './keyedQueue.ts';
+import { KeyedQueue } from '@flotilla/service-kit';
 import { type Records, recordsOf } from './records.ts';
 
 export interface MemoryRecords extends Records {

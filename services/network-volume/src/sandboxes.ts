@@ -4,6 +4,7 @@
  * State is in the records, the kernel follows. One container's calls wait for each other; between replicas its addresses are reserved by the
  * records themselves (`create`), and host ports by being bound.
  */
+
 import type {
   CheckSandboxRequest,
   ConnectSandboxRequest,
@@ -14,12 +15,12 @@ import type {
 } from '@flotilla/contracts/flotilla/network/v1/networks';
 import type { EndpointSettings, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound, System } from '@flotilla/errors';
+import { KeyedQueue } from '@flotilla/service-kit';
 import { requestedAddress } from './addressAllocator.ts';
 import { checkEndpoint, dnsNames, macAddress } from './endpoint.ts';
 import type { PortForward } from './firewall.ts';
 import type { Gateways, InterfaceWish, Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
-import { KeyedQueue } from './keyedQueue.ts';
 import { bridgeOptions, type NetworkRecord, networkSubnets, predefinedNames } from './network.ts';
 import { eventAttributes, type Networks } from './networks.ts';
 import { type PortAllocator, type PortHolder, type PublishedPort, portWishes } from './ports.ts';
