@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
@@ -64,9 +65,18 @@ describe('docker logs', () => {
     expect(rest).toEqual(['\x01\xff\x00end', '']);
   });
 
-  it('rotates by default, and keeps the newest', async () => {
-    const config = JSON.parse(await must('inspect', '-f', '{{json .HostConfig.LogConfig}}', await must('create', stack.busybox)));
-    expect(config.Type).toBe('json-file');
+  it('rotates without being asked, so that a log does not fill the disk', async () => {
+    const line = '0123456789'.repeat(10);
+    // Two pieces, each above the default size with its times; a log is looked at once a second.
+    const id = await must('run', '-d', stack.busybox, 'sh', '-c', `for piece in 1 2; do yes ${line} | head -c 20000000; sleep 3; done`);
+    const [config, path = ''] = (await must('inspect', '-f', '{{json .HostConfig.LogConfig}} {{.LogPath}}', id)).split(' ');
+    expect(JSON.parse(config ?? '')).toEqual({ Type: 'json-file', Config: {} });
+    await waitFor(() => existsSync(`${path}.1`), { timeoutMs: 10_000, what: 'a rotated log' });
+    await must('wait', id);
+    expect((await must('logs', id)).length).toBe(2 * 20_000_000);
+  });
+
+  it('rotates at the size that is asked for, and keeps the newest', async () => {
     await must(
       'run',
       '-d',

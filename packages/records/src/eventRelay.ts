@@ -4,17 +4,13 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
-import type { Bus, Lifecycle, Logger } from '@flotilla/service-kit';
-import { type JetStreamClient, nanos, RetentionPolicy, StorageType } from 'nats';
+import { type Bus, ensureEventStream, type Lifecycle, type Logger } from '@flotilla/service-kit';
+import type { JetStreamClient } from 'nats';
 import type { Lease } from './leases.ts';
 import type { RecordStore } from './store.ts';
 
-/** The JetStream stream of every engine's events; subjects `flotilla.<engine-id>.events.<type>`. */
-export const eventStream = 'EVENTS';
-
 const batch = 200;
 const saveEveryMs = 1000;
-const dayMs = 24 * 60 * 60 * 1000;
 
 export class EventRelay {
   private readonly store: RecordStore;
@@ -112,22 +108,4 @@ function encodeEvent(event: {
   timeNano: bigint;
 }): Uint8Array {
   return Event.encode({ ...event, attributes: { ...event.attributes } }).finish();
-}
-
-/** Makes the stream of events where it does not exist; any service may be the first. */
-export async function ensureEventStream(bus: Bus): Promise<void> {
-  const manager = await bus.connection.jetstreamManager();
-  try {
-    await manager.streams.info(eventStream);
-  } catch {
-    await manager.streams.add({
-      name: eventStream,
-      subjects: ['flotilla.*.events.>'],
-      retention: RetentionPolicy.Limits,
-      storage: StorageType.File,
-      max_age: nanos(7 * dayMs),
-      max_bytes: 256 * 1024 * 1024,
-      duplicate_window: nanos(60 * 60 * 1000),
-    });
-  }
 }

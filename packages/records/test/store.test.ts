@@ -1,9 +1,9 @@
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
-import { Bus, createLogger, Lifecycle } from '@flotilla/service-kit';
+import { Bus, createLogger, eventStream, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
 import { consumerOpts } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type DomainEvent, EventRelay, eventStream, RecordStore } from '../src/index.ts';
+import { type DomainEvent, EventRelay, RecordStore } from '../src/index.ts';
 
 interface Thing {
   readonly n: number;

@@ -4,6 +4,7 @@ export { address, readConfig, type ServiceSettings, serviceSettings } from './co
 export type { Definition } from './definition.ts';
 export { Discovery } from './discovery.ts';
 export { type EngineOptions, engineOptions } from './engineOptions.ts';
+export { ensureEventStream, eventStream } from './eventStream.ts';
 export { Health, type HealthReport } from './health.ts';
 export { KeyedQueue } from './keyedQueue.ts';
 export { Lifecycle } from './lifecycle.ts';

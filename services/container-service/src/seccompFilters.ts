@@ -3,7 +3,7 @@
  * BPF program beside its state and takes one by an annotation. Only filters that this machine's crun compiled from the same rules are given back.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { OciRuntime } from './runtime.ts';
@@ -20,6 +20,8 @@ export class SeccompCache {
   constructor(directory: string) {
     this.directory = directory;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
+    // What an earlier process left beyond the bound was never counted by this one.
+    for (const name of readdirSync(directory).slice(mostFilters)) this.forget(name);
   }
 
   reuse(spec: RuntimeSpec, runtime: OciRuntime): RuntimeSpec {
@@ -58,8 +60,14 @@ export class SeccompCache {
   }
 
   private remember(digest: string, program: string): void {
-    if (this.programs.size >= mostFilters) this.programs.delete(this.programs.keys().next().value ?? '');
+    const [oldest] = this.programs.keys();
+    if (this.programs.size >= mostFilters && oldest !== undefined) this.forget(oldest);
     this.programs.set(digest, program);
+  }
+
+  private forget(digest: string): void {
+    this.programs.delete(digest);
+    rmSync(join(this.directory, digest), { force: true });
   }
 }
 

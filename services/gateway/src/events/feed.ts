@@ -6,11 +6,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { errorMessage, Unavailable } from '@flotilla/errors';
-import type { Bus, Logger } from '@flotilla/service-kit';
-import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy, RetentionPolicy, StorageType } from 'nats';
+import { type Bus, ensureEventStream, eventStream, type Logger } from '@flotilla/service-kit';
+import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy } from 'nats';
 import type { Events } from './follow.ts';
 
-const streamName = 'EVENTS';
 const retryMs = 500;
 /** Follower's backlog; who is further behind reads the stream itself instead of our memory. */
 const backlogLimit = 10_000;
@@ -68,12 +67,12 @@ export class EventFeed implements Events {
   private async run(began: () => void): Promise<void> {
     while (!this.stopped.signal.aborted) {
       try {
-        await this.ensureStream();
+        await ensureEventStream(this.bus);
         const policy =
           this.lastSequence === 0
             ? { deliver_policy: DeliverPolicy.New }
             : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence + 1 };
-        const consumer = await this.jetStream.consumers.get(streamName, { filterSubjects: this.subject, ...policy });
+        const consumer = await this.jetStream.consumers.get(eventStream, { filterSubjects: this.subject, ...policy });
         const messages = await consumer.consume({ max_messages: 500 });
         this.live = messages;
         this.ready = true;
@@ -84,24 +83,6 @@ export class EventFeed implements Events {
       }
       this.ready = false;
       await pause(retryMs, undefined, { signal: this.stopped.signal }).catch(() => undefined);
-    }
-  }
-
-  /** The relay of each service creates it too: whoever comes first. */
-  private async ensureStream(): Promise<void> {
-    const manager = await this.bus.connection.jetstreamManager();
-    try {
-      await manager.streams.info(streamName);
-    } catch {
-      await manager.streams.add({
-        name: streamName,
-        subjects: ['flotilla.*.events.>'],
-        retention: RetentionPolicy.Limits,
-        storage: StorageType.File,
-        max_age: 7 * 24 * 3600 * 1e9,
-        max_bytes: 256 * 1024 * 1024,
-        duplicate_window: 3600 * 1e9,
-      });
     }
   }
 
@@ -168,11 +149,11 @@ export class EventFeed implements Events {
   /** Everything the stream holds between two points in time. */
   private async past(since: bigint, until: bigint | undefined): Promise<Sequenced[]> {
     const manager = await this.bus.connection.jetstreamManager();
-    const { state } = await manager.streams.info(streamName);
+    const { state } = await manager.streams.info(eventStream);
     const last = state.last_seq;
     if (state.messages === 0) return [];
     // A little earlier than asked: events are published after they happened, and never the other way round.
-    const consumer = await this.jetStream.consumers.get(streamName, {
+    const consumer = await this.jetStream.consumers.get(eventStream, {
       filterSubjects: this.subject,
       deliver_policy: DeliverPolicy.StartTime,
       opt_start_time: new Date(Math.max(0, Number(since / 1_000_000n))).toISOString(),
