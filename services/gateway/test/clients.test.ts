@@ -5,6 +5,7 @@ import { request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
 import { promisify } from 'node:util';
 import { frame } from '@flotilla/streams';
@@ -112,7 +113,11 @@ describe('python3-docker', () => {
       create: async () => ({ id: 'e' }),
       start: async () => ({
         tty: false,
-        ticket: stack.tickets.issue(async (stream) => void stream.write(frame(1, Buffer.from('from exec')))),
+        ticket: stack.tickets.issue(async (stream) => {
+          // As a real process, which takes a moment to start: docker-py loses what comes in one packet with the headers of a 101.
+          await pause(50);
+          stream.write(frame(1, Buffer.from('from exec')));
+        }),
       }),
       inspect: async () => ({ execJson: Buffer.from('{"ID":"e","ExitCode":3}') }),
     };
