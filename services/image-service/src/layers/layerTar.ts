@@ -1,0 +1,164 @@
+/** Writing a layer: a directory tree in overlay's form (a writable layer) as a tar. */
+import { createHash } from 'node:crypto';
+import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Digest } from '@flotilla/oci';
+import { lgetxattr, llistxattr, splitDevice } from '@flotilla/syscalls';
+import type { EntryType, TarEntry } from '../tar/header.ts';
+import { encodeHeader, padding, plainEntry, trailer } from '../tar/writer.ts';
+
+export interface LayerTar {
+  /** Bytes of the tar. */
+  readonly sizeBytes: number;
+  /** Digest of the tar: the layer's diffID. */
+  readonly digest: Digest;
+  /** Bytes of its files. */
+  readonly contentBytes: number;
+  /** The layer changes nothing. */
+  readonly isEmpty: boolean;
+}
+
+/** Overlay's upper directory as a layer's tar: character devices 0/0 and opaque directories become whiteouts. */
+export async function writeLayerTar(upper: string, path: string, signal: AbortSignal): Promise<LayerTar> {
+  const writer = new LayerTarWriter(upper, path);
+  try {
+    await writer.directory('', signal);
+    return writer.finish();
+  } finally {
+    writer.close();
+  }
+}
+
+const piecesATurn = 16;
+
+const types: Readonly<Record<number, EntryType>> = {
+  [constants.S_IFREG]: 'file',
+  [constants.S_IFDIR]: 'directory',
+  [constants.S_IFLNK]: 'symlink',
+  [constants.S_IFCHR]: 'character',
+  [constants.S_IFBLK]: 'block',
+  [constants.S_IFIFO]: 'fifo',
+};
+
+class LayerTarWriter {
+  private readonly root: string;
+  private readonly fd: number;
+  private readonly inodes = new Map<bigint, string>();
+  private readonly buffer = Buffer.allocUnsafe(256 * 1024);
+  private readonly hash = createHash('sha256');
+  private written = 0;
+  private contentBytes = 0;
+  private pieces = 0;
+
+  constructor(root: string, path: string) {
+    this.root = root;
+    this.fd = openSync(path, 'wx', 0o600);
+  }
+
+  async directory(relative: string, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const names = (await readdir(join(this.root, relative))).sort();
+    if (relative !== '' && isOpaque(join(this.root, relative)))
+      this.write(encodeHeader(plainEntry({ name: `${relative}/.wh..wh..opq`, type: 'file' })));
+    for (const name of names) {
+      const path = relative === '' ? name : `${relative}/${name}`;
+      if (await this.entry(relative, name, path, signal)) await this.directory(path, signal);
+    }
+  }
+
+  /** Writes one entry; answers whether it is a directory to descend into. */
+  private async entry(parent: string, name: string, path: string, signal: AbortSignal): Promise<boolean> {
+    const absolute = join(this.root, path);
+    const stat = lstatSync(absolute, { bigint: true, throwIfNoEntry: false });
+    const type = stat === undefined ? undefined : types[Number(stat.mode) & constants.S_IFMT];
+    // Sockets have no place in a tar; what vanished meanwhile was deleted.
+    if (stat === undefined || type === undefined) return false;
+    if (type === 'character' && stat.rdev === 0n) {
+      this.write(encodeHeader(plainEntry({ name: `${parent === '' ? '' : `${parent}/`}.wh.${name}`, type: 'file' })));
+      return false;
+    }
+    const device = splitDevice(stat.rdev);
+    const entry: TarEntry = {
+      name: type === 'directory' ? `${path}/` : path,
+      type,
+      linkName: type === 'symlink' ? readlinkSync(absolute) : '',
+      mode: Number(stat.mode) & 0o7777,
+      uid: Number(stat.uid),
+      gid: Number(stat.gid),
+      sizeBytes: type === 'file' ? Number(stat.size) : 0,
+      mtimeNs: stat.mtimeNs,
+      devMajor: type === 'character' || type === 'block' ? device.major : 0,
+      devMinor: type === 'character' || type === 'block' ? device.minor : 0,
+      xattrs: attributes(absolute),
+    };
+    if (type === 'file' && stat.nlink > 1n) {
+      const first = this.inodes.get(stat.ino);
+      if (first !== undefined) {
+        this.write(encodeHeader({ ...entry, type: 'link', linkName: first, sizeBytes: 0 }));
+        return false;
+      }
+      this.inodes.set(stat.ino, path);
+    }
+    this.write(encodeHeader(entry, { exactTime: true }));
+    if (type === 'file') await this.content(absolute, entry.sizeBytes, signal);
+    return type === 'directory';
+  }
+
+  private async content(path: string, size: number, signal: AbortSignal): Promise<void> {
+    this.contentBytes += size;
+    const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      let left = size;
+      while (left > 0) {
+        const length = readSync(file, this.buffer, 0, Math.min(left, this.buffer.length), null);
+        // A file that shrank under a running container: its header has been written, so zeros fill it up.
+        if (length === 0) this.buffer.fill(0);
+        const piece = this.buffer.subarray(0, length === 0 ? Math.min(left, this.buffer.length) : length);
+        this.write(piece);
+        left -= piece.length;
+        // Large files share the thread with requests.
+        if (left > 0 && ++this.pieces % piecesATurn === 0) {
+          await nextTurn();
+          signal.throwIfAborted();
+        }
+      }
+      this.write(padding(size));
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  private write(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at, bytes.length - at);
+    this.hash.update(bytes);
+    this.written += bytes.length;
+  }
+
+  finish(): LayerTar {
+    const isEmpty = this.written === 0;
+    this.write(trailer);
+    return { sizeBytes: this.written, digest: `sha256:${this.hash.digest('hex')}`, contentBytes: this.contentBytes, isEmpty };
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
+
+function isOpaque(path: string): boolean {
+  return lgetxattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
+}
+
+function attributes(path: string): Map<string, Buffer> {
+  const found = new Map<string, Buffer>();
+  for (const name of llistxattr(path)) {
+    // What docker keeps of a layer: capabilities and the users' own.
+    if (name !== 'security.capability' && !name.startsWith('user.')) continue;
+    if (name.startsWith('user.overlay.')) continue;
+    const value = lgetxattr(path, name);
+    if (value !== undefined) found.set(name, value);
+  }
+  return found;
+}
