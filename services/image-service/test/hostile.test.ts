@@ -56,7 +56,14 @@ async function failedPull(name: string): Promise<string> {
 const hostile: [name: string, entries: LayerEntry[], message: RegExp][] = [
   ['a name with ..', [{ path: '../../../../../../evil-flotilla', content: 'x' }], /invalid entry name .*outside of the root/],
   ['a name that climbs out in the middle', [{ path: 'a/../../evil', content: 'x' }], /outside of the root/],
-  ['an absolute name', [{ path: '/evil-flotilla', content: 'x' }], /invalid entry name .* it is absolute/],
+  [
+    'an absolute name below a file',
+    [
+      { path: '/a', content: 'x' },
+      { path: '/a/evil-flotilla', content: 'x' },
+    ],
+    /not a directory/,
+  ],
   ['a symlink that leads out', [{ path: 'a', target: '../../../evil' }], /invalid symlink "a" -> .*outside of the root/],
   ['a hard link that leads out', [{ path: 'a', type: 'link', target: '../../../etc/passwd' }], /invalid hardlink .*outside of the root/],
   ["a hard link to the host's file", [{ path: 'a', type: 'link', target: '/etc/passwd' }], /hardlink .*not in its layer|no target/],
@@ -111,6 +118,23 @@ describe('hostile layers', () => {
     expect(existsSync('/evil-flotilla')).toBe(false);
     const { UpperDir } = (await stack.inspect<{ GraphDriver: { Data: { UpperDir: string } } }>(image.id)).GraphDriver.Data;
     expect(existsSync(join(UpperDir, 'evil-flotilla'))).toBe(true);
+  });
+
+  it('with absolute names writes below its own root', async () => {
+    const image = await buildImage({
+      layers: [
+        [
+          { path: '/evil-flotilla', content: 'inside' },
+          { path: '/../../../evil-flotilla-2', content: 'inside' },
+        ],
+      ],
+    });
+    registry.add('evil', 'names', image);
+    await stack.pull(`${registry.address}/evil:names`);
+    expect(existsSync('/evil-flotilla')).toBe(false);
+    expect(existsSync('/evil-flotilla-2')).toBe(false);
+    const { UpperDir } = (await stack.inspect<{ GraphDriver: { Data: { UpperDir: string } } }>(image.id)).GraphDriver.Data;
+    expect(readdirSync(UpperDir).sort()).toEqual(['evil-flotilla', 'evil-flotilla-2']);
   });
 
   it('with the same name twice keeps the last', async () => {

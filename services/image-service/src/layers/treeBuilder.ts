@@ -9,6 +9,7 @@ import {
   constants,
   fchmodSync,
   fchownSync,
+  ftruncateSync,
   futimesSync,
   lchownSync,
   linkSync,
@@ -37,6 +38,14 @@ export interface TreeOptions {
   readonly whiteouts: boolean;
 }
 
+interface OpenFile {
+  readonly fd: number;
+  readonly path: string;
+  readonly entry: TarEntry;
+  position: number;
+  endsInHole: boolean;
+}
+
 /** An entry that would leave the root, or another that no layer may hold. */
 export class LayerEntryError extends Error {
   override readonly name = 'LayerEntryError';
@@ -47,6 +56,7 @@ const opaqueName = '.wh..wh..opq';
 const reservedPrefix = '.wh..wh.';
 const maxLinksFollowed = 40;
 const maxNameBytes = 4096;
+const zeros = Buffer.alloc(64 * 1024);
 const create = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 export class TreeBuilder implements TarHandler {
@@ -60,7 +70,7 @@ export class TreeBuilder implements TarHandler {
   /** Directories' times are set last: what is made in them changes them. */
   private readonly directoryTimes = new Map<string, bigint>();
   private readonly whiteoutPaths = new Set<string>();
-  private file: { fd: number; path: string; entry: TarEntry } | undefined;
+  private file: OpenFile | undefined;
   private entries = 0;
   private bytes = 0;
 
@@ -98,14 +108,37 @@ export class TreeBuilder implements TarHandler {
 
   data(chunk: Buffer): void {
     if (this.file === undefined) return;
-    for (let at = 0; at < chunk.length; ) at += writeSync(this.file.fd, chunk, at, chunk.length - at);
+    let begin = 0;
+    // Zeros in bulk become a hole: a sparse file stays one through a tar that knows of none.
+    for (let at = 0; at + zeros.length <= chunk.length; at += zeros.length) {
+      if (zeros.compare(chunk, at, at + zeros.length) !== 0) continue;
+      this.write(this.file, chunk.subarray(begin, at));
+      this.hole(zeros.length);
+      begin = at + zeros.length;
+    }
+    this.write(this.file, chunk.subarray(begin));
+  }
+
+  private write(file: OpenFile, chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    for (let at = 0; at < chunk.length; ) at += writeSync(file.fd, chunk, at, chunk.length - at, file.position + at);
+    file.position += chunk.length;
+    file.endsInHole = false;
+  }
+
+  /** A hole of a sparse file stays one. */
+  hole(length: number): void {
+    if (this.file === undefined) return;
+    this.file.position += length;
+    this.file.endsInHole = true;
   }
 
   entryEnd(): void {
     if (this.file === undefined) return;
-    const { fd, path, entry } = this.file;
+    const { fd, path, entry, position, endsInHole } = this.file;
     this.file = undefined;
     try {
+      if (endsInHole) ftruncateSync(fd, position);
       fchownSync(fd, entry.uid, entry.gid);
       fchmodSync(fd, entry.mode);
       setAttributes(this.absolute(path), entry);
@@ -140,7 +173,7 @@ export class TreeBuilder implements TarHandler {
         this.applyDirectory(path, entry);
         return;
       case 'file':
-        this.file = { fd: this.fresh(path, () => openSync(absolute, create, 0o600)), path, entry };
+        this.file = { fd: this.fresh(path, () => openSync(absolute, create, 0o600)), path, entry, position: 0, endsInHole: false };
         return;
       case 'symlink':
         checkSymlink(path, entry);
@@ -297,18 +330,18 @@ export class TreeBuilder implements TarHandler {
 /**
  * The path below the root, without `.` and empty parts.
  *
- * @throws LayerEntryError for what would leave the root: `..` that leads above it, and absolute names.
+ * @throws LayerEntryError for what would leave the root: a relative name with `..` that lead above it.
  */
 function cleanPath(name: string, complaint = `invalid entry name "${name}"`): string {
   if (Buffer.byteLength(name) > maxNameBytes) throw new LayerEntryError(`entry name of ${name.length} characters is too long`);
+  // A name that begins at the root is one below this root, which has nothing above it, as dockerd takes it.
+  const isAbsolute = name.startsWith('/');
   const parts: string[] = [];
   for (const part of name.split('/')) {
     if (part === '' || part === '.') continue;
     if (part !== '..') parts.push(part);
-    else if (parts.pop() === undefined) throw new LayerEntryError(`${complaint}: it leads outside of the root`);
+    else if (parts.pop() === undefined && !isAbsolute) throw new LayerEntryError(`${complaint}: it leads outside of the root`);
   }
-  // `/` alone is how some builders write the root itself.
-  if (name.startsWith('/') && parts.length > 0) throw new LayerEntryError(`${complaint}: it is absolute`);
   return parts.join('/');
 }
 

@@ -1,23 +1,28 @@
 /**
- * Reads a tar as its bytes arrive, without ever waiting: ustar, GNU long names, PAX records, old GNU sparse files refused. Synchronous on purpose:
- * a layer holds tens of thousands of entries, and a promise for each costs more than writing the file.
+ * Reads a tar as its bytes arrive, without ever waiting: ustar, GNU long names, PAX records, sparse files (sparse.ts). Synchronous on
+ * purpose: a layer holds tens of thousands of entries, and a promise for each costs more than writing the file.
  */
 import { blockBytes, checksumFits, cString, type EntryType, parseNumber, type TarEntry, TarError, typeFlags } from './header.ts';
+import { SparseContent, type SparseFile, SparseMapReader, sparseFromText } from './sparse.ts';
 
 /** What happens with the content of a tar. `data` is called with the pieces of the last entry's content, then `entryEnd`. */
 export interface TarHandler {
   entry(entry: TarEntry): void;
   data(chunk: Buffer): void;
+  /** Zeros of a sparse file that the tar leaves out. A handler without this is given them as data. */
+  hole?(length: number): void;
   entryEnd(): void;
 }
 
 /** Extension records are held in memory: this bounds them. */
 const maxExtensionBytes = 1024 * 1024;
 
-type State = 'header' | 'content' | 'padding' | 'extension' | 'end';
+type State = 'header' | 'sparseMap' | 'content' | 'padding' | 'extension' | 'end';
 type Extension = 'pax' | 'paxGlobal' | 'longName' | 'longLink';
 
 const extensions: Readonly<Record<string, Extension>> = { x: 'pax', X: 'pax', g: 'paxGlobal', L: 'longName', K: 'longLink' };
+const gnuSparse = 'S';
+const zeros = Buffer.alloc(64 * 1024);
 const noAttributes: ReadonlyMap<string, Buffer> = new Map();
 
 export class TarParser {
@@ -33,6 +38,9 @@ export class TarParser {
   private readonly globalPax = new Map<string, Buffer>();
   private longName: string | undefined;
   private longLink: string | undefined;
+  /** A sparse file whose map is being read: its entry is told when the map is whole. */
+  private sparseMap: { readonly reader: SparseMapReader; readonly entry: TarEntry; storedBytes: number; mapInContent: boolean } | undefined;
+  private sparse: SparseContent | undefined;
   private sawZeroBlock = false;
   private sawHeader = false;
 
@@ -46,13 +54,14 @@ export class TarParser {
     while (at < chunk.length && this.state !== 'end') {
       switch (this.state) {
         case 'header':
-          at = this.takeHeader(chunk, at);
+        case 'sparseMap':
+          at = this.takeBlock(chunk, at);
           break;
         case 'content':
         case 'extension': {
           const length = Math.min(this.remaining, chunk.length - at);
           const piece = chunk.subarray(at, at + length);
-          if (this.extension === undefined) this.handler.data(piece);
+          if (this.extension === undefined) this.takeContent(piece);
           else this.extension.parts.push(Buffer.from(piece));
           this.remaining -= length;
           at += length;
@@ -72,7 +81,8 @@ export class TarParser {
 
   /** Says that no more bytes come. @throws TarError when the tar was cut. */
   end(): void {
-    if (this.state === 'content' || this.state === 'extension' || this.held > 0) throw new TarError('unexpected EOF');
+    if (this.state === 'content' || this.state === 'sparseMap' || this.state === 'extension' || this.held > 0)
+      throw new TarError('unexpected EOF');
     if (this.longName !== undefined || this.pax.size > 0) throw new TarError('unexpected EOF');
   }
 
@@ -81,7 +91,7 @@ export class TarParser {
     return this.sawHeader || this.sawZeroBlock;
   }
 
-  private takeHeader(chunk: Buffer, at: number): number {
+  private takeBlock(chunk: Buffer, at: number): number {
     let block = chunk;
     let offset = at;
     let next = at + blockBytes;
@@ -95,7 +105,9 @@ export class TarParser {
       offset = 0;
       next = at + length;
     }
-    this.readHeader(block.subarray(offset, offset + blockBytes));
+    const whole = block.subarray(offset, offset + blockBytes);
+    if (this.state === 'sparseMap') this.readSparseMap(whole);
+    else this.readHeader(whole);
     return next;
   }
 
@@ -118,7 +130,7 @@ export class TarParser {
       this.startContent(size, 'extension');
       return;
     }
-    const type = typeFlags[flag];
+    const type = flag === gnuSparse ? 'file' : typeFlags[flag];
     if (type === undefined) throw new TarError(`unhandled tar header type ${flag.charCodeAt(0)}`);
     this.startEntry(block, type, size);
   }
@@ -129,9 +141,8 @@ export class TarParser {
     const prefix = isUstar && !isGnu ? cString(block, 345, 155) : '';
     const pax = this.pax;
     const text = (key: string): string | undefined => (pax.get(key) ?? this.globalPax.get(key))?.toString('utf8');
-    for (const key of pax.keys()) if (key.startsWith('GNU.sparse.')) throw new TarError('sparse files in a tar are not supported');
     const shortName = cString(block, 0, 100);
-    const name = text('path') ?? this.longName ?? (prefix === '' ? shortName : `${prefix}/${shortName}`);
+    const name = text('GNU.sparse.name') ?? text('path') ?? this.longName ?? (prefix === '' ? shortName : `${prefix}/${shortName}`);
     const linkName = text('linkpath') ?? this.longLink ?? cString(block, 157, 100);
     if (name.includes('\0') || linkName.includes('\0')) throw new TarError('tar entry with a NUL in its name');
     const size = paxInteger(text('size')) ?? headerSize;
@@ -155,10 +166,69 @@ export class TarParser {
     this.pax = new Map();
     this.longName = undefined;
     this.longLink = undefined;
+    if (hasContent && this.startSparse(block, entry, pax)) return;
     this.handler.entry(entry);
     // Links and directories may carry a size that means nothing.
     this.startContent(hasContent ? size : 0, 'content');
   }
+
+  /** A sparse file: its entry says the size with holes. Answers false for any other. */
+  private startSparse(header: Buffer, entry: TarEntry, pax: ReadonlyMap<string, Buffer>): boolean {
+    const storedBytes = entry.sizeBytes;
+    if (header[156] === gnuSparse.charCodeAt(0)) {
+      const { reader, more } = SparseMapReader.ofHeader(header);
+      this.sparseMap = { reader, entry, storedBytes, mapInContent: false };
+      if (more) this.state = 'sparseMap';
+      else this.startSparseContent();
+      return true;
+    }
+    const text = (key: string): string | undefined => pax.get(`GNU.sparse.${key}`)?.toString('latin1');
+    const map = text('map');
+    if (text('major') === '1' && text('minor') === '0') {
+      const reader = SparseMapReader.ofBlocks(paxInteger(text('realsize')) ?? 0);
+      this.sparseMap = { reader, entry, storedBytes, mapInContent: true };
+      this.state = 'sparseMap';
+      return true;
+    }
+    if (map === undefined) return false;
+    this.beginSparse(entry, sparseFromText(map, paxInteger(text('size')) ?? 0, storedBytes), storedBytes);
+    return true;
+  }
+
+  private readSparseMap(block: Buffer): void {
+    const map = this.sparseMap;
+    if (map === undefined) throw new TarError('invalid tar header');
+    if (map.mapInContent) {
+      map.storedBytes -= blockBytes;
+      if (map.storedBytes < 0) throw new TarError('invalid tar header');
+    }
+    if (!map.reader.takeBlock(block)) this.startSparseContent();
+  }
+
+  private startSparseContent(): void {
+    const map = this.sparseMap;
+    this.sparseMap = undefined;
+    if (map !== undefined) this.beginSparse(map.entry, map.reader.finish(map.storedBytes), map.storedBytes);
+  }
+
+  private beginSparse(entry: TarEntry, file: SparseFile, storedBytes: number): void {
+    this.handler.entry({ ...entry, sizeBytes: file.sizeBytes });
+    this.sparse = new SparseContent(file);
+    this.startContent(storedBytes, 'content');
+  }
+
+  private takeContent(piece: Buffer): void {
+    if (this.sparse === undefined) this.handler.data(piece);
+    else this.sparse.take(piece, { data: (chunk) => this.handler.data(chunk), hole: this.hole });
+  }
+
+  private readonly hole = (length: number): void => {
+    if (this.handler.hole !== undefined) {
+      this.handler.hole(length);
+      return;
+    }
+    for (let left = length; left > 0; left -= zeros.length) this.handler.data(zeros.subarray(0, Math.min(left, zeros.length)));
+  };
 
   private startContent(size: number, state: 'content' | 'extension'): void {
     this.remaining = size;
@@ -170,6 +240,8 @@ export class TarParser {
   private contentEnd(): void {
     this.state = this.padding > 0 ? 'padding' : 'header';
     if (this.extension === undefined) {
+      this.sparse?.finish(this.hole);
+      this.sparse = undefined;
       this.handler.entryEnd();
       return;
     }
@@ -198,7 +270,13 @@ function parsePax(bytes: Buffer): Map<string, Buffer> {
     if (!Number.isInteger(length) || length < 5 || end > bytes.length || equals === -1 || equals >= end || bytes[end - 1] !== 0x0a) {
       throw new TarError('invalid tar header');
     }
-    records.set(bytes.toString('utf8', space + 1, equals), bytes.subarray(equals + 1, end - 1));
+    const key = bytes.toString('utf8', space + 1, equals);
+    const value = bytes.subarray(equals + 1, end - 1);
+    if (key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes') {
+      // Form 0.0 repeats these two for each region: together they are form 0.1's map.
+      const known = records.get('GNU.sparse.map');
+      records.set('GNU.sparse.map', known === undefined ? value : Buffer.concat([known, Buffer.from(','), value]));
+    } else records.set(key, value);
     at = end;
   }
   return records;
