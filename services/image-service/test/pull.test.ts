@@ -13,7 +13,7 @@ import {
   whiteout,
 } from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Stack } from './stack.ts';
+import { parse, Stack } from './stack.ts';
 
 let stack: Stack;
 let registry: TestRegistry;
@@ -187,5 +187,52 @@ describe('pull', () => {
     for (const folder of ['layers', 'blobs/sha256', 'ingest', 'snapshots']) expect(readdirSync(join(stack.dataRoot, folder))).toEqual([]);
     expect(readdirSync(join(stack.dataRoot, 'l')).filter((name) => name !== 'empty')).toEqual([]);
     expect(existsSync(join(stack.dataRoot, 'blobs'))).toBe(true);
+  });
+});
+
+describe('an index', () => {
+  it('of several platforms with attestations: one is brought, all are told', async () => {
+    const own = await buildImage({ layers: [[{ path: 'own', content: 'own' }]], format: 'oci' });
+    const other = await buildImage({ layers: [[{ path: 'other', content: 'other' }]], format: 'oci', architecture: 's390x' });
+    const plain = await buildImage({ layers: [[{ path: 'attestation', content: '{}' }]], format: 'oci', architecture: 'unknown' });
+    const attestation = {
+      ...plain,
+      manifestDescriptor: {
+        ...plain.manifestDescriptor,
+        platform: { architecture: 'unknown', os: 'unknown' },
+        annotations: {
+          'vnd.docker.reference.type': 'attestation-manifest',
+          'vnd.docker.reference.digest': own.manifestDescriptor.digest,
+        },
+      },
+    };
+    const index = buildIndex([other, attestation, own]);
+    await pushImage(index, { address: registry.address, repository: 'attested', tag: 'latest' });
+    await stack.pull(`${registry.address}/attested`);
+    const inspect = async (manifests: boolean): Promise<Record<string, unknown>> =>
+      parse((await stack.images.inspect({ image: `${registry.address}/attested`, manifests, platform: '' })).imageJson);
+    const descriptor = { mediaType: index.descriptor.mediaType, digest: index.descriptor.digest, size: index.descriptor.size };
+    expect(await inspect(false)).toMatchObject({ Id: own.id, Descriptor: descriptor });
+    expect(await inspect(false)).not.toHaveProperty('Manifests');
+    const manifests = (await inspect(true)).Manifests;
+    const size = own.layers[0]?.bytes.length ?? 0;
+    expect(manifests).toMatchObject([
+      { ID: other.manifestDescriptor.digest, Kind: 'image', Available: false, Size: { Content: 0, Total: 0 } },
+      { ID: attestation.manifestDescriptor.digest, Kind: 'attestation', AttestationData: { For: own.manifestDescriptor.digest } },
+      {
+        ID: own.manifestDescriptor.digest,
+        Kind: 'image',
+        Available: true,
+        Size: { Content: size + own.config.length + own.manifest.length, Total: size + own.config.length + own.manifest.length + 3 },
+        ImageData: { Platform: { os: 'linux' }, Containers: [], Size: { Unpacked: 3 } },
+      },
+    ]);
+    const list = { all: false, filters: {}, sharedSize: false, digests: false, manifests: true };
+    const [listed] = parse<{ Manifests: unknown; Descriptor: unknown }[]>((await stack.images.list(list)).imagesJson);
+    expect(listed?.Manifests).toEqual(manifests);
+    expect(listed?.Descriptor).toEqual(descriptor);
+    // By the index' own digest, and of another platform.
+    await stack.pull(`${registry.address}/attested@${index.descriptor.digest}`, { platform: 'linux/s390x' });
+    expect((await stack.inspect(other.id)).Architecture).toBe('s390x');
   });
 });

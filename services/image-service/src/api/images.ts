@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { ImagesService, ProgressLine } from '@flotilla/contracts/flotilla/image/v1/images';
 import type { ProgressMessage } from '@flotilla/engine-api';
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
-import { formatPlatform, parseReference, withTag } from '@flotilla/oci';
+import { type Digest, formatPlatform, parseReference, withTag } from '@flotilla/oci';
 import type { Handlers, Logger } from '@flotilla/service-kit';
 import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
 import type { Committer } from '../commit.ts';
@@ -14,6 +14,7 @@ import { withProgress } from '../lineQueue.ts';
 import { listImages } from '../list.ts';
 import type { Loader } from '../load.ts';
 import { localManifest } from '../localManifest.ts';
+import { imageDescriptor, manifestSummaries } from '../manifestSummaries.ts';
 import { failure } from '../progress.ts';
 import type { Pruner } from '../prune.ts';
 import { type Puller, pullReference } from '../pull.ts';
@@ -83,14 +84,22 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
     async list(request) {
       await store.fresh();
       const filters = toFilters(request.filters);
-      return { imagesJson: toJson(listImages(store, { all: request.all, filters, sharedSize: request.sharedSize })) };
+      const images = listImages(store, { all: request.all, filters, sharedSize: request.sharedSize });
+      if (!request.manifests) return { imagesJson: toJson(images) };
+      const withManifests = images.map(async (summary) => {
+        const image = store.get(summary.Id as Digest);
+        if (image === undefined) return summary;
+        return { ...summary, Descriptor: imageDescriptor(store, image), Manifests: await manifestSummaries(store, image) };
+      });
+      return { imagesJson: toJson(await Promise.all(withManifests)) };
     },
 
     async inspect(request) {
       await store.fresh();
       const image = store.find(request.image);
       requirePlatform(image, toPlatform(request.platform), request.image);
-      return { imageJson: toJson(inspectImage(store, image)) };
+      const inspected = { ...inspectImage(store, image), Descriptor: imageDescriptor(store, image) };
+      return { imageJson: toJson(request.manifests ? { ...inspected, Manifests: await manifestSummaries(store, image) } : inspected) };
     },
 
     async history(request) {
