@@ -227,6 +227,10 @@ describe('a flag of docker run', () => {
       'other',
       '--ipc',
       'shareable',
+      '--expose',
+      '80',
+      '-e',
+      'WHO=me',
       '-v',
       '/shared',
       stack.busybox,
@@ -238,7 +242,8 @@ describe('a flag of docker run', () => {
     expect(
       await run('--volumes-from', 'other:ro', stack.busybox, 'sh', '-c', 'cat /shared/file; touch /shared/y 2>/dev/null || echo ro'),
     ).toBe('x\nro');
-    expect(await run('--link', 'other:alias', stack.busybox, 'grep', '-c', 'alias', '/etc/hosts')).toMatch(/^[1-9]/);
+    const linked = await run('--link', 'other:alias', stack.busybox, 'sh', '-c', 'grep -c alias /etc/hosts; env | grep ^ALIAS_ | sort');
+    expect(linked).toMatch(/^1\nALIAS_ENV_WHO=me\nALIAS_NAME=\/\w+\/alias\nALIAS_PORT=tcp:\/\/172\.\d+\.\d+\.\d+:80\nALIAS_PORT_80_TCP=/);
     expect(await run('--pid', 'container:other', stack.busybox, 'sh', '-c', 'cat /proc/1/comm')).toMatch(/^(sh|sleep)$/);
     expect(await run('--ipc', 'container:other', stack.busybox, 'ls', '/dev/shm')).toBe('memory');
     const address = await stack.host.mustDocker('exec', 'other', 'hostname', '-i');

@@ -2,12 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { type ContainerConfig, DecodeError, decodeContainerCreate, type HostConfig } from '@flotilla/engine-api';
-import { Conflict, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
+import { Conflict, InvalidParameter, isConflict } from '@flotilla/errors';
 import { parseImageConfig } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
 import { prepareImageMounts } from './imageMounts.ts';
+import { resolvedLinks } from './links.ts';
 import { findContainer } from './lookup.ts';
 import { acquireVolumes, populateVolumes } from './mounts.ts';
 import { makeName, nameConflict, parseName } from './names.ts';
@@ -66,7 +67,7 @@ export class Creator {
       {
         id,
         config: askedConfig,
-        hostConfig: this.resolveShared(askedHostConfig),
+        hostConfig: this.resolveReferences(askedHostConfig),
         networkingConfig: networking,
         image: parseImageConfig(image.configJson),
       },
@@ -164,19 +165,12 @@ export class Creator {
   private async checkSandbox(container: Pick<ContainerRecord, 'id' | 'name' | 'config' | 'hostConfig' | 'endpoints'>): Promise<string[]> {
     if (sharedContainer(container.hostConfig.NetworkMode) !== undefined || asksNothingOfTheNetwork(container)) return [];
     const { store, neighbours } = this.options;
-    const spec = sandboxSpec(container, (reference) => {
-      try {
-        return findContainer(store, reference);
-      } catch (error) {
-        if (isNotFound(error)) throw new InvalidParameter(`could not get container for ${reference}: No such container: ${reference}`);
-        throw error;
-      }
-    });
+    const spec = sandboxSpec(container, (id) => store.containers.get(id));
     return (await neighbours.sandboxes.check({ spec }, { idempotent: true })).warnings;
   }
 
-  /** `container:name` becomes `container:<id>`: a later rename or reuse of the name changes nothing. */
-  private resolveShared(hostConfig: HostConfig): HostConfig {
+  /** `container:name` becomes `container:<id>`, and so do links: a later rename or reuse of the name changes nothing. */
+  private resolveReferences(hostConfig: HostConfig): HostConfig {
     const resolve = (mode: string | undefined): string | undefined => {
       const reference = sharedContainer(mode);
       if (reference === undefined || reference === '') return mode;
@@ -187,6 +181,9 @@ export class Creator {
       ...(hostConfig.NetworkMode === undefined ? {} : { NetworkMode: resolve(hostConfig.NetworkMode) ?? '' }),
       ...(hostConfig.IpcMode === undefined ? {} : { IpcMode: resolve(hostConfig.IpcMode) ?? '' }),
       ...(hostConfig.PidMode === undefined ? {} : { PidMode: resolve(hostConfig.PidMode) ?? '' }),
+      ...(hostConfig.Links?.length
+        ? { Links: resolvedLinks(hostConfig, (reference) => findContainer(this.options.store, reference)) }
+        : {}),
     };
   }
 

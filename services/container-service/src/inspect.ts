@@ -194,6 +194,8 @@ function inspectConfig(config: ContainerConfig, reference: string): InspectConta
 }
 
 export interface InspectExtras {
+  /** HostConfig.Links by the names of today */
+  readonly links: string[] | null;
   readonly execIds: readonly string[];
   readonly size?: { readonly rw: number; readonly rootFs: number };
 }
@@ -219,7 +221,7 @@ export function inspectDocument(container: ContainerRecord, extras: InspectExtra
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: extras.execIds.length === 0 ? null : [...extras.execIds],
-    HostConfig: inspectHostConfig(container.hostConfig),
+    HostConfig: { ...inspectHostConfig(container.hostConfig), Links: extras.links },
     GraphDriver: {
       Data: {
         ID: container.id,

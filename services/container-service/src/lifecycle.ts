@@ -3,6 +3,7 @@ import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, NotModi
 import type { Lease } from '@flotilla/records';
 import { assertRunning, assertStartable, type ContainerRecord, isPaused, isRunning, type Run } from './container.ts';
 import type { Exits } from './exits.ts';
+import { withoutLink } from './links.ts';
 import { findContainer } from './lookup.ts';
 import { nameConflict, parseName } from './names.ts';
 import type { Neighbours } from './neighbours.ts';
@@ -277,9 +278,8 @@ export class ContainerLifecycle {
     if (alias === undefined) throw new Conflict('Conflict, cannot remove the default link name of the container');
     const { id } = findContainer(store, parentName);
     await store.withContainer(id, async (container, lease) => {
-      const links = container.hostConfig.Links ?? [];
-      const left = links.filter((link) => (link.split(':')[1] ?? link.split(':')[0])?.split('/').pop() !== alias);
-      if (left.length === links.length) throw new NotFound(`Cannot get parent ${parentName} for link name ${alias}`);
+      const left = withoutLink(container, alias);
+      if (left.length === container.hostConfig.Links?.length) throw new NotFound(`Cannot get parent ${parentName} for link name ${alias}`);
       await store.save({ ...container, hostConfig: { ...container.hostConfig, Links: left } }, lease);
     });
   }

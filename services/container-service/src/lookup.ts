@@ -1,7 +1,8 @@
-/** Finding the container that a client means: by full id, by name, or by an unambiguous prefix of an id. */
+/** Finding the container that a client means: by full id, by name, by the name of a link (`parent/alias`), or by an unambiguous prefix of an id. */
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import type { Collection } from '@flotilla/records';
 import type { ContainerRecord } from './container.ts';
+import { linkTargets } from './links.ts';
 import type { NameRecord } from './store.ts';
 
 interface Records {
@@ -20,9 +21,16 @@ export function findContainer(records: Records, reference: string): ContainerRec
   const named = records.names.get(name);
   const byName = named === undefined ? undefined : records.containers.get(named.id);
   if (byName !== undefined) return byName;
-  const byPrefix = /^[0-9a-f]{1,64}$/.test(name) ? findByPrefix(records, name) : undefined;
-  if (byPrefix === undefined) throw new NotFound(`No such container: ${reference}`);
-  return byPrefix;
+  const found = /^[0-9a-f]{1,64}$/.test(name) ? findByPrefix(records, name) : findByLink(records, name);
+  if (found === undefined) throw new NotFound(`No such container: ${reference}`);
+  return found;
+}
+
+function findByLink(records: Records, name: string): ContainerRecord | undefined {
+  const [parentName = '', alias] = name.split('/');
+  const parent = alias === undefined ? undefined : records.containers.get(records.names.get(parentName)?.id ?? '');
+  if (parent === undefined) return undefined;
+  return linkTargets(parent, (id) => records.containers.get(id)).find((link) => link.alias === alias)?.container;
 }
 
 function findByPrefix(records: Records, prefix: string): ContainerRecord | undefined {

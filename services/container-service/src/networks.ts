@@ -25,7 +25,7 @@ export async function connectNetwork(
   await store.withContainer(id, async (container, lease) => {
     refuseSharedStack(container.hostConfig.NetworkMode);
     const endpoints = explicitEndpoints(container);
-    const spec = sandboxSpec({ ...container, endpoints: { ...endpoints, [network]: endpoint } }, (name) => findContainer(store, name));
+    const spec = sandboxSpec({ ...container, endpoints: { ...endpoints, [network]: endpoint } }, (id) => store.containers.get(id));
     const answer = await neighbours.sandboxes.connect({ network, spec, endpointJson: toJson(endpoint), running: isRunning(container) });
     await store.save(
       {

@@ -1,7 +1,7 @@
 /** Reading containers: list, inspect, and what they take on disk. Answers come from memory; only sizes ask image-service. */
 import { isNotFound } from '@flotilla/errors';
-import type { ContainerRecord } from './container.ts';
 import { inspectDocument } from './inspect.ts';
+import { linkTargets, shownLinks } from './links.ts';
 import { type ListRequest, selectContainers } from './list.ts';
 import { findContainer } from './lookup.ts';
 import type { Neighbours } from './neighbours.ts';
@@ -45,6 +45,10 @@ export class Queries {
     const sizes = size ? await this.size(container.id) : undefined;
     return JSON.stringify(
       inspectDocument(container, {
+        links: shownLinks(
+          container.name,
+          linkTargets(container, (id) => store.containers.get(id)),
+        ),
         execIds: this.options.runningExecs(container.id),
         ...(sizes === undefined ? {} : { size: sizes }),
       }),
@@ -74,21 +78,10 @@ export class Queries {
   private linkNames(): Map<string, string[]> {
     const names = new Map<string, string[]>();
     for (const parent of this.options.store.containers.values()) {
-      for (const link of parent.hostConfig.Links ?? []) {
-        const [reference = '', alias = ''] = link.split(':');
-        const target = this.target(reference);
-        if (target === undefined) continue;
-        names.set(target.id, [...(names.get(target.id) ?? []), `/${parent.name}/${alias || reference.replace(/^\//, '')}`]);
+      for (const { container, alias } of linkTargets(parent, (id) => this.options.store.containers.get(id))) {
+        names.set(container.id, [...(names.get(container.id) ?? []), `/${parent.name}/${alias}`]);
       }
     }
     return names;
-  }
-
-  private target(reference: string): ContainerRecord | undefined {
-    try {
-      return findContainer(this.options.store, reference);
-    } catch {
-      return undefined;
-    }
   }
 }

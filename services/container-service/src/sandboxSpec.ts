@@ -1,15 +1,13 @@
 /** What network-volume is told of a container. */
 import type { SandboxSpec } from '@flotilla/contracts/flotilla/network/v1/networks';
 import type { ContainerRecord } from './container.ts';
+import { linkTargets } from './links.ts';
 import { toJson } from './neighbours.ts';
 
 type Described = Pick<ContainerRecord, 'id' | 'name' | 'config' | 'hostConfig' | 'endpoints'>;
 
-/**
- * @param resolve - the container that a link names.
- * @throws whatever `resolve` throws for a container that is not there.
- */
-export function sandboxSpec(container: Described, resolve: (reference: string) => { id: string; name: string }): SandboxSpec {
+/** @param get - a container that a link names, by its id. */
+export function sandboxSpec(container: Described, get: (id: string) => ContainerRecord | undefined): SandboxSpec {
   const { config, hostConfig } = container;
   return {
     containerId: container.id,
@@ -25,16 +23,8 @@ export function sandboxSpec(container: Described, resolve: (reference: string) =
     dnsSearch: hostConfig.DnsSearch ?? [],
     dnsOptions: hostConfig.DnsOptions ?? [],
     extraHosts: hostConfig.ExtraHosts ?? [],
-    links: (hostConfig.Links ?? []).map((link) => resolveLink(link, resolve)),
+    links: linkTargets(container, get).map((link) => `${link.container.id}:${link.container.name}:${link.alias}`),
     macAddress: config.MacAddress ?? '',
     sysctls: {},
   };
-}
-
-/** `container[:alias]` → `id:name:alias`. */
-function resolveLink(link: string, resolve: (reference: string) => { id: string; name: string }): string {
-  const [reference = '', alias] = link.split(':');
-  const target = resolve(reference);
-  const name = reference.replace(/^\//, '');
-  return `${target.id}:${target.name}:${alias?.split('/').pop() || name}`;
 }

@@ -13,6 +13,7 @@ import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
 import { initialHealth } from './health.ts';
 import { mountImages } from './imageMounts.ts';
+import { linkEnvironment, linkTargets } from './links.ts';
 import { findContainer } from './lookup.ts';
 import { type Monitor, RuntimeFailure } from './monitor.ts';
 import { prepareMounts } from './mounts.ts';
@@ -225,7 +226,7 @@ export class Starter {
     }
     const { store, neighbours } = this.options;
     const answer = await neighbours.sandboxes.prepare(
-      { spec: sandboxSpec(container, (reference) => findContainer(store, reference)) },
+      { spec: sandboxSpec(container, (id) => store.containers.get(id)) },
       { deadlineMs: 60_000, idempotent: true },
     );
     return {
@@ -280,6 +281,10 @@ export class Starter {
       ...(network.netns === '' ? {} : { netnsPath: network.netns }),
       ...networkFiles(network.files),
       cgroupsPath: cgroup,
+      linkEnvironment: linkEnvironment(
+        container.name,
+        linkTargets(container, (target) => this.options.store.containers.get(target)),
+      ),
       ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.runOf(ipcOf, 'IPC namespace').pid}/ns/ipc` }),
       ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.runOf(pidOf, 'PID namespace').pid}/ns/pid` }),
       ...(shmPath === undefined ? {} : { shmPath }),

@@ -1,6 +1,6 @@
 /** Changing limits and the restart policy of a container, live when it runs. */
 import { type ContainerUpdateRequest, containerUpdateRequest, DecodeError, decodeDocument } from '@flotilla/engine-api';
-import { Conflict, errorMessage, InvalidParameter } from '@flotilla/errors';
+import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError } from '@flotilla/errors';
 import type { RuntimeResources } from '@flotilla/oci';
 import type { Run } from './container.ts';
 import { findContainer } from './lookup.ts';
@@ -19,21 +19,17 @@ export async function updateContainer(options: UpdaterOptions, reference: string
   const update = decode(updateJson);
   const { id } = findContainer(store, reference);
   return await store.withContainer(id, async (container, lease) => {
-    const { hostConfig, warnings } = validateUpdate(
-      { update, hostConfig: container.hostConfig, running: container.state.run !== undefined },
-      context,
-    );
     const run = container.state.run;
-    if (run !== undefined) {
-      try {
-        limit(run, updatedResources(hostConfig));
-      } catch (error) {
-        throw new Conflict(`Cannot update container ${id}: ${errorMessage(error)}`, { cause: error });
-      }
+    try {
+      const { hostConfig, warnings } = validateUpdate({ update, hostConfig: container.hostConfig, running: run !== undefined }, context);
+      if (run !== undefined) limit(run, updatedResources(hostConfig));
+      const updated = { ...container, hostConfig };
+      await store.save(updated, lease, [containerEvent(updated, 'update')]);
+      return warnings;
+    } catch (error) {
+      if (isFlotillaError(error) && !isConflict(error)) throw error;
+      throw new Conflict(`Cannot update container ${id}: ${errorMessage(error)}`, { cause: error });
     }
-    const updated = { ...container, hostConfig };
-    await store.save(updated, lease, [containerEvent(updated, 'update')]);
-    return warnings;
   });
 }
 

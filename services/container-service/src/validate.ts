@@ -3,7 +3,7 @@
  * what is merged and filled in on the way.
  */
 import type { ContainerConfig, ContainerUpdateRequest, HostConfig, NetworkingConfig } from '@flotilla/engine-api';
-import { Forbidden, InvalidParameter } from '@flotilla/errors';
+import { Conflict, Forbidden, InvalidParameter } from '@flotilla/errors';
 import type { ContainerDefaults } from '@flotilla/oci';
 import type { EngineOptions } from '@flotilla/service-kit';
 import { checkLogConfig } from './logs/index.ts';
@@ -181,7 +181,7 @@ export interface UpdateInput {
 /**
  * A container's new HostConfig after `update`: what is zero or absent stays.
  *
- * @throws InvalidParameter in dockerd's words; nothing has changed then.
+ * @throws InvalidParameter for what cannot be, Conflict for what does not go with what is set, in dockerd's words; nothing has changed then.
  */
 export function validateUpdate(input: UpdateInput, context: CreateContext): { hostConfig: HostConfig; warnings: string[] } {
   const { update } = input;
@@ -190,11 +190,11 @@ export function validateUpdate(input: UpdateInput, context: CreateContext): { ho
   const hostConfig: HostConfig = { ...input.hostConfig };
   if (asked.NanoCpus && (hostConfig.CpuPeriod || hostConfig.CpuQuota)) {
     const which = hostConfig.CpuPeriod ? 'Period' : 'Quota';
-    throw new InvalidParameter(`Conflicting options: Nano CPUs cannot be updated as CPU ${which} has already been set`);
+    throw new Conflict(`Conflicting options: Nano CPUs cannot be updated as CPU ${which} has already been set`);
   }
   if (hostConfig.NanoCpus && (asked.CpuPeriod || asked.CpuQuota)) {
     const which = asked.CpuPeriod ? 'Period' : 'Quota';
-    throw new InvalidParameter(`Conflicting options: CPU ${which} cannot be updated as NanoCPUs has already been set`);
+    throw new Conflict(`Conflicting options: CPU ${which} cannot be updated as NanoCPUs has already been set`);
   }
   for (const name of [
     'BlkioWeight',
@@ -214,9 +214,7 @@ export function validateUpdate(input: UpdateInput, context: CreateContext): { ho
     const swap = asked.MemorySwap || hostConfig.MemorySwap || 0;
     // A limit above the old memory+swap needs the latter to be raised with it.
     if (asked.Memory > 0 && swap > 0 && asked.Memory > swap && !asked.MemorySwap) {
-      throw new InvalidParameter(
-        'Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time',
-      );
+      throw new Conflict('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time');
     }
     hostConfig.Memory = asked.Memory;
   }
@@ -224,7 +222,7 @@ export function validateUpdate(input: UpdateInput, context: CreateContext): { ho
   if (asked.PidsLimit !== undefined) hostConfig.PidsLimit = asked.PidsLimit;
   if (asked.RestartPolicy?.Name) {
     if (hostConfig.AutoRemove && asked.RestartPolicy.Name !== 'no') {
-      throw new InvalidParameter('Restart policy cannot be updated because AutoRemove is enabled for the container');
+      throw new Conflict('Restart policy cannot be updated because AutoRemove is enabled for the container');
     }
     hostConfig.RestartPolicy = { Name: asked.RestartPolicy.Name, MaximumRetryCount: asked.RestartPolicy.MaximumRetryCount ?? 0 };
     checkRestartPolicy(hostConfig);

@@ -34,6 +34,8 @@ export interface RuntimeSpecInput {
   readonly resolvConfPath?: string;
   /** from the root of each cgroup hierarchy */
   readonly cgroupsPath: string;
+  /** variables from links: over Docker's own, below those asked for */
+  readonly linkEnvironment?: readonly string[];
   readonly host: HostFacts;
   /** the engine's default limits, for those the container does not name */
   readonly defaultUlimits?: Readonly<Record<string, Ulimit>>;
@@ -58,7 +60,16 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
   const ownUts = hostConfig.UTSMode !== 'host';
   return {
     ociVersion: '1.0.2',
-    process: containerProcess({ config, hostConfig, rootfs: input.rootfs, security, host, ulimits: ulimits(input), init }),
+    process: containerProcess({
+      config,
+      hostConfig,
+      rootfs: input.rootfs,
+      security,
+      host,
+      ulimits: ulimits(input),
+      init,
+      linkEnvironment: input.linkEnvironment ?? [],
+    }),
     root: { path: input.rootfs, readonly: hostConfig.ReadonlyRootfs === true },
     ...(ownUts && config.Hostname ? { hostname: config.Hostname } : {}),
     mounts,

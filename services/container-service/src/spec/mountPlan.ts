@@ -72,9 +72,10 @@ export function planMounts(
       plans.set(mount.destination, { ...mount, mode, rw: mount.rw && isReadWrite(mode), noCopy: true, anonymous: false });
     }
   }
+  const temporary = cleanKeys(hostConfig.Tmpfs);
   const claimed = new Set<string>();
   const claim = (plan: MountPlan): void => {
-    if (claimed.has(plan.destination) || cleanKeys(hostConfig.Tmpfs).has(plan.destination)) {
+    if (claimed.has(plan.destination) || temporary.has(plan.destination)) {
       throw new InvalidParameter(`Duplicate mount point: ${plan.destination}`);
     }
     claimed.add(plan.destination);
@@ -84,7 +85,7 @@ export function planMounts(
   for (const mount of hostConfig.Mounts ?? []) claim(parseMount(mount));
   for (const path of Object.keys(config.Volumes ?? {})) {
     const plan = parseBind(path, hostConfig.VolumeDriver ?? '');
-    if (!plans.has(plan.destination)) plans.set(plan.destination, plan);
+    if (!plans.has(plan.destination) && !temporary.has(plan.destination)) plans.set(plan.destination, plan);
   }
   return [...plans.values()];
 }

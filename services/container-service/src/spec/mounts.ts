@@ -78,7 +78,7 @@ function kernelMounts({ hostConfig, shmPath, writableCgroups }: MountInput): Run
   if (ipcMode === 'host' && existsSync('/dev/shm')) {
     mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'nosuid', 'noexec', 'nodev'] });
   } else if (shmPath !== undefined) {
-    mounts.push({ destination: '/dev/shm', type: 'bind', source: shmPath, options: ['rbind', 'rprivate'] });
+    mounts.push({ destination: '/dev/shm', type: 'bind', source: shmPath, options: ['rbind', 'rprivate', 'nosuid', 'noexec', 'nodev'] });
   } else if (ipcMode !== 'none') {
     const size = `size=${hostConfig.ShmSize ?? 0}`;
     mounts.push({ destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', size] });

@@ -17,6 +17,7 @@ export interface ContainerProcessInput {
   readonly host: HostFacts;
   readonly ulimits: readonly Ulimit[];
   readonly init: boolean;
+  readonly linkEnvironment: readonly string[];
 }
 
 /** @throws InvalidParameter for a user or group that is not there. */
@@ -30,7 +31,7 @@ export function containerProcess(input: ContainerProcessInput): RuntimeProcess {
     ...(config.Tty && height > 0 && width > 0 ? { consoleSize: { height, width } } : {}),
     user: runtimeUser(user),
     args: input.init ? [initDestination, '--', ...args] : args,
-    env: environment(config, config.Env ?? [], config.Tty === true, user.home),
+    env: environment(config, [...input.linkEnvironment, ...(config.Env ?? [])], config.Tty === true, user.home),
     cwd: config.WorkingDir || '/',
     capabilities: capabilitySets(containerCapabilitiesOf(hostConfig, host), user),
     ...(input.ulimits.length === 0 ? {} : { rlimits: input.ulimits.map(rlimit) }),

@@ -70,6 +70,7 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
       throw new InvalidParameter('starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24');
     }
     request.resume();
+    if (text(request, 'checkpoint') !== '') throw new InvalidParameter('checkpoint is only supported in experimental mode');
     await containers.start({ container: name(request) }, long);
     sendNoContent(response);
   });
