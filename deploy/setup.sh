@@ -58,6 +58,9 @@ need ca-certificates etc/ssl/certs/ca-certificates.crt "checks the certificates 
 if [ -n "$for_tests" ]; then
   need docker-registry docker-registry "tests: a real registry to pull from"
   need curl curl "tests: reaches published ports"
+  need skopeo skopeo "tests: reads our archives and pushed images"
+  need umoci umoci "tests: unpacks images, to compare file by file"
+  need podman podman "tests: an engine to exchange archives with"
   need openssl openssl "tests: certificates for TLS"
   if command -v docker > /dev/null 2>&1; then
     say "docker, the CLI, is here: $(docker --version 2> /dev/null || echo 'of unknown version')"
