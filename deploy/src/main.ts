@@ -91,14 +91,97 @@ stackCommand('logs', 'show what the processes of the stack have written')
 
 stackCommand('doctor', 'say what of the kernel, packages, users and cgroups is missing, and how to mend it')
   .option('--json', 'print a JSON array')
+  .option('--disk', "verify every blob and layer against its digest instead, and name what is nobody's")
+  .option('--repair', "with --disk: remove what is damaged or nobody's, extract damaged layers anew")
   .action(async (options: Options) => {
     const { doctor } = await import('./commands/doctor.ts');
-    await doctor(roots(options), options.json === true);
+    await doctor(roots(options), { json: options.json === true, disk: options.disk === true, repair: options.repair === true });
   });
 
 stackCommand('version', 'show the versions of this checkout and of the running stack').action(async (options: Options) => {
   const { showVersion } = await import('./commands/version.ts');
   await showVersion(roots(options));
+});
+
+const registry = program.command('registry').description('a registry-proxy for many hosts, and what it holds');
+const collected = (word: string, before: string[]): string[] => [...before, word];
+
+registry
+  .command('up')
+  .description('run a registry-proxy without a stack; again with another address on the same data root: a replica')
+  .requiredOption('--listen <host:port>', 'where hosts reach it')
+  .requiredOption('--data-root <path>', 'where it keeps its cache and its own repositories')
+  .option('--upstream <name=url>', 'where a registry is that is not at its own name; repeatable', collected, [])
+  .option('--registry-mirror <url>', 'a mirror of docker.io; repeatable', collected, [])
+  .option('--insecure-registry <host|cidr>', 'registries without TLS or without a valid certificate; repeatable', collected, [])
+  .option('--own-prefix <name>', 'first component of repositories that are stored here; repeatable (default: lab)', collected, [])
+  .option('--cache-size <bytes>', 'bytes of cached blobs above which the least recently used go (default: 20 GiB)')
+  .option('--tag-ttl <seconds>', 'how long a tag counts without asking the upstream (default: 0)')
+  .option('--offline', 'ask no upstream for anything; serve what is held')
+  .option('--foreground', 'stay, and stop on SIGTERM or ctrl-c')
+  .action(async (options: Options) => {
+    const { registryUp } = await import('./commands/registry.ts');
+    await registryUp({
+      listen: String(options.listen),
+      dataRoot: String(options.dataRoot),
+      upstreams: options.upstream as string[],
+      mirrors: options.registryMirror as string[],
+      insecureRegistries: options.insecureRegistry as string[],
+      ownPrefixes: options.ownPrefix as string[],
+      cacheBytes: options.cacheSize as string | undefined,
+      tagTtlSeconds: options.tagTtl as string | undefined,
+      offline: options.offline === true,
+      foreground: options.foreground === true,
+    });
+  });
+
+registry
+  .command('down')
+  .description('stop the replicas on a data root; pulls under way may end first')
+  .requiredOption('--data-root <path>', 'the data root given to `registry up`')
+  .option('--listen <host:port>', 'only the replica at this address')
+  .action(async (options: Options) => {
+    const { registryDown } = await import('./commands/registry.ts');
+    await registryDown(String(options.dataRoot), options.listen as string | undefined);
+  });
+
+/** A command for a proxy that runs: of the lab by its URL, or of the stack at an exec root. */
+function proxyCommand(name: string, description: string): Command {
+  return registry
+    .command(name)
+    .description(description)
+    .option('--url <url>', 'the registry-proxy to ask (default: that of the stack at --exec-root)')
+    .option('--exec-root <path>', `the stack whose registry-proxy to ask (default: ${defaultExecRoot})`);
+}
+
+function proxyOf(options: Options): { url: string } | { execRoot: string } {
+  return options.url === undefined ? { execRoot: String(options.execRoot ?? defaultExecRoot) } : { url: String(options.url) };
+}
+
+proxyCommand('prefetch', 'fetch images into the cache before anybody asks')
+  .argument('<image...>')
+  .option('--platform <platform>', "os/arch, or all (default: this machine's)", '')
+  .option('--pin', 'keep them whatever the bound of the cache says')
+  .action(async (images: string[], options: Options) => {
+    const { registryPrefetch } = await import('./commands/registry.ts');
+    await registryPrefetch(proxyOf(options), { images, platform: String(options.platform), pin: options.pin === true });
+  });
+
+proxyCommand('pins', 'list the images that are kept whatever the bound of the cache says').action(async (options: Options) => {
+  const { registryPins } = await import('./commands/registry.ts');
+  await registryPins(proxyOf(options));
+});
+
+proxyCommand('unpin', 'let pinned images go when the cache is full')
+  .argument('<image...>')
+  .action(async (images: string[], options: Options) => {
+    const { registryUnpin } = await import('./commands/registry.ts');
+    await registryUnpin(proxyOf(options), images);
+  });
+
+proxyCommand('collect', 'remove what no manifest of the own repositories needs').action(async (options: Options) => {
+  const { registryCollect } = await import('./commands/registry.ts');
+  await registryCollect(proxyOf(options));
 });
 
 try {

@@ -1,6 +1,7 @@
 /** The proxy's settings. Those every service has are in service-kit; mirrors and insecure registries are in FLOTILLA_ENGINE_OPTIONS. */
-import { serviceSettings } from '@flotilla/service-kit';
+import { address, serviceSettings } from '@flotilla/service-kit';
 import { z } from 'zod';
+import type { TransportSettings } from './upstream/transport.ts';
 
 const GiB = 1024 ** 3;
 
@@ -19,6 +20,27 @@ export const registryProxySettings = z.object({
     .regex(/^(?:[a-z0-9]+(?:[_-][a-z0-9]+)*(?:,|$))*$/, 'must be names separated by commas')
     .default('lab')
     .transform((text) => text.split(',').filter((each) => each !== '')),
+  /** Where registries are that are not at their own name: `docker.io=http://10.0.0.2:5000`, separated by commas. */
+  FLOTILLA_REGISTRY_UPSTREAMS: z
+    .string()
+    .default('')
+    .transform((text, context) => {
+      const upstreams: Record<string, string> = {};
+      for (const pair of text.split(',').filter((each) => each !== '')) {
+        const [, name, url] = /^([A-Za-z0-9.:[\]-]{1,255})=(https?:\/\/[^\s,]{1,1000})$/.exec(pair) ?? [];
+        if (name === undefined || url === undefined || !URL.canParse(url)) {
+          context.addIssue({ code: 'custom', message: `must be NAME=URL, not "${pair.slice(0, 100)}"` });
+          return z.NEVER;
+        }
+        upstreams[name] = url;
+      }
+      return upstreams;
+    }),
+  /** `1`: no upstream is asked for anything; what is held is served. */
+  FLOTILLA_REGISTRY_OFFLINE: z
+    .enum(['', '0', '1'])
+    .default('')
+    .transform((text) => text === '1'),
   /** Bytes above which one blob is refused. Default 100 GiB. */
   FLOTILLA_REGISTRY_MAX_BLOB_BYTES: count(100 * GiB),
   /**
@@ -42,4 +64,25 @@ export const registryProxySettings = z.object({
   FLOTILLA_REGISTRY_BODY_TIMEOUT_MS: count(30_000),
 });
 
+/** What a proxy without a stack needs beside its own settings: no bus, no engine. */
+export const standaloneSettings = z.object({
+  ...registryProxySettings.shape,
+  FLOTILLA_ENGINE_ID: z.string().default('registry'),
+  FLOTILLA_HTTP_ADDRESS: address,
+  /** Stacks that share the proxy ask for `lab/app` as docker.io's: those are stored here as well. */
+  FLOTILLA_REGISTRY_OWN_PREFIXES: registryProxySettings.shape.FLOTILLA_REGISTRY_OWN_PREFIXES.transform((prefixes) =>
+    prefixes.flatMap((prefix) => [prefix, `docker.io/${prefix}`]),
+  ),
+});
+
 export type RegistryProxySettings = z.output<typeof registryProxySettings>;
+
+export function transportSettings(settings: RegistryProxySettings, env: NodeJS.ProcessEnv): TransportSettings {
+  return {
+    connectTimeoutMs: settings.FLOTILLA_REGISTRY_CONNECT_TIMEOUT_MS,
+    headersTimeoutMs: settings.FLOTILLA_REGISTRY_HEADERS_TIMEOUT_MS,
+    bodyIdleTimeoutMs: settings.FLOTILLA_REGISTRY_BODY_TIMEOUT_MS,
+    maxConnectionsPerHost: settings.FLOTILLA_REGISTRY_CONNECTIONS_PER_HOST,
+    environment: env,
+  };
+}

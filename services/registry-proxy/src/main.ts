@@ -4,28 +4,40 @@ import { join } from 'node:path';
 import { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1/registries';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { registriesHandlers } from './api/registries.ts';
-import { registryProxySettings } from './config.ts';
+import { registryProxySettings, transportSettings } from './config.ts';
 import { HttpServer } from './http/server.ts';
-import { Login } from './login.ts';
+import { Metrics } from './metrics.ts';
 import { RegistryProxy } from './registryProxy.ts';
-import { Search } from './search.ts';
+import { Relay } from './relay.ts';
+import { remoteRegistries } from './remoteRegistries.ts';
+import { Transport } from './upstream/transport.ts';
 
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('registry-proxy', registryProxySettings, env, async ({ settings, logger, lifecycle, health, server }) => {
+    const listen = async (http: HttpServer): Promise<void> => {
+      if (settings.FLOTILLA_HTTP_ADDRESS === '') return;
+      await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
+      lifecycle.onStop('http server', () => http.close(drainMs));
+    };
+    const { registryProxy: lab } = settings.FLOTILLA_ENGINE_OPTIONS;
+    if (lab !== undefined) {
+      const relay = new Relay(lab);
+      lifecycle.onStop('relay', () => relay.close());
+      const transport = new Transport(transportSettings(settings, env));
+      lifecycle.onStop('connections', () => transport.close());
+      await listen(new HttpServer({ distribution: relay, metrics: new Metrics(), health, logger }));
+      server.add(RegistriesService, registriesHandlers(remoteRegistries(lab, transport)));
+      return;
+    }
     const root = join(settings.FLOTILLA_DATA_ROOT, 'registry-proxy');
     await mkdir(root, { recursive: true, mode: 0o700 });
     const proxy = await RegistryProxy.open(root, settings, env, logger);
     lifecycle.onStop('cache', () => proxy.close());
-    const http = new HttpServer({ distribution: proxy.distribution, metrics: proxy.metrics, health, logger });
-    if (settings.FLOTILLA_HTTP_ADDRESS !== '') {
-      await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
-      lifecycle.onStop('http server', () => http.close(drainMs));
-    }
-    const login = new Login(proxy);
-    const search = new Search(proxy);
-    server.add(RegistriesService, registriesHandlers({ login, search, endpoints: proxy.endpointSettings }));
+    const { distribution, operations, metrics } = proxy;
+    await listen(new HttpServer({ distribution, operations, metrics, health, logger }));
+    server.add(RegistriesService, registriesHandlers(operations));
   });
 }
 

@@ -1,4 +1,5 @@
 /** The proxy itself, without servers: stores, upstreams, and the domain between them. */
+import type { Digest } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { Access } from './access.ts';
 import { Blobs } from './blobs.ts';
@@ -6,18 +7,25 @@ import { AccessBook } from './cache/accessBook.ts';
 import { BlobStore } from './cache/blobStore.ts';
 import { ManifestStore } from './cache/manifestStore.ts';
 import { openSecret } from './cache/secret.ts';
-import type { RegistryProxySettings } from './config.ts';
+import { type RegistryProxySettings, transportSettings } from './config.ts';
 import { Distribution } from './http/distribution.ts';
 import { OwnDistribution } from './http/ownDistribution.ts';
+import { Login } from './login.ts';
 import { Manifests } from './manifests.ts';
 import { Metrics } from './metrics.ts';
+import type { Operations } from './operations.ts';
+import { Collector } from './own/collector.ts';
 import { OwnRepositories } from './own/ownRepositories.ts';
 import { OwnStore } from './own/ownStore.ts';
 import { OwnUploads } from './own/ownUploads.ts';
 import { PassThrough } from './passThrough.ts';
+import { Pins } from './pins.ts';
+import { Prefetch } from './prefetch.ts';
+import { registryInfo } from './registryInfo.ts';
+import { Search } from './search.ts';
 import { Slots } from './slots.ts';
 import { Uploads } from './uploads.ts';
-import { type EndpointSettings, Endpoints } from './upstream/endpoints.ts';
+import { Endpoints } from './upstream/endpoints.ts';
 import { Tokens } from './upstream/tokens.ts';
 import { type Sender, Transport } from './upstream/transport.ts';
 import { Upstream } from './upstream/upstream.ts';
@@ -27,26 +35,24 @@ const fillRetryPausesMs = [200, 500, 1000, 2000, 4000, 8000, 8000];
 
 /** How often what replicas did in the shared folder is looked at. */
 const refreshMs = 60_000;
+/** How often what nobody needs any longer leaves the own repositories. */
+const collectMs = 6 * 3_600_000;
 
 export class RegistryProxy {
   readonly distribution: Distribution;
   readonly metrics: Metrics;
-  readonly endpoints: Endpoints;
-  readonly endpointSettings: EndpointSettings;
-  readonly sender: Sender;
-  readonly tokens: Tokens;
+  readonly operations: Operations;
   private readonly book: AccessBook;
   private readonly transport: Transport;
   private readonly blobs: Blobs;
   private readonly refreshing: NodeJS.Timeout;
+  private readonly collecting: NodeJS.Timeout;
 
   private constructor(parts: {
     distribution: Distribution;
     metrics: Metrics;
-    endpoints: Endpoints;
-    endpointSettings: EndpointSettings;
+    operations: Operations;
     transport: Transport;
-    tokens: Tokens;
     book: AccessBook;
     store: BlobStore;
     blobs: Blobs;
@@ -54,39 +60,38 @@ export class RegistryProxy {
   }) {
     this.distribution = parts.distribution;
     this.metrics = parts.metrics;
-    this.endpoints = parts.endpoints;
-    this.endpointSettings = parts.endpointSettings;
-    this.sender = parts.transport;
+    this.operations = parts.operations;
     this.transport = parts.transport;
-    this.tokens = parts.tokens;
     this.book = parts.book;
     this.blobs = parts.blobs;
     this.refreshing = setInterval(() => {
-      parts.store.refresh().catch((error: unknown) => parts.logger.error({ error }, 'cannot read the cache'));
+      refresh(parts).catch((error: unknown) => parts.logger.error({ error }, 'cannot read the cache'));
     }, refreshMs).unref();
+    this.collecting = setInterval(() => {
+      parts.operations.collector.collect().catch((error: unknown) => parts.logger.error({ error }, 'cannot collect garbage'));
+    }, collectMs).unref();
   }
 
   /** Opens the stores below `root`, which exists. */
   static async open(root: string, settings: RegistryProxySettings, env: NodeJS.ProcessEnv, logger: Logger): Promise<RegistryProxy> {
     const secret = await openSecret(root);
-    const store = await BlobStore.open(root, { maxBytes: settings.FLOTILLA_REGISTRY_CACHE_BYTES }, logger);
+    const pins = await Pins.open(root);
+    const bounds = { maxBytes: settings.FLOTILLA_REGISTRY_CACHE_BYTES, isPinned: (digest: Digest) => pins.has(digest) };
+    const store = await BlobStore.open(root, bounds, logger);
+    const offline = settings.FLOTILLA_REGISTRY_OFFLINE;
     const book = await AccessBook.open(root, {
       freshMs: settings.FLOTILLA_REGISTRY_ACCESS_TTL_MS,
-      graceMs: settings.FLOTILLA_REGISTRY_ACCESS_GRACE_MS,
+      // Who was let in once stays so while there is nobody to ask.
+      graceMs: offline ? Number.MAX_SAFE_INTEGER : settings.FLOTILLA_REGISTRY_ACCESS_GRACE_MS,
     });
     const { registryMirrors, insecureRegistries } = settings.FLOTILLA_ENGINE_OPTIONS;
-    const endpointSettings = { registryMirrors, insecureRegistries };
+    const endpointSettings = { registryMirrors, insecureRegistries, upstreams: settings.FLOTILLA_REGISTRY_UPSTREAMS };
     const endpoints = new Endpoints(endpointSettings);
-    const transport = new Transport({
-      connectTimeoutMs: settings.FLOTILLA_REGISTRY_CONNECT_TIMEOUT_MS,
-      headersTimeoutMs: settings.FLOTILLA_REGISTRY_HEADERS_TIMEOUT_MS,
-      bodyIdleTimeoutMs: settings.FLOTILLA_REGISTRY_BODY_TIMEOUT_MS,
-      maxConnectionsPerHost: settings.FLOTILLA_REGISTRY_CONNECTIONS_PER_HOST,
-      environment: env,
-    });
-    const tokens = new Tokens(transport, secret);
+    const transport = new Transport(transportSettings(settings, env));
+    const sender: Sender = offline ? offlineSender : transport;
+    const tokens = new Tokens(sender, secret);
     const metrics = new Metrics();
-    const upstream = new Upstream({ sender: transport, endpoints, tokens, observer: metrics });
+    const upstream = new Upstream({ sender, endpoints, tokens, observer: metrics });
     const access = new Access({ book, upstream, secret });
     const own = new OwnStore(root);
     const ownUploads = new OwnUploads({ store: own, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES });
@@ -100,9 +105,18 @@ export class RegistryProxy {
       settings: { retryPausesMs: fillRetryPausesMs, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES },
       logger,
     });
+    const manifests = new Manifests({ store: new ManifestStore(root), upstream, access, logger });
+    const operations: Operations = {
+      login: new Login({ sender, endpoints, tokens }),
+      search: new Search({ sender, endpoints }),
+      info: async () => registryInfo(endpointSettings),
+      prefetch: new Prefetch({ manifests, blobs, pins }),
+      pins,
+      collector: new Collector({ store: own, logger }),
+    };
     const distribution = new Distribution({
       metrics,
-      manifests: new Manifests({ store: new ManifestStore(root), upstream, access, logger }),
+      manifests,
       blobs,
       uploads: new Uploads({ upstream, secret }),
       passThrough: new PassThrough(upstream),
@@ -114,13 +128,26 @@ export class RegistryProxy {
     metrics.gauge('cache_blobs', 'Complete blobs in the cache.', () => store.usage.blobs);
     metrics.gauge('cache_evictions', 'Blobs removed to keep the bound, since the start.', () => store.usage.evictions);
     metrics.gauge('fills', 'Blobs being fetched.', () => blobs.fillsInFlight);
-    return new RegistryProxy({ metrics, distribution, endpoints, endpointSettings, transport, tokens, book, store, blobs, logger });
+    return new RegistryProxy({ metrics, distribution, operations, transport, book, store, blobs, logger });
   }
 
   async close(): Promise<void> {
     clearInterval(this.refreshing);
+    clearInterval(this.collecting);
     await this.blobs.settle();
     await this.book.save();
     this.transport.close();
   }
 }
+
+async function refresh(parts: { store: BlobStore; operations: Operations }): Promise<void> {
+  await parts.operations.pins.refresh();
+  await parts.store.refresh();
+}
+
+/** Told to stay off the network: every upstream is away, so what is held is served, and the rest is refused at once. */
+const offlineSender: Sender = {
+  send: async () => {
+    throw new Error('the proxy is offline');
+  },
+};

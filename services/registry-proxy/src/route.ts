@@ -50,7 +50,7 @@ export function referenceText(reference: ManifestReference): string {
  *
  * @param path - the raw path, `/v2/…`, without the query.
  * @param namespace - the query's `ns`, when given.
- * @param ownPrefixes - first path components of repositories that are stored here.
+ * @param ownPrefixes - first path components of repositories that are stored here; `docker.io/lab`: also when asked for as docker.io's.
  * @throws DistributionError NAME_INVALID, DIGEST_INVALID, MANIFEST_UNKNOWN; undefined when it is no path of the API at all.
  */
 export function parseRoute(path: string, namespace: string | undefined, ownPrefixes: ReadonlySet<string>): Route | undefined {
@@ -98,11 +98,12 @@ export function parseRepository(name: string, namespace: string | undefined, own
   const refuse = (cause?: unknown): DistributionError =>
     new DistributionError('NAME_INVALID', 'invalid repository name', { detail: { name: name.slice(0, 300) }, cause });
   try {
-    if (namespace === undefined && ownPrefixes.has(name.split('/', 1)[0] ?? '')) {
+    const own = ownName(name, namespace, ownPrefixes);
+    if (own !== undefined) {
       // Checked by the same grammar, as if it were one of docker.io's.
-      const { path } = parseReference(`docker.io/${name}`);
-      if (path !== name) throw refuse();
-      return { registry: ownRegistry, name };
+      const { path } = parseReference(`docker.io/${own}`);
+      if (path !== own) throw refuse();
+      return { registry: ownRegistry, name: own };
     }
     const written = namespace === undefined ? name : `${namespace}/${name}`;
     const { domain, path, tag, digest } = parseReference(written);
@@ -112,6 +113,14 @@ export function parseRepository(name: string, namespace: string | undefined, own
   } catch (error) {
     throw error instanceof DistributionError ? error : refuse(error);
   }
+}
+
+/** The name of an own repository; `docker.io/lab/app` is one where `docker.io/lab` is among the prefixes. */
+function ownName(name: string, namespace: string | undefined, ownPrefixes: ReadonlySet<string>): string | undefined {
+  if (namespace !== undefined) return undefined;
+  const [first = '', second = ''] = name.split('/', 2);
+  if (ownPrefixes.has(first)) return name;
+  return ownPrefixes.has(`${first}/${second}`) ? name.slice(first.length + 1) : undefined;
 }
 
 /** Whether the host's port, if it has one, is one. */

@@ -4,16 +4,9 @@ import { type AuthConfig, authConfig, decodeDocument } from '@flotilla/engine-ap
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
 import type { Handlers } from '@flotilla/service-kit';
 import { type Credentials, credentialsFromHeader } from '../credentials.ts';
-import type { Login } from '../login.ts';
-import { registryInfo } from '../registryInfo.ts';
-import type { Search } from '../search.ts';
-import type { EndpointSettings } from '../upstream/endpoints.ts';
+import type { Registries } from '../operations.ts';
 
-export function registriesHandlers(parts: {
-  login: Login;
-  search: Search;
-  endpoints: EndpointSettings;
-}): Handlers<typeof RegistriesService> {
+export function registriesHandlers(parts: Registries): Handlers<typeof RegistriesService> {
   return {
     checkAuth: async (request, call) => parts.login.check(readAuthConfig(request.authJson), call.signal),
     search: async (request, call) => {
@@ -28,7 +21,7 @@ export function registriesHandlers(parts: {
       );
       return { resultsJson: Buffer.from(JSON.stringify(results)) };
     },
-    info: async () => ({ registryConfigJson: Buffer.from(JSON.stringify(registryInfo(parts.endpoints))) }),
+    info: async () => ({ registryConfigJson: Buffer.from(JSON.stringify(await parts.info())) }),
   };
 }
 

@@ -27,6 +27,8 @@ export interface BlobStoreSettings {
   readonly maxBytes: number;
   /** Days after which an abandoned partial blob is removed at start. */
   readonly partialDays?: number;
+  /** Blobs that stay whatever the bound says. */
+  readonly isPinned?: (digest: Digest) => boolean;
 }
 
 /** Eviction goes on below the bound, so that it does not run for every blob. */
@@ -188,11 +190,17 @@ export class BlobStore {
     await rm(`${this.path(digest)}.json`, { force: true });
   }
 
+  private isPinned(digest: Digest): boolean {
+    return this.settings.isPinned?.(digest) === true;
+  }
+
   /** Removes the least recently used until the bound is kept. */
   async evict(): Promise<void> {
     if (this.totalBytes <= this.settings.maxBytes) return;
     const goal = this.settings.maxBytes * lowWaterMark;
-    const candidates = [...this.entries].filter(([, entry]) => entry.readers === 0).sort(([, a], [, b]) => a.lastUsedAt - b.lastUsedAt);
+    const candidates = [...this.entries]
+      .filter(([digest, entry]) => entry.readers === 0 && !this.isPinned(digest))
+      .sort(([, a], [, b]) => a.lastUsedAt - b.lastUsedAt);
     for (const [digest, entry] of candidates) {
       if (this.totalBytes <= goal) break;
       if (entry.readers > 0) continue;

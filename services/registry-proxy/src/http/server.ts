@@ -7,20 +7,36 @@ import { type Health, type Logger, newRequestId, runWithRequest } from '@flotill
 import express, { type ErrorRequestHandler, type Express } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Distribution } from './distribution.ts';
+import type { Operations } from '../operations.ts';
 import { sendJson } from './exchange.ts';
+import { operationsRouter } from './operations.ts';
 
 const headersTimeoutMs = 60_000;
 /** Above the idle time of usual load balancers and of Go's clients, so that it is they who close. */
 const keepAliveTimeoutMs = 95_000;
 const maxDrainedBytes = 16 * 1024 * 1024;
 
+/** Answers below `/v2`: the proxy's own distribution, or a relay to a lab's. */
+interface V2Handler {
+  /** @returns false when the path is none of its own. @throws DistributionError */
+  handle(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<boolean>;
+}
+
+interface HttpServerParts {
+  readonly distribution: V2Handler;
+  /** None when another proxy has them. */
+  readonly operations?: Operations;
+  readonly metrics: Metrics;
+  readonly health: Health;
+  readonly logger: Logger;
+}
+
 export class HttpServer {
   private readonly server: Server;
   private readonly logger: Logger;
   private socketPath: string | undefined;
 
-  constructor(parts: { distribution: Distribution; metrics: Metrics; health: Health; logger: Logger }) {
+  constructor(parts: HttpServerParts) {
     this.logger = parts.logger;
     // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
     this.server = createServer(
@@ -33,7 +49,7 @@ export class HttpServer {
     });
   }
 
-  private app(parts: { distribution: Distribution; metrics: Metrics; health: Health }): Express {
+  private app(parts: HttpServerParts): Express {
     const app = express();
     app.disable('x-powered-by');
     app.disable('etag');
@@ -50,6 +66,7 @@ export class HttpServer {
       response.setHeader('content-type', parts.metrics.registry.contentType);
       response.end(await parts.metrics.registry.metrics());
     });
+    if (parts.operations !== undefined) app.use('/flotilla/v1', operationsRouter(parts.operations));
     app.use(async (request, response, next) => {
       const left = new AbortController();
       response.on('close', () => {

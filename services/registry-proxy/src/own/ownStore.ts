@@ -9,7 +9,7 @@
  *
  * A component of a repository's name begins with a letter or digit, so no name leads into a folder that begins with `_`.
  */
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@flotilla/oci';
 import { StoredBlob } from '../cache/blobStore.ts';
@@ -64,7 +64,42 @@ export class OwnStore {
 
   /** The repository has this blob too. */
   async linkBlob(name: string, digest: Digest): Promise<void> {
+    // Content that is used again counts as new, so that a collection under way leaves it.
+    await utimes(this.contentPath(digest), new Date(), new Date());
     await writeDurably(this.link(name, '_blobs', digest), '');
+  }
+
+  async blobs(name: string): Promise<Digest[]> {
+    return (await entries(this.folder(name, '_blobs'))).map((each) => each.replace('-', ':')).filter(isDigest);
+  }
+
+  /** Takes the blob from the repository if that was given it before a time. @returns whether it is gone. */
+  async unlinkOldBlob(name: string, digest: Digest, beforeMs: number): Promise<boolean> {
+    const path = this.link(name, '_blobs', digest);
+    const about = await stat(path).catch(() => undefined);
+    if (about !== undefined && about.mtimeMs >= beforeMs) return false;
+    await rm(path, { force: true });
+    return true;
+  }
+
+  /** Every digest whose bytes are here. */
+  async contents(): Promise<Digest[]> {
+    const found: Digest[] = [];
+    for (const algorithm of await entries(join(this.root, 'blobs'))) {
+      for (const shard of await entries(join(this.root, 'blobs', algorithm))) {
+        for (const hex of await entries(join(this.root, 'blobs', algorithm, shard))) found.push(`${algorithm}:${hex}` as Digest);
+      }
+    }
+    return found.filter(isDigest);
+  }
+
+  /** Removes bytes that came before a time. @returns how many; 0 when they stay. */
+  async removeOldContent(digest: Digest, beforeMs: number): Promise<number> {
+    const path = this.contentPath(digest);
+    const about = await stat(path).catch(() => undefined);
+    if (about === undefined || about.mtimeMs >= beforeMs) return 0;
+    await rm(path, { force: true });
+    return Math.max(1, about.size);
   }
 
   /** @returns false when the repository has none such. */
@@ -112,6 +147,15 @@ export class OwnStore {
 
   async hasRepository(name: string): Promise<boolean> {
     return (await entries(join(this.root, 'repositories', name))).some((each) => each.startsWith('_'));
+  }
+
+  /** Every repository, also one that holds blobs only. */
+  async allRepositories(below = ''): Promise<string[]> {
+    const names = await entries(join(this.root, 'repositories', below));
+    const own = below !== '' && names.some((each) => each.startsWith('_')) ? [below] : [];
+    const nested = names.filter((each) => !each.startsWith('_'));
+    const found = await Promise.all(nested.map((each) => this.allRepositories(below === '' ? each : `${below}/${each}`)));
+    return [...own, ...found.flat()];
   }
 
   /** Every repository that holds a manifest, in lexical order. */

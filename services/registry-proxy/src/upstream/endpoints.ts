@@ -17,6 +17,8 @@ export interface EndpointSettings {
   readonly registryMirrors: readonly string[];
   /** `host`, `host:port` or CIDR. Loopback always counts. */
   readonly insecureRegistries: readonly string[];
+  /** Where registries are that are not at their own name: `docker.io` → `http://10.0.0.2:5000`. */
+  readonly upstreams?: Readonly<Record<string, string>>;
 }
 
 /** Networks that dockerd trusts without TLS, as `docker info` lists them. */
@@ -41,6 +43,7 @@ export function splitInsecure(values: readonly string[]): { networks: string[]; 
 
 export class Endpoints {
   private readonly mirrors: readonly Endpoint[];
+  private readonly upstreams: ReadonlyMap<string, Endpoint>;
   private readonly insecureHosts: ReadonlySet<string>;
   private readonly insecureNetworks: readonly Network[];
   private readonly lookups = new Map<string, { readonly addresses: readonly string[]; readonly until: number }>();
@@ -51,19 +54,24 @@ export class Endpoints {
     const { networks, hosts } = splitInsecure(settings.insecureRegistries);
     this.insecureHosts = new Set(hosts);
     this.insecureNetworks = [...loopbackNetworks, ...networks].map((network) => ipaddr.parseCIDR(network));
-    this.mirrors = settings.registryMirrors.map((text) => {
-      const url = new URL(text);
-      const base = `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
-      return { base, host: url.host, mirror: true, verifyTls: !this.insecureHosts.has(url.host) };
-    });
+    this.mirrors = settings.registryMirrors.map((text) => this.endpointAt(text, true));
+    this.upstreams = new Map(Object.entries(settings.upstreams ?? {}).map(([name, text]) => [name, this.endpointAt(text, false)]));
+  }
+
+  private endpointAt(text: string, mirror: boolean): Endpoint {
+    const url = new URL(text);
+    const base = `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
+    return { base, host: url.host, mirror, verifyTls: !this.insecureHosts.has(url.host) };
   }
 
   /** The endpoints of a registry in the order they are tried. `use` is `push` for anything that writes. */
   async of(registry: string, use: 'pull' | 'push'): Promise<Endpoint[]> {
+    const named = this.upstreams.get(registry);
     if (registry === 'docker.io') {
-      const hub = { base: `https://${hubHost}`, host: hubHost, mirror: false, verifyTls: true };
+      const hub = named ?? { base: `https://${hubHost}`, host: hubHost, mirror: false, verifyTls: true };
       return use === 'pull' ? [...this.mirrors, hub] : [hub];
     }
+    if (named !== undefined) return [named];
     const secure = { base: `https://${registry}`, host: registry, mirror: false, verifyTls: true };
     if (!(await this.isInsecure(registry))) return [secure];
     const unverified = { ...secure, verifyTls: false };

@@ -27,7 +27,13 @@ export async function startProxy(
   });
   const logger = createLogger({ service: 'registry-proxy', instance: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent' });
   const proxy = await RegistryProxy.open(root, settings, options.env ?? {}, logger);
-  const http = new HttpServer({ distribution: proxy.distribution, metrics: proxy.metrics, health: new Health(), logger });
+  const http = new HttpServer({
+    distribution: proxy.distribution,
+    operations: proxy.operations,
+    metrics: proxy.metrics,
+    health: new Health(),
+    logger,
+  });
   const port = await http.listen('127.0.0.1:0');
   return {
     url: `http://127.0.0.1:${port}`,

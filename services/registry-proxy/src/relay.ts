@@ -1,0 +1,66 @@
+/**
+ * A stack that was told of a lab's proxy keeps no cache of its own: what its image-service asks for is passed on, headers and bytes as they are,
+ * and so are log-ins and searches. This process is still the only one of the stack that speaks to the outside.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Agent } from 'node:http';
+import { Agent as TlsAgent } from 'node:https';
+import { errorMessage } from '@flotilla/errors';
+import httpProxy from 'http-proxy';
+import { UpstreamAway } from './distributionError.ts';
+
+const connections = 64;
+/** Without a byte from the lab's proxy for so long, a request counts as lost. */
+const idleMs = 120_000;
+
+export class Relay {
+  private readonly target: string;
+  private readonly agent: Agent;
+  private readonly proxy: ReturnType<typeof httpProxy.createProxyServer>;
+
+  /** @param target - `http://host:port` or `https://host:port` of the lab's proxy. */
+  constructor(target: string) {
+    this.target = target.replace(/\/+$/, '');
+    const options = { keepAlive: true, maxSockets: connections };
+    this.agent = this.target.startsWith('https:') ? new TlsAgent(options) : new Agent(options);
+    this.proxy = httpProxy.createProxyServer({
+      target: this.target,
+      agent: this.agent,
+      changeOrigin: true,
+      proxyTimeout: idleMs,
+    });
+    // Half an answer is cut, so that nobody takes it for a whole one.
+    this.proxy.on('proxyRes', (answer, _request, response) => {
+      answer.once('close', () => {
+        if (!answer.complete) response.destroy();
+      });
+    });
+  }
+
+  /** Passes a request below `/v2` on. @returns false for any other path. @throws UpstreamAway when the lab's proxy does not answer. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<boolean> {
+    if (!/^\/v2(?:\/|\?|$)/.test(request.url ?? '')) return false;
+    await new Promise<void>((resolve, reject) => {
+      response.once('close', resolve);
+      this.proxy.web(request, response, {}, (error) => {
+        if (response.headersSent) {
+          response.destroy();
+          resolve();
+        } else reject(this.away(error));
+      });
+    });
+    return true;
+  }
+
+  private away(error: unknown): UpstreamAway {
+    return new UpstreamAway(`the registry proxy at ${this.target} cannot be reached: ${errorMessage(error)}`, {
+      status: 502,
+      cause: error,
+    });
+  }
+
+  close(): void {
+    this.proxy.close();
+    this.agent.destroy();
+  }
+}

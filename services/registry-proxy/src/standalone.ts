@@ -1,0 +1,33 @@
+/** A proxy without a stack: what a lab's hosts, and other engines, share (`flotilla registry up`). Replicas share its data root. */
+import { mkdir } from 'node:fs/promises';
+import { errorMessage } from '@flotilla/errors';
+import { createLogger, Health, Lifecycle, readConfig } from '@flotilla/service-kit';
+import { standaloneSettings } from './config.ts';
+import { HttpServer } from './http/server.ts';
+import { RegistryProxy } from './registryProxy.ts';
+
+/** Pulls under way may end. */
+const drainMs = 30_000;
+
+async function start(env: NodeJS.ProcessEnv): Promise<void> {
+  const settings = readConfig(standaloneSettings, env);
+  const logger = createLogger({ service: 'registry-proxy', instance: settings.FLOTILLA_INSTANCE, level: settings.FLOTILLA_LOG_LEVEL });
+  const lifecycle = new Lifecycle(logger);
+  lifecycle.handleSignals();
+  const root = settings.FLOTILLA_DATA_ROOT;
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  const proxy = await RegistryProxy.open(root, settings, env, logger);
+  const { distribution, operations, metrics } = proxy;
+  lifecycle.onStop('cache', () => proxy.close());
+  const http = new HttpServer({ distribution, operations, metrics, health: new Health(), logger });
+  await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
+  lifecycle.onStop('http server', () => http.close(drainMs));
+  logger.info({ pid: process.pid, address: settings.FLOTILLA_HTTP_ADDRESS }, 'ready');
+}
+
+try {
+  await start(process.env);
+} catch (error) {
+  process.stderr.write(`flotilla: ${errorMessage(error)}\n`);
+  process.exit(1);
+}
