@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
@@ -288,10 +289,63 @@ describe('a flag of docker run', () => {
     expect(stderr).toMatch(/requires the Docker daemon to run on windows|only supported on|does not support/);
   });
 
-  it('is tested here, whichever the CLI has', async () => {
-    const help = (await stack.host.docker('run', '--help')).stdout;
-    const flags = [...help.matchAll(/^ +(?:-\w, )?(--[a-z0-9-]+)/gm)].map((match) => match[1] ?? '');
+  it('is tested here, whichever the CLI has; create has no other', async () => {
+    const flags = await flagsOf('run');
     expect(flags.length).toBeGreaterThan(80);
     expect(flags.filter((flag) => !tested.has(flag))).toEqual([]);
+    // The same request: run only starts what create makes.
+    expect((await flagsOf('create')).filter((flag) => !tested.has(flag))).toEqual([]);
   });
 });
+
+describe('a flag of docker exec', () => {
+  const rows: { readonly args: readonly string[]; readonly script: string; readonly input?: string; readonly shows: string | RegExp }[] = [
+    { args: ['--env', 'A=over', '--env', 'B=b'], script: 'echo $A $B $C', shows: 'over b kept' },
+    { args: ['--user', 'alice'], script: 'id -un; grep CapEff /proc/self/status | tr -d "\\t"', shows: 'alice\nCapEff:0000000000000000' },
+    { args: ['--user', '77:88'], script: 'id -u; id -g', shows: '77\n88' },
+    { args: ['--workdir', '/etc'], script: 'pwd', shows: '/etc' },
+    { args: ['--privileged'], script: 'grep CapEff /proc/self/status', shows: /000001ff[0-9a-f]{8}$/ },
+    { args: ['--interactive'], script: 'cat', input: 'typed\n', shows: 'typed' },
+    { args: ['--detach-keys', 'ctrl-x,x'], script: 'echo ran', shows: 'ran' },
+  ];
+
+  it('has its effect in the container', async () => {
+    const environment = join(stack.host.directory, 'exec-env');
+    writeFileSync(environment, 'FROM=file\n');
+    await stack.host.mustDocker('run', '-d', '--name', 'target', '-e', 'A=a', '-e', 'C=kept', stack.busybox, 'sleep', '600');
+    const used = new Set(['--env-file', '--detach', '--tty', '--help']);
+    for (const { args, script, input, shows } of rows) {
+      for (const arg of args) if (arg.startsWith('--')) used.add(arg);
+      const result = await stack.host.dockerWith(input === undefined ? {} : { input }, 'exec', ...args, 'target', 'sh', '-c', script);
+      expect(result.code, `${args.join(' ')}: ${result.stderr}`).toBe(0);
+      if (typeof shows === 'string') expect(result.stdout.trim()).toBe(shows);
+      else expect(result.stdout.trim()).toMatch(shows);
+    }
+    const exec = (...args: string[]): Promise<string> => stack.host.mustDocker('exec', ...args);
+    expect(await exec('--env-file', environment, 'target', 'sh', '-c', 'echo $FROM')).toBe('file');
+    expect((await exec('--tty', 'target', 'sh', '-c', 'test -t 1 && echo $TERM')).trim()).toBe('xterm');
+    expect(await exec('--detach', 'target', 'sh', '-c', 'echo detached > /tmp/detached')).toBe('');
+    await waitFor(async () => (await stack.host.docker('exec', 'target', 'cat', '/tmp/detached')).stdout === 'detached\n');
+    expect((await flagsOf('exec')).filter((flag) => !used.has(flag))).toEqual([]);
+    for (const [args, code, says] of [
+      [['--user', 'nobodyhere', 'target', 'true'], 126, 'unable to find user nobodyhere: no matching entries in passwd file'],
+      [
+        ['--workdir', '/not/there', 'target', 'true'],
+        127,
+        'chdir to cwd ("/not/there") set in config.json failed: no such file or directory',
+      ],
+      [['target', 'no-such-command'], 127, 'executable file not found in $PATH'],
+      [['target', 'sh', '-c', 'exit 9'], 9, ''],
+    ] as const) {
+      const result = await stack.host.docker('exec', ...args);
+      expect(`${result.code} ${result.stdout}${result.stderr}`).toContain(says);
+      expect(result.code).toBe(code);
+    }
+    await stack.host.mustDocker('rm', '-f', 'target');
+  });
+});
+
+async function flagsOf(command: string): Promise<string[]> {
+  const help = (await stack.host.docker(command, '--help')).stdout;
+  return [...help.matchAll(/^ +(?:-\w, )?(--[a-z0-9-]+)/gm)].map((match) => match[1] ?? '');
+}

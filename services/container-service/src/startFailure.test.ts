@@ -36,6 +36,13 @@ describe('a start that failed', () => {
       'exec: "/etc/passwd": permission denied',
     ],
     [
+      'a directory to run in that is not there',
+      crun('chdir `/not/there`: No such file or directory'),
+      'sh',
+      127,
+      'chdir to cwd ("/not/there") set in config.json failed: no such file or directory',
+    ],
+    [
       'anything else',
       crun('mount `proc` to `/proc`: Operation not permitted'),
       'sh',

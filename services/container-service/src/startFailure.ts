@@ -31,6 +31,11 @@ export function runtimeReason(output: string): string {
   const crunOpen = /open executable: (.*)$/i.exec(line);
   // crun says EPERM of what is no regular file, a directory first of all; runc and the kernel say EACCES.
   if (crunOpen !== null) return `exec: ${(crunOpen[1] ?? '').toLowerCase().replace('operation not permitted', 'permission denied')}`;
+  const crunDirectory = /^chdir `(.*)`: (.*)$/.exec(line);
+  if (crunDirectory !== null) {
+    const [, directory = '', reason = ''] = crunDirectory;
+    return `chdir to cwd (${JSON.stringify(directory)}) set in config.json failed: ${reason.toLowerCase()}`;
+  }
   const runcReason = /(?:unable to start container process|exec failed): (?:error during container init: )?(.*)$/.exec(line);
   return (runcReason?.[1] ?? line).replace(/: OCI runtime attempted to invoke a command that was not found$/, '');
 }
@@ -45,8 +50,8 @@ function messageOf(line: string): string {
 /** How the sentence is wrapped, and what a reason means. */
 function classify(reason: string, program: string, sentence: (text: string) => string): StartFailure {
   const lower = reason.toLowerCase();
-  // Only of the program itself: a device or a mount that is not there is no 127.
-  const ofProgram = lower.startsWith('exec:') || reason.includes(program);
+  // Only of the program itself, or where it is to run: a device or a mount that is not there is no 127.
+  const ofProgram = lower.startsWith('exec:') || lower.startsWith('chdir to cwd') || reason.includes(program);
   if (ofProgram && (lower.includes('executable file not found') || lower.includes('no such file or directory'))) {
     return { error: new InvalidParameter(sentence(reason)), exitCode: notFound };
   }

@@ -31,7 +31,7 @@ export interface HostDefaults {
 
 /** Runs before validation: nothing here is checked. */
 export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }: HostDefaults): HostConfig {
-  const hostConfig: HostConfig = { ...given };
+  const hostConfig: HostConfig = { ...given, ...wholeEntries(given) };
   if (!given.NetworkMode || given.NetworkMode === 'default') hostConfig.NetworkMode = 'bridge';
   if (!given.RestartPolicy?.Name) hostConfig.RestartPolicy = { Name: 'no', MaximumRetryCount: given.RestartPolicy?.MaximumRetryCount ?? 0 };
   if (!given.LogConfig?.Type)
@@ -58,6 +58,27 @@ export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }
     hostConfig.SecurityOpt = [...(given.SecurityOpt ?? []), 'label=disable'];
   }
   return hostConfig;
+}
+
+/** The entries of lists, with what Go shows of those that were given in part. */
+function wholeEntries({ PortBindings, RestartPolicy, Devices, Ulimits }: HostConfig): HostConfig {
+  return {
+    ...(RestartPolicy === undefined ? {} : { RestartPolicy: { Name: '', MaximumRetryCount: 0, ...RestartPolicy } }),
+    ...(Devices === undefined
+      ? {}
+      : { Devices: Devices.map((device) => ({ PathOnHost: '', PathInContainer: '', CgroupPermissions: '', ...device })) }),
+    ...(Ulimits === undefined ? {} : { Ulimits: Ulimits.map((limit) => ({ Name: '', Hard: 0, Soft: 0, ...limit })) }),
+    ...(PortBindings === undefined
+      ? {}
+      : {
+          PortBindings: Object.fromEntries(
+            Object.entries(PortBindings).map(([port, bindings]) => [
+              port,
+              (bindings ?? []).map((binding) => ({ HostIp: '', HostPort: '', ...binding })),
+            ]),
+          ),
+        }),
+  };
 }
 
 /** They tell what the neighbours do; only where they are, since a runtime may not mask what is not there. */

@@ -101,7 +101,9 @@ function userMount(mount: ResolvedMount): RuntimeMount {
   }
   const options = [mount.nonRecursive ? 'bind' : 'rbind'];
   if (!mount.rw) options.push(mount.readOnlyNonRecursive || mount.nonRecursive ? 'ro' : 'rro');
-  options.push(mount.propagation === '' ? 'rprivate' : mount.propagation);
+  const propagation = mount.propagation === '' ? 'rprivate' : mount.propagation;
+  // crun takes the r of a propagation for that of rbind.
+  options.push(mount.nonRecursive ? propagation.replace(/^r/, '') : propagation);
   if (mount.type === 'bind') requirePropagation(mount.source ?? '', mount.propagation);
   return { destination: mount.destination, type: 'bind', source: mount.source ?? '', options };
 }

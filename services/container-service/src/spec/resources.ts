@@ -18,7 +18,8 @@ export function runtimeResources(limits: Resources): RuntimeResources {
  * @param hostConfig - as it is after the update.
  */
 export function updatedResources(hostConfig: HostConfig): RuntimeResources {
-  return runtimeResources(hostConfig);
+  const { PidsLimit } = hostConfig;
+  return { ...runtimeResources(hostConfig), ...(PidsLimit === undefined || PidsLimit > 0 ? {} : { pids: { limit: -1 } }) };
 }
 
 function memory(limits: Resources): NonNullable<RuntimeResources['memory']> {
@@ -46,8 +47,7 @@ function cpu(limits: Resources): NonNullable<RuntimeResources['cpu']> {
 }
 
 function pids(limits: Resources): Pick<RuntimeResources, 'pids'> {
-  if (limits.PidsLimit === undefined) return {};
-  return { pids: { limit: limits.PidsLimit > 0 ? limits.PidsLimit : -1 } };
+  return limits.PidsLimit && limits.PidsLimit > 0 ? { pids: { limit: limits.PidsLimit } } : {};
 }
 
 function blockIo(limits: Resources): NonNullable<RuntimeResources['blockIO']> {
