@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
@@ -72,6 +74,30 @@ describe('flotilla down and up', () => {
     await waitFor(async () => (await must('logs', 'always')).split('\n').length >= 2, { what: 'the container to be restarted' });
     await waitFor(async () => (await must('ps', '-aq', '--filter', 'name=fleeting')) === '', { what: 'the --rm container to be removed' });
     await must('rm', '-f', 'ending', 'always');
+  });
+
+  it('starts what its policy wants up, and leaves down what a user stopped', async () => {
+    const policies = ['no', 'on-failure', 'unless-stopped', 'always'];
+    const start = (name: string, policy: string) => must('run', '-d', '--name', name, '--restart', policy, stack.busybox, 'sleep', '600');
+    for (const policy of policies) await start(policy, policy);
+    for (const policy of ['unless-stopped', 'always']) await start(`${policy}-by-hand`, policy);
+    await must('stop', '-t', '0', 'unless-stopped-by-hand', 'always-by-hand');
+    const pids = await Promise.all(policies.map((name) => pidOf(stack, name)));
+    const states = async (): Promise<string[]> => (await must('ps', '-a', '--format', '{{.Names}} {{.State}}')).split('\n').sort();
+    await stack.host.stopStack();
+    await stack.host.sh(`kill -9 ${pids.join(' ')}`);
+    await stack.host.startStack();
+    const up = ['always running', 'no exited', 'on-failure running', 'unless-stopped running'];
+    const expected = [...up, 'always-by-hand exited', 'unless-stopped-by-hand exited'].sort();
+    await waitFor(async () => JSON.stringify(await states()) === JSON.stringify(expected), { what: 'the policies to be kept' });
+
+    // A machine that has come up anew: `always` means what was stopped by hand too.
+    await stack.host.stopStack();
+    writeFileSync(join(stack.host.dataRoot, 'container-service/boot'), 'an earlier one');
+    await stack.host.startStack();
+    const after = expected.map((line) => (line === 'always-by-hand exited' ? 'always-by-hand running' : line));
+    await waitFor(async () => JSON.stringify(await states()) === JSON.stringify(after), { what: 'the policies to be kept after a boot' });
+    await must('rm', '-f', ...policies, 'unless-stopped-by-hand', 'always-by-hand');
   });
 
   it('events go on where they were', async () => {
