@@ -1,6 +1,7 @@
 /** Removing every container that does not run. */
 import { InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
-import { parseNano } from './clock.ts';
+import type { DomainEvent } from '@flotilla/records';
+import { nowNano, parseNano } from './clock.ts';
 import { type ContainerRecord, isRunning } from './container.ts';
 import { checkFilterNames, type Filters, labelTest } from './list.ts';
 
@@ -9,6 +10,8 @@ export interface PrunerOptions {
   readonly remove: (id: string) => Promise<void>;
   /** bytes of a container's writable layer. */
   readonly sizeOf: (id: string) => Promise<bigint>;
+  /** Tells of it when it is done. */
+  readonly tell: (event: DomainEvent) => Promise<void>;
 }
 
 /** @see Engine API v1.50 ContainerPrune */
@@ -42,6 +45,8 @@ export async function pruneContainers(
       if (!isConflict(error) && !isNotFound(error)) throw error;
     }
   }
+  const attributes = { reclaimed: `${spaceReclaimed}` };
+  await options.tell({ type: 'container', action: 'prune', actorId: '', attributes, timeNano: nowNano() });
   return { ids, spaceReclaimed };
 }
 

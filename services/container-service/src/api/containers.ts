@@ -117,6 +117,7 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
           containers: () => store.containers.values(),
           remove: (id) => lifecycle.remove(id, { force: false, removeVolumes: false }),
           sizeOf: async (id) => BigInt((await queries.size(id)).rw),
+          tell: async (event) => void (await store.commit({ events: [event] })),
         },
         filtersFromWire(filters),
         Date.now(),
