@@ -91,10 +91,7 @@ export class ContainerLifecycle {
       const run = container.state.run;
       if (run === undefined) return undefined;
       const number = parseSignal(signal || container.config.StopSignal || 'SIGTERM');
-      const told = { ...container, stoppedByUser: true, restartRequested };
-      await store.save(told, lease, [containerEvent(told, 'kill', { signal: `${number}` })]);
-      signalProcess(run.pid, run.pidStart, number);
-      if (isPaused(container)) await this.options.freezerOf(run).thaw();
+      await this.tellSignal({ ...container, stoppedByUser: true, restartRequested }, lease, number, true);
       return run.id;
     });
   }
@@ -162,14 +159,19 @@ export class ContainerLifecycle {
 
   /** Sends a signal to the first process. One that is meant to end it also wakes it, and keeps the restart policy away. */
   private async signal(container: ContainerRecord, lease: Lease, number: number): Promise<void> {
-    const { store } = this.options;
-    const run = assertRunning(container);
     const stopSignal = parseSignal(container.config.StopSignal || 'SIGTERM');
-    const ends = number === sigkill || number === stopSignal;
-    const told = { ...container, stoppedByUser: true };
-    await store.save(told, lease, [containerEvent(told, 'kill', { signal: `${number}` })]);
+    await this.tellSignal({ ...container, stoppedByUser: true }, lease, number, number === sigkill || number === stopSignal);
+  }
+
+  /** The record first: what is cut off here, reconcile finishes. */
+  private async tellSignal(container: ContainerRecord, lease: Lease, number: number, wakes: boolean): Promise<void> {
+    const run = assertRunning(container);
+    const woken = wakes && isPaused(container);
+    const told: ContainerRecord = woken ? { ...container, state: { ...container.state, status: 'running' } } : container;
+    const events = [containerEvent(told, 'kill', { signal: `${number}` }), ...(woken ? [containerEvent(told, 'unpause')] : [])];
+    await this.options.store.save(told, lease, events);
     signalProcess(run.pid, run.pidStart, number);
-    if (ends && isPaused(container)) await this.options.freezerOf(run).thaw();
+    if (woken) await this.options.freezerOf(run).thaw();
   }
 
   /** @see Engine API v1.50 ContainerRestart */

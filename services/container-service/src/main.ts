@@ -187,7 +187,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       execs,
       remover,
       wake: async ({ state }) => {
-        if (state.run !== undefined && state.status !== 'paused') await cgroups.group(state.run.cgroup).thaw();
+        if (state.run === undefined) return;
+        const group = cgroups.group(state.run.cgroup);
+        await (state.status === 'paused' ? group.freeze() : group.thaw());
       },
       startAgain: (id) => containers.start(id),
     });

@@ -28,7 +28,7 @@ export interface ReconcilerOptions {
   readonly remover: Remover;
   /** whether no other instance of this service is heard. */
   readonly isAlone: () => boolean;
-  /** thaws what a record does not call paused, and wakes a conmon that was made to wait. */
+  /** freezes what a record calls paused, and thaws what it does not. */
   readonly wake: (container: ContainerRecord) => Promise<void>;
   /** starts a container that should run: a restart that was cut off, or a policy after a reboot. */
   readonly startAgain: (id: string) => Promise<void>;

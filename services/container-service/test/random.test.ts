@@ -1,6 +1,6 @@
 /**
- * Random lives of containers from several clients at once, while container-service, conmon and the runtime are killed. After each round records, processes,
- * mounts, control groups and files must agree; at the end nothing may be left.
+ * Random lives of containers from several clients at once, while container-service, conmon and the runtime are killed. After each round inspect, records,
+ * processes, mounts, control groups and files must agree; at the end the events must tell a life that can be, and nothing may be left.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import type { ContainerSummary } from '@flotilla/engine-api';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTimeOf } from '../src/processes.ts';
-import { create, inspect, remove, type Stack, startStack } from './stack.ts';
+import { create, inspect, readTicket, remove, type Stack, startStack } from './stack.ts';
 
 let stack: Stack;
 beforeAll(async () => {
@@ -46,6 +46,16 @@ const commands = [
   ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.02; done'],
 ];
 
+const probed = { Test: ['CMD', 'test', '-e', '/bin/sh'], Interval: 200_000_000, Timeout: 2_000_000_000, Retries: 1 };
+
+/** Runs a command in a container and reads what it says to the end; a killed service cuts that off. */
+async function runExec(container: string, command: readonly string[]): Promise<void> {
+  const config = { AttachStdout: true, AttachStderr: true, Cmd: command };
+  const { id } = await stack.execs.create({ container, configJson: Buffer.from(JSON.stringify(config)) });
+  const { ticket } = await stack.execs.start({ exec: id, detach: false, tty: false, height: 0, width: 0 });
+  await readTicket(ticket).catch(() => undefined);
+}
+
 /** One act of a client. What the state of a container forbids at that moment, or a killed service cannot answer, is no failure of the test. */
 async function act(random: () => number): Promise<void> {
   const pick = <T>(from: readonly T[]): T | undefined => from[Math.floor(random() * from.length)];
@@ -54,6 +64,7 @@ async function act(random: () => number): Promise<void> {
   const acts: (() => Promise<unknown>)[] = [
     () => create(stack, pick(commands) ?? ['true'], { hostConfig: { AutoRemove: random() < 0.3 } }),
     () => create(stack, pick(commands) ?? ['true']),
+    () => create(stack, pick(commands) ?? ['true'], { config: { Healthcheck: probed }, hostConfig: { RestartPolicy: onFailure } }),
     () => containers.start({ container }),
     () => containers.start({ container }),
     () => containers.stop({ container, signal: '', timeoutSeconds: 0 }),
@@ -62,12 +73,19 @@ async function act(random: () => number): Promise<void> {
     () => containers.pause({ container }),
     () => containers.unpause({ container }),
     () => containers.rename({ container, newName: `renamed_${Math.floor(random() * 1e9)}` }),
+    () => runExec(container, pick(commands.slice(1, 3)) ?? ['true']),
+    () => containers.update({ container, updateJson: Buffer.from(JSON.stringify({ Memory: pick(memories), MemorySwap: -1 })) }),
+    () => containers.update({ container, updateJson: Buffer.from(JSON.stringify({ RestartPolicy: onFailure })) }),
+    () => (random() < 0.2 ? containers.prune({ filters: {} }) : Promise.resolve()),
     () => containers.remove({ container, force: random() < 0.5, removeVolumes: true, removeLink: false }),
   ];
   await pick(acts)?.().catch((error: unknown) => {
     expect(String(error)).not.toMatch(/TypeError|ReferenceError|ENOENT|EINVAL|SyscallError/);
   });
 }
+
+const onFailure = { Name: 'on-failure', MaximumRetryCount: 2 };
+const memories = [32, 64, 128].map((megabytes) => megabytes * 1024 * 1024);
 
 /** Kills something that is not ours to lose. */
 async function kill(random: () => number): Promise<void> {
@@ -95,6 +113,16 @@ async function agree(): Promise<void> {
   for (const { Id, State } of containers) {
     const document = await inspect(stack, Id);
     const pid = document.State.Pid;
+    const group = stack.groupOf(Id);
+    expect(document.State.Status).toBe(State);
+    if (State === 'running' || State === 'paused') {
+      expect(group.processes(), Id).toContain(pid);
+      expect(group.frozen(), `${Id} ${State}`).toBe(State === 'paused');
+      const limit = document.HostConfig.Memory ?? 0;
+      if (limit > 0) expect(group.sample().memory.limit, Id).toBe(limit);
+    } else {
+      expect(group.processes(), `${Id} ${State}`).toEqual([]);
+    }
     if (State === 'running' || State === 'paused') expect(startTimeOf(pid), `${Id} ${State} pid ${pid}`).toBeDefined();
     else expect(pid).toBe(0);
     expect(existsSync(join(stack.directory, 'snapshots', Id))).toBe(true);
@@ -107,6 +135,33 @@ async function agree(): Promise<void> {
     .flatMap((line) => /snapshots\/([0-9a-f]{64})\/merged/.exec(line)?.[1] ?? [])
     .filter((id) => existsSync(join(stack.directory, 'snapshots', id)));
   expect(mounted.filter((id) => !running.has(id))).toEqual([]);
+}
+
+/** Of each container: made once, its runs one after the other, gone at the end; paused only while it runs. */
+function livesTold(): void {
+  const lives = new Map<string, string[]>();
+  for (const { actorId, action } of stack.events) {
+    // A `stop` is told when the one who asked for it has its answer: a container that removes itself may be gone by then.
+    if (actorId !== '' && action !== 'stop') lives.set(actorId, [...(lives.get(actorId) ?? []), action]);
+  }
+  expect(lives.size).toBeGreaterThan(0);
+  for (const [id, actions] of lives) {
+    const life = `seed ${seed}, ${id}: ${actions.join(' ')}`;
+    expect([actions[0], actions.at(-1)], life).toEqual(['create', 'destroy']);
+    expect(
+      actions.filter((action) => action === 'create' || action === 'destroy'),
+      life,
+    ).toHaveLength(2);
+    let state = 'down';
+    for (const action of actions) {
+      if (action === 'start') expect(state, life).toBe('down');
+      if (action === 'die' || action === 'pause' || action === 'unpause') expect(state, life).not.toBe('down');
+      if (action === 'start' || action === 'unpause') state = 'up';
+      if (action === 'pause') state = 'paused';
+      if (action === 'die') state = 'down';
+    }
+    expect(state, life).toBe('down');
+  }
 }
 
 /** Ends and removals under way may still be finishing. */
@@ -142,6 +197,9 @@ test(`random lives, seed ${seed}`, { timeout: rounds * 60_000 }, async () => {
   for (const { Id } of await list()) await remove(stack, Id).catch(() => undefined);
   await waitFor(async () => (await list()).length === 0, { what: 'every container to be gone' });
   await agreeSoon();
+  const count = (wanted: string): number => stack.events.filter(({ action }) => action === wanted).length;
+  await waitFor(() => count('create') === count('destroy'), { what: 'every removal to be told' });
+  livesTold();
   for (const path of ['container-service/execs', 'container-service/exits', 'container-service/runs', 'container-service/runtimes/crun']) {
     const directory = join(stack.execRoot, path);
     if (existsSync(directory)) await waitFor(() => readdirSync(directory).length === 0, { what: `${path} to be empty` });

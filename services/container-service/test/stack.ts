@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, sy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService, ExecsService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
@@ -23,6 +24,8 @@ export interface Stack {
   readonly execs: Calls<typeof ExecsService>;
   /** what the fakes were asked to do, in order. */
   readonly asked: string[];
+  /** what happened, in order and without doubles. */
+  readonly events: readonly Event[];
   readonly env: NodeJS.ProcessEnv;
   service: ServiceProcess;
   /** Kills container-service without a word, runs `meanwhile`, and starts it again on the same records. */
@@ -217,11 +220,21 @@ export async function startStack(): Promise<Stack> {
   const logger = createLogger({ service: 'test', instance: 'test', level: 'error' });
   const bus = await Bus.connect({ url: nats.url, user: '', password: '', engineId, name: 'test', logger });
   const discovery = new Discovery({ bus });
+  const events: Event[] = [];
+  const told = new Set<string>();
+  bus.subscribe(`${bus.subject('events')}.>`, (payload) => {
+    const event = Event.decode(payload);
+    // After a crash the relay may publish one again; JetStream tells them apart by their message ids.
+    const key = `${event.timeNano} ${event.action} ${event.actorId}`;
+    if (!told.has(key)) events.push(event);
+    told.add(key);
+  });
   const stack: Stack = {
     directory,
     execRoot,
     groupOf: (container) => Cgroups.detect(cgroupParent).group(`${cgroupParent}/${container}`),
     asked,
+    events,
     env,
     containers: serviceCalls(ContainersService, 'container-service', discovery),
     execs: serviceCalls(ExecsService, 'container-service', discovery),
