@@ -42,6 +42,8 @@ export const directives: readonly Directive[] = [
     flag: '--insecure-tcp [bool]',
     help: 'allow tcp sockets without TLS: whoever reaches them is root on this host',
   },
+  { key: 'policy-file', kind: 'string', flag: '--policy-file <file>', help: 'who may do what (JSON); without it all may do all' },
+  { key: 'audit-log', kind: 'string', flag: '--audit-log <file>', help: 'write who did what with which result, one JSON object a line' },
   { key: 'bip', kind: 'string', flag: '--bip <cidr>', help: 'address and size of the default bridge' },
   { key: 'fixed-cidr', kind: 'string', flag: '--fixed-cidr <cidr>', help: 'range the default bridge gives addresses from' },
   { key: 'mtu', kind: 'number', flag: '--mtu <bytes>', help: 'MTU of the default bridge' },

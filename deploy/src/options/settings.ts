@@ -1,8 +1,9 @@
 /** From flags and daemon.json to what a stack is started with: every value checked before anything is touched. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { InvalidParameter } from '@flotilla/errors/classes';
+import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import type { EngineOptions } from '@flotilla/service-kit';
+import { Policy } from '@flotilla/service-kit/rights';
 import { defaultConfigFile, mergeSettings, readDaemonFile } from './daemonFile.ts';
 import type { RawSettings, Ulimit } from './directives.ts';
 import { formatHost, type Host, parseHost } from './hosts.ts';
@@ -22,6 +23,8 @@ export interface StackSettings {
   /** The group was named by the operator, so it must exist. */
   readonly groupGiven: boolean;
   readonly tls: TlsFiles | undefined;
+  /** The operator's policy, checked; the stack gives its services a copy. */
+  readonly policyFile: string | undefined;
   readonly logLevel: LogLevel;
   readonly shutdownTimeoutSeconds: number;
   /** For the services; `tls` holds the operator's paths until the stack has made the copies that the gateway may read. */
@@ -94,6 +97,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     storageOptions: list('storage-opts').map(checkStorageOption),
     defaultUlimits: (raw.get('default-ulimits') as Record<string, Ulimit> | undefined) ?? {},
     cgroupParent: text('cgroup-parent'),
+    auditLog: checkAuditLog(text('audit-log')),
     debug,
     group: text('group'),
   };
@@ -104,6 +108,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     group: text('group') ?? 'docker',
     groupGiven: text('group') !== undefined && text('group') !== 'docker',
     tls,
+    policyFile: checkPolicy(text('policy-file')),
     logLevel: debug ? 'debug' : checkLogLevel(text('log-level') ?? 'info'),
     shutdownTimeoutSeconds: number('shutdown-timeout') ?? 15,
     engineOptions: Object.fromEntries(Object.entries(engineOptions).filter(([, value]) => value !== undefined)),
@@ -141,6 +146,27 @@ function checkTls(raw: RawSettings): TlsFiles | undefined {
     }
   }
   return { verify, caCert: verify ? files.caCert : undefined, cert: files.cert, key: files.key };
+}
+
+function checkPolicy(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  let content: string;
+  try {
+    content = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new InvalidParameter(`--policy-file: ${errorMessage(error)}`);
+  }
+  try {
+    Policy.parse(content);
+  } catch (error) {
+    throw new InvalidParameter(`--policy-file ${path}: ${errorMessage(error)}`);
+  }
+  return path;
+}
+
+function checkAuditLog(path: string | undefined): string | undefined {
+  if (path !== undefined && !path.startsWith('/')) throw new InvalidParameter(`--audit-log ${path}: must be an absolute path`);
+  return path;
 }
 
 function checkMirror(text: string): string {

@@ -31,6 +31,15 @@ export function isRenewed(copy: TlsCopy): boolean {
   return statSync(copy.from).mtimeMs > statSync(copy.to).mtimeMs;
 }
 
+/** The policy, for the gateway and for the services that run as root. */
+export function policyCopies(file: string | undefined, paths: StackPaths, reader: Account): TlsCopy[] {
+  return file === undefined ? [] : [{ from: file, to: policyPath(paths), uid: reader.uid, gid: reader.gid }];
+}
+
+export function policyPath(paths: StackPaths): string {
+  return `${paths.tls}/policy.json`;
+}
+
 /** The engine option that tells the gateway where its copies are. */
 export function tlsOptions(tls: TlsFiles | undefined, paths: StackPaths): Pick<Partial<EngineOptions>, 'tls'> {
   if (tls === undefined) return {};

@@ -67,6 +67,8 @@ export interface Plan {
   readonly codeMount: string | undefined;
   /** The operator's certificate files → the copies that the gateway may read; copied again when they change. */
   readonly tlsCopies: readonly TlsCopy[];
+  /** Kept bounded like the other logs. */
+  readonly auditLog?: string | undefined;
 }
 
 export interface TlsCopy {

@@ -1,14 +1,15 @@
 /** Everything that `up` does before the supervisor runs: checks, engine id, secrets, directories, configuration files, sockets. Ends in a plan. */
 import { randomUUID } from 'node:crypto';
-import { chownSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { dirname } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors/classes';
 import rootPackage from '../../../package.json' with { type: 'json' };
 import type { StackSettings } from '../options/settings.ts';
 import { isAlive } from '../supervisor/process.ts';
 import { readState, type StackState } from '../supervisor/state.ts';
 import { type Account, findAccount, root } from './accounts.ts';
-import { certificateCopies, copyCertificate, tlsOptions } from './certificates.ts';
+import { certificateCopies, copyCertificate, policyCopies, policyPath, tlsOptions } from './certificates.ts';
 import { mountCode } from './codeMount.ts';
 import { type Accounts, canReach, makeDirectories } from './directories.ts';
 import { openListeners } from './listeners.ts';
@@ -53,7 +54,11 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
   if (nats.kind === 'own') {
     writeFor(accounts.nats, paths.natsConf, natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets }));
   }
-  const tlsCopies = certificateCopies(settings.tls, paths, accounts.gateway);
+  const tlsCopies = [
+    ...certificateCopies(settings.tls, paths, accounts.gateway),
+    ...policyCopies(settings.policyFile, paths, accounts.gateway),
+  ];
+  if (settings.engineOptions.auditLog !== undefined) openAuditLog(settings.engineOptions.auditLog, accounts.gateway);
   for (const copy of tlsCopies) copyCertificate(copy);
   const codeMount = [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account))
     ? undefined
@@ -67,14 +72,37 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     redis,
     nats,
     natsPort,
-    engineOptions: { ...settings.engineOptions, hosts: listeners.map((listener) => listener.address), ...tlsOptions(settings.tls, paths) },
+    engineOptions: {
+      ...settings.engineOptions,
+      hosts: listeners.map((listener) => listener.address),
+      ...tlsOptions(settings.tls, paths),
+      ...(settings.policyFile === undefined ? {} : { policyFile: policyPath(paths) }),
+    },
     logLevel: settings.logLevel,
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
     listeners,
     code: codeMount ?? codeRoot,
     version,
   });
-  return { dataRoot: paths.dataRoot, execRoot: paths.execRoot, engineId, version, lockFd, listeners, processes, codeMount, tlsCopies };
+  return {
+    dataRoot: paths.dataRoot,
+    execRoot: paths.execRoot,
+    engineId,
+    version,
+    lockFd,
+    listeners,
+    processes,
+    codeMount,
+    tlsCopies,
+    auditLog: settings.engineOptions.auditLog,
+  };
+}
+
+/** The gateway may write into it, and into nothing beside it. */
+function openAuditLog(path: string, gateway: Account): void {
+  if (!canReach(dirname(path), gateway)) throw new InvalidParameter(`--audit-log ${path} cannot be reached by user ${gateway.name}`);
+  closeSync(openSync(path, 'a', 0o600));
+  chownSync(path, gateway.uid, gateway.gid);
 }
 
 function findAccounts(warn: (line: string) => void): Accounts {

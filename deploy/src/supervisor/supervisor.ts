@@ -197,7 +197,11 @@ export class Supervisor {
   }
 
   private keepHouse(): void {
-    const logs = [...this.plan.processes.map((process) => process.log), `${this.paths.logs}/supervisor.log`];
+    const logs = [
+      ...this.plan.processes.map((process) => process.log),
+      `${this.paths.logs}/supervisor.log`,
+      ...(this.plan.auditLog === undefined ? [] : [this.plan.auditLog]),
+    ];
     try {
       for (const path of logs) rotateLog(path);
       this.copyCertificates();

@@ -18,7 +18,8 @@ import type { Definition, MethodShape, RequestOf, ResponseOf } from './definitio
 import type { Discovery } from './discovery.ts';
 import { currentRequest } from './requestContext.ts';
 import { discoveryTarget } from './resolver.ts';
-import { requestIdKey, traceparentKey } from './server.ts';
+import { encodeIdentity } from './rights/identity.ts';
+import { identityKey, requestIdKey, traceparentKey } from './server.ts';
 
 export interface CallOptions {
   /** Milliseconds until the call fails with DeadlineExceeded. Default 30,000 for unary calls; none for a stream with a signal. */
@@ -143,6 +144,7 @@ function outgoingMetadata(): Metadata {
   const request = currentRequest();
   if (request !== undefined) {
     metadata.set(requestIdKey, request.requestId);
+    if (request.identity !== undefined) metadata.set(identityKey, encodeIdentity(request.identity));
     if (request.traceparent !== undefined) metadata.set(traceparentKey, request.traceparent);
   }
   return metadata;

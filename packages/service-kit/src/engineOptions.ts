@@ -42,6 +42,10 @@ export const engineOptions = z.object({
   defaultUlimits: z.record(z.string(), ulimit).default({}),
   /** Parent cgroup of containers; default /flotilla. */
   cgroupParent: z.string().optional(),
+  /** Who may do what, as the services read it; absent: all may do all. */
+  policyFile: z.string().optional(),
+  /** Where the gateway writes who did what. */
+  auditLog: z.string().optional(),
   debug: z.boolean().default(false),
   /** Group that owns the unix socket. */
   group: z.string().default('docker'),

@@ -1,11 +1,14 @@
 /** The request a piece of code works for: one id from the client's call to the runtime's log line, carried by gRPC metadata. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
+import type { Identity } from './rights/identity.ts';
 
 export interface RequestContext {
   readonly requestId: string;
   /** W3C trace context of the caller, passed on as it came. */
   readonly traceparent?: string;
+  /** Who asked; absent for work that no client asked for. */
+  readonly identity?: Identity;
 }
 
 const storage = new AsyncLocalStorage<RequestContext>();

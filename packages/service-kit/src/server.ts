@@ -17,6 +17,8 @@ import type { Definition, MethodShape, RequestOf, ResponseOf } from './definitio
 import type { Health } from './health.ts';
 import type { Logger } from './logger.ts';
 import { newRequestId, type RequestContext, runWithRequest } from './requestContext.ts';
+import { decodeIdentity } from './rights/identity.ts';
+import type { PolicySource } from './rights/policyFile.ts';
 
 export interface CallContext {
   readonly requestId: string;
@@ -34,14 +36,17 @@ export type Handlers<D extends Definition> = { readonly [K in keyof D]: Handler<
 /** Metadata keys that carry the request context. */
 export const requestIdKey = 'flotilla-request-id';
 export const traceparentKey = 'traceparent';
+export const identityKey = 'flotilla-identity';
 
 const maxMessageBytes = 64 * 1024 * 1024;
 
 function contextOf(metadata: Metadata): RequestContext {
   const traceparent = metadata.get(traceparentKey)[0]?.toString();
+  const identity = decodeIdentity(metadata.get(identityKey)[0]?.toString() ?? '');
   return {
     requestId: metadata.get(requestIdKey)[0]?.toString() || newRequestId(),
     ...(traceparent === undefined ? {} : { traceparent }),
+    ...(identity === undefined ? {} : { identity }),
   };
 }
 
@@ -51,10 +56,13 @@ export class GrpcServer {
     'grpc.max_send_message_length': maxMessageBytes,
   });
   private readonly logger: Logger;
+  private readonly policy: PolicySource | undefined;
   private socketPath: string | undefined;
 
-  constructor(options: { logger: Logger; health: Health }) {
+  /** @param options.policy - rights, checked again here, where the act is carried out. */
+  constructor(options: { logger: Logger; health: Health; policy?: PolicySource | undefined }) {
     this.logger = options.logger;
+    this.policy = options.policy;
     const report = async (): Promise<{ status: (typeof HealthCheckResponse_ServingStatus)['SERVING' | 'NOT_SERVING'] }> => ({
       status: (await options.health.check()).ready
         ? HealthCheckResponse_ServingStatus.SERVING
@@ -78,18 +86,19 @@ export class GrpcServer {
       const handler = (handlers as Record<string, unknown>)[name];
       implementation[name] = method.responseStream
         ? this.streamCall(name, handler as (request: unknown, call: CallContext) => AsyncIterable<unknown>)
-        : this.unaryCall(name, handler as (request: unknown, call: CallContext) => Promise<unknown>);
+        : this.unaryCall(name, method.path, handler as (request: unknown, call: CallContext) => Promise<unknown>);
     }
     this.server.addService(definition as unknown as ServiceDefinition, implementation);
   }
 
-  private unaryCall(name: string, handler: (request: unknown, call: CallContext) => Promise<unknown>) {
+  private unaryCall(name: string, path: string, handler: (request: unknown, call: CallContext) => Promise<unknown>) {
     return (call: ServerUnaryCall<unknown, unknown>, respond: sendUnaryData<unknown>): void => {
       const abort = new AbortController();
       call.on('cancelled', () => abort.abort());
       const context = contextOf(call.metadata);
       void runWithRequest(context, async () => {
         try {
+          this.policy?.current.checkCall(context.identity, path, call.request);
           const response = await handler(call.request, { requestId: context.requestId, signal: abort.signal });
           respond(null, response);
         } catch (error) {

@@ -8,6 +8,7 @@ import { Discovery } from './discovery.ts';
 import { Health } from './health.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createLogger, type Logger } from './logger.ts';
+import { followPolicy, type PolicySource } from './rights/policyFile.ts';
 import { GrpcServer } from './server.ts';
 import { version } from './version.ts';
 
@@ -19,6 +20,8 @@ export interface ServiceKit<S extends ServiceSettings> {
   readonly bus: Bus;
   readonly discovery: Discovery;
   readonly server: GrpcServer;
+  /** Who may do what; absent: all may do all. */
+  readonly policy?: PolicySource | undefined;
 }
 
 /** A started service: what `--compact` holds five of in one process. */
@@ -61,8 +64,11 @@ export async function startService<S extends ServiceSettings>(
     });
     const discovery = new Discovery({ bus });
     lifecycle.onStop('discovery', () => discovery.stop());
-    const server = new GrpcServer({ logger, health });
-    await build({ settings, logger, lifecycle, health, bus, discovery, server });
+    const { policyFile } = settings.FLOTILLA_ENGINE_OPTIONS;
+    // registry-proxy carries out nothing that a policy speaks of, and may not read it.
+    const policy = policyFile === undefined || name === 'registry-proxy' ? undefined : followPolicy(policyFile, logger);
+    const server = new GrpcServer({ logger, health, policy });
+    await build({ settings, logger, lifecycle, health, bus, discovery, server, policy });
     if (settings.FLOTILLA_GRPC_ADDRESS !== '') {
       await server.listen(settings.FLOTILLA_GRPC_ADDRESS);
       lifecycle.onStop('grpc server', () => server.shutdown(drainMs));

@@ -9,6 +9,8 @@ export interface GatewaySettings extends ServiceSettings {
   readonly LISTEN_FDNAMES: string;
   /** For development: where to listen when no socket was passed: `unix:/path` or `host:port`. */
   readonly FLOTILLA_LISTEN: string;
+  /** Requests under way at once in one gateway, streams among them. */
+  readonly FLOTILLA_MAX_REQUESTS: number;
 }
 
 export const gatewaySettings: z.ZodType<GatewaySettings> = z.object({
@@ -16,4 +18,5 @@ export const gatewaySettings: z.ZodType<GatewaySettings> = z.object({
   LISTEN_FDS: z.coerce.number().int().nonnegative().default(0),
   LISTEN_FDNAMES: z.string().default(''),
   FLOTILLA_LISTEN: z.string().default(''),
+  FLOTILLA_MAX_REQUESTS: z.coerce.number().int().positive().default(20_000),
 });

@@ -2,22 +2,26 @@
 import type { IncomingMessage } from 'node:http';
 import { changeMarkBeside } from '@flotilla/records/changeMark';
 import type { Discovery } from '@flotilla/service-kit';
+import type { PolicySource } from '@flotilla/service-kit/rights';
 import { versionOf } from './http/apiVersion.ts';
-import { ReadCopies } from './readCopies.ts';
+import { ReadCopies, type ReadCopiesOptions } from './readCopies.ts';
+import { ScopedCopies } from './rights/scope.ts';
 
 export interface Copies {
   readonly containers: ReadCopies;
   readonly images: ReadCopies;
 }
 
-export function openCopies(discovery: Discovery): Copies {
+export function openCopies(discovery: Discovery, policy?: PolicySource): Copies {
   const beside = (service: string) => (): string | undefined => {
     const beat = discovery.instances(service).find(({ grpcAddress }) => grpcAddress.startsWith('unix:'));
     return beat === undefined ? undefined : changeMarkBeside(beat.grpcAddress);
   };
+  const open = (options: ReadCopiesOptions): ReadCopies =>
+    policy === undefined ? new ReadCopies(options) : new ScopedCopies(options, policy);
   return {
-    containers: new ReadCopies({ markPath: beside('container-service') }),
-    images: new ReadCopies({ markPath: beside('image-service') }),
+    containers: open({ markPath: beside('container-service') }),
+    images: open({ markPath: beside('image-service') }),
   };
 }
 

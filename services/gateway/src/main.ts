@@ -1,12 +1,15 @@
 /** The gateway: Docker's Engine API in front, gRPC and streams behind. This file alone knows every concrete part. */
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { createApplication } from './application.ts';
+import { AuditLog } from './audit/auditLog.ts';
 import { connectBackends } from './backends.ts';
 import { gatewaySettings } from './config.ts';
 import { openCopies } from './copies.ts';
 import { EventFeed } from './events/feed.ts';
 import { listenEverywhere } from './listening.ts';
 import { dispatch } from './middleware/dispatch.ts';
+import { guardAccess } from './rights/access.ts';
+import { scopeBackends, scopeEvents } from './rights/scope.ts';
 import { closeServer } from './server.ts';
 import { readHost } from './system/host.ts';
 import { systemInfo } from './system/info.ts';
@@ -16,9 +19,10 @@ import { VersionDocument } from './system/version.ts';
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery }) => {
+  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery, policy }) => {
     const host = readHost();
-    const backends = connectBackends(discovery);
+    const everything = connectBackends(discovery);
+    const backends = policy === undefined ? everything : scopeBackends(everything, policy);
     const events = new EventFeed({ bus, logger });
     lifecycle.onStop('event feed', () => events.stop());
     await events.start();
@@ -26,8 +30,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const version = new VersionDocument(host);
     const application = createApplication({
       backends,
-      copies: openCopies(discovery),
-      events,
+      copies: openCopies(discovery, policy),
+      events: policy === undefined ? events : scopeEvents(events, policy),
       info: () =>
         systemInfo({
           backends,
@@ -42,7 +46,11 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       cgroupV2: host.cgroupV2,
       logger,
     });
-    const servers = await listenEverywhere(settings, dispatch(application), logger);
+    const { auditLog } = settings.FLOTILLA_ENGINE_OPTIONS;
+    const audit = auditLog === undefined ? undefined : new AuditLog(auditLog, logger);
+    if (audit !== undefined) lifecycle.onStop('audit log', () => audit.close());
+    const guarded = guardAccess(application, { policy, audit, maxRequests: settings.FLOTILLA_MAX_REQUESTS });
+    const servers = await listenEverywhere(settings, dispatch(guarded), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });

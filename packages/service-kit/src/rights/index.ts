@@ -1,0 +1,3 @@
+export { describeIdentity, type Identity } from './identity.ts';
+export { isWithin, Policy, type Role } from './policy.ts';
+export { followPolicy, type PolicySource } from './policyFile.ts';

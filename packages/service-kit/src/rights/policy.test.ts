@@ -1,0 +1,84 @@
+import { describe, expect, it } from 'vitest';
+import { dangersOfContainer, dangersOfVolume } from './dangers.ts';
+import { decodeIdentity, encodeIdentity, type Identity } from './identity.ts';
+import { isWithin, Policy } from './policy.ts';
+
+const alice: Identity = { kind: 'user', name: 'alice', uid: 1000 };
+const policyOf = (document: unknown): Policy => Policy.parse(JSON.stringify(document));
+
+describe('a policy', () => {
+  it.each([
+    ['{', /not JSON/],
+    ['{"roles":{"admin":{}}}', /the role admin is built in/],
+    ['{"default":"nobody"}', /there is no role nobody/],
+    ['{"identities":[{"user":"a","uid":1,"role":"admin"}]}', /needs one of user, uid and certificate/],
+    ['{"roles":{"r":{"forbid":["flying"]}}}', /roles\.r\.forbid\.0/],
+    ['{"rols":{}}', /Unrecognized key/],
+  ])('refuses %s', (text, message) => {
+    expect(() => Policy.parse(text)).toThrow(message);
+  });
+
+  it('gives root all, others their role or nothing', () => {
+    const policy = policyOf({
+      identities: [
+        { user: 'alice', role: 'viewer' },
+        { certificate: 'ci', role: 'operator' },
+      ],
+    });
+    expect(policy.roleOf({ kind: 'user', name: 'root', uid: 0 })?.name).toBe('admin');
+    expect(policy.checkOperation(alice, 'ContainerList').name).toBe('viewer');
+    expect(() => policy.checkOperation(alice, 'ContainerStart')).toThrow('user alice (role viewer) may not use ContainerStart');
+    expect(policy.checkOperation({ kind: 'certificate', name: 'ci' }, 'ContainerStart').name).toBe('operator');
+    // A user named as a certificate is another.
+    expect(() => policy.checkOperation({ kind: 'user', name: 'ci', uid: 7 }, 'ContainerList')).toThrow('gives user ci no role');
+  });
+
+  it('checks a call where it is carried out, and gives the unknown nothing dangerous', () => {
+    const policy = policyOf({ identities: [{ uid: 1000, role: 'operator' }] });
+    const path = '/flotilla.container.v1.Containers/Create';
+    const request = (config: unknown) => ({ configJson: Buffer.from(JSON.stringify(config)) });
+    const privileged = request({ HostConfig: { Privileged: true } });
+    expect(() => policy.checkCall(alice, path, privileged)).toThrow('user alice (role operator) may not ask for privileged mode');
+    expect(() => policy.checkCall(undefined, path, privileged)).toThrow(/a caller that is not known may not ask/);
+    expect(() => policy.checkCall({ kind: 'user', name: 'root', uid: 0 }, path, privileged)).not.toThrow();
+    expect(() => policy.checkCall(undefined, path, request({ HostConfig: {} }))).not.toThrow();
+  });
+});
+
+describe('dangers', () => {
+  it.each([
+    [{ Privileged: true }, ['privileged']],
+    [{ Binds: ['/:/host'] }, ['host-mounts']],
+    [{ Binds: ['data:/data'] }, []],
+    [{ Mounts: [{ Type: 'bind', Source: '/' }] }, ['host-mounts']],
+    [
+      { Mounts: [{ Type: 'volume', VolumeOptions: { DriverConfig: { Options: { o: 'bind', device: '/', type: 'none' } } } }] },
+      ['host-mounts'],
+    ],
+    [{ NetworkMode: 'host', PidMode: 'host' }, ['host-namespaces']],
+    [{ Devices: [{ PathOnHost: '/dev/sda' }] }, ['devices']],
+    [{ CapAdd: ['SYS_ADMIN'] }, ['capabilities']],
+    [{ SecurityOpt: ['seccomp=unconfined'] }, ['unconfined']],
+    [{ SecurityOpt: ['no-new-privileges'], Devices: [], CapAdd: null, MaskedPaths: null }, []],
+  ])('of %j', (HostConfig, expected) => {
+    expect([...dangersOfContainer({ HostConfig })]).toEqual(expected);
+  });
+
+  it('of volumes', () => {
+    expect([...dangersOfVolume({ DriverOpts: { type: 'none', o: 'bind', device: '/etc' } })]).toEqual(['host-mounts']);
+    expect([...dangersOfVolume({ DriverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } })]).toEqual([]);
+  });
+});
+
+it('identities survive a metadata value', () => {
+  const identity: Identity = { kind: 'certificate', name: 'Zoë\r\n' };
+  expect(decodeIdentity(encodeIdentity(identity))).toEqual(identity);
+  expect(decodeIdentity('{}')).toBeUndefined();
+});
+
+it('objects are within a role by prefix or by label', () => {
+  const own = { prefixes: ['a-'], labels: ['team=a'] };
+  expect(isWithin(own, '/a-web', {})).toBe(true);
+  expect(isWithin(own, 'web', { team: 'a' })).toBe(true);
+  expect(isWithin(own, 'ba-web', { team: 'b' })).toBe(false);
+});

@@ -1,0 +1,217 @@
+/**
+ * What lies outside of a role's own objects does not exist for it: it is not in lists, not told in events, and not found by name. Decided on the calls that
+ * the gateway makes, which is what is acted on, and not on what the client wrote.
+ */
+import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
+import { Forbidden, NotFound } from '@flotilla/errors';
+import { currentRequest } from '@flotilla/service-kit';
+import { isWithin, type PolicySource, type Role } from '@flotilla/service-kit/rights';
+import { type Backends, read } from '../backends.ts';
+import type { Events } from '../events/follow.ts';
+import { ReadCopies, type ReadCopiesOptions } from '../readCopies.ts';
+
+type Own = NonNullable<Role['objects']>;
+type Labels = Record<string, string> | null | undefined;
+type Call = (request: Record<string, unknown>, options?: unknown) => unknown;
+
+/** The limits of who asks now; undefined: none. */
+function ownOf(policy: PolicySource): Own | undefined {
+  const identity = currentRequest()?.identity;
+  return identity === undefined ? undefined : policy.current.roleOf(identity)?.objects;
+}
+
+const parse = <T>(bytes: Uint8Array): T => JSON.parse(Buffer.from(bytes).toString('utf8')) as T;
+const bytes = (document: unknown): Uint8Array => Buffer.from(JSON.stringify(document));
+
+class Scope {
+  private readonly backends: Backends;
+
+  constructor(backends: Backends) {
+    this.backends = backends;
+  }
+
+  async container(own: Own, name: string): Promise<void> {
+    const { containerJson } = await this.backends.containers.inspect({ container: name, size: false }, read);
+    const { Name, Config } = parse<{ Name: string; Config: { Labels: Labels } }>(containerJson);
+    if (!isWithin(own, Name, Config.Labels)) throw new NotFound(`No such container: ${name}`);
+  }
+
+  async exec(own: Own, id: string): Promise<void> {
+    const { execJson } = await this.backends.execs.inspect({ exec: id }, read);
+    try {
+      await this.container(own, parse<{ ContainerID: string }>(execJson).ContainerID);
+    } catch (error) {
+      throw new NotFound(`No such exec instance: ${id}`, { cause: error });
+    }
+  }
+
+  /** The engine's own networks are everyone's. */
+  async network(own: Own, name: string): Promise<void> {
+    const { networkJson } = await this.backends.networks.inspect({ network: name, verbose: false, scope: '' }, read);
+    const { Name, Labels } = parse<{ Name: string; Labels: Labels }>(networkJson);
+    if (!isBuiltIn(Name) && !isWithin(own, Name, Labels)) throw new NotFound(`network ${name} not found`);
+  }
+
+  async volume(own: Own, name: string): Promise<void> {
+    const { volumeJson } = await this.backends.volumes.inspect({ name }, read);
+    const { Name, Labels } = parse<{ Name: string; Labels: Labels }>(volumeJson);
+    if (!isWithin(own, Name, Labels)) throw new NotFound(`get ${name}: no such volume`);
+  }
+
+  /** A volume that a container names: one's own, or one that will be made with that name. */
+  async namedVolume(own: Own, name: string): Promise<void> {
+    if (name === '' || isWithin(own, name, undefined)) return;
+    try {
+      await this.volume(own, name);
+    } catch (error) {
+      throw new Forbidden(`access denied: the volume ${name} is not yours to use`, { cause: error });
+    }
+  }
+
+  async newContainer(own: Own, name: string, config: CreateDocument): Promise<void> {
+    mustBeWithin(own, 'container', name, config.Labels);
+    const host = config.HostConfig ?? {};
+    const joined = [host.NetworkMode, host.PidMode, host.IpcMode].filter((mode) => mode?.startsWith('container:') === true);
+    for (const mode of joined) await this.container(own, (mode ?? '').slice('container:'.length));
+    for (const from of host.VolumesFrom ?? []) await this.container(own, from.split(':', 1)[0] ?? '');
+    for (const link of host.Links ?? []) await this.container(own, link.split(':', 1)[0] ?? '');
+    const networks = [host.NetworkMode ?? '', ...Object.keys(config.NetworkingConfig?.EndpointsConfig ?? {})];
+    for (const network of networks) {
+      if (network !== '' && network !== 'default' && !isBuiltIn(network) && !network.startsWith('container:'))
+        await this.network(own, network);
+    }
+    for (const bind of host.Binds ?? [])
+      if (!bind.startsWith('/') && bind.includes(':')) await this.namedVolume(own, bind.split(':', 1)[0] ?? '');
+    for (const mount of host.Mounts ?? []) if (mount.Type === 'volume') await this.namedVolume(own, mount.Source ?? '');
+  }
+}
+
+interface CreateDocument {
+  readonly Labels?: Record<string, string>;
+  readonly HostConfig?: {
+    readonly NetworkMode?: string;
+    readonly PidMode?: string;
+    readonly IpcMode?: string;
+    readonly VolumesFrom?: readonly string[];
+    readonly Links?: readonly string[];
+    readonly Binds?: readonly string[];
+    readonly Mounts?: readonly { readonly Type?: string; readonly Source?: string }[];
+  };
+  readonly NetworkingConfig?: { readonly EndpointsConfig?: Record<string, unknown> };
+}
+
+const isBuiltIn = (network: string): boolean => network === 'bridge' || network === 'host' || network === 'none';
+
+function mustBeWithin(own: Own, what: string, name: string, labels: Labels): void {
+  if (isWithin(own, name, labels)) return;
+  const allowed = [
+    ...own.prefixes.map((prefix) => `a name that begins with ${prefix}`),
+    ...own.labels.map((label) => `the label ${label}`),
+  ];
+  throw new Forbidden(`access denied: a ${what} of yours needs ${allowed.join(' or ')}`);
+}
+
+/** Lists of a service's answers, by method: the field, and the list in it. */
+const lists: Readonly<Record<string, string>> = {
+  'containers.list': 'containersJson',
+  'networks.list': 'networksJson',
+  'volumes.list': 'volumesJson',
+};
+
+/** The services as the one who asks may see them. Prunes touch what is everybody's: they are for roles without limits. */
+export function scopeBackends(backends: Backends, policy: PolicySource): Backends {
+  const scope = new Scope(backends);
+  const check = async (own: Own, service: keyof Backends, method: string, request: Record<string, unknown>): Promise<void> => {
+    if (method === 'prune' && service !== 'images') throw new Forbidden('access denied: a prune reaches beyond what is yours');
+    if (service === 'containers' && method === 'create') {
+      await scope.newContainer(own, String(request.name ?? ''), parse<CreateDocument>(request.configJson as Uint8Array));
+      return;
+    }
+    if ((service === 'networks' || service === 'volumes') && method === 'create') {
+      const { Name, Labels } = parse<{ Name?: string; Labels?: Labels }>(request.configJson as Uint8Array);
+      mustBeWithin(own, service.slice(0, -1), Name ?? '', Labels);
+      return;
+    }
+    if (typeof request.container === 'string') await scope.container(own, request.container);
+    if (typeof request.exec === 'string') await scope.exec(own, request.exec);
+    if (typeof request.network === 'string') await scope.network(own, request.network);
+    if (service === 'volumes' && typeof request.name === 'string') await scope.volume(own, request.name);
+    // A new name may not take a container out of one's own, or into another's.
+    if (method === 'rename') mustBeWithin(own, 'container', String(request.newName), undefined);
+  };
+  const wrap = (service: keyof Backends): unknown =>
+    new Proxy(backends[service] as object, {
+      get(target, method, receiver) {
+        const call = Reflect.get(target, method, receiver) as Call;
+        if (typeof call !== 'function' || typeof method !== 'string') return call;
+        if (method === 'wait' || method === 'stats' || method === 'pull' || method === 'push') {
+          return async function* (request: Record<string, unknown>, options?: unknown): AsyncIterable<unknown> {
+            const own = ownOf(policy);
+            if (own !== undefined) await check(own, service, method, request);
+            yield* call.call(target, request, options) as AsyncIterable<unknown>;
+          };
+        }
+        return async (request: Record<string, unknown>, options?: unknown): Promise<unknown> => {
+          const own = ownOf(policy);
+          if (own === undefined) return call.call(target, request, options);
+          await check(own, service, method, request);
+          const field = lists[`${service}.${method}`];
+          // A limit counts what is shown.
+          const limit = field === 'containersJson' ? Number(request.limit ?? 0) : 0;
+          const answer = (await call.call(target, limit > 0 ? { ...request, limit: 0 } : request, options)) as Record<string, unknown>;
+          if (field === undefined) return answer;
+          const shown = (parse<Listed[] | null>(answer[field] as Uint8Array) ?? []).filter((each) => isShown(own, service, each));
+          return { ...answer, [field]: bytes(limit > 0 ? shown.slice(0, limit) : shown) };
+        };
+      },
+    });
+  return Object.fromEntries(
+    (Object.keys(backends) as (keyof Backends)[]).map((service) => [service, wrap(service)]),
+  ) as unknown as Backends;
+}
+
+interface Listed {
+  readonly Name?: string;
+  readonly Names?: readonly string[];
+  readonly Labels?: Labels;
+}
+
+function isShown(own: Own, service: keyof Backends, { Name, Names, Labels }: Listed): boolean {
+  if (service === 'networks' && isBuiltIn(Name ?? '')) return true;
+  return (Names ?? [Name ?? '']).some((name) => isWithin(own, name, Labels));
+}
+
+/** Events of what one may see. Those of images are everyone's. */
+export function scopeEvents(events: Events, policy: PolicySource): Events {
+  return {
+    async follow(options) {
+      const own = ownOf(policy);
+      const following = await events.follow(options);
+      return own === undefined ? following : within(following, own);
+    },
+    get followerCount() {
+      return events.followerCount;
+    },
+  };
+}
+
+async function* within(events: AsyncIterable<Event>, own: Own): AsyncIterable<Event> {
+  for await (const event of events) {
+    const name = event.attributes.name ?? event.actorId;
+    if (event.type === 'image' || isWithin(own, name, event.attributes)) yield event;
+  }
+}
+
+/** Copies are for those who see all; the others are answered from the service, through their limits. */
+export class ScopedCopies extends ReadCopies {
+  private readonly policy: PolicySource;
+
+  constructor(options: ReadCopiesOptions, policy: PolicySource) {
+    super(options);
+    this.policy = policy;
+  }
+
+  override read(key: string, lifeMs: number, fetch: () => Promise<Uint8Array>): Promise<Uint8Array> {
+    return ownOf(this.policy) === undefined ? super.read(key, lifeMs, fetch) : fetch();
+  }
+}
