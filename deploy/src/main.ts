@@ -91,11 +91,9 @@ stackCommand('logs', 'show what the processes of the stack have written')
 
 stackCommand('doctor', 'say what of the kernel, packages, users and cgroups is missing, and how to mend it')
   .option('--json', 'print a JSON array')
-  .option('--disk', "verify every blob and layer against its digest instead, and name what is nobody's")
-  .option('--repair', "with --disk: remove what is damaged or nobody's, extract damaged layers anew")
   .action(async (options: Options) => {
     const { doctor } = await import('./commands/doctor.ts');
-    await doctor(roots(options), { json: options.json === true, disk: options.disk === true, repair: options.repair === true });
+    await doctor(roots(options), options.json === true);
   });
 
 stackCommand('version', 'show the versions of this checkout and of the running stack').action(async (options: Options) => {
