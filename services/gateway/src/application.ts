@@ -52,7 +52,7 @@ export function createApplication(options: ApplicationOptions): Express {
   systemRoutes(router, { backends, info: options.info, version: options.version });
   eventRoutes(router, options.events);
   distributionRoutes(router, options.distribution);
-  buildRoutes(router);
+  buildRoutes(router, backends);
   pluginRoutes(router);
   router.get(/^\/metrics$/, (request, response) => metrics.answer(request, response));
   swarmRoutes(router);

@@ -1,14 +1,22 @@
 /** The wiring of image-service. */
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
+import { stepContainers } from './adapters/buildContainers.ts';
 import { containersOfImages } from './adapters/containers.ts';
 import { withRegistry } from './adapters/registryProxy.ts';
+import { buildHandlers } from './api/builds.ts';
 import { imageHandlers } from './api/images.ts';
 import { snapshotHandlers } from './api/snapshots.ts';
+import { Builder } from './build/builder.ts';
+import { BuildCache } from './build/cache.ts';
+import { CacheUse } from './build/cacheUse.ts';
+import { clearContainers, clearDirectories, instanceOf } from './build/leftovers.ts';
+import { StepLayers } from './build/stepLayers.ts';
 import { Committer } from './commit.ts';
 import { settingsSchema } from './config.ts';
 import { ContentStore } from './contentStore.ts';
@@ -55,11 +63,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    const puller = new Puller({ store, layers, registry });
     server.add(
       ImagesService,
       imageHandlers({
         store,
-        puller: new Puller({ store, layers, registry }),
+        puller,
         pusher: new Pusher({ store, registry, maxConcurrent: options.maxConcurrentUploads }),
         loader: new Loader({ store, workers, maxLayerBytes }),
         importer: new Importer({ store, workers, maxLayerBytes }),
@@ -70,6 +79,27 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         logger,
       }),
     );
+    const isAlive = (instance: string): boolean => discovery.instances('image-service').some((beat) => beat.instance === instance);
+    content.emptyLayer();
+    const builds = join(content.root, 'builds');
+    await clearDirectories(builds, isAlive);
+    const cache = new BuildCache({ records, store, root: join(content.root, 'build-cache') });
+    const containers = stepContainers(discovery);
+    const builder = new Builder({
+      store,
+      puller,
+      cache,
+      layers: new StepLayers({ store, workers, maxLayerBytes }),
+      containers,
+      directory: builds,
+      instance: settings.FLOTILLA_INSTANCE,
+    });
+    server.add(BuildsService, buildHandlers({ builder, cacheUse: new CacheUse(store, cache), tickets, logger }));
+    const stopping = new AbortController();
+    lifecycle.onStop('leftovers of builds', () => stopping.abort());
+    const isDead = (name: string): boolean =>
+      !builder.isRunning(name) && (instanceOf(name) === settings.FLOTILLA_INSTANCE || !isAlive(instanceOf(name)));
+    void clearContainers(containers, isDead, logger, stopping.signal);
     server.add(SnapshotsService, snapshotHandlers(store, new Snapshots(store)));
   });
 }

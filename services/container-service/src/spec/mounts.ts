@@ -1,5 +1,5 @@
 /** The mounts of a container: the kernel's file systems, then its own, in the order in which they have to be made. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import type { HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { RuntimeLinux, RuntimeMount } from '@flotilla/oci';
@@ -95,12 +95,18 @@ function tmpfsMounts(hostConfig: HostConfig): RuntimeMount[] {
   }));
 }
 
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+}
+
 function userMount(mount: ResolvedMount): RuntimeMount {
   if (mount.type === 'tmpfs') {
     return { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: [...(mount.options ?? [])] };
   }
   const options = [mount.nonRecursive ? 'bind' : 'rbind'];
-  if (!mount.rw) options.push(mount.readOnlyNonRecursive || mount.nonRecursive ? 'ro' : 'rro');
+  // crun opens what it makes read-only recursively as a directory; nothing is mounted below a file.
+  const recursive = !mount.readOnlyNonRecursive && !mount.nonRecursive && !isFile(mount.source ?? '');
+  if (!mount.rw) options.push(recursive ? 'rro' : 'ro');
   const propagation = mount.propagation === '' ? 'rprivate' : mount.propagation;
   // crun takes the r of a propagation for that of rbind.
   options.push(mount.nonRecursive ? propagation.replace(/^r/, '') : propagation);

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { InvalidParameter, isErrorKind, makeError, System } from '@flotilla/errors';
+import { InvalidParameter, isErrorKind, isFlotillaError, makeError, System } from '@flotilla/errors';
 import { dialTicket, type Ticket } from '@flotilla/streams';
 
 /** Dials a ticket that a service promised. */
@@ -57,8 +57,24 @@ async function upload(request: Readable, service: Socket): Promise<void> {
   });
 }
 
-/** Uploads a body and sends what the service says, as it comes: load, import, build. */
-export async function exchange(request: Readable, response: ServerResponse, service: Socket, type: string): Promise<void> {
+/** Ends what a service says, in the one place where a stream that was cut looks like one that is whole. */
+const lastWord = 0;
+const gone = 'the service went away in the middle';
+const goneLine = `${JSON.stringify({ errorDetail: { message: gone }, error: gone })}\r\n`;
+
+/**
+ * Uploads a body and sends what the service says, as it comes: load, import, build.
+ *
+ * @param options - `verdict`: the service's first line is not for the client. `{}` lets the rest through, `{"error": "<class>", "message": "…"}` is the
+ *   request's own failure. A zero byte ends it all: without one the service has died.
+ */
+export async function exchange(
+  request: Readable,
+  response: ServerResponse,
+  service: Socket,
+  type: string,
+  options: { verdict?: boolean } = {},
+): Promise<void> {
   service.on('error', () => service.destroy());
   response.on('close', () => service.destroy());
   const uploaded = upload(request, service).catch((error: unknown) => {
@@ -66,16 +82,35 @@ export async function exchange(request: Readable, response: ServerResponse, serv
     return error;
   });
   let began = false;
+  let isWhole = options.verdict !== true;
+  let verdict: Buffer | undefined = options.verdict === true ? Buffer.alloc(0) : undefined;
   try {
-    for await (const chunk of service) {
+    for await (let chunk of service as AsyncIterable<Buffer>) {
+      if (verdict !== undefined) {
+        verdict = Buffer.concat([verdict, chunk]);
+        const end = verdict.indexOf(10);
+        if (end < 0) continue;
+        checkVerdict(verdict.subarray(0, end).toString('utf8'));
+        chunk = verdict.subarray(end + 1);
+        verdict = undefined;
+      }
+      if (options.verdict === true && chunk.at(-1) === lastWord) {
+        isWhole = true;
+        chunk = chunk.subarray(0, -1);
+      }
       if (!began) {
         began = true;
         response.writeHead(200, { 'Content-Type': type });
       }
-      if (!response.write(chunk)) await drained(response);
+      if (chunk.length > 0 && !response.write(chunk)) await drained(response);
       if (response.destroyed) return;
     }
   } catch (error) {
+    if (!began && isFlotillaError(error)) {
+      request.unpipe(service);
+      request.resume();
+      throw error;
+    }
     if (!began) throw new System('the stream to the service broke', { cause: error });
     response.destroy();
     return;
@@ -85,6 +120,10 @@ export async function exchange(request: Readable, response: ServerResponse, serv
   request.unpipe(service);
   request.resume();
   if (!began && failure instanceof Error) throw failure;
+  if (!isWhole) {
+    if (!began) throw new System('the service went away before it answered');
+    response.write(goneLine);
+  }
   if (!began) response.writeHead(200, { 'Content-Type': type });
   response.end();
 }
@@ -104,18 +143,39 @@ export async function uploadForAnswer(request: IncomingMessage, service: Socket)
   }
   request.unpipe(service);
   request.resume();
-  if (answer.error === undefined) return;
-  throw makeError(isErrorKind(answer.error) ? answer.error : 'System', answer.message ?? 'the upload failed');
+  throwAnswer(answer);
 }
 
-async function firstLine(service: Socket): Promise<{ error?: string; message?: string } | undefined> {
+interface Answer {
+  readonly error?: string;
+  readonly message?: string;
+}
+
+function throwAnswer({ error, message }: Answer): void {
+  if (error === undefined) return;
+  throw makeError(isErrorKind(error) ? error : 'System', message ?? 'the upload failed');
+}
+
+function checkVerdict(line: string): void {
+  throwAnswer(parseAnswer(line) ?? { error: 'System', message: 'the service answered what nobody understands' });
+}
+
+async function firstLine(service: Socket): Promise<Answer | undefined> {
   let text = '';
   try {
     for await (const chunk of service) {
       text += String(chunk);
       if (text.includes('\n')) break;
     }
-    const document: unknown = JSON.parse(text.split('\n', 1)[0] ?? '');
+    return parseAnswer(text.split('\n', 1)[0] ?? '');
+  } catch {
+    return undefined;
+  }
+}
+
+function parseAnswer(line: string): Answer | undefined {
+  try {
+    const document: unknown = JSON.parse(line);
     if (typeof document !== 'object' || document === null) return undefined;
     const { error, message } = document as { error?: unknown; message?: unknown };
     return { ...(typeof error === 'string' ? { error } : {}), ...(typeof message === 'string' ? { message } : {}) };

@@ -18,19 +18,20 @@ export function diskUsageTypes(values: readonly string[]): ReadonlySet<DiskUsage
   );
 }
 
-export async function diskUsage({ containers, images, volumes }: Backends, wanted: ReadonlySet<DiskUsageType>): Promise<Buffer> {
+export async function diskUsage({ containers, images, volumes, builds }: Backends, wanted: ReadonlySet<DiskUsageType>): Promise<Buffer> {
   const nothing = Promise.resolve(undefined);
   const sizes = wanted.has('container');
-  const [counts, imageList, containerList, volumeList] = await Promise.all([
+  const [counts, imageList, containerList, volumeList, cache] = await Promise.all([
     wanted.has('image') ? images.counts({}, long) : nothing,
     wanted.has('image') ? images.list({ all: false, filters: {}, sharedSize: true, digests: true, manifests: false }, long) : nothing,
     sizes || wanted.has('image') ? containers.list({ all: true, limit: 0, size: sizes, filters: {} }, long) : nothing,
     wanted.has('volume') ? volumes.list({ filters: {}, usage: true }, long) : nothing,
+    wanted.has('build-cache') ? builds.cache({}, long) : nothing,
   ]);
   return Buffer.from(
     `{"LayersSize":${counts?.layersSize ?? 0},"Images":${withUsers(imageList?.imagesJson, containerList?.containersJson)},` +
       `"Containers":${json(sizes ? containerList?.containersJson : undefined)},"Volumes":${json(volumeList?.volumesJson)},` +
-      `"BuildCache":${wanted.has('build-cache') ? '[]' : 'null'}}`,
+      `"BuildCache":${json(cache?.recordsJson)}}`,
   );
 }
 

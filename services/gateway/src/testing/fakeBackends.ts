@@ -1,5 +1,6 @@
 /** Services that answer everything with something empty, and remember what they were asked: for tests of the routes. */
 import { ContainersService, ExecsService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { ImagesService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { NetworksService } from '@flotilla/contracts/flotilla/network/v1/networks';
 import { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1/registries';
@@ -15,7 +16,16 @@ export interface FakeCall {
 }
 
 /** JSON fields that hold lists. */
-const lists = new Set(['containersJson', 'imagesJson', 'historyJson', 'networksJson', 'volumesJson', 'itemsJson', 'resultsJson']);
+const lists = new Set([
+  'containersJson',
+  'imagesJson',
+  'historyJson',
+  'networksJson',
+  'volumesJson',
+  'itemsJson',
+  'resultsJson',
+  'recordsJson',
+]);
 
 export class FakeBackends implements Backends {
   readonly calls: FakeCall[] = [];
@@ -30,6 +40,7 @@ export class FakeBackends implements Backends {
   readonly containers: Backends['containers'] = this.fake('containers', ContainersService);
   readonly execs: Backends['execs'] = this.fake('execs', ExecsService);
   readonly images: Backends['images'] = this.fake('images', ImagesService);
+  readonly builds: Backends['builds'] = this.fake('builds', BuildsService);
   readonly networks: Backends['networks'] = this.fake('networks', NetworksService);
   readonly volumes: Backends['volumes'] = this.fake('volumes', VolumesService);
   readonly registries: Backends['registries'] = this.fake('registries', RegistriesService);

@@ -1,0 +1,66 @@
+/** Containers of RUN steps: made, run and removed by container-service. */
+import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import type { ContainerCreateRequest } from '@flotilla/engine-api';
+import { isNotFound, System } from '@flotilla/errors';
+import { type Discovery, serviceCalls } from '@flotilla/service-kit';
+import { dialTicket, StdcopyDemultiplexer } from '@flotilla/streams';
+import { buildLabel } from '../build/leftovers.ts';
+import type { StepContainers } from '../build/runStep.ts';
+
+const longMs = 10 * 60_000;
+
+export function stepContainers(discovery: Discovery): StepContainers {
+  const containers = serviceCalls(ContainersService, 'container-service', discovery);
+  const remove = async (container: string): Promise<void> => {
+    try {
+      await containers.remove({ container, force: true, removeVolumes: true, removeLink: false }, { deadlineMs: longMs });
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  };
+  return {
+    remove,
+
+    async create(config: ContainerCreateRequest, signal): Promise<{ id: string; warnings: readonly string[] }> {
+      const configJson = Buffer.from(JSON.stringify(config));
+      return containers.create({ name: '', platform: '', configJson }, { deadlineMs: longMs, signal });
+    },
+
+    async run(container, write, signal): Promise<number> {
+      const { ticket } = await containers.attach(
+        { container, logs: false, stream: true, stdin: false, stdout: true, stderr: true, detachKeys: '' },
+        { deadlineMs: longMs, signal },
+      );
+      if (ticket === undefined) throw new System('container-service answered without a stream');
+      const output = await dialTicket(ticket, { signal });
+      const heard = (async () => {
+        const frames = new StdcopyDemultiplexer();
+        for await (const chunk of output as AsyncIterable<Buffer>) {
+          for (const { stream, payload } of frames.push(chunk)) await write(stream, payload);
+        }
+      })();
+      heard.catch(() => undefined);
+      try {
+        await containers.start({ container }, { deadlineMs: longMs, signal });
+        for await (const { result } of containers.wait({ container, condition: 1 }, { signal })) {
+          if (result === undefined) continue;
+          if (result.error !== '') throw new System(result.error);
+          await heard;
+          return result.exitCode;
+        }
+        throw new System('container-service stopped waiting');
+      } finally {
+        output.destroy();
+      }
+    },
+
+    async labelled(): Promise<{ id: string; label: string }[]> {
+      const { containersJson } = await containers.list(
+        { all: true, limit: 0, size: false, filters: { label: { values: [buildLabel] } } },
+        { idempotent: true },
+      );
+      const listed = JSON.parse(Buffer.from(containersJson).toString('utf8')) as { Id: string; Labels?: Record<string, string> }[];
+      return listed.map(({ Id, Labels }) => ({ id: Id, label: Labels?.[buildLabel] ?? '' }));
+    },
+  };
+}

@@ -1,0 +1,131 @@
+/** The gRPC service Builds: decodes, calls, encodes. */
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import type { BuildRequest, BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
+import type { HostConfig } from '@flotilla/engine-api';
+import { errorKind, errorMessage, InvalidParameter } from '@flotilla/errors';
+import { familiarString, parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
+import type { Handlers, Logger } from '@flotilla/service-kit';
+import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
+import type { Builder } from '../build/builder.ts';
+import type { CacheUse } from '../build/cacheUse.ts';
+import type { BuildOptions } from '../build/options.ts';
+import { CommandFailed } from '../build/runStep.ts';
+import { LineQueue } from '../lineQueue.ts';
+import { failure } from '../progress.ts';
+import { toFilters, toJson, toPlatform } from './convert.ts';
+
+/** A stream that ends without it was cut. */
+const lastWord = Buffer.from([0]);
+
+export interface BuildParts {
+  readonly builder: Builder;
+  readonly cacheUse: CacheUse;
+  readonly tickets: TicketServer;
+  readonly logger: Logger;
+}
+
+export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts): Handlers<typeof BuildsService> {
+  return {
+    async build(request) {
+      const options = toBuildOptions(request);
+      return { ticket: tickets.issue((stream, signal) => serve(stream, options, signal)) };
+    },
+
+    async cancel({ buildId }) {
+      builder.cancel(buildId);
+      return {};
+    },
+
+    async cache() {
+      return { recordsJson: toJson(cacheUse.list()) };
+    },
+
+    async prune({ all, filters, keepStorage }) {
+      const { ids, freedBytes } = await cacheUse.prune({ all, filters: toFilters(filters), keepBytes: Number(keepStorage) });
+      return { ids, spaceReclaimed: BigInt(freedBytes) };
+    },
+  };
+
+  async function serve(stream: Socket, options: BuildOptions, signal: AbortSignal): Promise<void> {
+    const queue = new LineQueue();
+    builder.build(options, stream, queue.push, signal).then(
+      () => queue.end(),
+      (error: unknown) => queue.end(error ?? new Error('failed')),
+    );
+    let began = false;
+    const begin = async (verdict: object): Promise<void> => {
+      if (began) return;
+      began = true;
+      await writeAll(stream, encodeLine(verdict));
+    };
+    try {
+      for await (const line of queue.read()) {
+        await begin({});
+        await writeAll(stream, encodeLine(line));
+      }
+      await begin({});
+      await writeAll(stream, lastWord);
+    } catch (error) {
+      logger.debug({ error }, 'a build failed');
+      if (signal.aborted) return;
+      // What of the context nobody has read is thrown away: closing on it would cost the client the answer.
+      stream.resume();
+      if (!began) await begin({ error: errorKind(error), message: errorMessage(error) });
+      else await writeAll(stream, encodeLine(describe(error)));
+      await writeAll(stream, lastWord);
+      if (!stream.readableEnded) await once(stream, 'end', { signal });
+    }
+  }
+}
+
+function describe(error: unknown): ReturnType<typeof failure> {
+  const message = errorMessage(error);
+  return error instanceof CommandFailed ? { errorDetail: { code: error.code, message }, error: message } : failure(message);
+}
+
+/** @throws InvalidParameter for what no build could do. */
+function toBuildOptions(request: BuildRequest): BuildOptions {
+  const buildArgs = JSON.parse(Buffer.from(request.buildArgsJson).toString('utf8') || '{}') as Record<string, string | null>;
+  return {
+    dockerfile: request.dockerfile,
+    tags: toTags(request.tags),
+    remote: request.remote,
+    quiet: request.quiet,
+    noCache: request.noCache,
+    cacheFrom: request.cacheFrom,
+    pull: request.pull,
+    remove: request.remove,
+    forceRemove: request.forceRemove,
+    buildArgs: new Map(Object.entries(buildArgs).map(([name, value]) => [name, value ?? undefined])),
+    labels: new Map(Object.entries(request.labels)),
+    target: request.target,
+    platform: toPlatform(request.platform),
+    hostConfig: JSON.parse(Buffer.from(request.hostConfigJson).toString('utf8') || '{}') as HostConfig,
+    credentials: toCredentials(request.registryConfig),
+    buildId: request.buildId,
+    aux: request.aux,
+  };
+}
+
+function toTags(names: readonly string[]): Reference[] {
+  const tags = new Map<string, Reference>();
+  for (const name of names) {
+    if (name === '') continue;
+    const reference = parseReference(name);
+    if (reference.digest !== undefined) throw new InvalidParameter('build tag cannot contain a digest');
+    const tag = withDefaultTag(reference);
+    tags.set(familiarString(tag), tag);
+  }
+  return [...tags.values()];
+}
+
+/** What cannot be read counts as nothing: a pull without credentials is no error. */
+function toCredentials(header: string): ReadonlyMap<string, unknown> {
+  try {
+    const document: unknown = JSON.parse(Buffer.from(header, 'base64').toString('utf8'));
+    return typeof document === 'object' && document !== null ? new Map(Object.entries(document)) : new Map();
+  } catch {
+    return new Map();
+  }
+}

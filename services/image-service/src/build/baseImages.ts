@@ -1,0 +1,85 @@
+/** Images that stages stand on or copy from: here already, or pulled. */
+import { isNotFound, NotFound } from '@flotilla/errors';
+import { familiarString, type Platform, parseReference, withDefaultTag } from '@flotilla/oci';
+import type { Image } from '../image.ts';
+import type { ImageStore } from '../imageStore.ts';
+import { imagePlatform, platformMismatch } from '../inspect.ts';
+import type { Puller } from '../pull.ts';
+import type { StageOutput } from './output.ts';
+
+export interface BaseImagesOptions {
+  readonly store: ImageStore;
+  readonly puller: Puller;
+  /** Ask registries also for what is here. */
+  readonly pull: boolean;
+  /** By registry. */
+  readonly credentials: ReadonlyMap<string, unknown>;
+}
+
+const dockerHub = 'https://index.docker.io/v1/';
+
+export class BaseImages {
+  private readonly options: BaseImagesOptions;
+  private readonly found = new Map<string, Promise<Image>>();
+
+  constructor(options: BaseImagesOptions) {
+    this.options = options;
+  }
+
+  /** @param platform - undefined when nobody asked for one: an image that is here is taken whatever it is for. @throws NotFound in dockerd's words. */
+  get(name: string, platform: Platform | undefined, host: Platform, output: StageOutput, signal: AbortSignal): Promise<Image> {
+    const key = `${name} ${JSON.stringify(platform)}`;
+    const known = this.found.get(key) ?? this.resolve(name, platform, host, output, signal);
+    this.found.set(key, known);
+    return known;
+  }
+
+  private async resolve(
+    name: string,
+    platform: Platform | undefined,
+    host: Platform,
+    output: StageOutput,
+    signal: AbortSignal,
+  ): Promise<Image> {
+    const { store, pull } = this.options;
+    await store.fresh();
+    if (!pull) {
+      const here = this.local(name);
+      if (here !== undefined && (platform === undefined || platformMismatch(here, platform, name) === undefined)) return here;
+    }
+    const reference = withDefaultTag(parseReference(name));
+    try {
+      return await this.options.puller.pull(
+        { reference, platform: platform ?? host, platformAsked: platform !== undefined, registryAuth: this.authFor(name) },
+        (line) => output.line(line),
+        signal,
+      );
+    } catch (error) {
+      // With --pull an image that was only made here would do for nobody else: dockerd fails as well.
+      if (platform === undefined || !isNotFound(error)) throw error;
+      const here = this.local(name);
+      if (here === undefined) throw error;
+      throw new NotFound(
+        `image with reference ${familiarString(reference)} was found but does not match the specified platform: wanted ${platform.os}/${platform.architecture}, actual: ${imagePlatform(here).os}/${imagePlatform(here).architecture}`,
+        { cause: error },
+      );
+    }
+  }
+
+  private local(name: string): Image | undefined {
+    try {
+      return this.options.store.find(name);
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  }
+
+  private authFor(name: string): string {
+    const { domain } = parseReference(name);
+    const { credentials } = this.options;
+    const own =
+      credentials.get(domain) ?? (domain === 'docker.io' ? credentials.get(dockerHub) : undefined) ?? credentials.get(`https://${domain}`);
+    return own === undefined ? '' : Buffer.from(JSON.stringify(own)).toString('base64url');
+  }
+}

@@ -1,0 +1,38 @@
+/** What the stages of one build share. */
+import type { Platform } from '@flotilla/oci';
+import type { Image } from '../image.ts';
+import type { ImageStore } from '../imageStore.ts';
+import type { BaseImages } from './baseImages.ts';
+import type { BuildArgs } from './buildArgs.ts';
+import type { BuildCache } from './cache.ts';
+import type { BuildContext } from './context/open.ts';
+import type { CopySteps } from './copy/copyStep.ts';
+import type { BuildOptions } from './options.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+import type { StepRunner } from './runStep.ts';
+import type { StepLayers } from './stepLayers.ts';
+
+export interface Build {
+  /** `<instance>.<random>`: the label of its containers. */
+  readonly name: string;
+  readonly options: BuildOptions;
+  readonly store: ImageStore;
+  readonly images: BaseImages;
+  readonly args: BuildArgs;
+  readonly cache: BuildCache;
+  readonly context: BuildContext;
+  readonly roots: RootFilesystems;
+  readonly copies: CopySteps;
+  readonly runner: StepRunner;
+  readonly layers: StepLayers;
+  /** What the image is for. */
+  readonly platform: Platform;
+  readonly escape: string;
+  /** `--cache-from`: the only images the cache may use, when there are any. */
+  readonly cacheSources: readonly Image[];
+  /** Keys of cache entries that were of use. */
+  readonly usedKeys: string[];
+  /** Keeps an image that the build reads from until it ends. */
+  readonly hold: (image: Image) => void;
+  readonly signal: AbortSignal;
+}

@@ -1,0 +1,167 @@
+/** What the build cache holds, as `system df` shows it, and what `builder prune` takes of it. */
+import { lstatSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { BuildCacheRecord } from '@flotilla/engine-api';
+import type { Digest } from '@flotilla/oci';
+import { checkFilters, type Filters, untilFilter } from '../filters.ts';
+import type { ImageStore } from '../imageStore.ts';
+import type { BuildCache } from './cache.ts';
+
+const knownFilters = ['until', 'unused-for', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private'];
+
+export interface PruneOptions {
+  /** Also what images still use. */
+  readonly all: boolean;
+  readonly filters: Filters;
+  /** Bytes to keep, most recently used first. */
+  readonly keepBytes: number;
+}
+
+export class CacheUse {
+  private readonly store: ImageStore;
+  private readonly cache: BuildCache;
+
+  constructor(store: ImageStore, cache: BuildCache) {
+    this.store = store;
+    this.cache = cache;
+  }
+
+  list(): (BuildCacheRecord & { Parents?: string[] })[] {
+    const named = this.namedImages();
+    const steps = [...this.cache.steps.values()].flatMap((record) => {
+      const image = this.store.get(record.imageId);
+      if (image === undefined) return [];
+      const parent =
+        record.parent === undefined ? undefined : [...this.cache.steps.values()].find((each) => each.imageId === record.parent);
+      return [
+        {
+          ID: record.key.slice(0, 25),
+          ...(parent === undefined ? {} : { Parents: [parent.key.slice(0, 25)] }),
+          Type: 'regular',
+          Description: record.description,
+          InUse: this.store.holds.has(image.id),
+          Shared: named.has(image.id),
+          Size: record.sizeBytes,
+          CreatedAt: record.created,
+          LastUsedAt: record.lastUsed,
+          UsageCount: record.uses,
+        },
+      ];
+    });
+    const directories = [...this.cache.directories.values()].map((record) => ({
+      ID: record.id.slice(0, 25),
+      Type: 'exec.cachemount',
+      Description: `cached mount ${String((JSON.parse(record.name) as unknown[])[0])}`,
+      InUse: this.cache.isInUse(record.id),
+      Shared: false,
+      Size: treeSize(this.cache.directoryPath(record.id)),
+      CreatedAt: record.created,
+      LastUsedAt: record.lastUsed,
+      UsageCount: record.uses,
+    }));
+    return [...steps, ...directories];
+  }
+
+  /** Images with a name, and those they were made from. */
+  private namedImages(): Set<Digest> {
+    const named = new Set<Digest>();
+    for (const image of this.store.all()) {
+      if (this.store.references(image.id).length === 0) continue;
+      for (let each = this.store.get(image.id); each !== undefined && !named.has(each.id); ) {
+        named.add(each.id);
+        each = each.record.parent === undefined ? undefined : this.store.get(each.record.parent);
+      }
+    }
+    return named;
+  }
+
+  /** @throws InvalidParameter for a wrong filter. */
+  async prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }> {
+    checkFilters(options.filters, knownFilters);
+    const chosen = this.choose(options);
+    const ids = new Set(chosen.map((record) => record.ID));
+    const steps = [...this.cache.steps.values()].filter((record) => ids.has(record.key.slice(0, 25)));
+    const directories = [...this.cache.directories.values()].filter((record) => ids.has(record.id.slice(0, 25)));
+    // Entries whose image has gone are of no use to anybody.
+    const stale = [...this.cache.steps.values()].filter((record) => this.store.get(record.imageId) === undefined);
+    await this.cache.forget(
+      [...steps, ...stale].map((record) => record.key),
+      directories.map((record) => record.id),
+    );
+    const kept = chosen.filter((record) => record.Type === 'exec.cachemount').reduce((sum, record) => sum + record.Size, 0);
+    const freedBytes = kept + (await this.removeImages(new Set(steps.map((record) => record.imageId))));
+    await this.store.content.emptyTrash();
+    return { ids: [...ids], freedBytes };
+  }
+
+  private choose({ all, filters, keepBytes }: PruneOptions): BuildCacheRecord[] {
+    const before = oldest(filters);
+    const candidates = this.list()
+      .filter((record) => !record.InUse && (all || !record.Shared) && matches(record, filters))
+      .filter((record) => before === undefined || Date.parse(record.LastUsedAt ?? record.CreatedAt) < before)
+      .sort((a, b) => Date.parse(b.LastUsedAt ?? b.CreatedAt) - Date.parse(a.LastUsedAt ?? a.CreatedAt));
+    if (keepBytes <= 0) return candidates;
+    const total = this.list().reduce((sum, record) => sum + record.Size, 0);
+    const chosen: BuildCacheRecord[] = [];
+    let left = total;
+    for (const record of candidates.reverse()) {
+      if (left <= keepBytes) break;
+      chosen.push(record);
+      left -= record.Size;
+    }
+    return chosen;
+  }
+
+  /** Removes images that only the cache had kept: without a name, a child, or a container. The youngest first, since children go before parents. */
+  private async removeImages(ids: ReadonlySet<Digest>): Promise<number> {
+    let freed = 0;
+    const images = [...ids].flatMap((id) => this.store.get(id) ?? []).sort((a, b) => b.config.history.length - a.config.history.length);
+    for (const { id } of images) {
+      await this.store.change(async (lease) => {
+        const image = this.store.get(id);
+        if (image === undefined || this.store.holds.has(id)) return;
+        const hasContainer = [...this.store.snapshots.values()].some((snapshot) => snapshot.imageId === id);
+        if (hasContainer || this.store.references(id).length > 0 || this.store.hasChildren(id)) return;
+        freed += (await this.store.delete(lease, image)).sizeBytes;
+      });
+    }
+    return freed;
+  }
+}
+
+/** `unused-for` is the older name of `until`. */
+function oldest(filters: Filters): number | undefined {
+  return untilFilter(new Map([['until', [...(filters.get('until') ?? []), ...(filters.get('unused-for') ?? [])]]]));
+}
+
+function matches(record: BuildCacheRecord & { Parents?: string[] }, filters: Filters): boolean {
+  const one = (name: string, test: (value: string) => boolean): boolean => (filters.get(name) ?? []).every(test);
+  const flag = (name: string, actual: boolean): boolean => one(name, (value) => actual === !['false', '0'].includes(value));
+  return (
+    one('id', (value) => record.ID.startsWith(value) || value.startsWith(record.ID)) &&
+    one('parent', (value) => record.Parents?.includes(value) === true) &&
+    one('type', (value) => record.Type === value) &&
+    one('description', (value) => record.Description.includes(value)) &&
+    flag('inuse', record.InUse) &&
+    flag('shared', record.Shared) &&
+    flag('private', !record.Shared)
+  );
+}
+
+function treeSize(path: string): number {
+  let size = 0;
+  const pending = [path];
+  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+    try {
+      for (const name of readdirSync(directory)) {
+        const child = join(directory, name);
+        const stat = lstatSync(child);
+        if (stat.isDirectory()) pending.push(child);
+        else if (stat.isFile()) size += stat.size;
+      }
+    } catch {
+      // A build changes its files while we count.
+    }
+  }
+  return size;
+}

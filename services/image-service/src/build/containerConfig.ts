@@ -1,0 +1,25 @@
+/** The container that a RUN step is: the stage's configuration with the step's own command. */
+import type { ContainerCreateRequest } from '@flotilla/engine-api';
+import { InvalidParameter } from '@flotilla/errors';
+import { buildLabel } from './leftovers.ts';
+import type { StageBuilder } from './stageBuilder.ts';
+
+export function containerConfig({ build, state, args }: StageBuilder, command: readonly string[]): ContainerCreateRequest {
+  if (state.image === undefined) {
+    throw new InvalidParameter(`exec: ${JSON.stringify(command[0] ?? '')}: the image has no files yet: COPY something before RUN`);
+  }
+  const { User, Volumes } = state.config;
+  return {
+    Image: state.image.id,
+    Cmd: [...command],
+    // One empty word: none, also where the image has one.
+    Entrypoint: [''],
+    Env: [...state.environment, ...[...args.values(state.environment)].map(([name, value]) => `${name}=${value}`)],
+    WorkingDir: state.workingDirectory,
+    // What a step writes into a volume's path goes with its container.
+    ...(Volumes === undefined ? {} : { Volumes }),
+    ...(User === undefined ? {} : { User }),
+    Healthcheck: { Test: ['NONE'] },
+    Labels: { [buildLabel]: build.name },
+  };
+}

@@ -1,0 +1,26 @@
+/** Patterns of a .dockerignore file, and of `COPY --exclude`, as moby matches them. */
+import ignore from '@balena/dockerignore';
+import { errorMessage, InvalidParameter } from '@flotilla/errors';
+
+const maxPatterns = 10_000;
+
+/** @returns whether a path (relative, without a slash at its start) is left out. @throws InvalidParameter for a pattern that is none. */
+export function contextFilter(patterns: string): (path: string) => boolean {
+  const lines = patterns
+    .replace(/^\uFEFF/, '')
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !line.startsWith('#'));
+  if (lines.length === 0) return () => false;
+  if (lines.length > maxPatterns) throw new InvalidParameter(`more than ${maxPatterns} patterns in .dockerignore`);
+  try {
+    const rules = ignore.default().add(lines);
+    return (path) => path !== '' && path !== '.' && rules.ignores(path);
+  } catch (cause) {
+    throw new InvalidParameter(`failed to parse .dockerignore: ${errorMessage(cause)}`, { cause });
+  }
+}
+
+/** Whether something below a directory that is left out may be wanted all the same. */
+export function hasExceptions(patterns: string): boolean {
+  return patterns.split('\n').some((line) => line.trim().startsWith('!'));
+}

@@ -1,0 +1,71 @@
+/** Archives that ADD unpacks: tar, plain or compressed. */
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { InvalidParameter } from '@flotilla/errors';
+import { sniffCompression } from '@flotilla/oci';
+import { decompressed } from '../../archive/decompress.ts';
+import { isLayerFault, TreeBuilder } from '../../layers/treeBuilder.ts';
+import { blockBytes, checksumFits, TarError } from '../../tar/header.ts';
+import { TarParser } from '../../tar/parser.ts';
+
+const limits = { maxBytes: 64 * 1024 ** 3, maxEntries: 2_000_000 };
+
+/** Whether a file begins as a tar does, once it is decompressed. */
+export async function isArchive(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const head = Buffer.alloc(blockBytes);
+    const { bytesRead } = await file.read(head, 0, blockBytes, 0);
+    if (sniffCompression(head.subarray(0, bytesRead)) === 'none') return isHeader(head.subarray(0, bytesRead));
+  } finally {
+    await file.close();
+  }
+  const source = createReadStream(path);
+  try {
+    const { plain } = await decompressed(source);
+    let head: Buffer = Buffer.alloc(0);
+    for await (const chunk of plain) {
+      head = Buffer.concat([head, chunk]);
+      if (head.length >= blockBytes) break;
+    }
+    return isHeader(head);
+  } catch {
+    return false;
+  } finally {
+    source.destroy();
+  }
+}
+
+function isHeader(bytes: Buffer): boolean {
+  try {
+    return (
+      bytes.length >= blockBytes && bytes.subarray(0, blockBytes).some((byte) => byte !== 0) && checksumFits(bytes.subarray(0, blockBytes))
+    );
+  } catch (error) {
+    if (error instanceof TarError) return false;
+    throw error;
+  }
+}
+
+/** Unpacks into an empty directory; nothing in the archive leads outside of it. @throws InvalidParameter */
+export async function unpackArchive(path: string, directory: string, signal: AbortSignal): Promise<void> {
+  const tree = new TreeBuilder({ root: directory, limits, whiteouts: false });
+  const source = createReadStream(path, { highWaterMark: 256 * 1024 });
+  try {
+    const parser = new TarParser(tree);
+    const { plain } = await decompressed(source);
+    for await (const chunk of plain) {
+      signal.throwIfAborted();
+      parser.push(chunk);
+    }
+    parser.end();
+    tree.finish();
+  } catch (error) {
+    tree.abandon();
+    if (isLayerFault(error))
+      throw new InvalidParameter(`ADD failed: Error processing tar file: ${(error as Error).message}`, { cause: error });
+    throw error;
+  } finally {
+    source.destroy();
+  }
+}

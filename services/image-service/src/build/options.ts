@@ -1,0 +1,28 @@
+/** What a build was asked for, decoded from its request. */
+import type { HostConfig } from '@flotilla/engine-api';
+import type { Platform, Reference } from '@flotilla/oci';
+
+export interface BuildOptions {
+  readonly dockerfile: string;
+  readonly tags: readonly Reference[];
+  readonly remote: string;
+  readonly quiet: boolean;
+  readonly noCache: boolean;
+  readonly cacheFrom: readonly string[];
+  readonly pull: boolean;
+  /** Containers of steps that succeeded go at once; with `forceRemove` those of failed ones too. */
+  readonly remove: boolean;
+  readonly forceRemove: boolean;
+  /** Undefined for an argument that was named without a value. */
+  readonly buildArgs: ReadonlyMap<string, string | undefined>;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly target: string;
+  /** Undefined when nobody asked for one. */
+  readonly platform: Platform | undefined;
+  /** What containers of RUN get. */
+  readonly hostConfig: HostConfig;
+  /** Credentials by registry: X-Registry-Config decoded. */
+  readonly credentials: ReadonlyMap<string, unknown>;
+  readonly buildId: string;
+  readonly aux: boolean;
+}

@@ -1,0 +1,202 @@
+/** Which stages a build needs, and running them: each once, those that do not wait for each other side by side. */
+import { InvalidParameter } from '@flotilla/errors';
+import type { Image } from '../image.ts';
+import type { ProgressSink } from '../progress.ts';
+import type { Build } from './build.ts';
+import type { Dockerfile, Instruction, Label, Stage } from './dockerfile/instructions.ts';
+import { expand } from './dockerfile/substitute.ts';
+import { BuildOutput, type StageOutput } from './output.ts';
+import { type BuiltStage, StageBuilder } from './stageBuilder.ts';
+
+const stagesAtOnce = 3;
+
+export async function runPlan(build: Build, dockerfile: Dockerfile, sink: ProgressSink): Promise<Image> {
+  const target = targetStage(dockerfile.stages, build.options.target);
+  const stages = dockerfile.stages
+    .slice(0, target.index + 1)
+    .map((stage) => (stage === target ? withLabels(stage, build.options.labels) : stage));
+  return new Plan(build, dockerfile, stages, sink).run();
+}
+
+function targetStage(stages: readonly Stage[], wanted: string): Stage {
+  const last = stages.at(-1);
+  if (last === undefined) throw new InvalidParameter('dockerfile contains no stages to build');
+  if (wanted === '') return last;
+  const found =
+    stages.find((stage) => stage.name?.toLowerCase() === wanted.toLowerCase()) ??
+    (/^\d+$/.test(wanted) ? stages[Number(wanted)] : undefined);
+  if (found === undefined) throw new InvalidParameter(`target stage ${JSON.stringify(wanted)} could not be found`);
+  return found;
+}
+
+/** `--label` is one more instruction at the end. */
+function withLabels(stage: Stage, labels: ReadonlyMap<string, string>): Stage {
+  if (labels.size === 0) return stage;
+  const pairs = [...labels].sort(([a], [b]) => (a < b ? -1 : 1));
+  const literal = (text: string): string => `'${text.replaceAll("'", `'"'"'`)}'`;
+  const label: Label = {
+    kind: 'label',
+    location: stage.from.location,
+    original: `LABEL ${pairs.map(([key, value]) => `${key}=${value}`).join(' ')}`,
+    pairs: pairs.map(([key, value]) => ({ key: literal(key), value: literal(value) })),
+  };
+  return { ...stage, instructions: [...stage.instructions, label] };
+}
+
+class Plan {
+  private readonly build: Build;
+  private readonly dockerfile: Dockerfile;
+  private readonly stages: readonly Stage[];
+  private readonly sink: ProgressSink;
+  private readonly built = new Map<number, Promise<BuiltStage>>();
+  private readonly outputs = new Map<number, StageOutput>();
+  private readonly firstSteps = new Map<number, number>();
+  private total = 0;
+  private readonly waiting: (() => void)[] = [];
+  private free = stagesAtOnce;
+
+  constructor(build: Build, dockerfile: Dockerfile, stages: readonly Stage[], sink: ProgressSink) {
+    this.build = build;
+    this.dockerfile = dockerfile;
+    this.stages = stages;
+    this.sink = sink;
+  }
+
+  async run(): Promise<Image> {
+    const { metaArgs } = this.dockerfile;
+    const output = new BuildOutput(this.sink);
+    const needed = this.needed();
+    this.total = metaArgs.length + needed.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
+    const head = output.open();
+    let step = this.declareGlobals(head);
+    for (const stage of needed) {
+      this.firstSteps.set(stage.index, step);
+      step += 1 + stage.instructions.length;
+      this.outputs.set(stage.index, output.open());
+    }
+    head.end();
+    const outcomes = await Promise.allSettled(needed.map((stage) => this.stage(stage)));
+    // What comes first in the Dockerfile is told first.
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    await this.build.cache.touch(this.build.usedKeys);
+    const unconsumed = this.build.args.unconsumed();
+    if (unconsumed.length > 0) this.sink({ stream: `[Warning] One or more build-args [${unconsumed.join(' ')}] were not consumed\n` });
+    const last = outcomes.at(-1);
+    if (last?.status !== 'fulfilled') throw new InvalidParameter('dockerfile contains no stages to build');
+    return last.value.image;
+  }
+
+  private declareGlobals(output: StageOutput): number {
+    let step = 1;
+    for (const instruction of this.dockerfile.metaArgs) {
+      output.text(`Step ${step++}/${this.total} : ${instruction.original}\n`);
+      const { args, escape: escapeToken } = this.build;
+      for (const { name, value } of instruction.args) {
+        args.declareGlobal(name, value === undefined ? undefined : expand(value, args.globals(), escapeToken));
+      }
+    }
+    return step;
+  }
+
+  /** The stages that the last one stands on, copies from or mounts, in the order of the Dockerfile. */
+  private needed(): Stage[] {
+    const wanted = new Set<number>();
+    const visit = (stage: Stage | undefined): void => {
+      if (stage === undefined || wanted.has(stage.index)) return;
+      wanted.add(stage.index);
+      for (const name of this.namesIn(stage)) visit(this.find(name, stage.index));
+    };
+    visit(this.stages.at(-1));
+    return this.stages.filter((stage) => wanted.has(stage.index));
+  }
+
+  private namesIn(stage: Stage): string[] {
+    // Only the values that ARG gives before the first FROM can name a base.
+    const globals = new Map(this.build.args.globals());
+    for (const { args } of this.dockerfile.metaArgs) {
+      for (const { name, value } of args) {
+        const given =
+          this.build.options.buildArgs.get(name) ?? (value === undefined ? undefined : expand(value, globals, this.build.escape));
+        if (given !== undefined) globals.set(name, given);
+      }
+    }
+    return [expand(stage.from.image, globals, this.build.escape), ...stage.instructions.flatMap(sourceNames)];
+  }
+
+  private find(name: string, before: number): Stage | undefined {
+    const earlier = this.stages.slice(0, before);
+    const named = earlier.findLast((stage) => stage.name !== undefined && stage.name.toLowerCase() === name.toLowerCase());
+    return named ?? (/^\d+$/.test(name) ? earlier[Number(name)] : undefined);
+  }
+
+  private stage(stage: Stage): Promise<BuiltStage> {
+    const known = this.built.get(stage.index);
+    if (known !== undefined) return known;
+    const output = this.outputs.get(stage.index);
+    const started = this.perform(stage, output ?? silent);
+    started.catch(() => undefined);
+    this.built.set(stage.index, started);
+    return started;
+  }
+
+  private async perform(stage: Stage, output: StageOutput): Promise<BuiltStage> {
+    const builder = new StageBuilder({
+      build: this.build,
+      stage,
+      stages: (name) => {
+        const found = this.find(name, stage.index);
+        return found === undefined ? undefined : this.waitFor(found);
+      },
+      output,
+      firstStep: this.firstSteps.get(stage.index) ?? 0,
+      steps: this.total,
+    });
+    await this.enter();
+    try {
+      const built = await builder.run();
+      this.build.hold(built.image);
+      if (this.build.options.aux) output.line({ aux: { ID: built.image.id } });
+      return built;
+    } finally {
+      this.leave();
+      output.end();
+      await builder.state.release();
+    }
+  }
+
+  /** A stage that waits for another gives its place to it. */
+  private async waitFor(stage: Stage): Promise<BuiltStage> {
+    this.leave();
+    try {
+      return await this.stage(stage);
+    } finally {
+      await this.enter();
+    }
+  }
+
+  private async enter(): Promise<void> {
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
+  private leave(): void {
+    const next = this.waiting.shift();
+    if (next === undefined) this.free++;
+    else next();
+  }
+}
+
+/** A stage that only a trigger of a base image asked for has no place in the order of lines. */
+const silent: StageOutput = { text: () => undefined, line: () => undefined, end: () => undefined };
+
+function sourceNames(instruction: Instruction): string[] {
+  switch (instruction.kind) {
+    case 'copy':
+      return instruction.from === undefined ? [] : [instruction.from];
+    case 'run':
+      return instruction.mounts.flatMap((mount) => (mount.from === undefined ? [] : [mount.from]));
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,52 @@
+/** RUN: the command, its environment and mounts, and the container that it runs in. */
+import { containerConfig } from './containerConfig.ts';
+import type { Run } from './dockerfile/instructions.ts';
+import { commandOf, scriptMounts } from './hereDocuments.ts';
+import { toMountRequest } from './mountOptions.ts';
+import { type MountParts, mountsKey, prepareMounts } from './runMounts.ts';
+import { rootOf } from './sourceRoots.ts';
+import type { StageBuilder } from './stageBuilder.ts';
+
+export async function runCommand(stage: StageBuilder, instruction: Run): Promise<void> {
+  const { build, state, output } = stage;
+  const { options, signal } = build;
+  const command = commandOf(instruction, state.shell);
+  const requests = instruction.mounts.map((mount) => toMountRequest(mount, (text) => stage.expand(text)));
+  const parts: MountParts = {
+    roots: build.roots,
+    cache: build.cache,
+    rootOf: (from) => rootOf(stage, from),
+    workingDirectory: state.workingDirectory,
+    signal,
+  };
+  const network = instruction.network === undefined || instruction.network === 'default' ? undefined : instruction.network;
+  const createdBy = [...stage.args.prefix(state.environment), ...command].join(' ');
+  const documents = instruction.hereDocs.map((document) => document.content);
+  const content = [network ?? '', documents, await mountsKey(requests, parts)];
+  await stage.takeStep(createdBy, content, async () => {
+    const prepared = await prepareMounts(requests, state.layers, parts);
+    try {
+      const config = containerConfig(stage, command);
+      return await build.runner.run(
+        {
+          config,
+          hostConfig: {
+            ...options.hostConfig,
+            LogConfig: { Type: 'json-file' },
+            ...(network === undefined ? {} : { NetworkMode: network }),
+          },
+          mounts: [...prepared.mounts, ...scriptMounts(instruction, build.roots)],
+          output,
+          remove: options.remove,
+          forceRemove: options.forceRemove,
+          signal,
+        },
+        (upper) => {
+          prepared.removePoints(upper);
+        },
+      );
+    } finally {
+      prepared.release();
+    }
+  });
+}

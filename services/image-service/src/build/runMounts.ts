@@ -1,0 +1,163 @@
+/** `RUN --mount`: directories of the context, of stages and images, caches and memory in the container of a step. */
+import { chmodSync, chownSync, copyFileSync, rmdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Mount } from '@flotilla/engine-api';
+import { InvalidParameter, NotFound } from '@flotilla/errors';
+import type { Digest } from '@flotilla/oci';
+import type { BuildCache } from './cache.ts';
+import { contentHash } from './copy/contentHash.ts';
+import { TreeCopier } from './copy/copyTree.ts';
+import { cleanPath, resolveInRoot, statOf } from './copy/paths.ts';
+import type { RootFilesystems } from './rootFilesystems.ts';
+
+/** One mount with its variables expanded. */
+export interface MountRequest {
+  readonly type: 'bind' | 'cache' | 'tmpfs' | 'secret' | 'ssh';
+  readonly target: string;
+  readonly source: string;
+  readonly from: string;
+  readonly readOnly: boolean;
+  readonly id: string;
+  readonly sharing: 'shared' | 'private' | 'locked';
+  readonly sizeBytes: number;
+  readonly mode: number | undefined;
+  readonly uid: number;
+  readonly gid: number;
+  readonly required: boolean;
+}
+
+export interface PreparedMounts {
+  readonly mounts: readonly Mount[];
+  /** Takes mount points that the runtime made out of the step's layer. */
+  readonly removePoints: (upper: string) => void;
+  release(): void;
+}
+
+export interface MountParts {
+  readonly roots: RootFilesystems;
+  readonly cache: BuildCache;
+  /** The root of the context (empty name), a stage or an image. */
+  readonly rootOf: (from: string) => Promise<string>;
+  readonly workingDirectory: string;
+  readonly signal: AbortSignal;
+}
+
+/** What the cache knows a step's mounts by. */
+export async function mountsKey(requests: readonly MountRequest[], parts: MountParts): Promise<unknown[]> {
+  const key: unknown[] = [];
+  for (const request of requests) {
+    const { type, target, source, from, readOnly, id, sizeBytes } = request;
+    const content = type === 'bind' ? await contentHash(await sourceOf(request, parts), { owners: from !== '' }, parts.signal) : '';
+    key.push([type, target, source, from, readOnly, id, sizeBytes, content]);
+  }
+  return key;
+}
+
+export async function prepareMounts(
+  requests: readonly MountRequest[],
+  below: readonly Digest[],
+  parts: MountParts,
+): Promise<PreparedMounts> {
+  const mounts: Mount[] = [];
+  const releases: (() => void)[] = [];
+  const release = (): void => {
+    for (const each of releases.splice(0).reverse()) each();
+  };
+  const points: string[] = [];
+  try {
+    for (const request of requests) {
+      if (request.type === 'secret' || request.type === 'ssh') {
+        refuseRequired(request);
+        continue;
+      }
+      const target = targetOf(request, parts.workingDirectory);
+      points.push(target);
+      if (request.type === 'tmpfs') {
+        mounts.push({
+          Type: 'tmpfs',
+          Target: target,
+          ...(request.sizeBytes === 0 ? {} : { TmpfsOptions: { SizeBytes: request.sizeBytes } }),
+        });
+        continue;
+      }
+      const source = request.type === 'bind' ? await bindSource(request, parts) : await cacheSource(request, parts, releases);
+      mounts.push({ Type: 'bind', Source: source, Target: target, ReadOnly: request.readOnly });
+    }
+  } catch (error) {
+    release();
+    throw error;
+  }
+  const missing = missingPoints(points, parts.roots.view(below));
+  return { mounts, removePoints: (upper) => removePoints(missing, upper), release };
+}
+
+function targetOf({ target, type }: MountRequest, workingDirectory: string): string {
+  const clean = cleanPath(target.startsWith('/') ? target : `${workingDirectory}/${target}`);
+  if (clean === '') throw new InvalidParameter(`invalid mount target "/" of a mount of type ${type}`);
+  return `/${clean}`;
+}
+
+/** The classic API brings no secrets: what may be absent is. */
+function refuseRequired({ type, id, required }: MountRequest): void {
+  if (!required) return;
+  if (type === 'ssh') throw new NotFound('unset ssh forward key default: no SSH key "default" forwarded from the client');
+  throw new NotFound(`secret ${id}: not found`);
+}
+
+async function sourceOf({ source, from }: MountRequest, parts: MountParts): Promise<string> {
+  const path = resolveInRoot(await parts.rootOf(from), source);
+  if (statOf(path) === undefined) throw new NotFound(`failed to compute cache key: "${source}" not found`);
+  return path;
+}
+
+async function bindSource(request: MountRequest, parts: MountParts): Promise<string> {
+  const source = await sourceOf(request, parts);
+  if (request.readOnly) return source;
+  // What the command writes is thrown away.
+  const copy = parts.roots.newDirectory('bind');
+  if (statOf(source)?.isDirectory() === true) await new TreeCopier({ owner: undefined }, parts.signal).contents(source, copy);
+  else copyFileSync(source, join(copy, 'file'));
+  return statOf(source)?.isDirectory() === true ? copy : join(copy, 'file');
+}
+
+async function cacheSource(request: MountRequest, parts: MountParts, releases: (() => void)[]): Promise<string> {
+  const { uid, gid, mode, from, source } = request;
+  const name = JSON.stringify([request.id || cleanPath(request.target), uid, gid, mode ?? 0o755, from, source]);
+  const directory = await parts.cache.directory(name, request.sharing);
+  releases.push(() => directory.release());
+  if (directory.isNew) {
+    if (from !== '') {
+      const initial = resolveInRoot(await parts.rootOf(from), source);
+      if (statOf(initial)?.isDirectory() === true)
+        await new TreeCopier({ owner: undefined }, parts.signal).contents(initial, directory.path);
+    }
+    chownSync(directory.path, uid, gid);
+    chmodSync(directory.path, mode ?? 0o755);
+  }
+  return directory.path;
+}
+
+/** Paths that the runtime has to make, deepest first. */
+function missingPoints(points: readonly string[], root: string): string[] {
+  const missing = new Set<string>();
+  for (const point of points) {
+    for (let path = point; path !== '/'; path = dirname(path)) {
+      const found = resolveInRoot(root, path);
+      if (statOf(found) === undefined) missing.add(found.slice(root.length));
+    }
+  }
+  return [...missing].sort((a, b) => b.length - a.length);
+}
+
+function removePoints(missing: readonly string[], upper: string): void {
+  for (const path of missing) {
+    const made = join(upper, path);
+    const stat = statOf(made);
+    try {
+      if (stat?.isDirectory() === true) rmdirSync(made);
+      else if (stat?.isFile() === true && stat.size === 0) rmSync(made);
+    } catch {
+      // The command has put something beside it: it stays.
+    }
+  }
+}

@@ -1,0 +1,187 @@
+/** One stage: its instructions, one after the other, each a step from an image to the next. */
+import { InvalidParameter } from '@flotilla/errors';
+import { type Platform, parsePlatform } from '@flotilla/oci';
+import type { Image } from '../image.ts';
+import type { Build } from './build.ts';
+import type { ArgScope } from './buildArgs.ts';
+import { BuildState } from './buildState.ts';
+import { cachedStep } from './cachedStep.ts';
+import { applyToConfig } from './configSteps.ts';
+import { copyFiles } from './copyInstruction.ts';
+import type { Arg, Instruction, Stage } from './dockerfile/instructions.ts';
+import { parseInstructionLine } from './dockerfile/parse.ts';
+import { expand, expandText, expandWords } from './dockerfile/substitute.ts';
+import type { StageOutput } from './output.ts';
+import { runCommand } from './runInstruction.ts';
+import { shortId } from './runStep.ts';
+import type { HeldLayer } from './stepLayers.ts';
+import { makeWorkingDirectory } from './workingDirectory.ts';
+
+/** What a finished stage is to others. */
+export interface BuiltStage {
+  readonly image: Image;
+  readonly args: ArgScope;
+}
+
+/** Finds the stage of a name or number among those before this one; undefined when it is an image's name. */
+export type StageLookUp = (name: string) => Promise<BuiltStage> | undefined;
+
+export interface StageOptions {
+  readonly build: Build;
+  readonly stage: Stage;
+  readonly stages: StageLookUp;
+  readonly output: StageOutput;
+  /** The number of the step that FROM is. */
+  readonly firstStep: number;
+  readonly steps: number;
+}
+
+export class StageBuilder {
+  readonly build: Build;
+  readonly output: StageOutput;
+  readonly state: BuildState;
+  readonly args: ArgScope;
+  readonly stages: StageLookUp;
+  private readonly stage: Stage;
+  private readonly steps: number;
+  private step: number;
+
+  constructor(options: StageOptions) {
+    this.build = options.build;
+    this.stage = options.stage;
+    this.stages = options.stages;
+    this.output = options.output;
+    this.step = options.firstStep;
+    this.steps = options.steps;
+    this.state = new BuildState(this.build.store, this.build.platform);
+    this.args = this.build.args.scope();
+  }
+
+  async run(): Promise<BuiltStage> {
+    await this.begin();
+    for (const instruction of this.stage.instructions) {
+      this.build.signal.throwIfAborted();
+      this.announce(instruction.original);
+      await this.dispatch(instruction);
+      this.tellImage();
+    }
+    const { image } = this.state;
+    if (image === undefined) throw new InvalidParameter('No image was generated. Is your Dockerfile empty?');
+    return { image, args: this.args };
+  }
+
+  private announce(original: string): void {
+    this.output.text(`Step ${this.step++}/${this.steps} : ${original}\n`);
+  }
+
+  private tellImage(): void {
+    this.output.text(` ---> ${this.state.image === undefined ? '' : shortId(this.state.image.id)}\n`);
+  }
+
+  private async begin(): Promise<void> {
+    const { from } = this.stage;
+    this.announce(from.original);
+    const base = await this.baseImage();
+    this.state.begin(base);
+    this.tellImage();
+    const triggers = base?.config.config.OnBuild ?? [];
+    if (triggers.length > 0) await this.trigger(triggers);
+  }
+
+  private async baseImage(): Promise<Image | undefined> {
+    const globals = this.build.args.globals();
+    const { from } = this.stage;
+    const name = expand(from.image, globals, this.build.escape);
+    if (name === '') throw new InvalidParameter(`base name (${from.image}) should not be blank`);
+    const stage = this.stages(name);
+    if (stage !== undefined) {
+      const { image, args } = await stage;
+      this.args.inherit(args);
+      return image;
+    }
+    if (name === 'scratch') return undefined;
+    const wanted = from.platform === undefined ? '' : expand(from.platform, globals, this.build.escape);
+    return this.build.images.get(name, this.platformOf(wanted), this.build.platform, this.output, this.build.signal);
+  }
+
+  private platformOf(text: string): Platform | undefined {
+    if (text === '') return this.build.options.platform;
+    return parsePlatform(text);
+  }
+
+  /** What an image of ours wants done in the builds that stand on it. */
+  private async trigger(triggers: readonly string[]): Promise<void> {
+    this.output.text(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
+    delete this.state.config.OnBuild;
+    for (const line of triggers) {
+      await this.dispatch(parseInstructionLine(line));
+      this.tellImage();
+    }
+  }
+
+  private async dispatch(instruction: Instruction): Promise<void> {
+    switch (instruction.kind) {
+      case 'arg':
+        return this.declare(instruction);
+      case 'run':
+        return runCommand(this, instruction);
+      case 'copy':
+      case 'add':
+        return copyFiles(this, instruction);
+      case 'workdir':
+        return makeWorkingDirectory(this, this.expand(instruction.path));
+      default:
+        return this.configure(instruction);
+    }
+  }
+
+  private async declare(instruction: Arg): Promise<void> {
+    const words: string[] = [];
+    for (const { name, value } of instruction.args) {
+      const expanded = value === undefined ? undefined : this.expand(value);
+      this.args.declare(name, expanded);
+      words.push(expanded === undefined ? name : `${name}=${expanded}`);
+    }
+    await this.commitConfig(`ARG ${words.join(' ')}`);
+  }
+
+  private async configure(instruction: Instruction): Promise<void> {
+    const words = applyToConfig(this.state, instruction, {
+      word: (text) => this.expand(text),
+      words: (text) => this.expandWords(text),
+      say: (text) => this.output.text(text),
+    });
+    await this.commitConfig(words);
+  }
+
+  /** A step that changes the configuration alone. */
+  async commitConfig(words: string): Promise<void> {
+    await this.takeStep(`${this.state.shell.join(' ')} #(nop)  ${words}`, [], async () => undefined);
+  }
+
+  /** A step: what the cache knows, or else what `work` gives. */
+  async takeStep(createdBy: string, content: readonly unknown[], work: () => Promise<HeldLayer | undefined>): Promise<void> {
+    await cachedStep(this, createdBy, content, work);
+  }
+
+  expand(word: string): string {
+    return expand(word, this.variables(), this.build.escape);
+  }
+
+  /** Variables in a here-document. */
+  expandText(text: string): string {
+    return expandText(text, this.variables(), this.build.escape);
+  }
+
+  expandWords(word: string): string[] {
+    return expandWords(word, this.variables(), this.build.escape);
+  }
+
+  private variables(): Map<string, string> {
+    const environment = this.state.environment.map((variable): [string, string] => {
+      const equals = variable.indexOf('=');
+      return equals < 0 ? [variable, ''] : [variable.slice(0, equals), variable.slice(equals + 1)];
+    });
+    return new Map([...this.args.values(this.state.environment), ...environment]);
+  }
+}

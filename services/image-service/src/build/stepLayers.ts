@@ -1,0 +1,86 @@
+/** A step's changes as a layer: a directory in overlay's form is read once, for its tar and digest, and renamed in place. */
+import { renameSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { mediaTypes } from '@flotilla/oci';
+import type { LayerRecord } from '../image.ts';
+import type { ImageStore } from '../imageStore.ts';
+import { writeLayerSize } from '../layerFetcher.ts';
+import { writeLayerTar } from '../layers/layerTar.ts';
+import type { TransferWorkers } from '../layers/transferWorkers.ts';
+import { makeLayer } from '../newImage.ts';
+
+/** A layer that is held against removal until `release`. */
+export interface HeldLayer {
+  /** Undefined when nothing was changed. */
+  readonly record: LayerRecord | undefined;
+  release(): Promise<void>;
+}
+
+const nothing: HeldLayer = { record: undefined, release: async () => undefined };
+
+export class StepLayers {
+  private readonly store: ImageStore;
+  private readonly workers: TransferWorkers;
+  private readonly maxLayerBytes: number;
+
+  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+    this.store = options.store;
+    this.workers = options.workers;
+    this.maxLayerBytes = options.maxLayerBytes;
+  }
+
+  /** Takes a layer directory of the content store whose `diff` is complete. */
+  async seal(layerDirectory: string, signal: AbortSignal): Promise<HeldLayer> {
+    const { content, holds } = this.store;
+    const path = content.newIngestPath('build');
+    try {
+      const tar = await writeLayerTar(join(layerDirectory, 'diff'), path, signal);
+      if (tar.isEmpty) return nothing;
+      const release = holds.hold([tar.digest]);
+      try {
+        content.adoptBlob(path, tar.digest);
+        writeLayerSize(layerDirectory, tar.contentBytes);
+        await content.commitLayer(layerDirectory, tar.digest);
+      } catch (error) {
+        await release();
+        throw error;
+      }
+      const blobs = [{ digest: tar.digest, sizeBytes: tar.sizeBytes, mediaType: mediaTypes.ociLayer }];
+      return { record: { diffId: tar.digest, sizeBytes: tar.contentBytes, blobs }, release };
+    } finally {
+      await rm(path, { force: true });
+      content.discard(layerDirectory);
+      void content.emptyTrash();
+    }
+  }
+
+  /** Takes the writable layer of a container that has ended and will be removed. */
+  async take(snapshotKey: string, signal: AbortSignal): Promise<HeldLayer> {
+    const { content } = this.store;
+    const layer = content.newLayerDirectory();
+    rmSync(layer.diff, { recursive: true });
+    renameSync(content.snapshotPaths(snapshotKey).upperDir, layer.diff);
+    return this.seal(layer.path, signal);
+  }
+
+  /** Copies the writable layer of a container that stays. */
+  async copy(snapshotKey: string, signal: AbortSignal): Promise<HeldLayer> {
+    const { content, holds } = this.store;
+    const path = content.newIngestPath('build');
+    try {
+      const tar = await writeLayerTar(content.snapshotPaths(snapshotKey).upperDir, path, signal);
+      if (tar.isEmpty) return nothing;
+      const release = holds.hold([tar.digest]);
+      try {
+        const { store, workers, maxLayerBytes } = this;
+        return { record: await makeLayer({ store, workers, maxLayerBytes, path, sizeBytes: tar.sizeBytes, signal }), release };
+      } catch (error) {
+        await release();
+        throw error;
+      }
+    } finally {
+      await rm(path, { force: true });
+    }
+  }
+}
