@@ -140,7 +140,8 @@ export class RegistryProxy {
   }
 }
 
-async function refresh(parts: { store: BlobStore; operations: Operations }): Promise<void> {
+async function refresh(parts: { store: BlobStore; operations: Operations; book: AccessBook }): Promise<void> {
+  await parts.book.refresh();
   await parts.operations.pins.refresh();
   await parts.store.refresh();
 }

@@ -5,11 +5,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '@flotilla/errors';
 import httpProxy from 'http-proxy';
 import { UpstreamAway } from './distributionError.ts';
 
 const connections = 64;
+const retryPausesMs = [50, 200, 1000];
+const quickFaults = new Set(['ECONNRESET', 'ECONNREFUSED', 'EPIPE']);
 /** Without a byte from the lab's proxy for so long, a request counts as lost. */
 const idleMs = 120_000;
 
@@ -40,16 +44,31 @@ export class Relay {
   /** Passes a request below `/v2` on. @returns false for any other path. @throws UpstreamAway when the lab's proxy does not answer. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<boolean> {
     if (!/^\/v2(?:\/|\?|$)/.test(request.url ?? '')) return false;
-    await new Promise<void>((resolve, reject) => {
-      response.once('close', resolve);
-      this.proxy.web(request, response, {}, (error) => {
-        if (response.headersSent) {
-          response.destroy();
-          resolve();
-        } else reject(this.away(error));
+    const reads = request.method === 'GET' || request.method === 'HEAD';
+    for (let attempt = 0; ; attempt++) {
+      const error = await this.pass(request, response, reads);
+      if (error === undefined) return true;
+      // A replica that died in the middle of a question: another answers it.
+      const pauseMs = reads && isQuickFault(error) ? retryPausesMs[attempt] : undefined;
+      if (pauseMs === undefined || response.destroyed) throw this.away(error);
+      await sleep(pauseMs);
+    }
+  }
+
+  /** @returns why there is no answer; undefined when there was one, whole or cut. */
+  private pass(request: IncomingMessage, response: ServerResponse, reads: boolean): Promise<unknown> {
+    return new Promise((resolve) => {
+      const onClose = (): void => resolve(undefined);
+      response.once('close', onClose);
+      // A question has no body; one that was read before could not be sent again.
+      this.proxy.web(request, response, reads ? { buffer: Readable.from([]) } : {}, (error) => {
+        if (response.headersSent) response.destroy();
+        else {
+          response.off('close', onClose);
+          resolve(error);
+        }
       });
     });
-    return true;
   }
 
   private away(error: unknown): UpstreamAway {
@@ -63,4 +82,9 @@ export class Relay {
     this.proxy.close();
     this.agent.destroy();
   }
+}
+
+function isQuickFault(error: unknown): boolean {
+  const faults = error instanceof AggregateError ? (error.errors as unknown[]) : [error];
+  return faults.every((each) => quickFaults.has((each as NodeJS.ErrnoException).code ?? ''));
 }

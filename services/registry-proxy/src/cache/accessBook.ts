@@ -1,6 +1,6 @@
 /**
  * Who was let in where, and when: for each repository and hash of credentials the time of the last yes from upstream. A fresh yes spares
- * asking again; an old one counts only while the upstream cannot be asked. Kept in `access.json`, which holds no secret.
+ * asking again; an old one counts only while the upstream cannot be asked. Kept in `access.json`, which holds no secret and which replicas share.
  */
 import { join } from 'node:path';
 import { readDocument, writeDurably } from './durableFile.ts';
@@ -20,6 +20,8 @@ export class AccessBook {
   private readonly settings: AccessSettings;
   /** repository and credentials' key → milliseconds since the epoch; oldest first. */
   private readonly grants: Map<string, number>;
+  /** Refused since the file was written: a replica's yes from before counts no more. */
+  private readonly revoked = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> = Promise.resolve();
 
@@ -31,11 +33,20 @@ export class AccessBook {
 
   static async open(root: string, settings: AccessSettings): Promise<AccessBook> {
     const path = join(root, 'access.json');
-    const oldest = Date.now() - settings.graceMs;
-    const known = await readDocument(path, (document) =>
+    const book = new AccessBook(path, settings, new Map());
+    await book.refresh();
+    return book;
+  }
+
+  /** Takes over what replicas know. */
+  async refresh(): Promise<void> {
+    const oldest = Date.now() - this.settings.graceMs;
+    const written = await readDocument(this.path, (document) =>
       Object.entries(document as object).filter((pair): pair is [string, number] => typeof pair[1] === 'number' && pair[1] > oldest),
     );
-    return new AccessBook(path, settings, new Map(known));
+    for (const [key, at] of written ?? []) {
+      if (!this.revoked.has(key) && at > (this.grants.get(key) ?? 0)) this.grants.set(key, at);
+    }
   }
 
   private key(repository: string, credentials: string): string {
@@ -45,6 +56,7 @@ export class AccessBook {
   /** The upstream has let these credentials read this repository. */
   grant(repository: string, credentials: string): void {
     const key = this.key(repository, credentials);
+    this.revoked.delete(key);
     this.grants.delete(key);
     this.grants.set(key, Date.now());
     if (this.grants.size > maxGrants) {
@@ -56,7 +68,10 @@ export class AccessBook {
 
   /** The upstream has refused them. */
   revoke(repository: string, credentials: string): void {
-    if (this.grants.delete(this.key(repository, credentials))) this.saveSoon();
+    const key = this.key(repository, credentials);
+    this.grants.delete(key);
+    this.revoked.add(key);
+    this.saveSoon();
   }
 
   /** Let in a moment ago: no need to ask. */
@@ -84,8 +99,13 @@ export class AccessBook {
     if (this.timer === undefined) return this.saving;
     clearTimeout(this.timer);
     this.timer = undefined;
-    const content = JSON.stringify(Object.fromEntries(this.grants));
-    this.saving = this.saving.then(() => writeDurably(this.path, content)).catch(() => undefined);
+    this.saving = this.saving.then(() => this.write()).catch(() => undefined);
     return this.saving;
+  }
+
+  private async write(): Promise<void> {
+    await this.refresh();
+    await writeDurably(this.path, JSON.stringify(Object.fromEntries(this.grants)));
+    this.revoked.clear();
   }
 }

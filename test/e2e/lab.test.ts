@@ -1,0 +1,156 @@
+/**
+ * A lab: three hosts, each a whole stack, on one wire with a fourth that runs the shared registry-proxy (two replicas behind one name) and with an
+ * upstream registry outside. One set of steps, in order: what one leaves in the cache the next builds on.
+ */
+import { randomBytes } from 'node:crypto';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  buildImage,
+  busyboxLayer,
+  createLab,
+  type Lab,
+  pushImage,
+  startRegistry,
+  type TestHost,
+  type TestRegistry,
+  waitFor,
+} from '@flotilla/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const MiB = 1024 * 1024;
+const blobBytes = process.env.FLOTILLA_SOAK === '1' ? 100 * MiB : 6 * MiB;
+const port = 5555;
+const name = 'registry.lab';
+
+let lab: Lab;
+let upstream: TestRegistry;
+let shared: TestHost;
+const hosts: TestHost[] = [];
+const replicas = ['198.18.0.13', '198.18.0.113'];
+const dataRoot = (): string => join(shared.directory, 'registry');
+const remote = (repository: string): string => `198.18.0.1:5000/${repository}:1`;
+
+/** An image of several layers that no compression makes smaller. */
+async function pushBig(repository: string): Promise<void> {
+  const layers = Array.from({ length: 4 }, (_, index) => [{ path: `data${index}`, content: randomBytes(blobBytes) }]);
+  const image = await buildImage({ layers: [busyboxLayer(), ...layers], config: { Cmd: ['sha256sum', '/data0'] } });
+  await pushImage(image, { address: upstream.address, repository, tag: '1' }, lab.outside);
+}
+
+async function registry(...args: string[]): Promise<string> {
+  const flotilla = join(import.meta.dirname, '../../deploy/flotilla');
+  return (await shared.mustRun('sh', [flotilla, 'registry', ...args])).stdout;
+}
+
+async function startReplica(address: string): Promise<void> {
+  await registry('up', '--listen', `${address}:${port}`, '--data-root', dataRoot(), '--insecure-registry', '198.18.0.0/15');
+}
+
+const blobGets = (repository: string): string[] =>
+  upstream
+    .requests()
+    .filter((each) => each.method === 'GET' && each.path.startsWith(`/v2/${repository}/blobs/`))
+    .map((each) => each.path);
+
+beforeAll(async () => {
+  lab = await createLab({ hosts: 4 });
+  upstream = await startRegistry({ place: lab.outside, host: lab.outsideAddress, port: 5000 });
+  lab.outside.onDispose(() => upstream.stop());
+  const [fourth] = lab.hosts.slice(3);
+  if (fourth === undefined) throw new Error('the lab has no fourth host');
+  shared = fourth.host;
+  await shared.sh(`ip addr add ${replicas[1]}/24 dev eth0`);
+  chmodSync(shared.directory, 0o711);
+  for (const address of replicas) await startReplica(address);
+  for (const { host } of lab.hosts.slice(0, 3)) {
+    hosts.push(host);
+    const file = join(host.directory, 'files', 'hosts');
+    writeFileSync(file, `127.0.0.1 localhost\n${replicas.map((address) => `${address} ${name}\n`).join('')}`);
+    await host.sh(`mount --bind ${file} /etc/hosts`);
+  }
+  await Promise.all(hosts.map((host) => host.startStack({ args: ['--registry-proxy', `http://${name}:${port}`] })));
+}, 240_000);
+
+afterAll(async () => {
+  for (const host of hosts) {
+    await host.docker('system', 'prune', '-af');
+    await host.flotilla('down').catch(() => undefined);
+  }
+  await registry('down', '--data-root', dataRoot()).catch(() => undefined);
+  await lab?.dispose();
+}, 120_000);
+
+describe('hosts that share one registry-proxy', () => {
+  it('pull one image at once, and the upstream gives each blob exactly once', async () => {
+    await pushBig('big');
+    const pulls = await Promise.all(hosts.map((host) => host.docker('pull', '-q', remote('big'))));
+    for (const pull of pulls) expect(pull).toMatchObject({ code: 0, stderr: '' });
+    const paths = blobGets('big');
+    expect(new Set(paths).size).toBe(paths.length);
+    // Four layers of our own, busybox's, and the config.
+    expect(paths).toHaveLength(6);
+    const digests = await Promise.all(
+      hosts.map((host) => host.mustDocker('image', 'inspect', '--format', '{{.Id}} {{index .RepoDigests 0}}', remote('big'))),
+    );
+    expect(new Set(digests).size).toBe(1);
+  });
+
+  it('run what another host has pushed into it', async () => {
+    const [first, second] = hosts as [TestHost, TestHost];
+    await first.mustDocker('tag', remote('big'), 'lab/tool:1');
+    await first.mustDocker('push', '-q', 'lab/tool:1');
+    const ran = await second.mustDocker('run', '--rm', '--network', 'none', 'lab/tool:1', 'sh', '-c', 'wc -c < /data0');
+    expect(Number(ran)).toBe(blobBytes);
+    expect(await second.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1')).toBe(
+      await first.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1'),
+    );
+  });
+
+  it('pull to the end when a replica is killed in the middle, and no blob is fetched from its start again', async () => {
+    await pushBig('killed');
+    const pulls = hosts.map((host) => host.docker('pull', '-q', remote('killed')));
+    await waitFor(() => blobGetsBegun('killed'), { what: 'the first blobs to be on their way' });
+    process.kill(pidOf(replicas[0] ?? ''), 'SIGKILL');
+    for (const pull of await Promise.all(pulls)) expect(pull).toMatchObject({ code: 0, stderr: '' });
+    const whole = upstream
+      .requests()
+      .filter((each) => each.method === 'GET' && each.status === 200 && each.path.startsWith('/v2/killed/blobs/'))
+      .map((each) => each.path);
+    // A blob may be gone on with by Range (206); from its start each was asked for once.
+    expect(new Set(whole).size).toBe(whole.length);
+    await startReplica(replicas[0] ?? '');
+  });
+
+  it('pull what is cached while the upstream is away, and are told clearly of the rest', async () => {
+    const [first] = hosts as [TestHost];
+    await pushBig('unknown');
+    await upstream.stop();
+    await first.mustDocker('rmi', '-f', remote('big'), 'lab/tool:1');
+    expect(await first.docker('pull', '-q', remote('big'))).toMatchObject({ code: 0, stderr: '' });
+    const refused = await first.docker('pull', '-q', remote('unknown'));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('198.18.0.1:5000/v2/": dial tcp 198.18.0.1:5000: connect: connection refused');
+  });
+
+  it('are told clearly when the proxy itself is away', async () => {
+    const [first] = hosts as [TestHost];
+    await registry('down', '--data-root', dataRoot());
+    const refused = await first.docker('pull', '-q', remote('unknown'));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain(`the registry proxy at http://${name}:${port} cannot be reached`);
+    const login = await first.docker('login', '-u', 'a', '-p', 'b', '198.18.0.1:5000');
+    expect(login.code).toBe(1);
+    expect(login.stderr).toContain(`the registry proxy at http://${name}:${port} cannot be reached`);
+  });
+});
+
+/** docker-registry logs a request when it is over; what has begun is seen in the proxy's partial files. */
+async function blobGetsBegun(repository: string): Promise<boolean> {
+  const partial = await shared.sh(`ls ${join(dataRoot(), 'partial')} | wc -l`);
+  return Number(partial) > 0 || blobGets(repository).length > 0;
+}
+
+function pidOf(address: string): number {
+  return (JSON.parse(readFileSync(join(dataRoot(), 'run', `${address}_${port}.json`), 'utf8')) as { pid: number }).pid;
+}
