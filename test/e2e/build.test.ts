@@ -57,6 +57,14 @@ describe('a build', () => {
     expect(await stack.host.mustDocker('ps', '-aq')).toBe('');
   });
 
+  it('keeps its images from a prune that runs beside it', async () => {
+    const folder = context({ Dockerfile: 'FROM BUSYBOX\nRUN echo first > /first\nRUN sleep 2\nRUN cat /first\n' });
+    const building = mustBuild(folder, '--no-cache', '-t', 'pruned-beside');
+    await waitFor(async () => (await stack.host.mustDocker('ps', '-q')) !== '', { what: 'a step to run' });
+    for (let i = 0; i < 10; i++) await stack.host.mustDocker('image', 'prune', '-f');
+    expect(await building).toContain('first\n');
+  });
+
   it('is quiet with -q, and writes the id to a file', async () => {
     const folder = context({ Dockerfile: 'FROM BUSYBOX\nLABEL quiet=1\n' });
     const file = join(stack.host.filesDirectory, 'iid');
@@ -276,6 +284,17 @@ RUN test ! -e /cache/all && test ! -e /t && test ! -e /f
     const [left] = (await stack.host.mustDocker('ps', '-aq')).split('\n');
     expect(left).toMatch(/^[0-9a-f]{12}$/);
     await stack.host.mustDocker('rm', left ?? '');
+  });
+
+  it('that fails ends the stages beside it', async () => {
+    const folder = context({
+      Dockerfile:
+        'FROM BUSYBOX AS slow\nRUN sleep 100\nFROM BUSYBOX AS bad\nRUN sleep 1; exit 9\nFROM BUSYBOX\nCOPY --from=slow / /a/\nCOPY --from=bad / /b/\n',
+    });
+    const startedAt = Date.now();
+    expect((await buildIn(folder, '--force-rm')).code).toBe(9);
+    expect(Date.now() - startedAt).toBeLessThan(60_000);
+    expect(await stack.host.mustDocker('ps', '-aq')).toBe('');
   });
 
   it('that is cut off by its client leaves nothing', async () => {

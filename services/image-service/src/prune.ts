@@ -51,7 +51,8 @@ export class Pruner {
   private candidates(filters: Filters, until: number | undefined): Image[] {
     const used = new Set([...this.store.snapshots.values()].map((snapshot) => snapshot.imageId));
     return [...this.store.all()].filter((image) => {
-      if (used.has(image.id)) return false;
+      // A build or a push under way needs it.
+      if (used.has(image.id) || this.store.holds.has(image.id)) return false;
       if (this.store.references(image.id).length === 0 && this.store.hasChildren(image.id)) return false;
       if (until !== undefined && image.createdMs > until) return false;
       const labels = image.config.config.Labels ?? {};

@@ -119,7 +119,7 @@ export class Remover {
     }
     const parent = image.record.parent === undefined ? undefined : this.store.get(image.record.parent);
     if (!options.pruneParents || parent === undefined) return;
-    if (this.store.references(parent.id).length > 0) return;
+    if (this.store.references(parent.id).length > 0 || this.store.holds.has(parent.id)) return;
     await this.delete(lease, parent, { force: false, pruneParents: true, quiet: true }, removal);
   }
 

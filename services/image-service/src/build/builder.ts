@@ -65,7 +65,6 @@ export class Builder {
       // Quiet: what is said counts only when the build fails.
       const quietSink: ProgressSink = (line) => said.push(line.stream ?? line.error ?? '');
       const image = await this.make(name, directory, options, body, options.quiet ? quietSink : sink, signal);
-      await this.tag(image, options, options.quiet ? undefined : sink);
       if (options.quiet) sink({ stream: `${image.id}\n` });
     } catch (error) {
       if (options.quiet && said.length > 0) throw new System(said.join('') + errorMessage(error), { cause: error });
@@ -116,6 +115,8 @@ export class Builder {
         dockerfile,
         sink,
       );
+      // While it is held: a prune must not take it before it has its name.
+      await this.tag(image, options, options.quiet ? undefined : sink);
       return image;
     } finally {
       roots.close();

@@ -1,5 +1,5 @@
 /** Which stages a build needs, and running them: each once, those that do not wait for each other side by side. */
-import { InvalidParameter } from '@flotilla/errors';
+import { Cancelled, InvalidParameter } from '@flotilla/errors';
 import type { Image } from '../image.ts';
 import type { ProgressSink } from '../progress.ts';
 import type { Build } from './build.ts';
@@ -45,6 +45,8 @@ function withLabels(stage: Stage, labels: ReadonlyMap<string, string>): Stage {
 
 class Plan {
   private readonly build: Build;
+  /** A stage that fails ends the others. */
+  private readonly failed = new AbortController();
   private readonly dockerfile: Dockerfile;
   private readonly stages: readonly Stage[];
   private readonly sink: ProgressSink;
@@ -56,7 +58,7 @@ class Plan {
   private free = stagesAtOnce;
 
   constructor(build: Build, dockerfile: Dockerfile, stages: readonly Stage[], sink: ProgressSink) {
-    this.build = build;
+    this.build = { ...build, signal: AbortSignal.any([build.signal, this.failed.signal]) };
     this.dockerfile = dockerfile;
     this.stages = stages;
     this.sink = sink;
@@ -75,10 +77,19 @@ class Plan {
       this.outputs.set(stage.index, output.open());
     }
     head.end();
-    const outcomes = await Promise.allSettled(needed.map((stage) => this.stage(stage)));
-    // What comes first in the Dockerfile is told first.
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    const failures: unknown[] = [];
+    const outcomes = await Promise.allSettled(
+      needed.map(async (stage) => {
+        try {
+          return await this.stage(stage);
+        } catch (error) {
+          failures.push(error);
+          this.failed.abort(new Cancelled('another stage has failed'));
+          throw error;
+        }
+      }),
+    );
+    if (failures.length > 0) throw failures[0];
     await this.build.cache.touch(this.build.usedKeys);
     const unconsumed = this.build.args.unconsumed();
     if (unconsumed.length > 0) this.sink({ stream: `[Warning] One or more build-args [${unconsumed.join(' ')}] were not consumed\n` });
