@@ -1,5 +1,5 @@
 /**
- * Random lives of containers from several clients at once, while container-service, conmon and the runtime are killed. After each round inspect, records,
+ * Random lives of containers from several clients at once, while container-service, conmon and containers' own processes are killed. After each round inspect, records,
  * processes, mounts, control groups and files must agree; at the end the events must tell a life that can be, and nothing may be left.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
