@@ -61,6 +61,8 @@ if [ -n "$for_tests" ]; then
   need skopeo skopeo "tests: reads our archives and pushed images"
   need umoci umoci "tests: unpacks images, to compare file by file"
   need podman podman "tests: an engine to exchange archives with"
+  need docker.io dockerd "tests: the engine to exchange archives with, and to compare with; it is not started"
+  need git git "tests: repositories as contexts of builds"
   need openssl openssl "tests: certificates for TLS"
   if command -v docker > /dev/null 2>&1; then
     say "docker, the CLI, is here: $(docker --version 2> /dev/null || echo 'of unknown version')"

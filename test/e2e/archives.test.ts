@@ -169,10 +169,7 @@ describe('podman', () => {
   });
 });
 
-/** Debian packs it with its CLI; who has another CLI need not have it. */
-const hasDockerd = existsSync('/usr/sbin/dockerd');
-
-describe.skipIf(!hasDockerd)('dockerd', () => {
+describe('dockerd', () => {
   let peer: TestHost;
   beforeAll(async () => {
     peer = await createTestHost({ name: 'dockerd' });

@@ -13,6 +13,8 @@ export interface Pin {
 export class Pins {
   private readonly folder: string;
   private readonly pinned = new Map<string, Pin>();
+  /** The blobs of all pins. */
+  private digests: ReadonlySet<Digest> = new Set();
 
   private constructor(root: string) {
     this.folder = join(root, 'pins');
@@ -34,15 +36,21 @@ export class Pins {
     }
     this.pinned.clear();
     for (const pin of found) this.pinned.set(pin.image, pin);
+    this.index();
   }
 
   has(digest: Digest): boolean {
-    return [...this.pinned.values()].some((pin) => pin.digests.includes(digest));
+    return this.digests.has(digest);
+  }
+
+  private index(): void {
+    this.digests = new Set([...this.pinned.values()].flatMap((pin) => pin.digests));
   }
 
   async put(pin: Pin): Promise<void> {
     await writeDurably(this.path(pin.image), JSON.stringify(pin));
     this.pinned.set(pin.image, pin);
+    this.index();
   }
 
   async list(): Promise<string[]> {
@@ -54,6 +62,7 @@ export class Pins {
   async remove(images: readonly string[]): Promise<string[]> {
     await this.refresh();
     const removed = images.filter((image) => this.pinned.delete(image));
+    this.index();
     for (const image of removed) await rm(this.path(image), { force: true });
     return removed;
   }

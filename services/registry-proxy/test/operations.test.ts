@@ -118,6 +118,10 @@ describe('garbage collection of own repositories', () => {
       expect((await fetch(`${proxy.url}/v2/lab/kept/blobs/${sha256(fresh)}`)).status).toBe(200);
       const layer = busybox.layers[0]?.digest ?? '';
       expect((await fetch(`${proxy.url}/v2/lab/kept/blobs/${layer}`)).status).toBe(200);
+      // Whoever asks whether a blob is there is about to push a manifest that needs it.
+      age(join(proxy.root, 'own'));
+      expect((await fetch(`${proxy.url}/v2/lab/kept/blobs/${sha256(fresh)}`, { method: 'HEAD' })).status).toBe(200);
+      expect(await later.collect()).toEqual({ blobs: 0, bytes: 0 });
       // The last manifest goes, and with it what only it needed.
       await fetch(`${proxy.url}/v2/lab/kept/manifests/${busybox.manifestDescriptor.digest}`, { method: 'DELETE' });
       age(join(proxy.root, 'own'));

@@ -38,7 +38,7 @@ export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts
     },
 
     async cache() {
-      return { recordsJson: toJson(cacheUse.list()) };
+      return { recordsJson: toJson(await cacheUse.list()) };
     },
 
     async prune({ all, filters, keepStorage }) {

@@ -1,5 +1,5 @@
 /** What the build cache holds, as `system df` shows it, and what `builder prune` takes of it. */
-import { lstatSync, readdirSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildCacheRecord } from '@flotilla/engine-api';
 import type { Digest } from '@flotilla/oci';
@@ -26,13 +26,13 @@ export class CacheUse {
     this.cache = cache;
   }
 
-  list(): (BuildCacheRecord & { Parents?: string[] })[] {
+  async list(): Promise<(BuildCacheRecord & { Parents?: string[] })[]> {
     const named = this.namedImages();
+    const byImage = new Map([...this.cache.steps.values()].map((record) => [record.imageId, record]));
     const steps = [...this.cache.steps.values()].flatMap((record) => {
       const image = this.store.get(record.imageId);
       if (image === undefined) return [];
-      const parent =
-        record.parent === undefined ? undefined : [...this.cache.steps.values()].find((each) => each.imageId === record.parent);
+      const parent = record.parent === undefined ? undefined : byImage.get(record.parent);
       return [
         {
           ID: record.key.slice(0, 25),
@@ -48,17 +48,20 @@ export class CacheUse {
         },
       ];
     });
-    const directories = [...this.cache.directories.values()].map((record) => ({
-      ID: record.id.slice(0, 25),
-      Type: 'exec.cachemount',
-      Description: `cached mount ${String((JSON.parse(record.name) as unknown[])[0])}`,
-      InUse: this.cache.isInUse(record.id),
-      Shared: false,
-      Size: treeSize(this.cache.directoryPath(record.id)),
-      CreatedAt: record.created,
-      LastUsedAt: record.lastUsed,
-      UsageCount: record.uses,
-    }));
+    const directories: BuildCacheRecord[] = [];
+    for (const record of this.cache.directories.values()) {
+      directories.push({
+        ID: record.id.slice(0, 25),
+        Type: 'exec.cachemount',
+        Description: `cached mount ${String((JSON.parse(record.name) as unknown[])[0])}`,
+        InUse: this.cache.isInUse(record.id),
+        Shared: false,
+        Size: await treeSize(this.cache.directoryPath(record.id)),
+        CreatedAt: record.created,
+        LastUsedAt: record.lastUsed,
+        UsageCount: record.uses,
+      });
+    }
     return [...steps, ...directories];
   }
 
@@ -78,7 +81,7 @@ export class CacheUse {
   /** @throws InvalidParameter for a wrong filter. */
   async prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }> {
     checkFilters(options.filters, knownFilters);
-    const chosen = this.choose(options);
+    const chosen = await this.choose(options);
     const ids = new Set(chosen.map((record) => record.ID));
     const steps = [...this.cache.steps.values()].filter((record) => ids.has(record.key.slice(0, 25)));
     const directories = [...this.cache.directories.values()].filter((record) => ids.has(record.id.slice(0, 25)));
@@ -94,14 +97,15 @@ export class CacheUse {
     return { ids: [...ids], freedBytes };
   }
 
-  private choose({ all, filters, keepBytes }: PruneOptions): BuildCacheRecord[] {
+  private async choose({ all, filters, keepBytes }: PruneOptions): Promise<BuildCacheRecord[]> {
     const before = oldest(filters);
-    const candidates = this.list()
+    const listed = await this.list();
+    const candidates = listed
       .filter((record) => !record.InUse && (all || !record.Shared) && matches(record, filters))
       .filter((record) => before === undefined || Date.parse(record.LastUsedAt ?? record.CreatedAt) < before)
       .sort((a, b) => Date.parse(b.LastUsedAt ?? b.CreatedAt) - Date.parse(a.LastUsedAt ?? a.CreatedAt));
     if (keepBytes <= 0) return candidates;
-    const total = this.list().reduce((sum, record) => sum + record.Size, 0);
+    const total = listed.reduce((sum, record) => sum + record.Size, 0);
     const chosen: BuildCacheRecord[] = [];
     let left = total;
     for (const record of candidates.reverse()) {
@@ -148,14 +152,15 @@ function matches(record: BuildCacheRecord & { Parents?: string[] }, filters: Fil
   );
 }
 
-function treeSize(path: string): number {
+/** Bytes of files; asked of the disk in between other work, for a cache may hold very many. */
+async function treeSize(path: string): Promise<number> {
   let size = 0;
   const pending = [path];
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
     try {
-      for (const name of readdirSync(directory)) {
+      for (const name of await readdir(directory)) {
         const child = join(directory, name);
-        const stat = lstatSync(child);
+        const stat = await lstat(child);
         if (stat.isDirectory()) pending.push(child);
         else if (stat.isFile()) size += stat.size;
       }

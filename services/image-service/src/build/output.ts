@@ -53,12 +53,6 @@ export class BuildOutput {
       for (const message of next?.held.splice(0) ?? []) this.sink(message);
     }
   }
-
-  /** Whatever is still held, before the line that says why the build failed. */
-  flush(failed: StageOutput | undefined): void {
-    void failed;
-    for (const part of this.parts) for (const message of part.held.splice(0)) this.sink(message);
-  }
 }
 
 /** A command's output as text: characters that are cut between chunks come whole, errors are red as dockerd sends them. */

@@ -70,6 +70,7 @@ class Plan {
     const needed = this.needed();
     this.total = metaArgs.length + needed.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
     const head = output.open();
+    for (const warning of this.dockerfile.warnings) head.text(warning);
     let step = this.declareGlobals(head);
     for (const stage of needed) {
       this.firstSteps.set(stage.index, step);

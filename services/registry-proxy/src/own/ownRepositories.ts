@@ -57,7 +57,7 @@ export class OwnRepositories {
     const missing = (digest: Digest): DistributionError =>
       new DistributionError('MANIFEST_BLOB_UNKNOWN', 'blob unknown to registry', { detail: { digest } });
     for (const digest of new Set(document.blobs)) {
-      if ((await this.store.blobSize(name, digest)) === undefined) throw missing(digest);
+      if ((await this.store.renewBlob(name, digest)) === undefined) throw missing(digest);
     }
     for (const digest of new Set(document.manifests)) {
       if ((await this.store.manifest(name, digest)) === undefined) throw missing(digest);
@@ -78,7 +78,8 @@ export class OwnRepositories {
   }
 
   async blobSize(name: string, digest: Digest): Promise<number> {
-    const size = await this.store.blobSize(name, digest);
+    // A client that finds it here will not upload it again.
+    const size = await this.store.renewBlob(name, digest);
     if (size === undefined) throw blobUnknown(digest);
     return size;
   }

@@ -4,10 +4,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
-import { decompressed } from '../../archive/decompress.ts';
-import { isLayerFault, TreeBuilder } from '../../layers/treeBuilder.ts';
-import { TarError } from '../../tar/header.ts';
-import { TarParser } from '../../tar/parser.ts';
+import { unpack } from '../copy/archives.ts';
 import { cleanPath, leadsOutside, resolveInRoot, statOf } from '../copy/paths.ts';
 import { contextFilter, hasExceptions } from './dockerignore.ts';
 import { cloneRepository, parseGitSource } from './git.ts';
@@ -31,7 +28,6 @@ export interface ContextOptions {
   readonly signal: AbortSignal;
 }
 
-const limits = { maxBytes: 64 * 1024 ** 3, maxEntries: 2_000_000 };
 const maxDockerfileBytes = 16 * 1024 * 1024;
 const ignoreFile = '.dockerignore';
 const defaultDockerfile = 'Dockerfile';
@@ -108,30 +104,11 @@ async function textOf(body: Readable): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Nothing in the archive leads outside of the directory. */
 async function unpackedIn(work: string, body: Readable, signal: AbortSignal): Promise<string> {
   const root = join(work, 'context');
   mkdirSync(root);
-  const tree = new TreeBuilder({ root, limits, whiteouts: false });
-  const parser = new TarParser(tree);
-  try {
-    const { plain } = await decompressed(body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>);
-    for await (const chunk of plain) {
-      signal.throwIfAborted();
-      parser.push(chunk);
-    }
-    parser.end();
-    tree.finish();
-  } catch (error) {
-    tree.abandon();
-    signal.throwIfAborted();
-    const code = (error as { code?: unknown }).code;
-    const isDecoder = typeof code === 'string' && /^(Z_|ZSTD_|ERR_ZSTD)/.test(code);
-    if (isLayerFault(error) || error instanceof TarError || isDecoder) {
-      throw new InvalidParameter(`Error processing tar file: ${errorMessage(error)}`, { cause: error });
-    }
-    throw error;
-  }
+  // The body may be a socket that the answer goes back on: reading it to an error must not close it.
+  await unpack(body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>, root, signal);
   return root;
 }
 

@@ -47,10 +47,26 @@ function isHeader(bytes: Buffer): boolean {
   }
 }
 
-/** Unpacks into an empty directory; nothing in the archive leads outside of it. @throws InvalidParameter */
+/** Unpacks a file into an empty directory. @throws InvalidParameter */
 export async function unpackArchive(path: string, directory: string, signal: AbortSignal): Promise<void> {
-  const tree = new TreeBuilder({ root: directory, limits, whiteouts: false });
   const source = createReadStream(path, { highWaterMark: 256 * 1024 });
+  try {
+    await unpack(source, directory, signal);
+  } catch (error) {
+    if (error instanceof InvalidParameter) throw new InvalidParameter(`ADD failed: ${error.message}`, { cause: error });
+    throw error;
+  } finally {
+    source.destroy();
+  }
+}
+
+/**
+ * Unpacks a tar, compressed or not, into an empty directory; nothing in it leads outside of that.
+ *
+ * @throws InvalidParameter in dockerd's words for what is no tar, or a hostile one.
+ */
+export async function unpack(source: AsyncIterable<Buffer>, directory: string, signal: AbortSignal): Promise<void> {
+  const tree = new TreeBuilder({ root: directory, limits, whiteouts: false });
   try {
     const parser = new TarParser(tree);
     const { plain } = await decompressed(source);
@@ -62,10 +78,15 @@ export async function unpackArchive(path: string, directory: string, signal: Abo
     tree.finish();
   } catch (error) {
     tree.abandon();
-    if (isLayerFault(error))
-      throw new InvalidParameter(`ADD failed: Error processing tar file: ${(error as Error).message}`, { cause: error });
+    signal.throwIfAborted();
+    if (isArchiveFault(error)) throw new InvalidParameter(`Error processing tar file: ${(error as Error).message}`, { cause: error });
     throw error;
-  } finally {
-    source.destroy();
   }
+}
+
+/** What is wrong with an archive, not with this machine. */
+function isArchiveFault(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  const isDecoder = typeof code === 'string' && /^(Z_|ZSTD_|ERR_ZSTD)/.test(code);
+  return isLayerFault(error) || error instanceof TarError || isDecoder;
 }
