@@ -52,6 +52,7 @@ need xz-utils xz "images and archives in xz"
 need bzip2 bzip2 "images and archives in bzip2"
 need zstd zstd "images and archives in zstd"
 need procps ps "docker top"
+need git git "docker build from a git repository"
 need kmod modprobe "loads overlay and bridge where they are modules"
 need ca-certificates etc/ssl/certs/ca-certificates.crt "checks the certificates of registries"
 
@@ -62,7 +63,6 @@ if [ -n "$for_tests" ]; then
   need umoci umoci "tests: unpacks images, to compare file by file"
   need podman podman "tests: an engine to exchange archives with"
   need docker.io dockerd "tests: the engine to exchange archives with, and to compare with; it is not started"
-  need git git "tests: repositories as contexts of builds"
   need openssl openssl "tests: certificates for TLS"
   if command -v docker > /dev/null 2>&1; then
     say "docker, the CLI, is here: $(docker --version 2> /dev/null || echo 'of unknown version')"
