@@ -135,4 +135,5 @@ done
 # --- npm packages, and the image for a first run -------------------------------------------------------------------------------------
 sh "$here/dependencies.sh"
 sh "$here/seedImage.sh" "$data_root/seed/hello-world.tar"
+[ -z "$for_tests" ] || sh "$here/dockerPlugins.sh" || say "the CLI's plugins could not be fetched: the tests of BuildKit and Compose v2 will try again"
 say "ready"
