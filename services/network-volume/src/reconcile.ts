@@ -9,7 +9,8 @@ import type { Networks } from './networks.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
-import type { NameServers, PortRules, Sandboxes, Stacks } from './sandboxes.ts';
+import type { Sandboxes } from './sandboxes.ts';
+import type { NameServers, PortRules, Stacks } from './sandboxOutside.ts';
 import { gatewayEndpoint, interfaceWish, portForwards } from './sandboxPlan.ts';
 
 export interface ReconcileOptions {

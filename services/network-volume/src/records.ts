@@ -2,7 +2,7 @@
 import type { Collection, Commit, DomainEvent } from '@flotilla/records';
 import { nowNano } from './ids.ts';
 import type { NetworkRecord } from './network.ts';
-import type { SandboxRecord } from './sandbox.ts';
+import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { VolumeRecord } from './volume.ts';
 
 /** Who has an address: its existence is the reservation, made with `create` so that two replicas cannot both. Id: `<network id>/<address>`. */
@@ -48,6 +48,25 @@ export function recordsOf(store: Store): Records {
 
 export function addressId(networkId: string, address: string): string {
   return `${networkId}/${address}`;
+}
+
+export function addressIds(endpoints: readonly EndpointRecord[]): string[] {
+  return endpoints.flatMap(({ networkId, ipv4, ipv6 }) =>
+    [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [addressId(networkId, address)])),
+  );
+}
+
+/** A sandbox, and the reservation of what its new endpoints have. */
+export function sandboxPuts(
+  records: Records,
+  sandbox: SandboxRecord,
+  newEndpoints: readonly EndpointRecord[],
+): NonNullable<Commit['puts']> {
+  const { containerId } = sandbox;
+  return [
+    records.sandboxes.put(containerId, sandbox),
+    ...addressIds(newEndpoints).map((id) => records.addresses.put(id, { containerId }, { create: true })),
+  ];
 }
 
 export function event(type: 'network' | 'volume', action: string, actorId: string, attributes: Record<string, string>): DomainEvent {

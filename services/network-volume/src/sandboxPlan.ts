@@ -5,7 +5,6 @@ import type { PortForward } from './firewall.ts';
 import type { Gateways, InterfaceWish } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
-import { addressId } from './records.ts';
 import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
 
 /** An endpoint on host or none: there only to be shown. */
@@ -30,12 +29,6 @@ export function firstFree(
     }
   }
   throw failure;
-}
-
-export function addressIds(endpoints: readonly EndpointRecord[]): string[] {
-  return endpoints.flatMap(({ networkId, ipv4, ipv6 }) =>
-    [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [addressId(networkId, address)])),
-  );
 }
 
 /** The embedded server serves containers on networks that users made. */

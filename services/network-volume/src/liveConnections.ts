@@ -1,0 +1,92 @@
+/** Connecting and disconnecting while the container runs. Its other calls wait meanwhile: the caller sees to that. */
+import { Forbidden } from '@flotilla/errors';
+import type { EndpointChooser } from './endpointChooser.ts';
+import { checkShared, type Joining } from './joining.ts';
+import { type NetworkRecord, predefinedNames } from './network.ts';
+import { eventAttributes } from './networks.ts';
+import { addressIds, event, type Records, sandboxPuts } from './records.ts';
+import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
+import type { SandboxKernel } from './sandboxKernel.ts';
+import type { Files, NameServers, Stacks } from './sandboxOutside.ts';
+import { freeInterface, gatewayEndpoint, usesNameServer } from './sandboxPlan.ts';
+
+export interface LiveConnectionsOptions {
+  readonly records: Records;
+  readonly stacks: Stacks;
+  readonly files: Files;
+  readonly nameServers: NameServers;
+  readonly kernel: SandboxKernel;
+  readonly chooser: EndpointChooser;
+}
+
+export class LiveConnections {
+  private readonly options: LiveConnectionsOptions;
+
+  constructor(options: LiveConnectionsOptions) {
+    this.options = options;
+  }
+
+  async connect(sandbox: SandboxRecord, joining: Joining): Promise<SandboxRecord> {
+    const { network } = joining;
+    checkShared(network);
+    for (const { networkId } of sandbox.endpoints) {
+      const joined = this.options.records.networks.get(networkId);
+      if (joined !== undefined) checkShared(joined);
+    }
+    if (sandbox.endpoints.some(({ networkId }) => networkId === network.id)) {
+      throw new Forbidden(`endpoint with name ${sandbox.containerName} already exists in network ${network.name}`);
+    }
+    const { records, stacks, nameServers, files, kernel, chooser } = this.options;
+    const netnsPath = stacks.netnsPath(sandbox.slot);
+    const endpoint = chooser.choose(joining, { interfaceName: freeInterface(sandbox.endpoints), hostLink: stacks.newHostLink() });
+    let now = sandbox;
+    try {
+      const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
+      now = { ...sandbox, endpoints: [...sandbox.endpoints, endpoint], ...(dnsPort === undefined ? {} : { dnsPort }) };
+      await records.commit({
+        puts: sandboxPuts(records, now, [endpoint]),
+        events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
+      });
+    } catch (error) {
+      if (sandbox.dnsPort === undefined) nameServers.stop(sandbox.containerId);
+      throw error;
+    } finally {
+      chooser.settle([endpoint]);
+    }
+    try {
+      kernel.attach(now, endpoint);
+      kernel.moveGateway(sandbox, now);
+      files.refresh(sandbox, now);
+      return now;
+    } catch (error) {
+      await this.disconnect(now, network, endpoint);
+      throw error;
+    }
+  }
+
+  async disconnect(sandbox: SandboxRecord, network: NetworkRecord, endpoint: EndpointRecord): Promise<SandboxRecord> {
+    const { records, stacks, nameServers, files, kernel } = this.options;
+    const losesPorts = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
+    const endpoints = sandbox.endpoints.filter(({ id }) => id !== endpoint.id);
+    const { dnsPort, ...rest } = sandbox;
+    const keepsNameServer = endpoints.some(({ networkName }) => !predefinedNames.includes(networkName));
+    const now: SandboxRecord = {
+      ...rest,
+      ...(dnsPort === undefined || !keepsNameServer ? {} : { dnsPort }),
+      endpoints,
+      ports: losesPorts ? [] : sandbox.ports,
+    };
+    if (losesPorts) kernel.closePorts(sandbox);
+    if (endpoint.hostLink !== '') stacks.detach(endpoint.hostLink);
+    if (!keepsNameServer) nameServers.stop(sandbox.containerId);
+    const { sandboxes, addresses } = records;
+    await records.commit({
+      puts: [sandboxes.put(sandbox.containerId, now)],
+      deletes: addressIds([endpoint]).map((id) => addresses.delete(id)),
+      events: [event('network', 'disconnect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
+    });
+    kernel.moveGateway(sandbox, now);
+    files.refresh(sandbox, now);
+    return now;
+  }
+}

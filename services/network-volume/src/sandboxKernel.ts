@@ -1,0 +1,80 @@
+/** Makes kernel and files what a sandbox's record says, and takes it away again. */
+import { System } from '@flotilla/errors';
+import type { PortHolder } from './ports.ts';
+import type { Records } from './records.ts';
+import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
+import type { Files, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
+import { gatewayEndpoint, gatewaysOf, interfaceWish, portForwards } from './sandboxPlan.ts';
+
+export interface SandboxKernelOptions {
+  readonly records: Records;
+  readonly stacks: Stacks;
+  readonly rules: PortRules;
+  readonly holder: PortHolder;
+  readonly files: Files;
+  readonly nameServers: NameServers;
+}
+
+export class SandboxKernel {
+  private readonly options: SandboxKernelOptions;
+
+  constructor(options: SandboxKernelOptions) {
+    this.options = options;
+  }
+
+  /** Makes kernel and files what the record says. Idempotent. */
+  realize(sandbox: SandboxRecord, sysctls: Readonly<Record<string, string>>): void {
+    const { stacks, rules, files } = this.options;
+    for (const endpoint of sandbox.endpoints) this.attach(sandbox, endpoint);
+    if (sandbox.kind === 'own' && Object.keys(sysctls).length > 0) stacks.setSysctls(stacks.netnsPath(sandbox.slot), sysctls);
+    rules.addPorts(portForwards(sandbox));
+    files.write(sandbox);
+  }
+
+  attach(sandbox: SandboxRecord, endpoint: EndpointRecord): void {
+    const network = this.options.records.networks.get(endpoint.networkId);
+    if (network === undefined || endpoint.hostLink === '') return;
+    this.options.stacks.attach(interfaceWish(this.options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));
+  }
+
+  /** The kernel's part of a teardown; every step is tried, the first failure is thrown. */
+  dismantle(sandbox: SandboxRecord): void {
+    const { rules, holder, nameServers, stacks } = this.options;
+    const steps = [
+      () => rules.removePorts(portForwards(sandbox)),
+      ...sandbox.ports.map((port) => () => holder.release(port)),
+      () => nameServers.stop(sandbox.containerId),
+      ...sandbox.endpoints
+        .filter(({ hostLink }) => hostLink !== '')
+        .map(
+          ({ hostLink }) =>
+            () =>
+              stacks.detach(hostLink),
+        ),
+      () => sandbox.slot !== '' && stacks.removeSlot(sandbox.slot),
+    ];
+    const failures: unknown[] = [];
+    for (const step of steps) {
+      try {
+        step();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw new System('the sandbox could not be taken down', { cause: new AggregateError(failures) });
+  }
+
+  /** Lets default routes follow the endpoint that now has the best claim. */
+  moveGateway(before: SandboxRecord, now: SandboxRecord): void {
+    const gateway = gatewayEndpoint(now.endpoints);
+    if (gateway === undefined || gateway.id === gatewayEndpoint(before.endpoints)?.id) return;
+    this.options.stacks.setGateways(gatewaysOf(this.options.stacks.netnsPath(now.slot), gateway));
+  }
+
+  /** Closes published ports. */
+  closePorts(sandbox: SandboxRecord): void {
+    const { rules, holder } = this.options;
+    rules.removePorts(portForwards(sandbox));
+    for (const port of sandbox.ports) holder.release(port);
+  }
+}
