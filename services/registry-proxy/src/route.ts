@@ -129,9 +129,14 @@ function isPort(host: string): boolean {
   return port === undefined || (port.length <= 5 && Number(port) > 0 && Number(port) < 65536);
 }
 
+/** Whether a tag can be called so. */
+export function isTag(text: string): boolean {
+  return tagPattern.test(text);
+}
+
 function parseManifestReference(text: string): ManifestReference {
   if (text.includes(':')) return { digest: parseDigestSegment(text) };
-  if (tagPattern.test(text)) return { tag: text };
+  if (isTag(text)) return { tag: text };
   // What the specification's conformance cases expect for a tag that cannot exist.
   throw new DistributionError('MANIFEST_UNKNOWN', 'manifest unknown', { detail: { tag: text.slice(0, 150) } });
 }

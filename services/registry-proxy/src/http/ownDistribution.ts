@@ -56,12 +56,15 @@ export class OwnDistribution {
         const mediaType = request.headers['content-type'];
         if (mediaType === undefined || mediaType.length > 255)
           throw new DistributionError('MANIFEST_INVALID', 'manifest invalid: no content type');
-        const put = await this.repositories.putManifest(name, reference, mediaType, await readRequest(request, maxManifestBytes));
+        const tags = 'digest' in reference ? exchange.query.getAll('tag') : [];
+        const bytes = await readRequest(request, maxManifestBytes);
+        const put = await this.repositories.putManifest(name, reference, tags, mediaType, bytes);
         response.writeHead(201, {
           'content-length': '0',
           location: `/v2/${name}/manifests/${put.digest}`,
           'docker-content-digest': put.digest,
           ...(put.subject === undefined ? {} : { 'oci-subject': put.subject }),
+          ...(tags.length === 0 ? {} : { 'oci-tag': tags }),
         });
         response.end();
         return;

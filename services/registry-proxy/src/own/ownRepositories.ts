@@ -4,7 +4,7 @@ import { type Digest, digestAlgorithm, digestHex, digestOf, mediaTypes } from '@
 import type { StoredBlob } from '../cache/blobStore.ts';
 import { DistributionError } from '../distributionError.ts';
 import type { ServedManifest } from '../manifests.ts';
-import type { ManifestReference } from '../route.ts';
+import { isTag, type ManifestReference } from '../route.ts';
 import { type ManifestDocument, readManifestDocument } from './manifestDocument.ts';
 import type { OwnStore } from './ownStore.ts';
 
@@ -16,6 +16,8 @@ export interface Page {
 }
 
 const maxPage = 10_000;
+/** In one request; the specification asks for ten at least. */
+const maxTags = 100;
 
 const manifestUnknown = (detail: unknown): DistributionError => new DistributionError('MANIFEST_UNKNOWN', 'manifest unknown', { detail });
 const blobUnknown = (digest: Digest): DistributionError =>
@@ -35,13 +37,18 @@ export class OwnRepositories {
     return { digest, ...found, sizeBytes: found.bytes.length };
   }
 
-  /** @throws DistributionError MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN when it points at what is not there. */
+  /**
+   * @param tags - beside the reference, when that is a digest: what the manifest is to be called.
+   * @throws DistributionError MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN when it points at what is not there.
+   */
   async putManifest(
     name: string,
     reference: ManifestReference,
+    tags: readonly string[],
     mediaType: string,
     bytes: Buffer,
   ): Promise<{ digest: Digest; subject?: Digest }> {
+    if (tags.length > maxTags || !tags.every(isTag)) throw new DistributionError('MANIFEST_INVALID', 'invalid tag name');
     const digest = 'digest' in reference ? reference.digest : digestOf(bytes);
     if (createHash(digestAlgorithm(digest)).update(bytes).digest('hex') !== digestHex(digest)) {
       throw new DistributionError('DIGEST_INVALID', 'provided digest did not match uploaded content');
@@ -49,7 +56,7 @@ export class OwnRepositories {
     const document = readManifestDocument(bytes, mediaType);
     await this.checkReferences(name, document);
     await this.store.putManifest(name, digest, mediaType, bytes);
-    if ('tag' in reference) await this.store.setTag(name, reference.tag, digest);
+    for (const tag of 'tag' in reference ? [reference.tag] : tags) await this.store.setTag(name, tag, digest);
     return { digest, ...(document.subject === undefined ? {} : { subject: document.subject }) };
   }
 
