@@ -148,7 +148,7 @@ const recorded: { readonly args: readonly string[]; readonly format: string; rea
 
 const refused: { readonly args: readonly string[]; readonly says: string }[] = [
   { args: ['--gpus', 'all'], says: 'could not select device driver "" with capabilities: [[gpu]]' },
-  { args: ['--isolation', 'hyperv'], says: "invalid isolation 'hyperv' on linux" },
+  { args: ['--isolation', 'hyperv'], says: `invalid isolation: "hyperv" - linux only supports 'default'` },
   { args: ['--storage-opt', 'size=1G'], says: '--storage-opt is supported only for overlay over xfs' },
   {
     args: ['--cpu-rt-runtime', '2000000', '--cpu-rt-period', '1000000'],

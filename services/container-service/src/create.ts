@@ -1,9 +1,15 @@
 /** Creating a container: everything that can be refused is refused here, then its snapshot, volumes and record are made. */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
-import { type ContainerConfig, DecodeError, decodeContainerCreate, type HostConfig } from '@flotilla/engine-api';
-import { Conflict, InvalidParameter, isConflict } from '@flotilla/errors';
-import { parseImageConfig } from '@flotilla/oci';
+import {
+  type ContainerConfig,
+  type ContainerCreateRequest,
+  DecodeError,
+  decodeContainerCreate,
+  type HostConfig,
+} from '@flotilla/engine-api';
+import { Conflict, errorMessage, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
+import { formatPlatform, hostPlatform, type ImageConfig, normalisePlatform, parseImageConfig, platformMatches } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
@@ -62,6 +68,7 @@ export class Creator {
     const reference = askedConfig.Image ?? '';
     if (reference === '') throw new InvalidParameter('no command specified');
     const image = await neighbours.images.resolve({ image: reference, platform: request.platform }, { idempotent: true });
+    const imageConfig = parseImageConfig(image.configJson);
     const id = randomBytes(32).toString('hex');
     const { config, hostConfig, warnings } = validateCreate(
       {
@@ -69,7 +76,7 @@ export class Creator {
         config: askedConfig,
         hostConfig: this.resolveReferences(askedHostConfig),
         networkingConfig: networking,
-        image: parseImageConfig(image.configJson),
+        image: imageConfig,
       },
       context,
     );
@@ -94,13 +101,14 @@ export class Creator {
       stoppedByUser: false,
     };
     const networkWarnings = await this.makeHoldings(draft, name);
-    return { id, warnings: [...warnings, ...networkWarnings] };
+    const platformWarnings = request.platform === '' ? foreignPlatform(imageConfig) : [];
+    return { id, warnings: [...warnings, ...platformWarnings, ...networkWarnings] };
   }
 
   private async makeHoldings(draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>, name: string | undefined): Promise<string[]> {
     const { neighbours, paths, roots, logger } = this.options;
     const { id, config, hostConfig } = draft;
-    const plans = planMounts(config, hostConfig, (reference) => findContainer(this.options.store, reference).mounts);
+    const plans = planMounts(config, hostConfig, (reference) => this.named(reference).mounts);
     const undo: Undo[] = [];
     try {
       const directory = paths.containerDirectory(id);
@@ -174,7 +182,7 @@ export class Creator {
     const resolve = (mode: string | undefined): string | undefined => {
       const reference = sharedContainer(mode);
       if (reference === undefined || reference === '') return mode;
-      return `container:${findContainer(this.options.store, reference).id}`;
+      return `container:${this.named(reference).id}`;
     };
     return {
       ...hostConfig,
@@ -185,6 +193,15 @@ export class Creator {
         ? { Links: resolvedLinks(hostConfig, (reference) => findContainer(this.options.store, reference)) }
         : {}),
     };
+  }
+
+  /** A container that another one's options name: that it is not there is a mistake in those, and no reason for a client to pull the image. */
+  private named(reference: string): ContainerRecord {
+    try {
+      return findContainer(this.options.store, reference);
+    } catch (error) {
+      throw isNotFound(error) ? new InvalidParameter(errorMessage(error), { cause: error }) : error;
+    }
   }
 
   /** Who shares another's network stack shares its name. */
@@ -211,11 +228,25 @@ function asksNothingOfTheNetwork({ config, hostConfig, endpoints }: Pick<Contain
 function decodeBody(json: Uint8Array): NonNullable<ReturnType<typeof decodeContainerCreate>> {
   try {
     const body = decodeContainerCreate(Buffer.from(json).toString('utf8'));
-    if (body === undefined) throw new InvalidParameter('config cannot be empty in order to create a container');
+    if (body === undefined || isEmpty(body)) throw new InvalidParameter('config cannot be empty in order to create a container');
     return body;
   } catch (error) {
     throw error instanceof DecodeError ? new InvalidParameter(`invalid JSON: ${error.message}`, { cause: error }) : error;
   }
+}
+
+/** Whether nothing is said of the container itself. */
+function isEmpty({ HostConfig: _host, NetworkingConfig: _networking, ...config }: ContainerCreateRequest): boolean {
+  return Object.keys(config).length === 0;
+}
+
+function foreignPlatform({ os, architecture, variant }: ImageConfig): string[] {
+  const own = normalisePlatform({ os: os || 'linux', architecture, ...(variant === undefined ? {} : { variant }) });
+  const here = hostPlatform();
+  if (architecture === '' || platformMatches(here, own)) return [];
+  return [
+    `The requested image's platform (${formatPlatform(own)}) does not match the detected host platform (${formatPlatform(here)}) and no specific platform was requested`,
+  ];
 }
 
 /** What inspect calls Path and Args: the entrypoint, else the command. */

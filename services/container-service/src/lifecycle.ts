@@ -226,7 +226,7 @@ export class ContainerLifecycle {
     const { store, neighbours } = this.options;
     if (newName === '') throw new InvalidParameter('Neither old nor new names may be empty');
     const { id } = findContainer(store, reference);
-    const name = parseName(newName);
+    const name = parseName(newName.startsWith('/') ? newName : `/${newName}`);
     await store.withContainer(id, async (container, lease) => {
       if (name === container.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
       const holder = store.names.get(name);

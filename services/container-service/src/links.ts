@@ -3,7 +3,7 @@
  * second name of theirs (`/parent/alias`). A record keeps them as `<id>:<alias>`, so that they follow a rename.
  */
 import type { HostConfig } from '@flotilla/engine-api';
-import { Conflict, InvalidParameter, isNotFound } from '@flotilla/errors';
+import { Conflict, errorMessage, InvalidParameter, isNotFound } from '@flotilla/errors';
 import { type ContainerRecord, sharedContainer } from './container.ts';
 
 interface Link {
@@ -21,9 +21,10 @@ function parseLink(link: string): Link {
   return { target: name, alias: alias?.split('/').pop() || name };
 }
 
-/** Links as the record keeps them. On a network of one's own the endpoints have them, not the host configuration. */
+/** Links as the record keeps them. On a network of one's own the endpoints have them, not the host configuration; with a shared one they are refused later. */
 export function resolvedLinks(hostConfig: HostConfig, find: (reference: string) => ContainerRecord): string[] {
   const { NetworkMode: mode = '', Links: links = [] } = hostConfig;
+  if (mode === 'host' || mode.startsWith('container:')) return links;
   if (!['', 'default', 'bridge', 'none'].includes(mode)) return [];
   return links.map((link) => {
     const { target, alias } = parseLink(link);
@@ -31,7 +32,7 @@ export function resolvedLinks(hostConfig: HostConfig, find: (reference: string) 
       return `${networkOwner(find(target), find).id}:${alias}`;
     } catch (error) {
       if (!isNotFound(error)) throw error;
-      throw new InvalidParameter(`could not get container for ${target}: No such container: ${target}`, { cause: error });
+      throw new InvalidParameter(`could not get container for ${target}: ${errorMessage(error)}`, { cause: error });
     }
   });
 }

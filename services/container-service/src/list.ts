@@ -193,5 +193,5 @@ function portTest(filter: string, value: string, ports: (container: ContainerRec
 function parseBoolean(name: string, value: string): boolean {
   if (/^(1|t|true)$/i.test(value)) return true;
   if (/^(0|f|false)$/i.test(value)) return false;
-  throw invalid(name, value);
+  throw invalid(name, `[${value}]`);
 }

@@ -15,6 +15,7 @@ interface Records {
  * @throws NotFound in dockerd's words; InvalidParameter when a prefix fits several.
  */
 export function findContainer(records: Records, reference: string): ContainerRecord {
+  if (reference === '') throw new InvalidParameter('invalid name or ID supplied: ""');
   const exact = records.containers.get(reference);
   if (exact !== undefined) return exact;
   const name = reference.startsWith('/') ? reference.slice(1) : reference;

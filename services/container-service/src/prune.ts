@@ -66,6 +66,6 @@ export function parseUntil(values: readonly string[], nowMs: number): bigint | u
   }
   if (/^\d+(\.\d+)?$/.test(value)) return BigInt(Math.round(Number(value) * 1000)) * 1_000_000n;
   const at = Date.parse(/^\d{4}-\d\d-\d\d$/.test(value) ? `${value}T00:00:00Z` : value);
-  if (Number.isNaN(at)) throw new InvalidParameter(`invalid value for filter 'until': ${value}`);
+  if (Number.isNaN(at)) throw new InvalidParameter(`failed to parse value as time or duration: ${JSON.stringify(value)}`);
   return BigInt(at) * 1_000_000n;
 }

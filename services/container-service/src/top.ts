@@ -27,7 +27,7 @@ function ps(words: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile('ps', words, { maxBuffer: 64 * 1024 * 1024, env: { PATH: process.env.PATH, LC_ALL: 'C' } }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(new System(`error running ps: ${stderr.trim() || error.message}`, { cause: error }));
+      else reject(new System(`ps: ${stderr.split('\n', 1)[0] || error.message}`, { cause: error }));
     });
   });
 }

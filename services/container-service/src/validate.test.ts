@@ -214,7 +214,20 @@ describe('refusals in Docker’s words', () => {
       {},
       'invalid Annotations: the empty string is not permitted as an annotation key',
     ],
-    ['an isolation', { Isolation: 'hyperv' }, {}, "invalid isolation 'hyperv' on linux"],
+    ['an isolation', { Isolation: 'hyperv' }, {}, `invalid isolation: "hyperv" - linux only supports 'default'`],
+    [
+      'links with the host’s network',
+      { NetworkMode: 'host', Links: ['x:y'] },
+      {},
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    ],
+    ['a network of no container', { NetworkMode: 'container:' }, {}, 'invalid network mode: invalid container format container:<name|id>'],
+    [
+      'a tmpfs of less than nothing',
+      { Mounts: [{ Type: 'tmpfs', Target: '/t', TmpfsOptions: { SizeBytes: -1 } }] },
+      {},
+      'invalid mount config for type "tmpfs": invalid tmpfs size: -1',
+    ],
   ];
   it.each(cases)('%s', (_, hostConfig, config, message) => {
     expect(() => create(hostConfig, config)).toThrow(message);

@@ -85,7 +85,7 @@ function checkHostConfig(hostConfig: HostConfig, context: CreateContext): string
   checkRestartPolicy(hostConfig);
   checkCapabilities(hostConfig.CapAdd ?? [], hostConfig.CapDrop ?? [], host.boundingCapabilities);
   if (hostConfig.Isolation && hostConfig.Isolation !== 'default') {
-    throw new InvalidParameter(`invalid isolation '${hostConfig.Isolation}' on linux`);
+    throw new InvalidParameter(`invalid isolation: ${JSON.stringify(hostConfig.Isolation)} - linux only supports 'default'`);
   }
   checkAnnotations(hostConfig.Annotations ?? {});
   warnings.push(...checkResources(hostConfig, host, false));

@@ -11,7 +11,7 @@ export function checkNetworkConflicts(config: ContainerConfig, hostConfig: HostC
   const links = (hostConfig.Links ?? []).length > 0;
   if (mode === 'container' || mode.startsWith('container:')) {
     const [, container] = mode.split(':', 2);
-    if (!container) throw new InvalidParameter('invalid container format container:<name|id>');
+    if (!container) throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
     if (config.Hostname) refuse('hostname and the network mode');
     if (links) refuse("container type network can't be used with links. This would result in undefined behavior");
     if (hostConfig.Dns?.length) refuse('dns and the network mode');

@@ -284,6 +284,7 @@ function checkMount(mount: Mount, sourceMustExist: boolean): void {
 function tmpfsText(options: TmpfsOptions | undefined, readOnly: boolean): string[] {
   const text: string[] = readOnly ? ['ro'] : [];
   if (options?.Mode) text.push(`mode=${options.Mode.toString(8)}`);
+  if ((options?.SizeBytes ?? 0) < 0) throw new InvalidParameter(`invalid tmpfs size: ${options?.SizeBytes}`);
   if (options?.SizeBytes) text.push(`size=${options.SizeBytes}`);
   for (const option of options?.Options ?? []) {
     if (option.length > 2 || option.length === 0) throw new InvalidParameter(`invalid option array length: ${option.length}`);
