@@ -186,3 +186,68 @@ describe('other network modes', () => {
     expect(refused.stderr).toContain('network nosuch not found');
   });
 });
+
+describe('macvlan networks', () => {
+  const pings = async (container: string, address: string): Promise<boolean> =>
+    (await stack.host.docker('exec', container, 'ping', '-c', '1', '-W', '2', address)).code === 0;
+
+  it('put containers on the wire of the parent interface, with addresses of their own', async () => {
+    const subnet = ['--subnet', '198.18.0.0/24', '--ip-range', '198.18.0.64/26', '--gateway', stack.outside.address];
+    await must('network', 'create', '-d', 'macvlan', '-o', 'parent=eth0', ...subnet, 'wire');
+    await must('run', '-d', '--name', 'one', '--network', 'wire', '--ip', '198.18.0.80', stack.busybox, 'sleep', '1000');
+    await must('run', '-d', '--name', 'two', '--network', 'wire', stack.busybox, 'sleep', '1000');
+    expect(await addressOf('two')).toBe('198.18.0.64');
+    expect(await pings('one', stack.outside.address)).toBe(true);
+    expect(await pings('two', '198.18.0.80')).toBe(true);
+    expect(await pings('two', 'one')).toBe(true);
+    expect((await stack.outside.host.run('ping', ['-c', '1', '-W', '2', '198.18.0.80'])).code).toBe(0);
+    const [inspected] = JSON.parse(await must('inspect', 'one'));
+    const { MacAddress, Gateway } = inspected.NetworkSettings.Networks.wire;
+    expect(Gateway).toBe(stack.outside.address);
+    expect((await stack.outside.host.run('ip', ['neigh'])).stdout).toContain(`198.18.0.80 dev wire lladdr ${MacAddress}`);
+    expect(await must('exec', 'one', 'ip', 'route')).toMatch(/^default via 198\.18\.0\.1 dev eth0/m);
+    // Joined and left while it runs, beside another network.
+    await must('network', 'disconnect', 'wire', 'two');
+    expect(await must('exec', 'two', 'ls', '/sys/class/net')).toBe('lo');
+    await must('network', 'connect', '--ip', '198.18.0.81', 'wire', 'two');
+    expect(await pings('two', 'one')).toBe(true);
+    await must('rm', '-f', 'one', 'two');
+    await must('network', 'rm', 'wire');
+    await stack.host.sh('ip link show eth0');
+  });
+
+  it('without a parent are a wire of their own, which goes with them', async () => {
+    const id = await must('network', 'create', '-d', 'macvlan', 'own');
+    await must('run', '-d', '--name', 'one', '--network', 'own', stack.busybox, 'sleep', '1000');
+    await must('run', '-d', '--name', 'two', '--network', 'own', stack.busybox, 'sleep', '1000');
+    expect(await pings('two', 'one')).toBe(true);
+    expect(await must('exec', 'one', 'ip', 'route')).not.toContain('default');
+    expect(await stack.host.sh('ls /sys/class/net')).toContain(`dm-${id.slice(0, 12)}`);
+    await must('rm', '-f', 'one', 'two');
+    await must('network', 'rm', 'own');
+    expect(await stack.host.sh('ls /sys/class/net')).not.toContain('dm-');
+  });
+
+  it('are refused with words for what is wrong', async () => {
+    const refused = async (...args: string[]) => (await stack.host.docker('network', 'create', ...args, 'bad')).stderr;
+    expect(await refused('-d', 'macvlan', '-o', 'macvlan_mode=sideways')).toContain("requested macvlan mode 'sideways' is not valid");
+    expect(await refused('-d', 'macvlan', '-o', 'parent=lo')).toContain('loopback interface is not a valid macvlan parent link');
+    expect(await refused('-d', 'macvlan', '-o', 'parent=nosuch0')).toContain('invalid subinterface vlan name nosuch0');
+    expect(await refused('-d', 'macvlan', '-o', 'parent=eth0.5000')).toContain('vlan id must be between 1-4094, received: 5000');
+    expect(await must('network', 'ls', '-q', '--filter', 'type=custom')).toBe('');
+  });
+});
+
+describe('configuration-only networks', () => {
+  it('give others their configuration', async () => {
+    await must('network', 'create', '--config-only', '--subnet', '10.77.0.0/24', '--gateway', '10.77.0.7', 'plan');
+    await must('network', 'create', '--config-from', 'plan', 'built');
+    expect(await must('network', 'ls', '--filter', 'type=custom', '--format', '{{.Name}} {{.Driver}}')).toBe('built bridge\nplan null');
+    expect(await must('run', '--rm', '--network', 'built', stack.busybox, 'ip', 'route')).toMatch(/^default via 10\.77\.0\.7 /);
+    const refused = await stack.host.docker('run', '--rm', '--network', 'plan', stack.busybox, 'true');
+    expect(refused.stderr).toContain('cannot create endpoint on configuration-only network');
+    expect((await stack.host.docker('network', 'rm', 'plan')).stderr).toContain('configuration network "plan" is in use');
+    await must('network', 'rm', 'built');
+    await must('network', 'rm', 'plan');
+  });
+});

@@ -41,6 +41,7 @@ export {
   createIpvlan,
   createMacvlan,
   createVeth,
+  createVlan,
   createVxlan,
   deleteLink,
   deleteLinkInBackground,

@@ -275,6 +275,11 @@ export function createMacvlan(
   createChild(socket, name, 'macvlan', uint32Attribute(1, mode), options);
 }
 
+/** Makes VLAN `id` of a parent interface. */
+export function createVlan(socket: NetlinkSocket, name: string, options: { parent: number; id: number }): void {
+  createChild(socket, name, 'vlan', uint16Attribute(1, options.id), options);
+}
+
 /** Makes an ipvlan on a parent interface. */
 export function createIpvlan(
   socket: NetlinkSocket,

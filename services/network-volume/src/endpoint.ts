@@ -1,7 +1,7 @@
 /** Rules of one endpoint: what may be asked of it, its MAC address, the names it is found by. Pure. */
 import { randomBytes } from 'node:crypto';
 import type { EndpointSettings } from '@flotilla/engine-api';
-import { InvalidParameter } from '@flotilla/errors';
+import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { shortId } from './ids.ts';
 import { joinMistakes } from './ipam.ts';
@@ -9,6 +9,7 @@ import { type NetworkRecord, predefinedNames } from './network.ts';
 
 /** @throws InvalidParameter that names every mistake, in dockerd's words. */
 export function checkEndpoint(network: NetworkRecord, wish: EndpointSettings): void {
+  if (network.configOnly === true) throw new Forbidden('cannot create endpoint on configuration-only network');
   const mistakes = [...addressMistakes(network, wish)];
   if (predefinedNames.includes(network.name) && (wish.Aliases ?? []).length > 0) {
     mistakes.push('network-scoped aliases are only supported for user-defined networks');

@@ -3,10 +3,16 @@ import { requestedAddress } from './addressAllocator.ts';
 import { macAddress } from './endpoint.ts';
 import { randomId } from './ids.ts';
 import type { Joining } from './joining.ts';
-import { networkSubnets } from './network.ts';
+import { type NetworkRecord, networkSubnets } from './network.ts';
+import { isOnParent } from './parentLinks.ts';
 import { addressId, addressIds, type Records } from './records.ts';
 import type { EndpointRecord } from './sandbox.ts';
 import { firstFree } from './sandboxPlan.ts';
+
+/** Nothing leads out of it, so no address there is a gateway. */
+function isWireOfItsOwn(network: NetworkRecord): boolean {
+  return network.internal || (isOnParent(network.driver) && (network.options.parent ?? '') === '');
+}
 
 export class EndpointChooser {
   private readonly records: Records;
@@ -30,7 +36,7 @@ export class EndpointChooser {
       if (ofFamily.length === 0) continue;
       const asked = family === 4 ? wish.IPAMConfig?.IPv4Address : wish.IPAMConfig?.IPv6Address;
       const { address, subnet } = asked ? requestedAddress(ofFamily, family, asked, isTaken) : firstFree(ofFamily, isTaken);
-      chosen.push({ address, prefixLength: subnet.prefixLength, gateway: network.internal ? undefined : subnet.gateway, family });
+      chosen.push({ address, prefixLength: subnet.prefixLength, gateway: isWireOfItsOwn(network) ? undefined : subnet.gateway, family });
     }
     for (const { address } of chosen) this.pending.add(addressId(network.id, address));
     const v4 = chosen.find(({ family }) => family === 4);

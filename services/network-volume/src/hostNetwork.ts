@@ -1,4 +1,5 @@
 /** What the domain asks of the host's network: bridges, ready namespaces, interfaces in them. adapters/kernelNetwork.ts does it. */
+import type { ChildKind } from './parentLinks.ts';
 
 export interface BridgeWish {
   readonly name: string;
@@ -16,19 +17,28 @@ export interface Slot {
   readonly innerIndex: number;
 }
 
+/** How an interface inside is joined to the world. */
+export type Joint =
+  | {
+      /** Its other end is a port of a bridge. */
+      readonly kind: 'port';
+      readonly hostLink: string;
+      readonly bridge: string;
+      /** Whether other containers on the bridge may reach it. */
+      readonly interContainer: boolean;
+      /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
+      readonly hairpin: boolean;
+    }
+  | { readonly kind: 'child'; readonly parent: string; readonly child: ChildKind };
+
 export interface InterfaceWish {
   readonly netnsPath: string;
   /** The name inside: eth0, eth1 … */
   readonly name: string;
-  readonly hostLink: string;
-  readonly bridge: string;
+  readonly joint: Joint;
   readonly mac: string;
   readonly mtu?: number;
   readonly addresses: readonly string[];
-  /** Whether other containers on the bridge may reach it. */
-  readonly interContainer: boolean;
-  /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
-  readonly hairpin: boolean;
   /** Where packets for elsewhere go, when they leave by this interface. */
   readonly gateways?: { readonly ipv4?: string; readonly ipv6?: string };
 }

@@ -66,6 +66,8 @@ export interface SubnetChoice {
   readonly pools: readonly AddressPool[];
   /** Subnets of our other networks: overlap is refused. */
   readonly ours: readonly Cidr[];
+  /** Whether a gateway is chosen where the client names none. */
+  readonly gateways: 'chosen' | 'named';
   /** What the host has routes to: only avoided when we choose. */
   readonly routes: readonly Cidr[];
 }
@@ -89,18 +91,27 @@ export function chooseSubnets(choice: SubnetChoice): SubnetRecord[] {
     if (!enabled || given.some(({ cidr }) => cidr.family === family)) continue;
     wanted.push({ config: {}, cidr: freeSubnet(choice.pools, family, [...seen, ...choice.routes]) });
   }
-  return wanted.sort((a, b) => a.cidr.family - b.cidr.family).map(({ config, cidr }) => subnetRecord(config, cidr));
+  return wanted.sort((a, b) => a.cidr.family - b.cidr.family).map(({ config, cidr }) => subnetRecord(config, cidr, choice.gateways));
 }
 
-function subnetRecord(config: IPAMConfig, cidr: Cidr): SubnetRecord {
+/** The subnets of a configuration-only network: as the client wrote them, for others to take. */
+export function writtenSubnets(ipam: IPAM | undefined): SubnetRecord[] {
+  return (ipam?.Config ?? []).flatMap((config) => {
+    const cidr = parseCidr(config.Subnet ?? '');
+    return cidr === undefined ? [] : [subnetRecord(config, cidr, 'named')];
+  });
+}
+
+function subnetRecord(config: IPAMConfig, cidr: Cidr, gateways: SubnetChoice['gateways']): SubnetRecord {
   const range = config.IPRange === undefined || config.IPRange === '' ? undefined : parseCidr(config.IPRange);
   const auxiliary = config.AuxiliaryAddresses ?? {};
   const reserved = Object.values(auxiliary).flatMap((text) => parseAddress(text)?.value ?? []);
-  const gateway = config.Gateway || addressText(cidr.family, defaultGateway(cidr, range, reserved));
+  const chosen = gateways === 'chosen' ? addressText(cidr.family, defaultGateway(cidr, range, reserved)) : '';
+  const gateway = config.Gateway || chosen;
   return {
     subnet: cidrText(cidr),
     ...(range === undefined ? {} : { ipRange: cidrText(range) }),
-    gateway,
+    ...(gateway === '' ? {} : { gateway }),
     configured: (config.Subnet ?? '') !== '',
     ...(Object.keys(auxiliary).length === 0 ? {} : { auxiliary }),
   };

@@ -3,7 +3,8 @@ import { Forbidden } from '@flotilla/errors';
 import type { EndpointChooser } from './endpointChooser.ts';
 import { checkShared, type Joining } from './joining.ts';
 import { type NetworkRecord, predefinedNames } from './network.ts';
-import { eventAttributes } from './networks.ts';
+import { eventAttributes } from './networkRecords.ts';
+import { isOnParent } from './parentLinks.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { SandboxKernel } from './sandboxKernel.ts';
@@ -38,7 +39,10 @@ export class LiveConnections {
     }
     const { records, stacks, nameServers, files, kernel, chooser } = this.options;
     const netnsPath = stacks.netnsPath(sandbox.slot);
-    const endpoint = chooser.choose(joining, { interfaceName: freeInterface(sandbox.endpoints), hostLink: stacks.newHostLink() });
+    const endpoint = chooser.choose(joining, {
+      interfaceName: freeInterface(sandbox.endpoints),
+      hostLink: isOnParent(network.driver) ? '' : stacks.newHostLink(),
+    });
     let now = sandbox;
     try {
       const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
@@ -65,7 +69,7 @@ export class LiveConnections {
   }
 
   async disconnect(sandbox: SandboxRecord, network: NetworkRecord, endpoint: EndpointRecord): Promise<SandboxRecord> {
-    const { records, stacks, nameServers, files, kernel } = this.options;
+    const { records, nameServers, files, kernel } = this.options;
     const losesPorts = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
     const endpoints = sandbox.endpoints.filter(({ id }) => id !== endpoint.id);
     const { dnsPort, ...rest } = sandbox;
@@ -77,7 +81,7 @@ export class LiveConnections {
       ports: losesPorts ? [] : sandbox.ports,
     };
     if (losesPorts) kernel.closePorts(sandbox);
-    if (endpoint.hostLink !== '') stacks.detach(endpoint.hostLink);
+    kernel.detach(sandbox, endpoint);
     if (!keepsNameServer) nameServers.stop(sandbox.containerId);
     const { sandboxes, addresses } = records;
     await records.commit({

@@ -9,6 +9,7 @@ import { Instances } from './adapters/instances.ts';
 import { KernelNetwork } from './adapters/kernelNetwork.ts';
 import { NameServers } from './adapters/nameServers.ts';
 import { PacketFilter } from './adapters/packetFilter.ts';
+import { ParentInterfaces } from './adapters/parentInterfaces.ts';
 import { PortHolder } from './adapters/portHolder.ts';
 import { SandboxFiles } from './adapters/sandboxFiles.ts';
 import { VolumeFolders } from './adapters/volumeFolders.ts';
@@ -20,8 +21,10 @@ import { settingsSchema } from './config.ts';
 import { NameDirectory } from './dns/directory.ts';
 import { Forwarder } from './dns/forwarder.ts';
 import { networkInfo } from './networkInfo.ts';
+import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
 import { PortAllocator } from './ports.ts';
+import { PredefinedNetworks } from './predefinedNetworks.ts';
 import { reconcile } from './reconcile.ts';
 import { recordsOf } from './records.ts';
 import { Sandboxes } from './sandboxes.ts';
@@ -59,12 +62,13 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const holder = new PortHolder(onError);
     lifecycle.onStop('port holder', () => holder.close());
 
+    const pools = addressPools(options.defaultAddressPools);
+    const parents = new ParentInterfaces({ engineId: settings.FLOTILLA_ENGINE_ID });
     const networks = new Networks({
       records,
+      kernel: new NetworkKernel({ bridges: kernel, parents, rules: filter }),
       bridges: kernel,
-      rules: filter,
-      pools: addressPools(options.defaultAddressPools),
-      defaultBridge: { bip: options.bip, fixedCidr: options.fixedCidr, mtu: options.mtu, icc: options.icc },
+      pools,
     });
     const files = new SandboxFileSet({
       files: new SandboxFiles(join(execFolder, 'sandboxes')),
@@ -100,7 +104,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     });
     const volumes = new Volumes(records, new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes')));
 
-    await networks.ensurePredefined();
+    const defaultBridge = { bip: options.bip, fixedCidr: options.fixedCidr, mtu: options.mtu, icc: options.icc };
+    await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge }).ensure();
     const livingOthers = instances.livingOthers();
     await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, livingOthers, logger });
     filter.start();

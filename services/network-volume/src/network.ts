@@ -6,7 +6,7 @@ import type { Subnet } from './addressAllocator.ts';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { shortId } from './ids.ts';
 
-export type Driver = 'bridge' | 'host' | 'null';
+export type Driver = 'bridge' | 'host' | 'null' | 'macvlan' | 'ipvlan';
 
 /** A subnet as it is kept: the client's words, and the gateway chosen where the client named none. */
 export interface SubnetRecord {
@@ -33,8 +33,12 @@ export interface NetworkRecord {
   readonly subnets: readonly SubnetRecord[];
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
-  /** The bridge's interface; empty for host and null. */
+  /** The bridge's interface; empty where there is none. */
   readonly bridge: string;
+  /** It is there only to be named by others' `configFrom`. */
+  readonly configOnly?: true;
+  /** Name of the network whose configuration this one took. */
+  readonly configFrom?: string;
 }
 
 export const predefinedNames: readonly string[] = ['bridge', 'host', 'none'];
@@ -148,13 +152,13 @@ export function networkDocument(network: NetworkRecord, containers: Record<strin
     IPAM: {
       Driver: network.ipamDriver,
       Options: network.ipamOptions === null ? null : { ...network.ipamOptions },
-      Config: network.driver === 'bridge' ? network.subnets.map(ipamConfig) : null,
+      Config: predefinedNames.includes(network.name) && network.driver !== 'bridge' ? null : network.subnets.map(ipamConfig),
     },
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: network.ingress,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
+    ConfigFrom: { Network: network.configFrom ?? '' },
+    ConfigOnly: network.configOnly ?? false,
     Containers: containers,
     Options: { ...network.options },
     Labels: { ...network.labels },

@@ -26,7 +26,7 @@ function isOn(path: string): boolean {
 export function networkInfo(options: EngineOptions, defaultBridge: string, jumps: readonly string[]): NetworkInfo {
   const forwarding = isOn('/proc/sys/net/ipv4/ip_forward');
   return {
-    Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'] },
+    Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'] },
     ...(options.defaultAddressPools.length === 0
       ? {}
       : { DefaultAddressPools: options.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })) }),

@@ -3,7 +3,9 @@ import { addressPools } from './addressPools.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
 import { checkEndpoint, dnsNames, macAddress } from './endpoint.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
-import { Networks, type NetworksOptions } from './networks.ts';
+import { NetworkKernel } from './networkKernel.ts';
+import { Networks } from './networks.ts';
+import { type DefaultBridgeWish, PredefinedNetworks } from './predefinedNetworks.ts';
 
 class FakeKernel {
   readonly bridges = new Map<string, readonly string[]>();
@@ -17,21 +19,21 @@ class FakeKernel {
   enableForwarding = (): void => undefined;
   addNetwork = ({ bridge }: { bridge: string }): void => void this.rules.add(bridge);
   removeNetwork = ({ bridge }: { bridge: string }): void => void this.rules.delete(bridge);
+  readonly parents = new Set<string>();
+  lacks: string[] = [];
+  supports = (kind: string): boolean => !this.lacks.includes(kind);
+  ensureParent = ({ parent }: { parent: string }): void => void this.parents.add(parent);
+  removeParent = (name: string): void => void this.parents.delete(name);
 }
 
 let records: MemoryRecords;
 let kernel: FakeKernel;
 
-async function networks(defaultBridge: Partial<NetworksOptions['defaultBridge']> = {}): Promise<Networks> {
-  const made = new Networks({
-    records,
-    bridges: kernel,
-    rules: kernel,
-    pools: addressPools([]),
-    defaultBridge: { icc: true, ...defaultBridge },
-  });
-  await made.ensurePredefined();
-  return made;
+async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}): Promise<Networks> {
+  const pools = addressPools([]);
+  const inKernel = new NetworkKernel({ bridges: kernel, parents: kernel, rules: kernel });
+  await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: { icc: true, ...defaultBridge } }).ensure();
+  return new Networks({ records, kernel: inKernel, bridges: kernel, pools });
 }
 
 beforeEach(() => {
@@ -95,7 +97,14 @@ describe('a network', () => {
     [{ Name: '../x' }, 'InvalidParameter'],
     [{ Name: 'x', Driver: 'nonsense' }, 'NotFound'],
     [{ Name: 'x', Driver: 'host' }, 'Forbidden'],
-    [{ Name: 'x', Driver: 'macvlan' }, 'NotImplemented'],
+    [{ Name: 'x', Driver: 'macvlan', Options: { macvlan_mode: 'sideways' } }, 'InvalidParameter'],
+    [{ Name: 'x', Driver: 'macvlan', Options: { parent: 'lo' } }, 'InvalidParameter'],
+    [{ Name: 'x', Driver: 'ipvlan', Options: { ipvlan_mode: 'l4' } }, 'InvalidParameter'],
+    [{ Name: 'x', Scope: 'nonsense' }, 'InvalidParameter'],
+    [{ Name: 'x', ConfigFrom: { Network: 'nosuch' } }, 'NotFound'],
+    [{ Name: 'x', ConfigOnly: true, Internal: true }, 'Forbidden'],
+    [{ Name: 'x', ConfigOnly: true, ConfigFrom: { Network: 'y' } }, 'Forbidden'],
+    [{ Name: 'x', ConfigFrom: { Network: 'y' }, Options: { parent: 'eth0' } }, 'Forbidden'],
     [{ Name: 'x', IPAM: { Config: [{ Subnet: '172.17.0.0/24' }] } }, 'Forbidden'],
     [{ Name: 'x', IPAM: { Driver: 'y' } }, 'InvalidParameter'],
     [{ Name: 'x', EnableIPv4: false }, 'InvalidParameter'],
@@ -134,6 +143,69 @@ describe('a network', () => {
     expect(await made.prune({ until: { values: ['1h'] } })).toEqual([]);
     expect(await made.prune({ 'label!': { values: ['keep'] } })).toEqual(['red']);
     expect(await made.prune({})).toEqual(['blue']);
+  });
+});
+
+describe('a network on a parent interface', () => {
+  it('has no gateway that nobody named, and shares its parent unless one is passthru', async () => {
+    const made = await networks();
+    const onEth0 = { Driver: 'macvlan', Options: { parent: 'eth0' } };
+    await made.create({ Name: 'one', ...onEth0 });
+    expect(made.inspect('one')).toMatchObject({ Driver: 'macvlan', IPAM: { Config: [{ Subnet: '172.18.0.0/16' }] } });
+    expect(made.inspect('one').IPAM.Config?.[0]?.Gateway).toBeUndefined();
+    await made.create({ Name: 'two', ...onEth0, IPAM: { Config: [{ Subnet: '10.0.0.0/24', Gateway: '10.0.0.254' }] } });
+    expect(made.inspect('two').IPAM.Config).toEqual([{ Subnet: '10.0.0.0/24', Gateway: '10.0.0.254' }]);
+    await expect(made.create({ Name: 'three', Driver: 'macvlan', Options: { parent: 'eth0', macvlan_mode: 'passthru' } })).rejects.toThrow(
+      'cannot use mode passthru, macvlan network',
+    );
+    await expect(made.create({ Name: 'three', Driver: 'ipvlan', Options: { parent: 'eth0' } })).rejects.toMatchObject({
+      kind: 'Forbidden',
+    });
+    await made.remove('one');
+    expect([...kernel.parents]).toEqual(['eth0']);
+    await made.remove('two');
+    expect([...kernel.parents]).toEqual([]);
+  });
+
+  it('is a wire of its own without a parent', async () => {
+    const made = await networks();
+    const { id } = await made.create({ Name: 'own', Driver: 'macvlan' });
+    expect([...kernel.parents]).toEqual([`dm-${id.slice(0, 12)}`]);
+  });
+
+  it('is refused where the kernel has no such driver, and nothing stays', async () => {
+    const made = await networks();
+    kernel.lacks = ['ipvlan'];
+    await expect(made.create({ Name: 'x', Driver: 'ipvlan' })).rejects.toThrow("this host's kernel has no ipvlan");
+    expect(made.list({})).toHaveLength(3);
+  });
+});
+
+describe('a configuration-only network', () => {
+  it('gives others its configuration, has no subnet and no endpoints itself, and stays while it is named', async () => {
+    const made = await networks();
+    const IPAM = { Config: [{ Subnet: '10.3.0.0/24', Gateway: '10.3.0.9' }] };
+    await made.create({
+      Name: 'plan',
+      ConfigOnly: true,
+      IPAM,
+      Options: { 'com.docker.network.driver.mtu': '1400' },
+      Labels: { a: '1', b: '2' },
+    });
+    expect(made.inspect('plan')).toMatchObject({ Driver: 'null', ConfigOnly: true, IPAM: { Config: IPAM.Config } });
+    expect(kernel.bridges.size).toBe(0);
+    expect(() => checkEndpoint(made.find('plan'), {})).toThrow('cannot create endpoint on configuration-only network');
+    await made.create({ Name: 'built', ConfigFrom: { Network: 'plan' }, Labels: { b: '3' } });
+    expect(made.inspect('built')).toMatchObject({
+      Driver: 'bridge',
+      ConfigFrom: { Network: 'plan' },
+      IPAM: { Config: IPAM.Config },
+      Options: { 'com.docker.network.driver.mtu': '1400' },
+      Labels: { a: '1', b: '3' },
+    });
+    await expect(made.remove('plan')).rejects.toThrow('configuration network "plan" is in use');
+    await made.remove('built');
+    await made.remove('plan');
   });
 });
 

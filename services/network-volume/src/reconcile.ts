@@ -69,7 +69,7 @@ function repairEndpoint(
   links: ReadonlyMap<string, Link>,
 ): void {
   const network = options.records.networks.get(endpoint.networkId);
-  if (network === undefined || endpoint.hostLink === '') return;
+  if (network === undefined || endpoint.interfaceName === '') return;
   const [link, bridge] = [links.get(endpoint.hostLink), links.get(network.bridge)];
   if (link !== undefined && bridge !== undefined && link.master === bridge.index && link.up) return;
   options.stacks.attach(interfaceWish(options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));

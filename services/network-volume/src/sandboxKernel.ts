@@ -33,8 +33,15 @@ export class SandboxKernel {
 
   attach(sandbox: SandboxRecord, endpoint: EndpointRecord): void {
     const network = this.options.records.networks.get(endpoint.networkId);
-    if (network === undefined || endpoint.hostLink === '') return;
+    if (network === undefined || endpoint.interfaceName === '') return;
     this.options.stacks.attach(interfaceWish(this.options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));
+  }
+
+  /** Takes one endpoint off its network. Idempotent. */
+  detach(sandbox: SandboxRecord, { hostLink, interfaceName }: EndpointRecord): void {
+    const { stacks } = this.options;
+    if (hostLink !== '') stacks.detach(hostLink);
+    else if (interfaceName !== '') stacks.removeChild(stacks.netnsPath(sandbox.slot), interfaceName);
   }
 
   /** The kernel's part of a teardown; every step is tried, the first failure is thrown. */
@@ -44,13 +51,7 @@ export class SandboxKernel {
       () => rules.removePorts(portForwards(sandbox)),
       ...sandbox.ports.map((port) => () => holder.release(port)),
       () => nameServers.stop(sandbox.containerId),
-      ...sandbox.endpoints
-        .filter(({ hostLink }) => hostLink !== '')
-        .map(
-          ({ hostLink }) =>
-            () =>
-              stacks.detach(hostLink),
-        ),
+      ...sandbox.endpoints.map((endpoint) => () => this.detach(sandbox, endpoint)),
       () => sandbox.slot !== '' && stacks.removeSlot(sandbox.slot),
     ];
     const failures: unknown[] = [];

@@ -14,6 +14,7 @@ export interface Stacks {
   setGateways(wish: Gateways): void;
   setSysctls(netnsPath: string, sysctls: Readonly<Record<string, string>>): void;
   detach(hostLink: string): void;
+  removeChild(netnsPath: string, name: string): void;
   removeSlot(name: string): void;
   hasIPv6(): boolean;
 }

@@ -2,9 +2,10 @@
 import type { EndpointSettings } from '@flotilla/engine-api';
 import { lowestFree } from './addressAllocator.ts';
 import type { PortForward } from './firewall.ts';
-import type { Gateways, InterfaceWish } from './hostNetwork.ts';
+import type { Gateways, InterfaceWish, Joint } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
+import { isOnParent, parentWish } from './parentLinks.ts';
 import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
 
 /** An endpoint on host or none: there only to be shown. */
@@ -55,8 +56,7 @@ export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox
   return {
     netnsPath,
     name: endpoint.interfaceName,
-    hostLink: endpoint.hostLink,
-    bridge: network.bridge,
+    joint: jointOf(network, sandbox, endpoint),
     mac: endpoint.mac,
     ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
     addresses: [
@@ -66,7 +66,19 @@ export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox
       ...(endpoint.wish.IPAMConfig?.LinkLocalIPs ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`),
     ],
     ...(isGateway ? { gateways: gatewaysOf(netnsPath, endpoint) } : {}),
-    interContainer: steering.interContainer,
+  };
+}
+
+function jointOf(network: NetworkRecord, sandbox: SandboxRecord, endpoint: EndpointRecord): Joint {
+  if (isOnParent(network.driver)) {
+    const { parent, child } = parentWish(network.driver, network.id, network.options);
+    return { kind: 'child', parent, child };
+  }
+  return {
+    kind: 'port',
+    hostLink: endpoint.hostLink,
+    bridge: network.bridge,
+    interContainer: bridgeOptions(network.options).interContainer,
     hairpin: sandbox.ports.length > 0,
   };
 }

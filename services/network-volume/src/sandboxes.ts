@@ -23,7 +23,9 @@ import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
 import { LiveConnections } from './liveConnections.ts';
 import { bridgeOptions, type NetworkRecord, predefinedNames } from './network.ts';
-import { eventAttributes, type Networks } from './networks.ts';
+import { eventAttributes } from './networkRecords.ts';
+import type { Networks } from './networks.ts';
+import { isOnParent } from './parentLinks.ts';
 import { type PortAllocator, type PortHolder, type PublishedPort, portWishes } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import {
@@ -149,12 +151,16 @@ export class Sandboxes {
       const slot = this.options.stacks.makeBareSlot();
       return this.save({ ...base, kind: 'own', slot: slot.name, endpoints: [plainEndpoint(first.network, first.wish)] }, joining, wish);
     }
-    const slot = this.options.slots.take();
+    // Slots of the pool have an eth0 with its other end on the host.
+    const slot = isOnParent(first?.network.driver ?? '')
+      ? { ...this.options.stacks.makeBareSlot(), hostLink: '' }
+      : this.options.slots.take();
     const endpoints: EndpointRecord[] = [];
     try {
       for (const one of joining) {
         const index = endpoints.length;
-        const hostLink = index === 0 ? slot.hostLink : this.options.stacks.newHostLink();
+        const hasPeer = !isOnParent(one.network.driver);
+        const hostLink = !hasPeer ? '' : index === 0 ? slot.hostLink : this.options.stacks.newHostLink();
         endpoints.push(this.chooser.choose(one, { interfaceName: `eth${index}`, hostLink }));
       }
     } catch (error) {
@@ -205,6 +211,8 @@ export class Sandboxes {
   private allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): PublishedPort[] {
     const network = this.records.networks.get(gateway.networkId);
     const wishes = this.portWishesOf(wish, network);
+    // Containers on a parent's wire are reached there.
+    if (network !== undefined && isOnParent(network.driver)) return [];
     if (wishes.length === 0) return [];
     const target = {
       ...(gateway.ipv4 === undefined ? {} : { ipv4: gateway.ipv4 }),

@@ -19,6 +19,8 @@ import {
   addressBytes,
   changeLink,
   createBridge,
+  createIpvlan,
+  createMacvlan,
   createNetns,
   createVeth,
   deleteAddress,
@@ -41,7 +43,7 @@ import {
   writeSysctl,
 } from '@flotilla/syscalls';
 import { type Cidr, parseCidr } from '../cidr.ts';
-import type { BridgeWish, Gateways, InterfaceWish, Slot } from '../hostNetwork.ts';
+import type { BridgeWish, Gateways, InterfaceWish, Joint, Slot } from '../hostNetwork.ts';
 
 const maxIdleSlots = 4096;
 
@@ -186,28 +188,50 @@ export class KernelNetwork {
     changeLink(this.socket, requireLink(this.socket, hostLink).index, { alias: this.alias });
   }
 
-  /**
-   * Joins a namespace to a bridge. Idempotent. The bridge comes last: an interface that is its port is whole, which is what a reconcile looks at.
-   */
+  /** Gives a namespace an interface, with its addresses and routes, joined to a bridge or to a parent. Idempotent. */
   attach(wish: InterfaceWish): void {
-    if (findLink(this.socket, wish.hostLink) === undefined) this.makePair(wish.hostLink, wish.netnsPath, wish.name);
+    if (wish.joint.kind === 'child') this.makeChild(wish, wish.joint);
+    else if (findLink(this.socket, wish.joint.hostLink) === undefined) this.makePair(wish.joint.hostLink, wish.netnsPath, wish.name);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
     this.inside(wish.netnsPath, (socket) => {
       const inner = requireLink(socket, wish.name);
       if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');
-      changeLink(socket, inner.index, { up: true, ...(inner.mac === wish.mac ? {} : { mac: wish.mac }), ...mtu });
+      // An ipvlan interface has its parent's address.
+      const mac = inner.mac === wish.mac || inner.kind === 'ipvlan' ? {} : { mac: wish.mac };
+      changeLink(socket, inner.index, { up: true, ...mac, ...mtu });
       for (const text of wish.addresses) addAddress(socket, { link: inner.index, ...splitAddress(text) });
       if (wish.gateways !== undefined) addDefaultRoutes(socket, inner.index, wish.gateways);
     });
-    const host = requireLink(this.socket, wish.hostLink);
-    if (!wish.interContainer || wish.hairpin) {
-      // Only a port of a bridge has these settings.
-      changeLink(this.socket, host.index, { master: requireLink(this.socket, wish.bridge).index, ...mtu });
-      setBridgePort(this.socket, host.index, { isolated: !wish.interContainer, hairpin: wish.hairpin });
-      changeLink(this.socket, host.index, { up: true });
+    // The bridge comes last: an interface that is its port is whole, which is what a reconcile looks at.
+    if (wish.joint.kind === 'port') this.joinBridge(wish.joint, mtu);
+  }
+
+  private joinBridge(joint: Extract<Joint, { kind: 'port' }>, mtu: { mtu?: number }): void {
+    const host = requireLink(this.socket, joint.hostLink);
+    const master = requireLink(this.socket, joint.bridge).index;
+    if (joint.interContainer && !joint.hairpin) {
+      changeLink(this.socket, host.index, { master, up: true, ...mtu });
       return;
     }
-    changeLink(this.socket, host.index, { master: requireLink(this.socket, wish.bridge).index, up: true, ...mtu });
+    // Only a port of a bridge has these settings.
+    changeLink(this.socket, host.index, { master, ...mtu });
+    setBridgePort(this.socket, host.index, { isolated: !joint.interContainer, hairpin: joint.hairpin });
+    changeLink(this.socket, host.index, { up: true });
+  }
+
+  private makeChild(wish: InterfaceWish, { parent, child }: Extract<Joint, { kind: 'child' }>): void {
+    if (this.inside(wish.netnsPath, (socket) => findLink(socket, wish.name)) !== undefined) return;
+    const link = requireLink(this.socket, parent);
+    withNamespaceFile(wish.netnsPath, (netnsFd) => {
+      const place = { parent: link.index, netnsFd };
+      if (child.kind === 'macvlan') createMacvlan(this.socket, wish.name, { ...place, mode: child.mode, mac: wish.mac });
+      else createIpvlan(this.socket, wish.name, { ...place, mode: child.mode });
+    });
+  }
+
+  /** Takes an interface that hangs on a parent out of a namespace. Idempotent. */
+  removeChild(netnsPath: string, name: string): void {
+    if (isNetns(netnsPath)) this.inside(netnsPath, (socket) => deleteLink(socket, name));
   }
 
   /** Sets where packets for elsewhere go; older default routes are replaced. */

@@ -1,0 +1,98 @@
+/** What a network is in the kernel: a bridge with its rules, or the parent interface that its containers' interfaces hang on. */
+import { NotImplemented } from '@flotilla/errors';
+import type { Cidr } from './cidr.ts';
+import type { FirewallNetwork } from './firewall.ts';
+import type { BridgeWish } from './hostNetwork.ts';
+import { bridgeOptions, type NetworkRecord } from './network.ts';
+import { isOnParent, type ParentWish, parentWish } from './parentLinks.ts';
+
+export interface Bridges {
+  ensureBridge(wish: BridgeWish): void;
+  removeBridge(name: string): void;
+  isForeign(name: string): boolean;
+  occupiedBlocks(): Cidr[];
+  enableForwarding(family: 4 | 6): void;
+}
+
+/** Interfaces that containers' own hang on. */
+export interface Parents {
+  /** Whether this host's kernel can make such an interface. */
+  supports(kind: 'macvlan' | 'ipvlan'): boolean;
+  /** Makes it where it is ours to make. @throws NotFound, InvalidParameter, NotImplemented when it cannot be had. */
+  ensureParent(wish: ParentWish): void;
+  /** Removes one that we made; others stay. */
+  removeParent(name: string): void;
+}
+
+/** The packet filter's side of a network. */
+export interface NetworkRules {
+  addNetwork(network: FirewallNetwork): void;
+  removeNetwork(network: FirewallNetwork): void;
+}
+
+export interface NetworkKernelOptions {
+  readonly bridges: Bridges;
+  readonly parents: Parents;
+  readonly rules: NetworkRules;
+}
+
+export class NetworkKernel {
+  private readonly options: NetworkKernelOptions;
+
+  constructor(options: NetworkKernelOptions) {
+    this.options = options;
+  }
+
+  /** @throws NotImplemented before anything is made, for a driver that this host's kernel lacks. */
+  check(driver: string): void {
+    if (!isOnParent(driver) || this.options.parents.supports(driver)) return;
+    throw new NotImplemented(`this host's kernel has no ${driver}: networks of that driver cannot be made here`);
+  }
+
+  /** Brings a network into the kernel. Idempotent. */
+  realize(network: NetworkRecord): void {
+    if (network.configOnly === true) return;
+    if (isOnParent(network.driver)) this.options.parents.ensureParent(parentWish(network.driver, network.id, network.options));
+    if (network.driver === 'bridge') this.realizeBridge(network);
+  }
+
+  private realizeBridge(network: NetworkRecord): void {
+    const { bridges, rules } = this.options;
+    const steering = bridgeOptions(network.options);
+    const addresses = network.subnets.flatMap(({ subnet, gateway }) => {
+      const length = subnet.split('/')[1];
+      return gateway === undefined || length === undefined ? [] : [`${gateway}/${length}`];
+    });
+    bridges.ensureBridge({ name: network.bridge, addresses, ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }) });
+    if (network.enableIPv4) bridges.enableForwarding(4);
+    if (network.enableIPv6) bridges.enableForwarding(6);
+    rules.addNetwork(firewallNetwork(network));
+  }
+
+  /** Takes it out again. @param others - networks that stay: a parent that one of them is on stays too. */
+  remove(network: NetworkRecord, others: Iterable<NetworkRecord>): void {
+    if (network.configOnly === true) return;
+    if (network.driver === 'bridge') {
+      this.options.rules.removeNetwork(firewallNetwork(network));
+      this.options.bridges.removeBridge(network.bridge);
+    }
+    if (!isOnParent(network.driver)) return;
+    const { parent } = parentWish(network.driver, network.id, network.options);
+    const isUsed = [...others].some(
+      (other) =>
+        isOnParent(other.driver) && other.configOnly !== true && parentWish(other.driver, other.id, other.options).parent === parent,
+    );
+    if (!isUsed) this.options.parents.removeParent(parent);
+  }
+}
+
+function firewallNetwork(network: NetworkRecord): FirewallNetwork {
+  const steering = bridgeOptions(network.options);
+  return {
+    bridge: network.bridge,
+    subnets: network.subnets.map(({ subnet }) => subnet),
+    masquerade: steering.masquerade,
+    internal: network.internal,
+    interContainer: steering.interContainer,
+  };
+}

@@ -1,0 +1,99 @@
+/** The body of NetworkCreate: checked in dockerd's words, with the configuration it takes from another network. Pure. */
+import type { NetworkCreateRequest } from '@flotilla/engine-api';
+import { Forbidden, InvalidParameter, NotFound } from '@flotilla/errors';
+import { checkIpam } from './ipam.ts';
+import { bridgeOptions, checkNetworkName, type Driver, type NetworkRecord, predefinedNames } from './network.ts';
+import { isOnParent, parentWish } from './parentLinks.ts';
+
+/** What is to be made. */
+export interface NetworkWish {
+  readonly name: string;
+  readonly driver: Driver;
+  readonly enableIPv4: boolean;
+  readonly enableIPv6: boolean;
+  readonly request: NetworkCreateRequest;
+}
+
+const scopes = ['', 'local', 'swarm', 'global'];
+
+/**
+ * @param configurations - finds a configuration-only network by its name.
+ * @throws Forbidden, InvalidParameter, NotFound.
+ */
+export function networkWish(given: NetworkCreateRequest, configurations: (name: string) => NetworkRecord | undefined): NetworkWish {
+  const name = given.Name ?? '';
+  checkNetworkName(name);
+  if (predefinedNames.includes(name)) throw new Forbidden(`operation is not permitted on predefined ${name} network `);
+  if (!scopes.includes(given.Scope ?? '')) throw new InvalidParameter(`invalid network scope: "${given.Scope}"`);
+  checkConfigurationFields(given);
+  const request = withConfiguration(given, configurations);
+  const driver = given.ConfigOnly === true ? 'null' : driverOf(request);
+  const enableIPv6 = request.EnableIPv6 ?? false;
+  const enableIPv4 = request.EnableIPv4 ?? true;
+  if (!enableIPv4 && !enableIPv6) throw new InvalidParameter('IPv4 or IPv6 must be enabled');
+  checkIpam(request.IPAM, enableIPv6);
+  const options = request.Options ?? {};
+  bridgeOptions(options);
+  if (isOnParent(driver)) parentWish(driver, '', options);
+  return { name, driver, enableIPv4, enableIPv6, request };
+}
+
+function checkConfigurationFields(request: NetworkCreateRequest): void {
+  const from = request.ConfigFrom?.Network ?? '';
+  if (request.ConfigOnly === true) {
+    if (request.Internal || request.Attachable || request.Ingress || request.Scope) {
+      throw new Forbidden(
+        'configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.',
+      );
+    }
+    if (from !== '') throw new Forbidden('a configuration network cannot depend on another configuration network');
+  }
+  if (from === '') return;
+  const given = Object.keys(request.Options ?? {}).length > 0 || (request.IPAM?.Config ?? []).length > 0 || request.EnableIPv6 === true;
+  if (given || (request.IPAM?.Driver || 'default') !== 'default') {
+    throw new Forbidden('user-specified configurations are not supported if the network depends on a configuration network');
+  }
+}
+
+/** What the client left to a configuration-only network. Labels of its own win. */
+function withConfiguration(
+  request: NetworkCreateRequest,
+  configurations: (name: string) => NetworkRecord | undefined,
+): NetworkCreateRequest {
+  const from = request.ConfigFrom?.Network ?? '';
+  if (from === '') return request;
+  const configuration = configurations(from);
+  if (configuration === undefined) throw new NotFound(`configuration network "${from}" does not exist`);
+  return {
+    ...request,
+    EnableIPv4: configuration.enableIPv4,
+    EnableIPv6: configuration.enableIPv6,
+    Options: { ...configuration.options },
+    Labels: { ...configuration.labels, ...request.Labels },
+    IPAM: {
+      Driver: configuration.ipamDriver,
+      Options: configuration.ipamOptions === null ? null : { ...configuration.ipamOptions },
+      Config: configuration.subnets.map(({ subnet, ipRange, gateway, auxiliary }) => ({
+        Subnet: subnet,
+        ...(ipRange === undefined ? {} : { IPRange: ipRange }),
+        ...(gateway === undefined ? {} : { Gateway: gateway }),
+        ...(auxiliary === undefined ? {} : { AuxiliaryAddresses: { ...auxiliary } }),
+      })),
+    },
+  };
+}
+
+/** @throws NotFound, Forbidden, InvalidParameter for a driver or kind of network we cannot make. */
+function driverOf(request: NetworkCreateRequest): Driver {
+  const driver = request.Driver || 'bridge';
+  if (driver === 'overlay' || request.Scope === 'swarm' || request.Ingress === true) {
+    throw new Forbidden(
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    );
+  }
+  if (driver === 'host' || driver === 'null') throw new Forbidden(`only one instance of "${driver}" network is allowed`);
+  const ipamDriver = request.IPAM?.Driver || 'default';
+  if (ipamDriver !== 'default' && ipamDriver !== 'null') throw new InvalidParameter(`invalid ipam driver: "${ipamDriver}"`);
+  if (driver === 'bridge' || isOnParent(driver)) return driver;
+  throw new NotFound(`plugin "${driver}" not found`);
+}
