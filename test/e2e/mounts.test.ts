@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
 import { useStack } from './stack.ts';
@@ -69,6 +70,20 @@ describe('--mount type=bind', () => {
     const refused = await stack.host.docker('run', '--rm', '--mount', `${source},bind-propagation=rshared`, stack.busybox);
     expect(refused.stderr).toContain(`path ${directory}/prop is mounted on ${directory}/prop but it is not a shared mount`);
     await stack.host.sh(`umount ${directory}/prop`);
+  });
+
+  it('one that shows the engine’s own files holds on to no other container’s', async () => {
+    await must('run', '-d', '--name', 'shown', stack.busybox, 'sleep', '600');
+    const merged = await must('inspect', '-f', '{{.GraphDriver.Data.MergedDir}}', 'shown');
+    await must('run', '-d', '--name', 'watcher', '-v', '/:/host:ro', stack.busybox, 'sleep', '600');
+    expect(await must('inspect', '-f', '{{(index .Mounts 0).Propagation}}', 'watcher')).toBe('rslave');
+    const seenInside = async (): Promise<boolean> => (await must('exec', 'watcher', 'cat', '/proc/1/mountinfo')).includes(merged);
+    expect(await seenInside()).toBe(true);
+    await must('rm', '-f', 'shown');
+    await waitFor(async () => !(await seenInside()), { what: 'the file system of the removed container to be let go' });
+    const kept = await stack.host.docker('run', '--rm', '-v', '/:/host:private', stack.busybox, 'true');
+    expect(kept.stderr).toContain('must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root');
+    await must('rm', '-f', 'watcher');
   });
 
   it('-v makes a source that is not there, --mount only when told to', async () => {

@@ -108,7 +108,7 @@ export class Creator {
   private async makeHoldings(draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>, name: string | undefined): Promise<string[]> {
     const { neighbours, paths, roots, logger } = this.options;
     const { id, config, hostConfig } = draft;
-    const plans = planMounts(config, hostConfig, (reference) => this.named(reference).mounts);
+    const plans = planMounts(config, hostConfig, (reference) => this.named(reference).mounts, this.options.context.dataRoot);
     const undo: Undo[] = [];
     try {
       const directory = paths.containerDirectory(id);

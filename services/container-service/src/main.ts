@@ -69,7 +69,13 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const runtimes = await Runtimes.detect(paths, options.runtimes, options.defaultRuntime);
     const cgroups = Cgroups.detect(options.cgroupParent);
     const host = detectHost(cgroups.hierarchy);
-    const context: CreateContext = { options, host, runtimes: runtimes.names(), defaultRuntime: runtimes.defaultName };
+    const context: CreateContext = {
+      options,
+      host,
+      runtimes: runtimes.names(),
+      defaultRuntime: runtimes.defaultName,
+      dataRoot: settings.FLOTILLA_DATA_ROOT,
+    };
     const boot = bootId();
     const monitor: Monitor = { spawnMonitor, startExec, connect: AttachSocket.connect, resize: resizeTerminal };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);

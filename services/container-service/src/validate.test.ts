@@ -41,7 +41,13 @@ const host: HostFacts = {
   initPath: undefined,
   hostname: 'harbour',
 };
-const context: CreateContext = { options: engineOptions.parse({}), host, runtimes: ['crun', 'runc'], defaultRuntime: 'crun' };
+const context: CreateContext = {
+  options: engineOptions.parse({}),
+  host,
+  runtimes: ['crun', 'runc'],
+  defaultRuntime: 'crun',
+  dataRoot: '/var/lib/flotilla',
+};
 
 function create(hostConfig: HostConfig = {}, config: ContainerConfig = {}, image?: ContainerConfig): ValidatedConfig {
   return validateCreate(
@@ -222,6 +228,12 @@ describe('refusals in Docker’s words', () => {
       "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
     ],
     ['a network of no container', { NetworkMode: 'container:' }, {}, 'invalid network mode: invalid container format container:<name|id>'],
+    [
+      'a bind that holds on to the engine’s mounts',
+      { Binds: ['/var/lib:/x:private'] },
+      {},
+      'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: "/var/lib/flotilla", bind mount source: "/var/lib", propagation: "private"',
+    ],
     [
       'a tmpfs of less than nothing',
       { Mounts: [{ Type: 'tmpfs', Target: '/t', TmpfsOptions: { SizeBytes: -1 } }] },

@@ -36,6 +36,8 @@ export interface CreateContext {
   /** names of the runtimes there are */
   readonly runtimes: readonly string[];
   readonly defaultRuntime: string;
+  /** the engine's own files */
+  readonly dataRoot: string;
 }
 
 export interface ValidatedConfig {
@@ -60,7 +62,7 @@ export function validateCreate(input: CreateInput, context: CreateContext): Vali
   // What the image brings in is checked as well: it is a stranger's.
   checkContainerConfig(merged);
   if (!merged.Hostname) merged.Hostname = defaultHostname(input.id, hostConfig, context.host);
-  planMounts(merged, { ...hostConfig, VolumesFrom: [] }, () => []);
+  planMounts(merged, { ...hostConfig, VolumesFrom: [] }, () => [], context.dataRoot);
   containerDevices(hostConfig);
   return { config: merged, hostConfig, warnings };
 }

@@ -68,7 +68,7 @@ export class RuntimeBench {
     this.#ids.push(id);
     const validated = validateCreate(
       { id, config, hostConfig: { NetworkMode: 'none', ...hostConfig } },
-      { host, options: engineOptions.parse({}), runtimes: ['crun'], defaultRuntime: 'crun' },
+      { host, options: engineOptions.parse({}), runtimes: ['crun'], defaultRuntime: 'crun', dataRoot: '/var/lib/flotilla' },
     );
     const cgroupsPath = cgroups.pathFor(id);
     const spec = buildRuntimeSpec({

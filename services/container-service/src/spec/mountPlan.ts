@@ -25,6 +25,8 @@ export interface MountPlan {
   readonly mode: string;
   readonly rw: boolean;
   readonly propagation: string;
+  /** bind: nobody asked for its propagation; where the host's mount is not shared it is private */
+  readonly slaveIfShared?: boolean;
   /** volume: do not copy what the image has there */
   readonly noCopy?: boolean;
   /** below the volume or image */
@@ -58,12 +60,14 @@ const defaultPropagation = 'rprivate';
 
 /**
  * @param volumesFrom - the mounts of the container a `--volumes-from` entry names.
+ * @param dataRoot - the engine's own files: binds that show them must not hold on to what is mounted there.
  * @throws InvalidParameter in dockerd's words; whatever `volumesFrom` throws.
  */
 export function planMounts(
   config: ContainerConfig,
   hostConfig: HostConfig,
   volumesFrom: (container: string) => readonly MountPlan[],
+  dataRoot: string,
 ): MountPlan[] {
   const plans = new Map<string, MountPlan>();
   for (const entry of hostConfig.VolumesFrom ?? []) {
@@ -79,7 +83,7 @@ export function planMounts(
       throw new InvalidParameter(`Duplicate mount point: ${plan.destination}`);
     }
     claimed.add(plan.destination);
-    plans.set(plan.destination, plan);
+    plans.set(plan.destination, plan.type === 'bind' ? { ...plan, ...bindPropagation(plan, dataRoot) } : plan);
   };
   for (const bind of hostConfig.Binds ?? []) claim(parseBind(bind, hostConfig.VolumeDriver ?? ''));
   for (const mount of hostConfig.Mounts ?? []) claim(parseMount(mount));
@@ -88,6 +92,24 @@ export function planMounts(
     if (!plans.has(plan.destination) && !temporary.has(plan.destination)) plans.set(plan.destination, plan);
   }
   return [...plans.values()];
+}
+
+/**
+ * A bind of the engine's data root, of a part of it or of what it lies in would keep every container's file system busy that is mounted now: it
+ * follows the host's mounts.
+ */
+function bindPropagation({ source = '', propagation }: MountPlan, dataRoot: string): Pick<MountPlan, 'propagation' | 'slaveIfShared'> {
+  if (!isBelow(source, dataRoot) && !isBelow(dataRoot, source)) return { propagation: propagation || defaultPropagation };
+  if (propagation === '') return { propagation: 'rslave', slaveIfShared: true };
+  if (propagation === 'rslave' || propagation === 'rshared') return { propagation };
+  const [root, bound] = [JSON.stringify(dataRoot), JSON.stringify(source)];
+  throw new InvalidParameter(
+    `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: ${root}, bind mount source: ${bound}, propagation: "${propagation}"`,
+  );
+}
+
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory.endsWith('/') ? directory : `${directory}/`);
 }
 
 function cleanKeys(record: Record<string, unknown> | undefined): Set<string> {
@@ -146,7 +168,7 @@ export function parseBind(bind: string, volumeDriver: string): MountPlan {
       type: 'bind',
       ...shared,
       source: cleanPath(source),
-      propagation: propagation ?? defaultPropagation,
+      propagation: propagation ?? '',
       // A missing source of -v is made; --mount refuses it.
       createMountpoint: true,
       ...(readOnlyKind === 'ro-non-recursive' ? { readOnlyNonRecursive: true } : {}),
@@ -177,7 +199,7 @@ export function parseMount(mount: Mount): MountPlan {
         type: 'bind',
         ...shared,
         source: cleanPath(mount.Source ?? ''),
-        propagation: options.Propagation || defaultPropagation,
+        propagation: options.Propagation ?? '',
         createMountpoint: options.CreateMountpoint === true,
         ...(options.NonRecursive ? { nonRecursive: true } : {}),
         ...(options.ReadOnlyNonRecursive ? { readOnlyNonRecursive: true } : {}),

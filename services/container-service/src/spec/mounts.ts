@@ -32,7 +32,8 @@ const alwaysWritable = ['/proc', '/dev/pts', '/dev/shm', '/dev/mqueue', '/dev'];
 
 export function containerMounts(input: MountInput): ContainerMounts {
   const { hostConfig } = input;
-  const own = [...tmpfsMounts(hostConfig), ...input.mounts.map(userMount), ...networkFiles(input)];
+  const asked = input.mounts.map(settledPropagation);
+  const own = [...tmpfsMounts(hostConfig), ...asked.map(userMount), ...networkFiles(input)];
   const taken = new Set(own.map((mount) => mount.destination));
   const base = kernelMounts(input)
     .filter((mount) => !taken.has(mount.destination))
@@ -49,7 +50,7 @@ export function containerMounts(input: MountInput): ContainerMounts {
       if (!mount.options?.includes('ro')) mount.options = [...(mount.options ?? []), 'ro'];
     }
   }
-  return { mounts, rootfsPropagation: rootPropagation(input.mounts) };
+  return { mounts, rootfsPropagation: rootPropagation(asked) };
 }
 
 function kernelMounts({ hostConfig, shmPath, writableCgroups }: MountInput): RuntimeMount[] {
@@ -137,6 +138,11 @@ function rootPropagation(mounts: readonly ResolvedMount[]): ContainerMounts['roo
   if (modes.some((mode) => mode === 'shared' || mode === 'rshared')) return 'shared';
   if (modes.some((mode) => mode === 'slave' || mode === 'rslave')) return 'rslave';
   return 'rprivate';
+}
+
+function settledPropagation(mount: ResolvedMount): ResolvedMount {
+  if (!mount.slaveIfShared || mountOf(mount.source ?? '').options.some((option) => /^(?:shared|master):/.test(option))) return mount;
+  return { ...mount, propagation: 'rprivate' };
 }
 
 /** @throws InvalidParameter when the host's mount does not propagate in the way the container's is to. */

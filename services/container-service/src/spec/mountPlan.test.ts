@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest';
+import { planMounts } from './mountPlan.ts';
+
+describe('binds of the engine’s own files', () => {
+  it.each([
+    ['/', '', 'rslave'],
+    ['/var', '', 'rslave'],
+    ['/var/lib/flotilla', '', 'rslave'],
+    ['/var/lib/flotilla/volumes', 'ro', 'rslave'],
+    ['/var/lib/flotilla', 'rshared', 'rshared'],
+    ['/var/lib/flotilla2', '', 'rprivate'],
+    ['/var/lib/flot', 'private', 'private'],
+    ['/tmp', '', 'rprivate'],
+  ])('%s:/x:%s is %s', (source, mode, propagation) => {
+    const [plan] = planMounts({}, { Binds: [`${source}:/x${mode === '' ? '' : `:${mode}`}`] }, () => [], '/var/lib/flotilla');
+    expect(plan).toMatchObject({ source, propagation });
+  });
+
+  it('the same for --mount, and for what another container has', () => {
+    const mount = { Type: 'bind', Source: '/', Target: '/x' };
+    const [plan] = planMounts({}, { Mounts: [mount] }, () => [], '/var/lib/flotilla');
+    expect(plan).toMatchObject({ propagation: 'rslave', slaveIfShared: true });
+    expect(planMounts({}, { VolumesFrom: ['other'] }, () => (plan === undefined ? [] : [plan]), '/var/lib/flotilla')).toMatchObject([
+      { destination: '/x', propagation: 'rslave', slaveIfShared: true },
+    ]);
+  });
+});
