@@ -248,7 +248,12 @@ export class KernelNetwork {
   detach(hostLink: string): void {
     const link = findLink(this.socket, hostLink);
     if (link === undefined || link.alias !== this.alias) return;
-    changeLink(this.socket, link.index, { up: false });
+    try {
+      changeLink(this.socket, link.index, { up: false });
+    } catch (error) {
+      // Its namespace is going, and takes it along.
+      if (!hasCode(error, 'ENODEV')) throw error;
+    }
     this.removals = this.removals.then(() => deleteLinkInBackground(this.removal, link.index)).catch(() => undefined);
   }
 
