@@ -6,12 +6,17 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { Unavailable } from '@flotilla/errors';
 import { watchDeparture } from './departure.ts';
+import { PieceStream } from './pieceStream.ts';
+import { writeEnd } from './pieces.ts';
 
 export interface Ticket {
   readonly address: string;
   readonly token: string;
+  /** what the server sends comes in pieces (pieces.ts) */
+  readonly inPieces?: boolean | undefined;
 }
 
 /**
@@ -20,9 +25,21 @@ export interface Ticket {
  */
 export type ServeStream = (stream: Socket, signal: AbortSignal) => Promise<void>;
 
+export interface IssueOptions {
+  readonly ttlMs?: number;
+  /** Whatever the peer sends is thrown away, and its end means that it has gone. */
+  readonly outputOnly?: boolean;
+  /** `serve` writes pieces; the last one, that says that it was all, is written when it resolves. */
+  readonly inPieces?: boolean;
+  /** The holder can have it go on at another instance: when this one stops, the stream is cut at once. */
+  readonly resumable?: boolean;
+  /** Runs when nobody came in time. */
+  readonly onExpired?: () => void;
+}
+
 interface Pending {
   readonly serve: ServeStream;
-  readonly outputOnly: boolean;
+  readonly options: IssueOptions;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -41,6 +58,7 @@ export class TicketServer {
   private readonly server: Server;
   private readonly pending = new Map<string, Pending>();
   private readonly open = new Set<Socket>();
+  private readonly resumable = new Set<Socket>();
   private readonly logger: Log;
   private address: string;
   private running = 0;
@@ -72,18 +90,15 @@ export class TicketServer {
     }
   }
 
-  /**
-   * Promises one stream to whoever brings the token within `ttlMs`; `onExpired` runs when nobody came. With `outputOnly` whatever the peer sends is
-   * thrown away, and its end means that it has gone.
-   */
-  issue(serve: ServeStream, options: { ttlMs?: number; outputOnly?: boolean; onExpired?: () => void } = {}): Ticket {
+  /** Promises one stream to whoever brings the token within `ttlMs`. */
+  issue(serve: ServeStream, options: IssueOptions = {}): Ticket {
     const token = randomBytes(tokenBytes).toString('hex');
     const timer = setTimeout(() => {
       this.pending.delete(token);
       options.onExpired?.();
     }, options.ttlMs ?? defaultTtlMs).unref();
-    this.pending.set(token, { serve, outputOnly: options.outputOnly ?? false, timer });
-    return { address: this.address, token };
+    this.pending.set(token, { serve, options, timer });
+    return { address: this.address, token, inPieces: options.inPieces ?? false };
   }
 
   /** Streams being served: what a drain waits for. */
@@ -116,15 +131,17 @@ export class TicketServer {
     );
   }
 
-  private async serve(socket: Socket, { serve, outputOnly }: Pending): Promise<void> {
+  private async serve(socket: Socket, { serve, options }: Pending): Promise<void> {
     const abort = new AbortController();
     socket.on('close', () => abort.abort());
-    if (outputOnly) socket.on('end', () => abort.abort()).resume();
+    if (options.resumable) this.resumable.add(socket);
+    if (options.outputOnly) socket.on('end', () => abort.abort()).resume();
     else watchDeparture(socket);
     this.running++;
     try {
       socket.write('+\n');
       await serve(socket, abort.signal);
+      if (options.inPieces) writeEnd(socket);
       socket.end();
       // The peer may still be sending what nobody reads; without this its bytes would hold the socket open.
       socket.resume();
@@ -132,14 +149,16 @@ export class TicketServer {
       if (!abort.signal.aborted) this.logger.warn({ error }, 'stream failed');
       socket.destroy();
     } finally {
+      this.resumable.delete(socket);
       this.running--;
     }
   }
 
-  /** Refuses new streams, waits for those under way until the deadline, then cuts them. */
+  /** Refuses new streams, cuts those that can go on elsewhere, waits for the others until the deadline, then cuts them too. */
   async close(deadlineMs: number): Promise<void> {
     for (const pending of this.pending.values()) clearTimeout(pending.timer);
     this.pending.clear();
+    for (const socket of this.resumable) socket.destroy();
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     const timer = setTimeout(() => {
       for (const socket of this.open) socket.destroy();
@@ -150,13 +169,33 @@ export class TicketServer {
   }
 }
 
+export interface DialOptions {
+  readonly signal?: AbortSignal;
+  /** How a stream in pieces that was cut goes on: another ticket for what comes behind the cursor. */
+  readonly resume?: (cursor: string) => Promise<Ticket>;
+  /** What the reader of a stream in pieces is given before its end when it was cut and cannot go on. Absent: the stream fails. */
+  readonly lastWords?: () => Promise<Buffer>;
+}
+
 /**
  * Redeems a ticket.
  *
- * @returns the socket, half-open allowed, once the server has accepted the token.
+ * @returns the stream, half-open allowed, once the server has accepted the token; of one that can be resumed, once it says where it stands.
  * @throws Unavailable when nobody listens there or the ticket is not taken.
  */
-export function dialTicket(ticket: Ticket, options: { signal?: AbortSignal } = {}): Promise<Socket> {
+export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Promise<Duplex> {
+  const socket = await dial(ticket, options);
+  if (!ticket.inPieces) return socket;
+  const { resume, lastWords } = options;
+  const stream = new PieceStream(socket, {
+    ...(resume && { reopen: async (cursor: string) => dial(await resume(cursor), options) }),
+    ...(lastWords && { lastWords }),
+  });
+  if (resume !== undefined) await stream.whenBegun();
+  return stream;
+}
+
+function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {
   options.signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const dialing: NetConnectOpts & { highWaterMark: number } = {

@@ -8,6 +8,7 @@ import { boolean, text } from '../http/query.ts';
 import { clientGone } from '../http/respond.ts';
 import { parseTimestamp } from '../http/timestamps.ts';
 import { hijack, outputType } from '../streams/hijack.ts';
+import { openAttach, openLogs } from '../streams/outlasting.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
 import { redeem, sendStream } from '../streams/transfer.ts';
 import { checkHandshake, joinWebSocket } from '../streams/websocket.ts';
@@ -16,7 +17,8 @@ import { name } from './parameters.ts';
 export function containerStreamRoutes(router: Router, { containers }: Backends): void {
   router.post(/^\/containers\/(?<name>.*)\/attach$/, async (request, response) => {
     const signal = clientGone(response);
-    const { ticket, tty } = await containers.attach(
+    const { stream, tty } = await openAttach(
+      containers,
       {
         container: name(request),
         logs: boolean(request, 'logs'),
@@ -26,9 +28,9 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
         stderr: boolean(request, 'stderr'),
         detachKeys: text(request, 'detachKeys'),
       },
-      { signal },
+      signal,
     );
-    await hijack(request, response, await redeem(ticket, signal), tty);
+    await hijack(request, response, stream, tty);
   });
 
   router.get(/^\/containers\/(?<name>.*)\/attach\/ws$/, async (request, response) => {
@@ -36,7 +38,8 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
     // Before 1.42 a websocket carried all three, whatever was asked for.
     const all = olderThan(request, '1.42');
     const signal = clientGone(response);
-    const { ticket, tty } = await containers.attach(
+    const { stream, tty } = await openAttach(
+      containers,
       {
         container: name(request),
         logs: boolean(request, 'logs'),
@@ -46,16 +49,16 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
         stderr: all || boolean(request, 'stderr'),
         detachKeys: text(request, 'detachKeys'),
       },
-      { signal },
+      signal,
     );
-    await joinWebSocket(request, response, await redeem(ticket, signal), tty);
+    await joinWebSocket(request, response, stream, tty);
   });
 
   router.get(/^\/containers\/(?<name>.*)\/logs$/, async (request, response) => {
     const options = logOptions(request);
     const signal = clientGone(response);
-    const { ticket, tty } = await containers.logs({ container: name(request), ...options }, { signal, idempotent: true });
-    await sendStream(response, await redeem(ticket, signal), { 'Content-Type': outputType(request, tty) });
+    const { stream, tty } = await openLogs(containers, { container: name(request), ...options }, signal);
+    await sendStream(response, stream, { 'Content-Type': outputType(request, tty) });
   });
 
   router.get(/^\/containers\/(?<name>.*)\/stats$/, async (request, response) => {

@@ -8,7 +8,7 @@ import { checkContentType, decodeBody, optionalJson, readBody } from '../http/bo
 import { terminalSize } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson } from '../http/respond.ts';
 import { hijack } from '../streams/hijack.ts';
-import { redeem } from '../streams/transfer.ts';
+import { openExec } from '../streams/outlasting.ts';
 import { name } from './parameters.ts';
 
 export function execRoutes(router: Router, { execs }: Backends): void {
@@ -33,7 +33,10 @@ export function execRoutes(router: Router, { execs }: Backends): void {
       { ...long, signal },
     );
     if (options.Detach) sendEmpty(response, 200);
-    else await hijack(request, response, await redeem(started.ticket, signal), started.tty);
+    else {
+      const { stream, tty } = await openExec(execs, name(request), started, signal);
+      await hijack(request, response, stream, tty);
+    }
   });
 
   router.post(/^\/exec\/(?<name>.*)\/resize$/, async (request, response) => {

@@ -7,6 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
@@ -65,7 +66,7 @@ function wantsUpgrade(request: IncomingMessage): boolean {
  * The client's half-close is the end of standard input: output goes on. When the service has ended its side and all of it is with the client,
  * the connection is closed. A peer that leaves ends the other.
  */
-export async function hijack(request: IncomingMessage, response: ServerResponse, service: Socket, tty: boolean): Promise<void> {
+export async function hijack(request: IncomingMessage, response: ServerResponse, service: Duplex, tty: boolean): Promise<void> {
   if (!wantsUpgrade(request) && !request.complete) {
     await joinExchange(request, response, service);
     return;
@@ -93,7 +94,7 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
 }
 
 /** For clients that send standard input as the request's body, in chunks, and end it with the last one (dockerode without `hijack`). */
-async function joinExchange(request: IncomingMessage, response: ServerResponse, service: Socket): Promise<void> {
+async function joinExchange(request: IncomingMessage, response: ServerResponse, service: Duplex): Promise<void> {
   response.writeHead(200, { 'Content-Type': rawStream });
   response.flushHeaders();
   response.socket?.setNoDelay(true);

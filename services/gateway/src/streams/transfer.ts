@@ -1,21 +1,29 @@
 /** Bulk bytes between a client's HTTP exchange and a service's ticket stream, with back-pressure and nothing held whole. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { InvalidParameter, isErrorKind, isFlotillaError, makeError, System } from '@flotilla/errors';
-import { dialTicket, type Ticket } from '@flotilla/streams';
+import { type DialOptions, dialTicket, type Ticket } from '@flotilla/streams';
 
 /** Dials a ticket that a service promised. */
-export function redeem(ticket: Ticket | undefined, signal?: AbortSignal): Promise<Socket> {
+export function redeem(
+  ticket: Ticket | undefined,
+  signal?: AbortSignal,
+  whenCut: Pick<DialOptions, 'resume' | 'lastWords'> = {},
+): Promise<Duplex> {
+  return dialTicket(promised(ticket), signal === undefined ? whenCut : { ...whenCut, signal });
+}
+
+/** @throws System when a service breaks its promise. */
+export function promised(ticket: Ticket | undefined): Ticket {
   if (ticket === undefined) throw new System('the service answered without a stream');
-  return dialTicket(ticket, signal === undefined ? {} : { signal });
+  return ticket;
 }
 
 /**
  * Sends a service's stream as the answer's body. Headers go out at once: a follower may wait long for the first byte.
  * When the stream breaks, so does the answer, so that its client knows it is not whole.
  */
-export async function sendStream(response: ServerResponse, service: Socket, headers: Record<string, string>): Promise<void> {
+export async function sendStream(response: ServerResponse, service: Duplex, headers: Record<string, string>): Promise<void> {
   response.writeHead(200, headers);
   response.flushHeaders();
   response.socket?.setNoDelay(true);
@@ -30,7 +38,7 @@ export async function sendStream(response: ServerResponse, service: Socket, head
 }
 
 /** Copies a stream to its end; rejects when either side breaks. Plain `pipe`: `pipeline` halves the speed. */
-export function copyTo(response: ServerResponse, service: Socket): Promise<void> {
+export function copyTo(response: ServerResponse, service: Duplex): Promise<void> {
   return new Promise((resolve, reject) => {
     service.on('error', reject);
     service.on('close', () => {
@@ -44,7 +52,7 @@ export function copyTo(response: ServerResponse, service: Socket): Promise<void>
 }
 
 /** Sends a body to a service and half-closes; resolves when all is sent, rejects when its sender leaves before that. */
-async function upload(request: Readable, service: Socket): Promise<void> {
+async function upload(request: Readable, service: Duplex): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     request.on('error', reject);
     request.on('close', () => {
@@ -71,7 +79,7 @@ const goneLine = `${JSON.stringify({ errorDetail: { message: gone }, error: gone
 export async function exchange(
   request: Readable,
   response: ServerResponse,
-  service: Socket,
+  service: Duplex,
   type: string,
   options: { verdict?: boolean } = {},
 ): Promise<void> {
@@ -129,7 +137,7 @@ export async function exchange(
 }
 
 /** Uploads the body and reads the one line the service answers: `{}` or `{"error": "<class>", "message": "…"}`. */
-export async function uploadForAnswer(request: IncomingMessage, service: Socket): Promise<void> {
+export async function uploadForAnswer(request: IncomingMessage, service: Duplex): Promise<void> {
   service.on('error', () => service.destroy());
   const uploaded = upload(request, service).catch((error: unknown) => {
     service.destroy();
@@ -160,7 +168,7 @@ function checkVerdict(line: string): void {
   throwAnswer(parseAnswer(line) ?? { error: 'System', message: 'the service answered what nobody understands' });
 }
 
-async function firstLine(service: Socket): Promise<Answer | undefined> {
+async function firstLine(service: Duplex): Promise<Answer | undefined> {
   let text = '';
   try {
     for await (const chunk of service) {

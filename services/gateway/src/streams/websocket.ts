@@ -1,7 +1,6 @@
 /** Attach over a websocket: one message a chunk, standard output and error as they come, without frames. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import { Transform } from 'node:stream';
+import { type Duplex, Transform } from 'node:stream';
 import { InvalidParameter } from '@flotilla/errors';
 import { joinStreams, StdcopyDemultiplexer } from '@flotilla/streams';
 import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
@@ -18,7 +17,7 @@ export function checkHandshake(request: IncomingMessage): void {
 }
 
 /** Completes the handshake and joins the websocket with a service's stream. */
-export async function joinWebSocket(request: IncomingMessage, response: ServerResponse, service: Socket, tty: boolean): Promise<void> {
+export async function joinWebSocket(request: IncomingMessage, response: ServerResponse, service: Duplex, tty: boolean): Promise<void> {
   const client = takeSocket(request, response);
   const websocket = await new Promise<WebSocket | undefined>((resolve) => {
     client.once('close', () => resolve(undefined));

@@ -268,6 +268,8 @@ export interface AttachContainerRequest {
   stderr: boolean;
   /** `ctrl-p,ctrl-q` form; empty: the default. */
   detachKeys: string;
+  /** optional; goes on with a stream that was cut: the last cursor it told. The rest of the request is the same as then. */
+  cursor?: string | undefined;
 }
 
 export interface AttachContainerResponse {
@@ -289,7 +291,11 @@ export interface ContainerLogsRequest {
   timestamps: boolean;
   details: boolean;
   /** last lines; absent: all. */
-  tail?: bigint | undefined;
+  tail?:
+    | bigint
+    | undefined;
+  /** optional; goes on with a stream that was cut: the last cursor it told. The rest of the request is the same as then. */
+  cursor?: string | undefined;
 }
 
 export interface ContainerLogsResponse {
@@ -3144,7 +3150,16 @@ export const ResizeContainerResponse: MessageFns<ResizeContainerResponse> = {
 };
 
 function createBaseAttachContainerRequest(): AttachContainerRequest {
-  return { container: "", logs: false, stream: false, stdin: false, stdout: false, stderr: false, detachKeys: "" };
+  return {
+    container: "",
+    logs: false,
+    stream: false,
+    stdin: false,
+    stdout: false,
+    stderr: false,
+    detachKeys: "",
+    cursor: undefined,
+  };
 }
 
 export const AttachContainerRequest: MessageFns<AttachContainerRequest> = {
@@ -3169,6 +3184,9 @@ export const AttachContainerRequest: MessageFns<AttachContainerRequest> = {
     }
     if (message.detachKeys !== "") {
       writer.uint32(58).string(message.detachKeys);
+    }
+    if (message.cursor !== undefined) {
+      writer.uint32(66).string(message.cursor);
     }
     return writer;
   },
@@ -3242,6 +3260,14 @@ export const AttachContainerRequest: MessageFns<AttachContainerRequest> = {
             message.detachKeys = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3266,6 +3292,7 @@ export const AttachContainerRequest: MessageFns<AttachContainerRequest> = {
     message.stdout = object.stdout ?? false;
     message.stderr = object.stderr ?? false;
     message.detachKeys = object.detachKeys ?? "";
+    message.cursor = object.cursor ?? undefined;
     return message;
   },
 };
@@ -3350,6 +3377,7 @@ function createBaseContainerLogsRequest(): ContainerLogsRequest {
     timestamps: false,
     details: false,
     tail: undefined,
+    cursor: undefined,
   };
 }
 
@@ -3390,6 +3418,9 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
         throw new globalThis.Error("value provided for field message.tail of type uint64 too large");
       }
       writer.uint32(72).uint64(message.tail);
+    }
+    if (message.cursor !== undefined) {
+      writer.uint32(82).string(message.cursor);
     }
     return writer;
   },
@@ -3479,6 +3510,14 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
             message.tail = reader.uint64() as bigint;
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3505,6 +3544,7 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
     message.timestamps = object.timestamps ?? false;
     message.details = object.details ?? false;
     message.tail = (object.tail !== undefined && object.tail !== null) ? BigInt(object.tail) : undefined;
+    message.cursor = object.cursor ?? undefined;
     return message;
   },
 };

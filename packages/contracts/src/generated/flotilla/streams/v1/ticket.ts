@@ -20,10 +20,12 @@ export interface Ticket {
   address: string;
   /** required; valid once, and for 30 seconds after it was issued. */
   token: string;
+  /** what the server sends comes in pieces, of which the last says that it was all (packages/streams/src/pieces.ts). */
+  inPieces?: boolean | undefined;
 }
 
 function createBaseTicket(): Ticket {
-  return { address: "", token: "" };
+  return { address: "", token: "", inPieces: undefined };
 }
 
 export const Ticket: MessageFns<Ticket> = {
@@ -33,6 +35,9 @@ export const Ticket: MessageFns<Ticket> = {
     }
     if (message.token !== "") {
       writer.uint32(18).string(message.token);
+    }
+    if (message.inPieces !== undefined) {
+      writer.uint32(24).bool(message.inPieces);
     }
     return writer;
   },
@@ -66,6 +71,14 @@ export const Ticket: MessageFns<Ticket> = {
             message.token = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.inPieces = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -85,6 +98,7 @@ export const Ticket: MessageFns<Ticket> = {
     const message = createBaseTicket();
     message.address = object.address ?? "";
     message.token = object.token ?? "";
+    message.inPieces = object.inPieces ?? undefined;
     return message;
   },
 };
