@@ -9,6 +9,8 @@ const ulimit = z.object({ Name: z.string(), Hard: z.number().int(), Soft: z.numb
 export const engineOptions = z.object({
   /** Mirrors of docker.io, tried in order. */
   registryMirrors: z.array(z.string()).default([]),
+  /** JSON file of upstream registries: mirrors, certificates, credentials; read by registry-proxy. */
+  upstreamsFile: z.string().startsWith('/').optional(),
   /** Hosts and CIDRs spoken to by plain HTTP or without checking the certificate. Loopback always is. */
   insecureRegistries: z.array(z.string()).default([]),
   /** Address of a registry-proxy to use instead of the stack's own. */

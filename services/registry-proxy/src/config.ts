@@ -36,6 +36,8 @@ export const registryProxySettings = z.object({
       }
       return upstreams;
     }),
+  /** Where certificates of registries are looked for as dockerd does: `<folder>/HOST:PORT/{*.crt,*.cert,*.key}`. Empty: nowhere. */
+  FLOTILLA_REGISTRY_CERTIFICATES: z.string().default('/etc/docker/certs.d'),
   /** `1`: no upstream is asked for anything; what is held is served. */
   FLOTILLA_REGISTRY_OFFLINE: z
     .enum(['', '0', '1'])
@@ -69,10 +71,6 @@ export const standaloneSettings = z.object({
   ...registryProxySettings.shape,
   FLOTILLA_ENGINE_ID: z.string().default('registry'),
   FLOTILLA_HTTP_ADDRESS: address,
-  /** Stacks that share the proxy ask for `lab/app` as docker.io's: those are stored here as well. */
-  FLOTILLA_REGISTRY_OWN_PREFIXES: registryProxySettings.shape.FLOTILLA_REGISTRY_OWN_PREFIXES.transform((prefixes) =>
-    prefixes.flatMap((prefix) => [prefix, `docker.io/${prefix}`]),
-  ),
 });
 
 export type RegistryProxySettings = z.output<typeof registryProxySettings>;

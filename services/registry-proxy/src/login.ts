@@ -5,6 +5,7 @@ import { InvalidParameter, System, Unauthorized } from '@flotilla/errors';
 import { anonymous, type Credentials, credentialsFromAuthConfig } from './credentials.ts';
 import { UpstreamRefusal } from './distributionError.ts';
 import { type Challenge, parseChallenges } from './upstream/challenge.ts';
+import { connectionOf } from './upstream/connection.ts';
 import type { Endpoint, Endpoints } from './upstream/endpoints.ts';
 import { goErrorText } from './upstream/goErrors.ts';
 import { basicAuthorization, type Tokens } from './upstream/tokens.ts';
@@ -91,7 +92,7 @@ export class Login {
   private async get(url: URL, endpoint: Endpoint, authorization: string | undefined, signal: AbortSignal): Promise<TransportResponse> {
     try {
       const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
-      return await this.sender.send({ method: 'GET', url, headers, verifyTls: endpoint.verifyTls, signal });
+      return await this.sender.send({ method: 'GET', url, headers, ...connectionOf(endpoint), signal });
     } catch (error) {
       signal.throwIfAborted();
       throw new System(`Get "${url}": ${goErrorText(error, url.host)}`, { cause: error });

@@ -5,6 +5,7 @@ import { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1/regi
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { registriesHandlers } from './api/registries.ts';
 import { registryProxySettings, transportSettings } from './config.ts';
+import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
 import { Metrics } from './metrics.ts';
 import { RegistryProxy } from './registryProxy.ts';
@@ -34,6 +35,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const root = join(settings.FLOTILLA_DATA_ROOT, 'registry-proxy');
     await mkdir(root, { recursive: true, mode: 0o700 });
     const proxy = await RegistryProxy.open(root, settings, env, logger);
+    followHangup(lifecycle, proxy);
     lifecycle.onStop('cache', () => proxy.close());
     const { distribution, operations, metrics } = proxy;
     await listen(new HttpServer({ distribution, operations, metrics, health, logger }));

@@ -1,10 +1,11 @@
 /** RegistryServiceConfig of `docker info`: which registries are mirrored and which may be spoken to in clear. */
 import type { RegistryServiceConfig } from '@flotilla/engine-api';
-import { type EndpointSettings, loopbackNetworks, splitInsecure } from './upstream/endpoints.ts';
+import { loopbackNetworks, splitInsecure } from './upstream/endpoints.ts';
 
-export function registryInfo(settings: EndpointSettings): RegistryServiceConfig {
-  const { networks, hosts } = splitInsecure(settings.insecureRegistries);
-  const mirrors = settings.registryMirrors.map((mirror) => `${mirror.replace(/\/+$/, '')}/`);
+/** @param mirrorUrls - of docker.io, without a slash at the end. */
+export function registryInfo(insecureRegistries: readonly string[], mirrorUrls: readonly string[]): RegistryServiceConfig {
+  const { networks, hosts } = splitInsecure(insecureRegistries);
+  const mirrors = mirrorUrls.map((mirror) => `${mirror}/`);
   const indexes: RegistryServiceConfig['IndexConfigs'] = {
     'docker.io': { Name: 'docker.io', Mirrors: mirrors, Secure: true, Official: true },
   };

@@ -25,10 +25,13 @@ import { registryInfo } from './registryInfo.ts';
 import { Search } from './search.ts';
 import { Slots } from './slots.ts';
 import { Uploads } from './uploads.ts';
+import { CertificateFolder } from './upstream/certificateFolder.ts';
 import { Endpoints } from './upstream/endpoints.ts';
+import { LiveUpstreams } from './upstream/liveUpstreams.ts';
 import { Tokens } from './upstream/tokens.ts';
 import { type Sender, Transport } from './upstream/transport.ts';
 import { Upstream } from './upstream/upstream.ts';
+import type { Upstreams } from './upstream/upstreamsFile.ts';
 
 /** How long a cut blob is tried again without a byte of progress: about 25 s in all. */
 const fillRetryPausesMs = [200, 500, 1000, 2000, 4000, 8000, 8000];
@@ -38,12 +41,18 @@ const refreshMs = 60_000;
 /** How often what nobody needs any longer leaves the own repositories. */
 const collectMs = 6 * 3_600_000;
 
+export interface RegistryProxyOptions {
+  /** Stacks that share the proxy ask for `lab/app` as docker.io's: those are stored here as well. */
+  readonly sharedByStacks?: boolean;
+}
+
 export class RegistryProxy {
   readonly distribution: Distribution;
   readonly metrics: Metrics;
   readonly operations: Operations;
   private readonly book: AccessBook;
   private readonly transport: Transport;
+  private readonly upstreams: LiveUpstreams | undefined;
   private readonly blobs: Blobs;
   private readonly refreshing: NodeJS.Timeout;
   private readonly collecting: NodeJS.Timeout;
@@ -53,6 +62,7 @@ export class RegistryProxy {
     metrics: Metrics;
     operations: Operations;
     transport: Transport;
+    upstreams: LiveUpstreams | undefined;
     book: AccessBook;
     store: BlobStore;
     blobs: Blobs;
@@ -62,6 +72,7 @@ export class RegistryProxy {
     this.metrics = parts.metrics;
     this.operations = parts.operations;
     this.transport = parts.transport;
+    this.upstreams = parts.upstreams;
     this.book = parts.book;
     this.blobs = parts.blobs;
     this.refreshing = setInterval(() => {
@@ -73,7 +84,13 @@ export class RegistryProxy {
   }
 
   /** Opens the stores below `root`, which exists. */
-  static async open(root: string, settings: RegistryProxySettings, env: NodeJS.ProcessEnv, logger: Logger): Promise<RegistryProxy> {
+  static async open(
+    root: string,
+    settings: RegistryProxySettings,
+    env: NodeJS.ProcessEnv,
+    logger: Logger,
+    options: RegistryProxyOptions = {},
+  ): Promise<RegistryProxy> {
     const secret = await openSecret(root);
     const pins = await Pins.open(root);
     const bounds = { maxBytes: settings.FLOTILLA_REGISTRY_CACHE_BYTES, isPinned: (digest: Digest) => pins.has(digest) };
@@ -84,10 +101,29 @@ export class RegistryProxy {
       // Who was let in once stays so while there is nobody to ask.
       graceMs: offline ? Number.MAX_SAFE_INTEGER : settings.FLOTILLA_REGISTRY_ACCESS_GRACE_MS,
     });
-    const { registryMirrors, insecureRegistries } = settings.FLOTILLA_ENGINE_OPTIONS;
-    const endpointSettings = { registryMirrors, insecureRegistries, upstreams: settings.FLOTILLA_REGISTRY_UPSTREAMS };
-    const endpoints = new Endpoints(endpointSettings);
+    const { registryMirrors, insecureRegistries, upstreamsFile } = settings.FLOTILLA_ENGINE_OPTIONS;
+    const flagged = settings.FLOTILLA_REGISTRY_UPSTREAMS;
+    const endpoints = new Endpoints(
+      { registryMirrors, insecureRegistries, upstreams: flagged },
+      new CertificateFolder(settings.FLOTILLA_REGISTRY_CERTIFICATES),
+    );
     const transport = new Transport(transportSettings(settings, env));
+    const ownPrefixes = new Set<string>();
+    const usePrefixes = (prefixes: readonly string[]): void => {
+      ownPrefixes.clear();
+      for (const prefix of prefixes) ownPrefixes.add(prefix);
+      if (options.sharedByStacks) for (const prefix of prefixes) ownPrefixes.add(`docker.io/${prefix}`);
+    };
+    usePrefixes(settings.FLOTILLA_REGISTRY_OWN_PREFIXES);
+    const use = ({ named, ownPrefixes: prefixes }: Upstreams): void => {
+      endpoints.use(named);
+      transport.retire();
+      usePrefixes(prefixes ?? settings.FLOTILLA_REGISTRY_OWN_PREFIXES);
+    };
+    const upstreams =
+      upstreamsFile === undefined
+        ? undefined
+        : await LiveUpstreams.open({ file: upstreamsFile, flagged: Object.keys(flagged), use, logger });
     const sender: Sender = offline ? offlineSender : transport;
     const tokens = new Tokens(sender, secret);
     const metrics = new Metrics();
@@ -96,12 +132,11 @@ export class RegistryProxy {
     const own = new OwnStore(root);
     const ownUploads = new OwnUploads({ store: own, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES });
     await ownUploads.removeAbandoned();
-    const ownPrefixes = new Set(settings.FLOTILLA_REGISTRY_OWN_PREFIXES);
     const blobs = new Blobs({
       store,
       upstream,
       access,
-      slots: new Slots(settings.FLOTILLA_REGISTRY_FETCHES_PER_HOST),
+      slots: new Slots((registry) => upstreams?.concurrency(registry) ?? settings.FLOTILLA_REGISTRY_FETCHES_PER_HOST),
       settings: { retryPausesMs: fillRetryPausesMs, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES },
       logger,
     });
@@ -109,7 +144,11 @@ export class RegistryProxy {
     const operations: Operations = {
       login: new Login({ sender, endpoints, tokens }),
       search: new Search({ sender, endpoints }),
-      info: async () => registryInfo(endpointSettings),
+      info: async () =>
+        registryInfo(
+          insecureRegistries,
+          endpoints.mirrorsOfHub.map(({ base }) => base),
+        ),
       prefetch: new Prefetch({ manifests, blobs, pins }),
       pins,
       collector: new Collector({ store: own, logger }),
@@ -128,10 +167,16 @@ export class RegistryProxy {
     metrics.gauge('cache_blobs', 'Complete blobs in the cache.', () => store.usage.blobs);
     metrics.gauge('cache_evictions', 'Blobs removed to keep the bound, since the start.', () => store.usage.evictions);
     metrics.gauge('fills', 'Blobs being fetched.', () => blobs.fillsInFlight);
-    return new RegistryProxy({ metrics, distribution, operations, transport, book, store, blobs, logger });
+    return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, book, store, blobs, logger });
+  }
+
+  /** Reads the operator's files again. */
+  async reload(): Promise<void> {
+    await this.upstreams?.reload();
   }
 
   async close(): Promise<void> {
+    this.upstreams?.close();
     clearInterval(this.refreshing);
     clearInterval(this.collecting);
     await this.blobs.settle();

@@ -2,6 +2,7 @@
 import type { SearchResult } from '@flotilla/engine-api';
 import { InvalidParameter, System, Unauthorized } from '@flotilla/errors';
 import type { Credentials } from './credentials.ts';
+import { connectionOf } from './upstream/connection.ts';
 import type { Endpoint, Endpoints } from './upstream/endpoints.ts';
 import { goErrorText } from './upstream/goErrors.ts';
 import { basicAuthorization } from './upstream/tokens.ts';
@@ -59,7 +60,7 @@ export class Search {
     const headers: Record<string, string> = { 'x-docker-token': 'true' };
     if (credentials.kind === 'password') headers.authorization = basicAuthorization(credentials.username, credentials.password);
     try {
-      return await this.sender.send({ method: 'GET', url, headers, verifyTls: endpoint.verifyTls, signal });
+      return await this.sender.send({ method: 'GET', url, headers, ...connectionOf(endpoint), signal });
     } catch (error) {
       throw new System(`Get "${url}": ${goErrorText(error, url.host)}`, { cause: error });
     }

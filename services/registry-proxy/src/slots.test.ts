@@ -3,7 +3,7 @@ import { SingleFlight } from './singleFlight.ts';
 import { Slots } from './slots.ts';
 
 it('gives so many slots a key, and passes each on in order', async () => {
-  const slots = new Slots(1);
+  const slots = new Slots(() => 1);
   const order: string[] = [];
   const first = await slots.take('a');
   const second = slots.take('a').then((give) => {

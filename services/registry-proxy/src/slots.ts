@@ -1,17 +1,17 @@
 /** At most so many pieces of work at a time for each key; the rest wait in the order they came. */
 export class Slots {
-  private readonly limit: number;
+  private readonly limitOf: (key: string) => number;
   private readonly held = new Map<string, number>();
   private readonly waiting = new Map<string, (() => void)[]>();
 
-  constructor(limit: number) {
-    this.limit = limit;
+  constructor(limitOf: (key: string) => number) {
+    this.limitOf = limitOf;
   }
 
   /** Waits for a slot. @returns what gives it back. */
   async take(key: string): Promise<() => void> {
     const held = this.held.get(key) ?? 0;
-    if (held < this.limit) this.held.set(key, held + 1);
+    if (held < this.limitOf(key)) this.held.set(key, held + 1);
     else {
       await new Promise<void>((resolve) => {
         const queue = this.waiting.get(key) ?? [];

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { errorMessage } from '@flotilla/errors';
 import { createLogger, Health, Lifecycle, readConfig } from '@flotilla/service-kit';
 import { standaloneSettings } from './config.ts';
+import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
 import { RegistryProxy } from './registryProxy.ts';
 
@@ -16,7 +17,8 @@ async function start(env: NodeJS.ProcessEnv): Promise<void> {
   lifecycle.handleSignals();
   const root = settings.FLOTILLA_DATA_ROOT;
   await mkdir(root, { recursive: true, mode: 0o700 });
-  const proxy = await RegistryProxy.open(root, settings, env, logger);
+  const proxy = await RegistryProxy.open(root, settings, env, logger, { sharedByStacks: true });
+  followHangup(lifecycle, proxy);
   const { distribution, operations, metrics } = proxy;
   lifecycle.onStop('cache', () => proxy.close());
   const http = new HttpServer({ distribution, operations, metrics, health: new Health(), logger });

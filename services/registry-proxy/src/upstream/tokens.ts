@@ -8,6 +8,7 @@ import { errorMessage } from '@flotilla/errors';
 import { type Credentials, credentialsKey } from '../credentials.ts';
 import { DistributionError, UpstreamAway } from '../distributionError.ts';
 import type { Challenge } from './challenge.ts';
+import { connectionOf } from './connection.ts';
 import { type Endpoint, isLocalAddress } from './endpoints.ts';
 import { goErrorText, UpstreamTimeout } from './goErrors.ts';
 import { refusalOf } from './refusal.ts';
@@ -137,7 +138,7 @@ export class Tokens {
         method,
         url,
         headers: body === undefined ? headers : { ...headers, 'content-length': String(body.length) },
-        verifyTls: endpoint.verifyTls,
+        ...connectionOf(endpoint),
         ...(body === undefined ? {} : { body }),
         ...(signal === undefined ? {} : { signal }),
       })

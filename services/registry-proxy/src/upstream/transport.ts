@@ -7,28 +7,23 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import type { Readable } from 'node:stream';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import type { Connection, TimeLimits, TlsIdentity } from './connection.ts';
 import { isLocalAddress } from './endpoints.ts';
 import { UpstreamTimeout } from './goErrors.ts';
 
-export interface TransportSettings {
-  /** Milliseconds until a connection, with TLS, must stand. */
-  readonly connectTimeoutMs: number;
-  /** Milliseconds from the request's end to the answer's headers. */
-  readonly headersTimeoutMs: number;
-  /** Milliseconds without a byte after which a body counts as cut. */
-  readonly bodyIdleTimeoutMs: number;
+export interface TransportSettings extends TimeLimits {
   /** Connections to one upstream host at a time; further requests wait. */
   readonly maxConnectionsPerHost: number;
   /** HTTP_PROXY and its like. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-export interface TransportRequest {
+export interface TransportRequest extends Connection {
   readonly method: string;
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: Buffer | Readable;
-  readonly verifyTls: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -47,9 +42,9 @@ export class Transport implements Sender {
     this.settings = settings;
   }
 
-  private agent(url: URL, verifyTls: boolean): http.Agent | https.Agent {
+  private agent(url: URL, { verifyTls, tls }: Connection): http.Agent | https.Agent {
     const local = isLocalAddress(url.hostname);
-    const key = `${url.protocol} ${verifyTls} ${local}`;
+    const key = `${url.protocol} ${verifyTls} ${local} ${tls?.id ?? ''}`;
     let agent = this.agents.get(key);
     if (agent === undefined) {
       const options: https.AgentOptions = {
@@ -61,13 +56,23 @@ export class Transport implements Sender {
         // Go never asks a proxy for this machine.
         ...(local ? {} : { proxyEnv: this.settings.environment }),
       };
-      agent =
-        url.protocol === 'https:'
-          ? new https.Agent({ ...options, rejectUnauthorized: verifyTls })
-          : new http.Agent(options as http.AgentOptions);
+      const secure: https.AgentOptions = {
+        rejectUnauthorized: verifyTls,
+        ...(tls === undefined ? {} : { secureContext: secureContextOf(tls) }),
+      };
+      agent = url.protocol === 'https:' ? new https.Agent({ ...options, ...secure }) : new http.Agent(options as http.AgentOptions);
       this.agents.set(key, agent);
     }
     return agent;
+  }
+
+  /** Connections made so far end with their requests; certificates may have changed. */
+  retire(): void {
+    for (const agent of this.agents.values()) {
+      agent.maxFreeSockets = 0;
+      for (const socket of Object.values(agent.freeSockets).flatMap((each) => each ?? [])) socket.destroy();
+    }
+    this.agents.clear();
   }
 
   /**
@@ -81,14 +86,15 @@ export class Transport implements Sender {
       const outgoing = (url.protocol === 'https:' ? https : http).request(url, {
         method: request.method,
         headers: request.headers,
-        agent: this.agent(url, request.verifyTls),
+        agent: this.agent(url, request),
       });
       // Without an error: it would come up once more on a socket that nobody listens to any longer.
       const abort = (): void => void outgoing.destroy();
       if (request.signal?.aborted) abort();
       request.signal?.addEventListener('abort', abort, { once: true });
       outgoing.once('close', () => request.signal?.removeEventListener('abort', abort));
-      const limits = new Limits(outgoing, this.settings);
+      const times = { ...this.settings, ...request.limits };
+      const limits = new Limits(outgoing, times);
       outgoing.on('error', (error) => {
         limits.clear();
         reject(request.signal?.aborted ? request.signal.reason : error);
@@ -97,7 +103,7 @@ export class Transport implements Sender {
         limits.clear();
         // Whoever reads the body sees the error there; a body nobody reads any more must not end the process.
         response.on('error', () => undefined);
-        response.setTimeout(this.settings.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
+        response.setTimeout(times.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
         resolve(response as TransportResponse);
       });
       if (body === undefined || Buffer.isBuffer(body)) {
@@ -114,6 +120,14 @@ export class Transport implements Sender {
   }
 }
 
+/** Made once for many connections: reading some hundred authorities takes its time. */
+function secureContextOf({ ca, certificate, key }: TlsIdentity): SecureContext {
+  return createSecureContext({
+    ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
+    ...(certificate === undefined ? {} : { cert: certificate, key }),
+  });
+}
+
 /** Passes a client's body on; a client that leaves half-way cuts the request, so the upstream never takes half a body for a whole. */
 function sendBody(body: Readable, outgoing: http.ClientRequest, limits: Limits): void {
   body.on('error', (error) => outgoing.destroy(error));
@@ -128,11 +142,11 @@ function sendBody(body: Readable, outgoing: http.ClientRequest, limits: Limits):
 class Limits {
   private timer: NodeJS.Timeout | undefined;
   private readonly outgoing: http.ClientRequest;
-  private readonly settings: TransportSettings;
+  private readonly settings: TimeLimits;
   private connected = false;
   private sent = false;
 
-  constructor(outgoing: http.ClientRequest, settings: TransportSettings) {
+  constructor(outgoing: http.ClientRequest, settings: TimeLimits) {
     this.outgoing = outgoing;
     this.settings = settings;
     outgoing.on('socket', (socket) => {

@@ -5,11 +5,12 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { version } from '@flotilla/service-kit';
-import { anonymous, type Credentials } from '../credentials.ts';
+import type { Credentials } from '../credentials.ts';
 import { type DistributionCode, DistributionError, UpstreamAway } from '../distributionError.ts';
 import type { Repository } from '../route.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
-import { type Endpoint, type Endpoints, isLocalAddress } from './endpoints.ts';
+import { connectionOf, strangersConnection } from './connection.ts';
+import { credentialsFor, type Endpoint, type Endpoints, isLocalAddress } from './endpoints.ts';
 import { goErrorText, UpstreamTimeout } from './goErrors.ts';
 import { refusalOf } from './refusal.ts';
 import { basicAuthorization, type TokenRequest, type Tokens } from './tokens.ts';
@@ -96,7 +97,7 @@ export class Upstream {
           method: request.method,
           headers: request.headers ?? {},
           ...(request.body === undefined ? {} : { body: request.body }),
-          credentials: endpoint.mirror ? anonymous : request.credentials,
+          credentials: credentialsFor(endpoint, request.credentials),
           scopes,
           missing: request.missing,
           ...(request.signal === undefined ? {} : { signal: request.signal }),
@@ -121,14 +122,16 @@ export class Upstream {
    * Sends a request to a URL that the upstream gave earlier (an upload's Location). The body may be a stream: it is sent once, so the
    * authorization is fetched before.
    */
-  async requestAt(url: URL, endpoint: Endpoint, request: Omit<UpstreamRequest, 'path'>): Promise<UpstreamAnswer> {
+  async requestAt(url: URL, from: Endpoint, request: Omit<UpstreamRequest, 'path'>): Promise<UpstreamAnswer> {
+    const current = await this.endpoints.of(request.repository.registry, 'push');
+    const endpoint = current.find(({ base }) => base === from.base) ?? from;
     const attempt: Attempt = {
       endpoint,
       url,
       method: request.method,
       headers: request.headers ?? {},
       ...(request.body === undefined ? {} : { body: request.body }),
-      credentials: request.credentials,
+      credentials: credentialsFor(endpoint, request.credentials),
       scopes: [...scopesOf(request, true)].sort(),
       missing: request.missing,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
@@ -240,7 +243,7 @@ export class Upstream {
         ...(Buffer.isBuffer(attempt.body) ? { 'content-length': String(attempt.body.length) } : {}),
         ...(authorization === undefined ? {} : { authorization }),
       },
-      verifyTls: endpoint.verifyTls || url.host !== endpoint.host,
+      ...(url.host === endpoint.host ? connectionOf(endpoint) : strangersConnection(endpoint)),
       ...(attempt.body === undefined ? {} : { body: attempt.body }),
       ...(attempt.signal === undefined ? {} : { signal: attempt.signal }),
     };

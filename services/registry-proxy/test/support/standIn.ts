@@ -4,7 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { TLSSocket } from 'node:tls';
 
 export interface LoggedRequest {
   readonly method: string;
@@ -12,6 +14,8 @@ export interface LoggedRequest {
   readonly authorization: string | undefined;
   readonly range: string | undefined;
   readonly registryAuth: string | undefined;
+  /** Name in the client's certificate, when it showed one. */
+  readonly clientName: string | undefined;
 }
 
 /** What happens to a request instead of the ordinary answer; true when it was answered. */
@@ -29,12 +33,13 @@ export class StandIn {
   private readonly blobs = new Map<string, Buffer>();
   private readonly manifests = new Map<string, { bytes: Buffer; mediaType: string; digest: string }>();
 
-  private constructor() {
-    this.server = createServer((request, response) => void this.answer(request, response));
+  private constructor(tls: ServerOptions | undefined) {
+    const answer = (request: IncomingMessage, response: ServerResponse): void => void this.answer(request, response);
+    this.server = tls === undefined ? createServer(answer) : createTlsServer(tls, answer);
   }
 
-  static async start(port = 0): Promise<StandIn> {
-    const standIn = new StandIn();
+  static async start(port = 0, tls?: ServerOptions): Promise<StandIn> {
+    const standIn = new StandIn(tls);
     await new Promise<void>((resolve) => standIn.server.listen(port, '127.0.0.1', resolve));
     return standIn;
   }
@@ -75,7 +80,14 @@ export class StandIn {
     const path = request.url ?? '';
     const { authorization, range } = request.headers;
     const registryAuth = request.headers['x-registry-auth'];
-    this.requests.push({ method: request.method ?? '', path, authorization, range, registryAuth: registryAuth?.toString() });
+    this.requests.push({
+      method: request.method ?? '',
+      path,
+      authorization,
+      range,
+      registryAuth: registryAuth?.toString(),
+      clientName: clientName(request),
+    });
     request.resume();
     response.on('error', () => undefined);
     if (await this.mishap?.(request, response, path)) return;
@@ -134,6 +146,12 @@ export class StandIn {
     }
     response.end();
   }
+}
+
+function clientName(request: IncomingMessage): string | undefined {
+  if (!('getPeerCertificate' in request.socket)) return undefined;
+  const name = (request.socket as TLSSocket).getPeerCertificate().subject?.CN;
+  return Array.isArray(name) ? name[0] : name;
 }
 
 function onceDrained(response: ServerResponse): Promise<void> {
