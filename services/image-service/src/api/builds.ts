@@ -92,7 +92,7 @@ function toBuildOptions(request: BuildRequest): BuildOptions {
     tags: toTags(request.tags),
     remote: request.remote,
     quiet: request.quiet,
-    noCache: request.noCache,
+    noCache: request.noCache ? 'all' : [],
     cacheFrom: request.cacheFrom,
     pull: request.pull,
     remove: request.remove,

@@ -51,7 +51,7 @@ export class BaseImages {
     try {
       return await this.options.puller.pull(
         { reference, platform: platform ?? host, platformAsked: platform !== undefined, registryAuth: this.authFor(name) },
-        (line) => output.line(line),
+        (line) => output.progress(line),
         signal,
       );
     } catch (error) {

@@ -11,12 +11,18 @@ import type { ImageStore } from '../imageStore.ts';
 import type { ProgressSink } from '../progress.ts';
 import type { Puller } from '../pull.ts';
 import { BaseImages } from './baseImages.ts';
+import type { Build } from './build.ts';
 import { BuildArgs } from './buildArgs.ts';
 import type { BuildCache } from './cache.ts';
+import { ClassicOutput } from './classicOutput.ts';
+import type { BuildClient } from './client.ts';
 import { type BuildContext, openContext } from './context/open.ts';
 import { CopySteps } from './copy/copyStep.ts';
+import type { Dockerfile } from './dockerfile/instructions.ts';
 import { parseDockerfile } from './dockerfile/parse.ts';
+import { NamedContexts } from './namedContexts.ts';
 import type { BuildOptions } from './options.ts';
+import type { BuildOutput } from './output.ts';
 import { runPlan } from './plan.ts';
 import { platformArguments } from './platformArguments.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
@@ -32,6 +38,21 @@ export interface BuilderOptions {
   /** Where builds keep what is only theirs; on the content store's file system. */
   readonly directory: string;
   readonly instance: string;
+}
+
+/** What is to be built, and how it is told. */
+export interface BuildJob {
+  readonly options: BuildOptions;
+  readonly output: BuildOutput;
+  readonly contexts?: NamedContexts;
+  readonly client?: BuildClient;
+  /** Opens the context. `work` is an empty directory. */
+  readonly open: (place: { readonly work: string; readonly roots: RootFilesystems }, signal: AbortSignal) => Promise<BuildContext>;
+}
+
+export interface Made {
+  readonly image: Image;
+  readonly roots: RootFilesystems;
 }
 
 export class Builder {
@@ -52,77 +73,81 @@ export class Builder {
     for (const { id, abort } of this.running.values()) if (id === buildId) abort.abort(new Cancelled('context canceled'));
   }
 
-  /** @throws InvalidParameter for a wrong Dockerfile; CommandFailed when a RUN does. */
+  /** A build of the classic API. @throws InvalidParameter for a wrong Dockerfile; CommandFailed when a RUN does. */
   async build(options: BuildOptions, body: Readable, sink: ProgressSink, gone: AbortSignal): Promise<void> {
+    const said: string[] = [];
+    // Quiet: what is said counts only when the build fails.
+    const quietSink: ProgressSink = (line) => said.push(line.stream ?? line.error ?? '');
+    const output = new ClassicOutput(options.quiet ? quietSink : sink, options.aux);
+    const open: BuildJob['open'] = ({ work }, signal) =>
+      openContext({ body, remote: options.remote, dockerfile: options.dockerfile, signal, work });
+    try {
+      await this.run({ options, output, open }, gone, async ({ image }) => {
+        const say = options.quiet ? undefined : sink;
+        say?.({ stream: `Successfully built ${shortId(image.id)}\n` });
+        for (const reference of options.tags) {
+          await this.options.store.tag(image, reference);
+          say?.({ stream: `Successfully tagged ${familiarString(reference)}\n` });
+        }
+        if (options.quiet) sink({ stream: `${image.id}\n` });
+      });
+    } catch (error) {
+      if (options.quiet && said.length > 0) throw new System(said.join('') + errorMessage(error), { cause: error });
+      throw error;
+    }
+  }
+
+  /** @param finish - what becomes of the image. While it runs the image is held, and the build's root file systems are there. */
+  async run<T>(job: BuildJob, gone: AbortSignal, finish: (made: Made) => Promise<T>): Promise<T> {
     const name = `${this.options.instance}.${randomBytes(6).toString('hex')}`;
     const abort = new AbortController();
     const signal = AbortSignal.any([gone, abort.signal]);
     const directory = join(this.options.directory, name);
     mkdirSync(directory, { recursive: true, mode: 0o711 });
-    this.running.set(name, { id: options.buildId, abort });
-    const said: string[] = [];
+    this.running.set(name, { id: job.options.buildId, abort });
+    const { content, holds } = this.options.store;
+    const roots = new RootFilesystems(content, directory);
+    const releases: (() => Promise<void>)[] = [];
+    const hold = (held: Image): void => void releases.push(holds.hold([held.id, ...held.layers]));
+    let context: BuildContext | undefined;
     try {
-      // Quiet: what is said counts only when the build fails.
-      const quietSink: ProgressSink = (line) => said.push(line.stream ?? line.error ?? '');
-      const image = await this.make(name, directory, options, body, options.quiet ? quietSink : sink, signal);
-      if (options.quiet) sink({ stream: `${image.id}\n` });
-    } catch (error) {
-      if (options.quiet && said.length > 0) throw new System(said.join('') + errorMessage(error), { cause: error });
-      throw error;
+      context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
+      const dockerfile = parseDockerfile(context.dockerfileText);
+      const image = await runPlan(this.plan(name, job, { context, roots, hold, signal }, dockerfile), dockerfile);
+      hold(image);
+      return await finish({ image, roots });
     } finally {
+      roots.close();
+      await context?.remove();
+      for (const release of releases) await release();
       this.running.delete(name);
       await rm(directory, { recursive: true, force: true });
     }
   }
 
-  private async make(
-    name: string,
-    directory: string,
-    options: BuildOptions,
-    body: Readable,
-    sink: ProgressSink,
-    signal: AbortSignal,
-  ): Promise<Image> {
+  private plan(name: string, job: BuildJob, own: Pick<Build, 'context' | 'roots' | 'hold' | 'signal'>, dockerfile: Dockerfile): Build {
     const { store, cache, layers, containers, puller } = this.options;
-    const roots = new RootFilesystems(store.content, directory);
-    const work = roots.newDirectory('context');
-    const releases: (() => Promise<void>)[] = [];
-    let context: BuildContext | undefined;
-    try {
-      context = await openContext({ body, remote: options.remote, dockerfile: options.dockerfile, signal, work });
-      const dockerfile = parseDockerfile(context.dockerfileText);
-      const platform = options.platform ?? hostPlatform();
-      const image = await runPlan(
-        {
-          name,
-          options,
-          store,
-          images: new BaseImages({ store, puller, pull: options.pull, credentials: options.credentials }),
-          args: new BuildArgs(options.buildArgs, platformArguments(platform, options.target)),
-          cache,
-          cacheSources: this.cacheSources(options),
-          context,
-          roots,
-          copies: new CopySteps(roots, layers),
-          runner: new StepRunner({ containers, layers, content: store.content }),
-          layers,
-          platform,
-          escape: dockerfile.directives.escapeToken,
-          usedKeys: [],
-          hold: (held) => void releases.push(store.holds.hold([held.id, ...held.layers])),
-          signal,
-        },
-        dockerfile,
-        sink,
-      );
-      // While it is held: a prune must not take it before it has its name.
-      await this.tag(image, options, options.quiet ? undefined : sink);
-      return image;
-    } finally {
-      roots.close();
-      await context?.remove();
-      for (const release of releases) await release();
-    }
+    const { options } = job;
+    const platform = options.platform ?? hostPlatform();
+    return {
+      ...own,
+      name,
+      options,
+      store,
+      images: new BaseImages({ store, puller, pull: options.pull, credentials: options.credentials }),
+      args: new BuildArgs(options.buildArgs, platformArguments(platform, options.target)),
+      cache,
+      cacheSources: this.cacheSources(options),
+      contexts: job.contexts ?? new NamedContexts(),
+      client: job.client,
+      output: job.output,
+      copies: new CopySteps(own.roots, layers),
+      runner: new StepRunner({ containers, layers, content: store.content }),
+      layers,
+      platform,
+      escape: dockerfile.directives.escapeToken,
+      usedKeys: [],
+    };
   }
 
   private cacheSources({ cacheFrom }: BuildOptions): Image[] {
@@ -135,13 +160,5 @@ export class Builder {
         throw error;
       }
     });
-  }
-
-  private async tag(image: Image, options: BuildOptions, sink: ProgressSink | undefined): Promise<void> {
-    sink?.({ stream: `Successfully built ${shortId(image.id)}\n` });
-    for (const reference of options.tags) {
-      await this.options.store.tag(image, reference);
-      sink?.({ stream: `Successfully tagged ${familiarString(reference)}\n` });
-    }
   }
 }

@@ -13,7 +13,7 @@ export async function cachedStep(
   work: () => Promise<HeldLayer | undefined>,
 ): Promise<void> {
   const { build, state } = stage;
-  const { cache, options } = build;
+  const { cache } = build;
   const { config, author } = state;
   const platform = state.image === undefined ? build.platform : '';
   const key = BuildCache.key([state.image?.id ?? '', platform, createdBy, config, author, ...content]);
@@ -26,12 +26,12 @@ export async function cachedStep(
       await layer?.release();
     }
   };
-  if (options.noCache) return perform();
+  if (stage.noCache) return perform();
   // Equal steps of other builds are waited for, not done twice.
   return cache.turns.run(key, async () => {
     const known = await lookUp(stage, key, createdBy);
     if (known === undefined) return perform();
-    stage.output.text(' ---> Using cache\n');
+    stage.output.cached();
     build.usedKeys.push(key);
     state.use(known);
   });

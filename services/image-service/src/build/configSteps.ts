@@ -63,7 +63,7 @@ export function applyToConfig(state: BuildState, instruction: Instruction, { wor
       return `ONBUILD ${instruction.trigger}`;
     case 'healthcheck': {
       const before = config.Healthcheck?.Test ?? [];
-      if (before.length > 0 && before[0] !== 'NONE') say(`Note: overriding previous HEALTHCHECK: [${before.join(' ')}]\n`);
+      if (before.length > 0 && before[0] !== 'NONE') say(`Note: overriding previous HEALTHCHECK: [${before.join(' ')}]`);
       config.Healthcheck = instruction.check;
       return `HEALTHCHECK ${healthcheckText(instruction.check)}`;
     }

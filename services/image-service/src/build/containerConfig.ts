@@ -4,7 +4,12 @@ import { InvalidParameter } from '@flotilla/errors';
 import { buildLabel } from './leftovers.ts';
 import type { StageBuilder } from './stageBuilder.ts';
 
-export function containerConfig({ build, state, args }: StageBuilder, command: readonly string[]): ContainerCreateRequest {
+/** @param more - variables that are the step's own. */
+export function containerConfig(
+  { build, state, args }: StageBuilder,
+  command: readonly string[],
+  more: readonly string[],
+): ContainerCreateRequest {
   if (state.image === undefined) {
     throw new InvalidParameter(`exec: ${JSON.stringify(command[0] ?? '')}: the image has no files yet: COPY something before RUN`);
   }
@@ -14,7 +19,7 @@ export function containerConfig({ build, state, args }: StageBuilder, command: r
     Cmd: [...command],
     // One empty word: none, also where the image has one.
     Entrypoint: [''],
-    Env: [...state.environment, ...[...args.values(state.environment)].map(([name, value]) => `${name}=${value}`)],
+    Env: [...state.environment, ...[...args.values(state.environment)].map(([name, value]) => `${name}=${value}`), ...more],
     WorkingDir: state.workingDirectory,
     // What a step writes into a volume's path goes with its container.
     ...(Volumes === undefined ? {} : { Volumes }),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
 import { contextFilter } from './context/dockerignore.ts';
 import { cloneRepository, type GitSource, parseGitSource } from './context/git.ts';
+import { contextPaths } from './contextPaths.ts';
 import { contentHash } from './copy/contentHash.ts';
 import { absoluteDestination, type CopyRequest, type CopySource, findSources, sourcesHash } from './copy/copyStep.ts';
 import type { PathFilter } from './copy/copyTree.ts';
@@ -20,9 +21,10 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const keepOwners = from !== '' && chown === '';
   const excludes = instruction.excludes.map((pattern) => stage.expand(pattern));
   const excluded: PathFilter | undefined = excludes.length === 0 ? undefined : contextFilter(excludes.join('\n'));
-  const root = await rootOf(stage, from);
+  const words = instruction.sources.flatMap((source) => stage.expandWords(source));
+  const root = await rootOf(stage, from, contextPaths(words));
   const sources: CopySource[] = [];
-  for (const written of instruction.sources.flatMap((source) => stage.expandWords(source))) {
+  for (const written of words) {
     if (isUrl(written) || parseGitSource(written) !== undefined) sources.push(await remoteSource(stage, instruction, written));
     else {
       const options = {
@@ -54,7 +56,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
     link: instruction.link,
     ...(excluded === undefined ? {} : { excluded }),
   };
-  const words = `${name} ${chown === '' ? '' : `--chown=${chown} `}${sourcesHash(sources)} in ${destination} `;
+  const history = `${name} ${chown === '' ? '' : `--chown=${chown} `}${sourcesHash(sources)} in ${destination} `;
   const content = [
     request.chmod,
     request.parents,
@@ -62,7 +64,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
     request.sources.map(({ path, unpack }) => [path, unpack]),
     state.workingDirectory,
   ];
-  await stage.takeStep(`${state.shell.join(' ')} #(nop) ${words}`, content, () => build.copies.copy(request, state.layers, build.signal));
+  await stage.takeStep(`${state.shell.join(' ')} #(nop) ${history}`, content, () => build.copies.copy(request, state.layers, build.signal));
 }
 
 async function remoteSource(stage: StageBuilder, instruction: Copy | Add, url: string): Promise<CopySource> {

@@ -1,5 +1,6 @@
 /** `RUN --mount=type=…,…`: its options, variables expanded, checked. @see docs.docker.com Dockerfile reference, RUN --mount */
 import { InvalidParameter } from '@flotilla/errors';
+import { cleanPath } from './copy/paths.ts';
 import type { RunMount } from './dockerfile/instructions.ts';
 import type { MountRequest } from './runMounts.ts';
 
@@ -23,6 +24,7 @@ export function toMountRequest({ options, text }: RunMount, expand: (text: strin
     from: '',
     readOnly: type === 'bind',
     id: '',
+    variable: '',
     sharing: 'shared',
     sizeBytes: 0,
     mode: undefined,
@@ -78,6 +80,7 @@ function applyValue(request: Mutable<MountRequest>, key: string, value: string, 
       request.id = value;
       return true;
     case 'env':
+      request.variable = value;
       return request.type === 'secret';
     case 'sharing': {
       const sharing = sharings.find((each) => each === value.toLowerCase());
@@ -112,4 +115,11 @@ function size(text: string, refuse: (problem: string) => Error): number {
   const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?$/i.exec(text) ?? [];
   if (number === '') throw refuse(`invalid value for size: ${text}`);
   return Math.floor(Number(number) * (units[unit.toLowerCase()] ?? 1));
+}
+
+/** Where a mount goes, as an absolute path. @throws InvalidParameter for the root. */
+export function targetOf({ target, type }: MountRequest, workingDirectory: string): string {
+  const clean = cleanPath(target.startsWith('/') ? target : `${workingDirectory}/${target}`);
+  if (clean === '') throw new InvalidParameter(`invalid mount target "/" of a mount of type ${type}`);
+  return `/${clean}`;
 }

@@ -7,7 +7,8 @@ export interface BuildOptions {
   readonly tags: readonly Reference[];
   readonly remote: string;
   readonly quiet: boolean;
-  readonly noCache: boolean;
+  /** Stages, by name, that the cache is not asked for. */
+  readonly noCache: 'all' | readonly string[];
   readonly cacheFrom: readonly string[];
   readonly pull: boolean;
   /** Containers of steps that succeeded go at once; with `forceRemove` those of failed ones too. */

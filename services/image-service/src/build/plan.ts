@@ -1,21 +1,20 @@
 /** Which stages a build needs, and running them: each once, those that do not wait for each other side by side. */
 import { Cancelled, InvalidParameter } from '@flotilla/errors';
 import type { Image } from '../image.ts';
-import type { ProgressSink } from '../progress.ts';
 import type { Build } from './build.ts';
+import { plannedPaths } from './contextPaths.ts';
 import type { Dockerfile, Instruction, Label, Stage } from './dockerfile/instructions.ts';
 import { expand } from './dockerfile/substitute.ts';
-import { BuildOutput, type StageOutput } from './output.ts';
 import { type BuiltStage, StageBuilder } from './stageBuilder.ts';
 
 const stagesAtOnce = 3;
 
-export async function runPlan(build: Build, dockerfile: Dockerfile, sink: ProgressSink): Promise<Image> {
+export async function runPlan(build: Build, dockerfile: Dockerfile): Promise<Image> {
   const target = targetStage(dockerfile.stages, build.options.target);
   const stages = dockerfile.stages
     .slice(0, target.index + 1)
     .map((stage) => (stage === target ? withLabels(stage, build.options.labels) : stage));
-  return new Plan(build, dockerfile, stages, sink).run();
+  return new Plan(build, dockerfile, stages).run();
 }
 
 function targetStage(stages: readonly Stage[], wanted: string): Stage {
@@ -49,35 +48,24 @@ class Plan {
   private readonly failed = new AbortController();
   private readonly dockerfile: Dockerfile;
   private readonly stages: readonly Stage[];
-  private readonly sink: ProgressSink;
   private readonly built = new Map<number, Promise<BuiltStage>>();
-  private readonly outputs = new Map<number, StageOutput>();
-  private readonly firstSteps = new Map<number, number>();
-  private total = 0;
   private readonly waiting: (() => void)[] = [];
   private free = stagesAtOnce;
 
-  constructor(build: Build, dockerfile: Dockerfile, stages: readonly Stage[], sink: ProgressSink) {
+  constructor(build: Build, dockerfile: Dockerfile, stages: readonly Stage[]) {
     this.build = { ...build, signal: AbortSignal.any([build.signal, this.failed.signal]) };
     this.dockerfile = dockerfile;
     this.stages = stages;
-    this.sink = sink;
   }
 
   async run(): Promise<Image> {
-    const { metaArgs } = this.dockerfile;
-    const output = new BuildOutput(this.sink);
+    const { output, context, escape: escapeToken } = this.build;
     const needed = this.needed();
-    this.total = metaArgs.length + needed.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
-    const head = output.open();
-    for (const warning of this.dockerfile.warnings) head.text(warning);
-    let step = this.declareGlobals(head);
-    for (const stage of needed) {
-      this.firstSteps.set(stage.index, step);
-      step += 1 + stage.instructions.length;
-      this.outputs.set(stage.index, output.open());
-    }
-    head.end();
+    output.start(this.dockerfile, needed);
+    this.declareGlobals();
+    const paths = plannedPaths(needed, escapeToken);
+    // Under way while base images are looked for. The step that needs it hears of a failure.
+    if (paths !== 'nothing') context.files(paths).catch(() => undefined);
     const failures: unknown[] = [];
     const outcomes = await Promise.allSettled(
       needed.map(async (stage) => {
@@ -93,22 +81,19 @@ class Plan {
     if (failures.length > 0) throw failures[0];
     await this.build.cache.touch(this.build.usedKeys);
     const unconsumed = this.build.args.unconsumed();
-    if (unconsumed.length > 0) this.sink({ stream: `[Warning] One or more build-args [${unconsumed.join(' ')}] were not consumed\n` });
+    if (unconsumed.length > 0) output.unconsumed(unconsumed);
     const last = outcomes.at(-1);
     if (last?.status !== 'fulfilled') throw new InvalidParameter('dockerfile contains no stages to build');
     return last.value.image;
   }
 
-  private declareGlobals(output: StageOutput): number {
-    let step = 1;
+  private declareGlobals(): void {
+    const { args, escape: escapeToken } = this.build;
     for (const instruction of this.dockerfile.metaArgs) {
-      output.text(`Step ${step++}/${this.total} : ${instruction.original}\n`);
-      const { args, escape: escapeToken } = this.build;
       for (const { name, value } of instruction.args) {
         args.declareGlobal(name, value === undefined ? undefined : expand(value, args.globals(), escapeToken));
       }
     }
-    return step;
   }
 
   /** The stages that the last one stands on, copies from or mounts, in the order of the Dockerfile. */
@@ -137,6 +122,7 @@ class Plan {
   }
 
   private find(name: string, before: number): Stage | undefined {
+    if (this.build.contexts.find(name) !== undefined) return undefined;
     const earlier = this.stages.slice(0, before);
     const named = earlier.findLast((stage) => stage.name !== undefined && stage.name.toLowerCase() === name.toLowerCase());
     return named ?? (/^\d+$/.test(name) ? earlier[Number(name)] : undefined);
@@ -145,14 +131,14 @@ class Plan {
   private stage(stage: Stage): Promise<BuiltStage> {
     const known = this.built.get(stage.index);
     if (known !== undefined) return known;
-    const output = this.outputs.get(stage.index);
-    const started = this.perform(stage, output ?? silent);
+    const started = this.perform(stage);
     started.catch(() => undefined);
     this.built.set(stage.index, started);
     return started;
   }
 
-  private async perform(stage: Stage, output: StageOutput): Promise<BuiltStage> {
+  private async perform(stage: Stage): Promise<BuiltStage> {
+    const output = this.build.output.stage(stage);
     const builder = new StageBuilder({
       build: this.build,
       stage,
@@ -161,18 +147,16 @@ class Plan {
         return found === undefined ? undefined : this.waitFor(found);
       },
       output,
-      firstStep: this.firstSteps.get(stage.index) ?? 0,
-      steps: this.total,
     });
     await this.enter();
+    let built: BuiltStage | undefined;
     try {
-      const built = await builder.run();
+      built = await builder.run();
       this.build.hold(built.image);
-      if (this.build.options.aux) output.line({ aux: { ID: built.image.id } });
       return built;
     } finally {
       this.leave();
-      output.end();
+      output.end(built?.image);
       await builder.state.release();
     }
   }
@@ -198,9 +182,6 @@ class Plan {
     else next();
   }
 }
-
-/** A stage that only a trigger of a base image asked for has no place in the order of lines. */
-const silent: StageOutput = { text: () => undefined, line: () => undefined, end: () => undefined };
 
 function sourceNames(instruction: Instruction): string[] {
   switch (instruction.kind) {

@@ -27,6 +27,7 @@ export class RootFilesystems {
   private readonly content: ContentStore;
   private readonly directory: string;
   private readonly views = new Map<string, string>();
+  private memoryRoot: string | undefined;
   private count = 0;
 
   /** @param directory - an existing directory on the content store's file system; its owner removes it after `close`. */
@@ -39,6 +40,17 @@ export class RootFilesystems {
   newDirectory(kind: string): string {
     const path = join(this.directory, `${kind}-${++this.count}`);
     mkdirSync(path, { mode: 0o755 });
+    return path;
+  }
+
+  /** An empty directory that is in memory only. */
+  memory(kind: string): string {
+    if (this.memoryRoot === undefined) {
+      this.memoryRoot = this.newDirectory('memory');
+      mount('tmpfs', this.memoryRoot, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, 'mode=0711,size=64m');
+    }
+    const path = join(this.memoryRoot, `${kind}-${++this.count}`);
+    mkdirSync(path, { mode: 0o711 });
     return path;
   }
 

@@ -1,5 +1,6 @@
 /** RUN: the command, its environment and mounts, and the container that it runs in. */
 import { containerConfig } from './containerConfig.ts';
+import { contextPaths } from './contextPaths.ts';
 import type { Run } from './dockerfile/instructions.ts';
 import { commandOf, scriptMounts } from './hereDocuments.ts';
 import { toMountRequest } from './mountOptions.ts';
@@ -15,7 +16,8 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
   const parts: MountParts = {
     roots: build.roots,
     cache: build.cache,
-    rootOf: (from) => rootOf(stage, from),
+    client: build.client,
+    rootOf: (from, source) => rootOf(stage, from, contextPaths([source])),
     workingDirectory: state.workingDirectory,
     signal,
   };
@@ -26,7 +28,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
   await stage.takeStep(createdBy, content, async () => {
     const prepared = await prepareMounts(requests, state.layers, parts);
     try {
-      const config = containerConfig(stage, command);
+      const config = containerConfig(stage, command, prepared.environment);
       return await build.runner.run(
         {
           config,

@@ -2,12 +2,15 @@
 import { chmodSync, chownSync, copyFileSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Mount } from '@flotilla/engine-api';
-import { InvalidParameter, NotFound } from '@flotilla/errors';
+import { NotFound } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import type { BuildCache } from './cache.ts';
+import type { BuildClient } from './client.ts';
+import { mountFromClient } from './clientMounts.ts';
 import { contentHash } from './copy/contentHash.ts';
 import { TreeCopier } from './copy/copyTree.ts';
 import { cleanPath, resolveInRoot, statOf } from './copy/paths.ts';
+import { targetOf } from './mountOptions.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 
 /** One mount with its variables expanded. */
@@ -18,6 +21,8 @@ export interface MountRequest {
   readonly from: string;
   readonly readOnly: boolean;
   readonly id: string;
+  /** Of a secret: the variable that holds it. */
+  readonly variable: string;
   readonly sharing: 'shared' | 'private' | 'locked';
   readonly sizeBytes: number;
   readonly mode: number | undefined;
@@ -28,6 +33,7 @@ export interface MountRequest {
 
 export interface PreparedMounts {
   readonly mounts: readonly Mount[];
+  readonly environment: readonly string[];
   /** Takes mount points that the runtime made out of the step's layer. */
   readonly removePoints: (upper: string) => void;
   release(): void;
@@ -37,7 +43,8 @@ export interface MountParts {
   readonly roots: RootFilesystems;
   readonly cache: BuildCache;
   /** The root of the context (empty name), a stage or an image. */
-  readonly rootOf: (from: string) => Promise<string>;
+  readonly rootOf: (from: string, source: string) => Promise<string>;
+  readonly client: BuildClient | undefined;
   readonly workingDirectory: string;
   readonly signal: AbortSignal;
 }
@@ -64,10 +71,16 @@ export async function prepareMounts(
     for (const each of releases.splice(0).reverse()) each();
   };
   const points: string[] = [];
+  const environment: string[] = [];
+  let agents = 0;
   try {
     for (const request of requests) {
       if (request.type === 'secret' || request.type === 'ssh') {
-        refuseRequired(request);
+        const lent = await mountFromClient(request, parts, agents++);
+        environment.push(...(lent?.environment ?? []));
+        if (lent?.source === undefined) continue;
+        points.push(lent.target);
+        mounts.push({ Type: 'bind', Source: lent.source, Target: lent.target, ReadOnly: request.type === 'secret' });
         continue;
       }
       const target = targetOf(request, parts.workingDirectory);
@@ -88,24 +101,11 @@ export async function prepareMounts(
     throw error;
   }
   const missing = missingPoints(points, parts.roots.view(below));
-  return { mounts, removePoints: (upper) => removePoints(missing, upper), release };
-}
-
-function targetOf({ target, type }: MountRequest, workingDirectory: string): string {
-  const clean = cleanPath(target.startsWith('/') ? target : `${workingDirectory}/${target}`);
-  if (clean === '') throw new InvalidParameter(`invalid mount target "/" of a mount of type ${type}`);
-  return `/${clean}`;
-}
-
-/** The classic API brings no secrets: what may be absent is. */
-function refuseRequired({ type, id, required }: MountRequest): void {
-  if (!required) return;
-  if (type === 'ssh') throw new NotFound('unset ssh forward key default: no SSH key "default" forwarded from the client');
-  throw new NotFound(`secret ${id}: not found`);
+  return { mounts, environment, removePoints: (upper) => removePoints(missing, upper), release };
 }
 
 async function sourceOf({ source, from }: MountRequest, parts: MountParts): Promise<string> {
-  const path = resolveInRoot(await parts.rootOf(from), source);
+  const path = resolveInRoot(await parts.rootOf(from, source), source);
   if (statOf(path) === undefined) throw new NotFound(`failed to compute cache key: "${source}" not found`);
   return path;
 }
@@ -127,7 +127,7 @@ async function cacheSource(request: MountRequest, parts: MountParts, releases: (
   releases.push(() => directory.release());
   if (directory.isNew) {
     if (from !== '') {
-      const initial = resolveInRoot(await parts.rootOf(from), source);
+      const initial = resolveInRoot(await parts.rootOf(from, source), source);
       if (statOf(initial)?.isDirectory() === true)
         await new TreeCopier({ owner: undefined }, parts.signal).contents(initial, directory.path);
     }

@@ -6,7 +6,7 @@ import { System } from '@flotilla/errors';
 import { shortDigest } from '@flotilla/oci';
 import type { StandardStream } from '@flotilla/streams';
 import type { ContentStore } from '../contentStore.ts';
-import { CommandOutput, type StageOutput } from './output.ts';
+import type { StageOutput } from './output.ts';
 import type { HeldLayer, StepLayers } from './stepLayers.ts';
 
 /** What RUN needs of container-service. */
@@ -22,10 +22,12 @@ export interface StepContainers {
 
 /** A command that failed: the code goes to the client with the words. */
 export class CommandFailed extends System {
+  readonly command: readonly string[];
   readonly code: number;
 
   constructor(command: readonly string[], code: number) {
     super(`The command '${command.join(' ')}' returned a non-zero code: ${code}`);
+    this.command = command;
     this.code = code;
   }
 }
@@ -67,9 +69,9 @@ export class StepRunner {
     const { id, warnings } = await this.containers.create({ ...config, HostConfig: { ...hostConfig, Mounts: [...mounts] } }, signal);
     let succeeded = false;
     try {
-      for (const warning of warnings) output.text(` ---> [Warning] ${warning}\n`);
-      output.text(` ---> Running in ${id.slice(0, 12)}\n`);
-      const command = new CommandOutput(output);
+      for (const warning of warnings) output.warn(` ---> [Warning] ${warning}`);
+      output.running(id);
+      const command = output.command();
       const code = await this.containers.run(id, (stream, chunk) => command.write(stream, chunk), signal);
       command.end();
       if (code !== 0) throw new CommandFailed(config.Cmd ?? [], code);
@@ -82,7 +84,7 @@ export class StepRunner {
       // A cut build leaves nothing, whatever was asked for.
       if (request.forceRemove || signal.aborted || (request.remove && succeeded)) {
         await this.containers.remove(id);
-        if (!signal.aborted) output.text(` ---> Removed intermediate container ${id.slice(0, 12)}\n`);
+        if (!signal.aborted) output.removed(id);
       }
     }
   }

@@ -8,12 +8,13 @@ import { BuildState } from './buildState.ts';
 import { cachedStep } from './cachedStep.ts';
 import { applyToConfig } from './configSteps.ts';
 import { copyFiles } from './copyInstruction.ts';
-import type { Arg, Instruction, Stage } from './dockerfile/instructions.ts';
+import type { Arg, From, Instruction, Stage } from './dockerfile/instructions.ts';
 import { parseInstructionLine } from './dockerfile/parse.ts';
 import { expand, expandText, expandWords } from './dockerfile/substitute.ts';
+import { noteLocation } from './errorSource.ts';
+import { imageOfFiles } from './imageOfFiles.ts';
 import type { StageOutput } from './output.ts';
 import { runCommand } from './runInstruction.ts';
-import { shortId } from './runStep.ts';
 import type { HeldLayer } from './stepLayers.ts';
 import { makeWorkingDirectory } from './workingDirectory.ts';
 
@@ -31,9 +32,6 @@ export interface StageOptions {
   readonly stage: Stage;
   readonly stages: StageLookUp;
   readonly output: StageOutput;
-  /** The number of the step that FROM is. */
-  readonly firstStep: number;
-  readonly steps: number;
 }
 
 export class StageBuilder {
@@ -43,49 +41,50 @@ export class StageBuilder {
   readonly args: ArgScope;
   readonly stages: StageLookUp;
   private readonly stage: Stage;
-  private readonly steps: number;
-  private step: number;
 
   constructor(options: StageOptions) {
     this.build = options.build;
     this.stage = options.stage;
     this.stages = options.stages;
     this.output = options.output;
-    this.step = options.firstStep;
-    this.steps = options.steps;
     this.state = new BuildState(this.build.store, this.build.platform);
     this.args = this.build.args.scope();
   }
 
   async run(): Promise<BuiltStage> {
-    await this.begin();
-    for (const instruction of this.stage.instructions) {
-      this.build.signal.throwIfAborted();
-      this.announce(instruction.original);
-      await this.dispatch(instruction);
-      this.tellImage();
-    }
+    const base = await this.step(this.stage.from, () => this.begin());
+    const triggers = base?.config.config.OnBuild ?? [];
+    if (triggers.length > 0) await this.trigger(triggers);
+    for (const instruction of this.stage.instructions) await this.step(instruction, () => this.dispatch(instruction));
     const { image } = this.state;
     if (image === undefined) throw new InvalidParameter('No image was generated. Is your Dockerfile empty?');
     return { image, args: this.args };
   }
 
-  private announce(original: string): void {
-    this.output.text(`Step ${this.step++}/${this.steps} : ${original}\n`);
+  /** `--no-cache`, or `--no-cache-filter` with this stage's name. */
+  get noCache(): boolean {
+    const { noCache } = this.build.options;
+    return noCache === 'all' || noCache.includes(this.stage.name ?? '');
   }
 
-  private tellImage(): void {
-    this.output.text(` ---> ${this.state.image === undefined ? '' : shortId(this.state.image.id)}\n`);
+  private async step<T>(instruction: From | Instruction, work: () => Promise<T>): Promise<T> {
+    this.build.signal.throwIfAborted();
+    this.output.begin(instruction);
+    try {
+      const result = await work();
+      this.output.done(this.state.image);
+      return result;
+    } catch (error) {
+      noteLocation(error, instruction.location);
+      this.output.failed(error);
+      throw error;
+    }
   }
 
-  private async begin(): Promise<void> {
-    const { from } = this.stage;
-    this.announce(from.original);
+  private async begin(): Promise<Image | undefined> {
     const base = await this.baseImage();
     this.state.begin(base);
-    this.tellImage();
-    const triggers = base?.config.config.OnBuild ?? [];
-    if (triggers.length > 0) await this.trigger(triggers);
+    return base;
   }
 
   private async baseImage(): Promise<Image | undefined> {
@@ -93,15 +92,18 @@ export class StageBuilder {
     const { from } = this.stage;
     const name = expand(from.image, globals, this.build.escape);
     if (name === '') throw new InvalidParameter(`base name (${from.image}) should not be blank`);
-    const stage = this.stages(name);
+    const named = this.build.contexts.find(name);
+    if (named?.kind === 'built') return named.image;
+    if (named?.kind === 'files') return imageOfFiles(this, await named.root());
+    const stage = named === undefined ? this.stages(name) : undefined;
     if (stage !== undefined) {
       const { image, args } = await stage;
       this.args.inherit(args);
       return image;
     }
-    if (name === 'scratch') return undefined;
+    if (name === 'scratch' && named === undefined) return undefined;
     const wanted = from.platform === undefined ? '' : expand(from.platform, globals, this.build.escape);
-    return this.build.images.get(name, this.platformOf(wanted), this.build.platform, this.output, this.build.signal);
+    return this.build.images.get(named?.reference ?? name, this.platformOf(wanted), this.build.platform, this.output, this.build.signal);
   }
 
   private platformOf(text: string): Platform | undefined {
@@ -109,13 +111,21 @@ export class StageBuilder {
     return parsePlatform(text);
   }
 
-  /** What an image of ours wants done in the builds that stand on it. */
+  /** What the base image wants done in the builds that stand on it. */
   private async trigger(triggers: readonly string[]): Promise<void> {
-    this.output.text(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
+    this.output.triggers(triggers.length);
     delete this.state.config.OnBuild;
     for (const line of triggers) {
-      await this.dispatch(parseInstructionLine(line));
-      this.tellImage();
+      const instruction = parseInstructionLine(line);
+      this.output.beginTrigger(instruction);
+      try {
+        await this.dispatch(instruction);
+        this.output.done(this.state.image);
+      } catch (error) {
+        noteLocation(error, this.stage.from.location);
+        this.output.failed(error);
+        throw error;
+      }
     }
   }
 
@@ -149,7 +159,7 @@ export class StageBuilder {
     const words = applyToConfig(this.state, instruction, {
       word: (text) => this.expand(text),
       words: (text) => this.expandWords(text),
-      say: (text) => this.output.text(text),
+      say: (text) => this.output.warn(text),
     });
     await this.commitConfig(words);
   }

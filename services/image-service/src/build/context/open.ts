@@ -4,14 +4,15 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
+import type { ContextPaths } from '../contextPaths.ts';
 import { unpack } from '../copy/archives.ts';
 import { cleanPath, leadsOutside, resolveInRoot, statOf } from '../copy/paths.ts';
 import { contextFilter, hasExceptions } from './dockerignore.ts';
 import { cloneRepository, parseGitSource } from './git.ts';
 
 export interface BuildContext {
-  /** The unpacked directory. */
-  readonly root: string;
+  /** The directory that holds at least these of the context's files; undefined: all. */
+  files(paths: ContextPaths): Promise<string>;
   readonly dockerfileText: string;
   remove(): Promise<void>;
 }
@@ -28,6 +29,11 @@ export interface ContextOptions {
   readonly signal: AbortSignal;
 }
 
+interface Opened {
+  readonly root: string;
+  readonly dockerfileText: string;
+}
+
 const maxDockerfileBytes = 16 * 1024 * 1024;
 const ignoreFile = '.dockerignore';
 const defaultDockerfile = 'Dockerfile';
@@ -42,18 +48,18 @@ export async function openContext(options: ContextOptions): Promise<BuildContext
       const root = await unpackedIn(work, options.body, options.signal);
       const found = openDockerfile(root, name);
       await hideIgnored(root, found.path);
-      return { root, dockerfileText: found.text, remove };
+      return { files: async () => root, dockerfileText: found.text, remove };
     }
     options.body.resume();
     const opened = await openRemote(remote, name, work, options.signal);
-    return { ...opened, remove };
+    return { files: async () => opened.root, dockerfileText: opened.dockerfileText, remove };
   } catch (error) {
     await remove();
     throw error;
   }
 }
 
-async function openRemote(remote: string, name: string, work: string, signal: AbortSignal): Promise<Omit<BuildContext, 'remove'>> {
+async function openRemote(remote: string, name: string, work: string, signal: AbortSignal): Promise<Opened> {
   const git = parseGitSource(remote);
   if (git !== undefined) {
     const root = await cloneRepository(git, work, { keepGitDirectory: false, signal });

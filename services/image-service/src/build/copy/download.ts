@@ -43,8 +43,8 @@ export async function download(url: string, options: DownloadOptions): Promise<C
     verifier?.update(chunk);
   });
   await pipeline(body, createWriteStream(path, { mode: 0o600, flags: 'wx' }), { signal });
-  if (total > 0) output.line(bar('Downloading', '', current, total));
-  output.text('\n');
+  if (total > 0) output.progress(bar('Downloading', '', current, total));
+  output.progress({ stream: '\n' });
   if (verifier?.verified() === false) throw new InvalidParameter(`ADD failed: digest mismatch ${verifier.digest()}: ${checksum}`);
   chmodSync(path, 0o600);
   const modified = Date.parse(answer.headers.get('last-modified') ?? '');
