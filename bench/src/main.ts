@@ -1,15 +1,17 @@
 /**
  * `npm run bench -- [SOCKET…]`: measures Docker-compatible engines side by side. With sockets it measures those; without, it starts Flotilla, dockerd and
  * podman (those that are installed) each in a test host of its own. Engines alternate within every repetition, so that a noisy moment hits all.
+ * With `--only registry` it is the registry-proxy and docker-registry that are measured (registry.ts).
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { buildImage, busyboxImage, busyboxLayer, dockerArchive, randomBytesOf } from '@flotilla/testkit';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { Engine } from './engine.ts';
 import { type EngineKind, engineKinds, type HostedEngine, startHosted } from './hosts.ts';
 import { engineProcesses, pssMiB } from './memory.ts';
+import { benchRegistry } from './registry.ts';
 import { describeMachine, type Report, type RowResult, table } from './report.ts';
 import { type Row, rows, type Setting } from './rows.ts';
 
@@ -23,6 +25,8 @@ interface Options {
   readonly json?: string;
   readonly pull?: string;
   readonly largeMb: string;
+  readonly only: string;
+  readonly repeat: string;
 }
 
 async function main(sockets: readonly string[], options: Options): Promise<void> {
@@ -73,29 +77,45 @@ async function main(sockets: readonly string[], options: Options): Promise<void>
       results.push(await measure(row, engines, setting));
     }
     if (hosted.length > 0 && options.rows === undefined) results.push(...(await memoryOfContainers(hosted)));
-    const report: Report = {
-      date: new Date().toISOString(),
-      commit: execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim(),
-      command: `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim(),
-      machine: describeMachine(),
-      engines: versions,
-      rows: results,
-    };
-    console.log(table(report));
-    for (const row of results)
-      for (const [engine, failure] of Object.entries(row.failures)) console.log(`\n${row.row}, ${engine}: ${failure}`);
-    const file = options.json ?? join(import.meta.dirname, '../results', `${report.date.slice(0, 10)}-${report.commit}.json`);
-    mkdirSync(join(file, '..'), { recursive: true });
-    writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
-    writeFileSync(
-      file.replace(/\.json$/, '.md'),
-      `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(versions)}\n\n${table(report)}\n`,
-    );
-    console.error(`written to ${file}`);
+    writeReport(versions, results, options);
   } finally {
     for (const engine of engines) engine.close();
     for (const one of hosted) await one.stop().catch((error: Error) => console.error(`stopping ${one.engine.name}: ${error.message}`));
   }
+}
+
+/** The registry-proxy beside docker-registry in its proxy mode. */
+async function registryMain(options: Options): Promise<void> {
+  const { rows: results, versions } = await benchRegistry({
+    imageMB: Number(options.largeMb),
+    repeat: Number(options.repeat),
+    clients: [1, 10, 50],
+  });
+  writeReport(versions, results, options, '-registry');
+}
+
+/** Prints the table and writes it beside the raw figures. */
+function writeReport(engines: Record<string, string>, results: readonly RowResult[], options: Options, suffix = ''): void {
+  const report: Report = {
+    date: new Date().toISOString(),
+    commit: execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim(),
+    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim(),
+    machine: describeMachine(),
+    engines,
+    rows: results,
+  };
+  console.log(table(report));
+  for (const row of results) {
+    for (const [engine, failure] of Object.entries(row.failures)) console.log(`\n${row.row}, ${engine}: ${failure}`);
+  }
+  const file = options.json ?? join(import.meta.dirname, '../results', `${report.date.slice(0, 10)}-${report.commit}${suffix}.json`);
+  mkdirSync(join(file, '..'), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
+  writeFileSync(
+    file.replace(/\.json$/, '.md'),
+    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report)}\n`,
+  );
+  console.error(`written to ${file}`);
 }
 
 /** All repetitions of a row, engines alternating; an engine that fails is left out of the rest of the row. */
@@ -167,5 +187,7 @@ await new Command('bench')
   .option('--json <file>', 'where to write the raw figures')
   .option('--pull <reference>', 'an image in a registry every engine reaches, for the pull row')
   .option('--large-mb <size>', 'size of the image for load and pull', '200')
-  .action((sockets: string[], options: Options) => main(sockets, options))
+  .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry']).default('engines'))
+  .option('--repeat <times>', 'how often each row of the registry is measured', '3')
+  .action((sockets: string[], options: Options) => (options.only === 'registry' ? registryMain(options) : main(sockets, options)))
   .parseAsync();

@@ -23,9 +23,12 @@ export function describeMachine(): Report['machine'] {
   return { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, memoryGiB: Math.round(totalmem() / 2 ** 30), kernel: release() };
 }
 
+/** Times, memory and traffic: less is better. */
+const lessIsBetter: readonly string[] = ['ms', 'MiB', 'MB'];
+
 /** How much better the first engine is than another: above 1 is better, whatever the unit. */
 export function ratio(unit: string, first: number, other: number): number {
-  return unit === 'ms' || unit === 'MiB' ? other / first : first / other;
+  return lessIsBetter.includes(unit) ? other / first : first / other;
 }
 
 /** A Markdown table: a row a figure, a column an engine, and the first engine's ratio to each other. */

@@ -8,6 +8,8 @@ export interface AccessLogEntry {
   readonly method: string;
   readonly path: string;
   readonly status: number;
+  /** Of the answer's body. */
+  readonly bytes: number;
   readonly userAgent: string;
 }
 
@@ -64,11 +66,13 @@ export async function startRegistry(
 }
 
 function parseAccessLog(text: string): AccessLogEntry[] {
-  const line = /^\S+ - \S+ \[[^\]]*\] "(?<method>[A-Z]+) (?<path>\S+) HTTP\/[\d.]+" (?<status>\d+) \S+ "[^"]*" "(?<userAgent>[^"]*)"/gm;
+  const line =
+    /^\S+ - \S+ \[[^\]]*\] "(?<method>[A-Z]+) (?<path>\S+) HTTP\/[\d.]+" (?<status>\d+) (?<bytes>\d+|-) "[^"]*" "(?<userAgent>[^"]*)"/gm;
   return [...text.matchAll(line)].map(({ groups = {} }) => ({
     method: groups.method ?? '',
     path: groups.path ?? '',
     status: Number(groups.status),
+    bytes: Number(groups.bytes) || 0,
     userAgent: groups.userAgent ?? '',
   }));
 }
