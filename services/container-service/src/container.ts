@@ -87,6 +87,8 @@ export interface ContainerRecord {
   readonly mounts: readonly MountPlan[];
   readonly networkSettings?: NetworkSettings;
   readonly files?: SandboxFiles;
+  /** the AppArmor profile of its last run, where the kernel has AppArmor. */
+  readonly apparmorProfile?: string;
   readonly logPath: string;
   readonly restartCount: number;
   /** stop or kill came from a client: `unless-stopped` and `always` leave it be. */

@@ -219,7 +219,7 @@ export function inspectDocument(container: ContainerRecord, extras: InspectExtra
     Platform: container.platform,
     MountLabel: '',
     ProcessLabel: '',
-    AppArmorProfile: '',
+    AppArmorProfile: container.apparmorProfile ?? '',
     ExecIDs: extras.execIds.length === 0 ? null : [...extras.execIds],
     HostConfig: { ...inspectHostConfig(container.hostConfig), Links: extras.links },
     GraphDriver: {

@@ -8,6 +8,7 @@ import { openRecords } from '@flotilla/records';
 import { plainSettings, type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
+import { Apparmor } from './adapters/apparmor.ts';
 import { AttachSocket } from './adapters/attachSocket.ts';
 import { spawnMonitor, startExec } from './adapters/conmon.ts';
 import { reopenLog, resizeTerminal } from './adapters/control.ts';
@@ -116,6 +117,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       mountShm: (path, sizeBytes) =>
         mount('shm', path, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, `mode=1777,size=${sizeBytes}`),
       monitor,
+      apparmor: new Apparmor(),
       seccomp: new SeccompCache(paths.seccomp),
     });
     const follow = (container: ContainerRecord): void => {

@@ -23,7 +23,7 @@ import { startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import type { OciRuntime } from './runtime.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
-import { buildRuntimeSpec, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
+import { apparmorProfile, buildRuntimeSpec, defaultApparmorProfile, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
 import { startFailure } from './startFailure.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 import type { Teardown } from './teardown.ts';
@@ -43,6 +43,7 @@ export interface StarterOptions {
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
   readonly monitor: Pick<Monitor, 'spawnMonitor'>;
+  readonly apparmor: { ensureDefaultProfile(): Promise<void> };
   /** gives the runtime a compiled seccomp filter where it can take one. */
   readonly seccomp: SeccompFilters;
 }
@@ -101,11 +102,14 @@ export class Starter {
     if (existsSync(paths.bundle(container.id))) await teardown.afterFailedStart(container);
     mkdirSync(paths.bundle(container.id), { mode: 0o700 });
     try {
+      const apparmor = apparmorProfile(container.hostConfig, this.options.host);
+      if (apparmor === defaultApparmorProfile) await this.options.apparmor.ensureDefaultProfile();
       const { run, network, recorded } = await this.run(container);
       const started: ContainerRecord = {
         ...container,
         ...(network.settings === undefined ? {} : { networkSettings: network.settings }),
         files: network.files,
+        ...(apparmor === undefined ? {} : { apparmorProfile: apparmor }),
         stoppedByUser: false,
         restartRequested: false,
         restartCount: byPolicy ? container.restartCount : 0,

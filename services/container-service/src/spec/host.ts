@@ -16,6 +16,7 @@ export interface HostFacts {
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly seccomp: boolean;
+  /** the kernel has AppArmor switched on, and there is a program to load profiles */
   readonly apparmor: boolean;
   /** the lowest oom_score_adj a process of ours may ask for */
   readonly lowestOomScoreAdj: number;
@@ -40,11 +41,16 @@ export function detectHost(hierarchy: Hierarchy = Hierarchy.detect()): HostFacts
     cpus: availableParallelism(),
     memoryBytes: Number(/^MemTotal:\s*(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0) * 1024,
     seccomp: /^Seccomp:/m.test(status),
-    apparmor: existsSync('/sys/kernel/security/apparmor') && readText('/sys/module/apparmor/parameters/enabled') === 'Y',
+    apparmor: hasApparmor(),
     lowestOomScoreAdj: (bounding >> BigInt(capSysResource)) & 1n ? -1000 : Number(readText('/proc/self/oom_score_adj') || 0),
     initPath: findInit(),
     hostname: readText('/proc/sys/kernel/hostname'),
   };
+}
+
+function hasApparmor(): boolean {
+  if (readText('/sys/module/apparmor/parameters/enabled') !== 'Y') return false;
+  return existsSync('/sys/kernel/security/apparmor') && existsSync('/sbin/apparmor_parser');
 }
 
 function findInit(): string | undefined {

@@ -7,6 +7,7 @@ export {
   validateCreate,
   validateUpdate,
 } from '../validate.ts';
+export { apparmorProfile, defaultApparmorProfile } from './apparmor.ts';
 export { buildExecProcess, buildRuntimeSpec, type ExecProcessInput, type RuntimeSpecInput } from './build.ts';
 export { encodeSpec } from './encode.ts';
 export { detectHost, type HostFacts } from './host.ts';

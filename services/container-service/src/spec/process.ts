@@ -1,6 +1,7 @@
 /** The process of a container or an exec: arguments, environment, user, capabilities. */
 import type { ContainerConfig, ExecConfig, HostConfig, Ulimit } from '@flotilla/engine-api';
 import type { RuntimeCapabilities, RuntimeProcess } from '@flotilla/oci';
+import { apparmorProfile } from './apparmor.ts';
 import { containerCapabilities } from './capabilities.ts';
 import type { HostFacts } from './host.ts';
 import { initDestination } from './mounts.ts';
@@ -26,6 +27,7 @@ export function containerProcess(input: ContainerProcessInput): RuntimeProcess {
   const user = lookUpUser(input.rootfs, config.User ?? '', hostConfig.GroupAdd ?? []);
   const args = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
   const [height = 0, width = 0] = hostConfig.ConsoleSize ?? [];
+  const apparmor = apparmorProfile(hostConfig, host);
   return {
     terminal: config.Tty === true,
     ...(config.Tty && height > 0 && width > 0 ? { consoleSize: { height, width } } : {}),
@@ -36,7 +38,7 @@ export function containerProcess(input: ContainerProcessInput): RuntimeProcess {
     capabilities: capabilitySets(containerCapabilitiesOf(hostConfig, host), user),
     ...(input.ulimits.length === 0 ? {} : { rlimits: input.ulimits.map(rlimit) }),
     noNewPrivileges: security.noNewPrivileges,
-    ...(host.apparmor ? { apparmorProfile: hostConfig.Privileged ? 'unconfined' : security.apparmor || 'unconfined' } : {}),
+    ...(apparmor === undefined ? {} : { apparmorProfile: apparmor }),
     oomScoreAdj: Math.max(hostConfig.OomScoreAdj ?? 0, host.lowestOomScoreAdj),
   };
 }
@@ -69,7 +71,8 @@ export function buildExecProcess(input: ExecProcessInput): RuntimeProcess {
     capabilities: capabilitySets(bounding, user),
     ...(container.rlimits === undefined ? {} : { rlimits: container.rlimits }),
     noNewPrivileges: container.noNewPrivileges === true,
-    ...(container.apparmorProfile === undefined ? {} : { apparmorProfile: exec.Privileged ? 'unconfined' : container.apparmorProfile }),
+    // A privileged exec stays under its container's profile, as in dockerd.
+    ...(container.apparmorProfile === undefined ? {} : { apparmorProfile: container.apparmorProfile }),
     ...(container.oomScoreAdj === undefined ? {} : { oomScoreAdj: container.oomScoreAdj }),
   };
 }
