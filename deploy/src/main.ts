@@ -109,6 +109,7 @@ registry
   .description('run a registry-proxy without a stack; again with another address on the same data root: a replica')
   .requiredOption('--listen <host:port>', 'where hosts reach it')
   .requiredOption('--data-root <path>', 'where it keeps its cache and its own repositories')
+  .option('--upstreams <file>', 'upstream registries (JSON): mirrors, certificates, credentials; read again when it changes')
   .option('--upstream <name=url>', 'where a registry is that is not at its own name; repeatable', collected, [])
   .option('--registry-mirror <url>', 'a mirror of docker.io; repeatable', collected, [])
   .option('--insecure-registry <host|cidr>', 'registries without TLS or without a valid certificate; repeatable', collected, [])
@@ -123,6 +124,7 @@ registry
       listen: String(options.listen),
       dataRoot: String(options.dataRoot),
       upstreams: options.upstream as string[],
+      upstreamsFile: options.upstreams as string | undefined,
       mirrors: options.registryMirror as string[],
       insecureRegistries: options.insecureRegistry as string[],
       ownPrefixes: options.ownPrefix as string[],

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { chownSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, type RequestOptions, request } from 'node:http';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { InvalidParameter, Unavailable } from '@flotilla/errors/classes';
@@ -19,6 +19,7 @@ export interface RegistryUpOptions {
   readonly listen: string;
   readonly dataRoot: string;
   readonly upstreams: readonly string[];
+  readonly upstreamsFile: string | undefined;
   readonly mirrors: readonly string[];
   readonly insecureRegistries: readonly string[];
   readonly ownPrefixes: readonly string[];
@@ -98,7 +99,11 @@ function environment(options: RegistryUpOptions): Record<string, string> {
   return {
     FLOTILLA_DATA_ROOT: options.dataRoot,
     FLOTILLA_HTTP_ADDRESS: options.listen,
-    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ registryMirrors: options.mirrors, insecureRegistries: options.insecureRegistries }),
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({
+      registryMirrors: options.mirrors,
+      insecureRegistries: options.insecureRegistries,
+      ...(options.upstreamsFile === undefined ? {} : { upstreamsFile: resolve(options.upstreamsFile) }),
+    }),
     FLOTILLA_REGISTRY_UPSTREAMS: options.upstreams.join(','),
     ...(options.ownPrefixes.length === 0 ? {} : { FLOTILLA_REGISTRY_OWN_PREFIXES: options.ownPrefixes.join(',') }),
     ...(options.cacheBytes === undefined ? {} : { FLOTILLA_REGISTRY_CACHE_BYTES: options.cacheBytes }),

@@ -30,6 +30,7 @@ export const directives: readonly Directive[] = [
     flag: '--insecure-registry <host>',
     help: 'registry or CIDR spoken to without TLS checks (repeatable)',
   },
+  { key: 'upstreams', kind: 'string', flag: '--upstreams <file>', help: 'upstream registries (JSON): mirrors, certificates, credentials' },
   { key: 'registry-proxy', kind: 'string', flag: '--registry-proxy <url>', help: "use another host's registry-proxy" },
   { key: 'tls', kind: 'boolean', flag: '--tls [bool]', help: 'use TLS on tcp sockets; implied by --tlsverify' },
   { key: 'tlsverify', kind: 'boolean', flag: '--tlsverify [bool]', help: 'use TLS and verify the client' },

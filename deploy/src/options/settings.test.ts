@@ -103,6 +103,7 @@ describe('flags', () => {
     ['--registry-mirror', 'not a url', 'invalid mirror: "not a url" is not a valid URI'],
     ['--registry-mirror', 'https://x/path', 'invalid mirror: path, query, or fragment at end of the URI'],
     ['--registry-mirror', 'https://u:p@x', 'invalid mirror: username/password not allowed in URI'],
+    ['--upstreams', 'upstreams.json', '--upstreams upstreams.json: must be an absolute path'],
     ['--insecure-registry', 'https://x', "insecure registry https://x should not contain '://'"],
     ['--bip', '10.0.0.1', 'invalid CIDR address: 10.0.0.1'],
     ['--bip', '10.0.0.1/33', 'invalid CIDR address: 10.0.0.1/33'],

@@ -97,7 +97,8 @@ export function checkSettings(raw: RawSettings): StackSettings {
     storageOptions: list('storage-opts').map(checkStorageOption),
     defaultUlimits: (raw.get('default-ulimits') as Record<string, Ulimit> | undefined) ?? {},
     cgroupParent: text('cgroup-parent'),
-    auditLog: checkAuditLog(text('audit-log')),
+    auditLog: checkAbsolute('--audit-log', text('audit-log')),
+    upstreamsFile: checkAbsolute('--upstreams', text('upstreams')),
     debug,
     group: text('group'),
   };
@@ -164,8 +165,8 @@ function checkPolicy(path: string | undefined): string | undefined {
   return path;
 }
 
-function checkAuditLog(path: string | undefined): string | undefined {
-  if (path !== undefined && !path.startsWith('/')) throw new InvalidParameter(`--audit-log ${path}: must be an absolute path`);
+function checkAbsolute(flag: string, path: string | undefined): string | undefined {
+  if (path !== undefined && !path.startsWith('/')) throw new InvalidParameter(`${flag} ${path}: must be an absolute path`);
   return path;
 }
 
