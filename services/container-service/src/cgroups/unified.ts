@@ -24,10 +24,8 @@ export class UnifiedControls implements Controls {
     if (memory !== undefined) this.#updateMemory(memory);
     if (cpu !== undefined) this.#updateCpu(cpu);
     if (pids !== undefined) this.#write('pids.max', pids.limit > 0 ? pids.limit : 'max');
-    if (blockIO?.weight !== undefined && blockIO.weight > 0) this.#write('io.weight', ioWeight(blockIO.weight));
-    for (const device of blockIO?.weightDevice ?? []) {
-      this.#write('io.weight', `${device.major}:${device.minor} ${ioWeight(device.weight ?? 0)}`);
-    }
+    if (blockIO?.weight !== undefined && blockIO.weight > 0) this.#weigh('', blockIO.weight);
+    for (const { major, minor, weight = 0 } of blockIO?.weightDevice ?? []) this.#weigh(`${major}:${minor} `, weight);
     for (const [key, devices] of [
       ['rbps', blockIO?.throttleReadBpsDevice],
       ['wbps', blockIO?.throttleWriteBpsDevice],
@@ -134,6 +132,12 @@ export class UnifiedControls implements Controls {
     }
     if (cpu.cpus !== undefined && cpu.cpus !== '') this.#write('cpuset.cpus', cpu.cpus);
     if (cpu.mems !== undefined && cpu.mems !== '') this.#write('cpuset.mems', cpu.mems);
+  }
+
+  /** The scheduler that is there has its own file, and blkio's scale. */
+  #weigh(device: string, weight: number): void {
+    if (readControl(this.#directory, 'io.bfq.weight') !== undefined) this.#write('io.bfq.weight', `${device}${weight}`);
+    else this.#write('io.weight', `${device}${ioWeight(weight)}`);
   }
 
   #write(file: string, value: string | number): void {
