@@ -71,7 +71,21 @@ export const standaloneSettings = z.object({
   ...registryProxySettings.shape,
   FLOTILLA_ENGINE_ID: z.string().default('registry'),
   FLOTILLA_HTTP_ADDRESS: address,
+  /** File of names and bcrypt hashes (`htpasswd -nB NAME`) of those who may use the proxy. Empty: no passwords. */
+  FLOTILLA_REGISTRY_HTPASSWD: z.string().default(''),
+  /** PEM files of the listener's certificate and key. Empty: plain HTTP. */
+  FLOTILLA_REGISTRY_TLS_CERTIFICATE: z.string().default(''),
+  FLOTILLA_REGISTRY_TLS_KEY: z.string().default(''),
+  /** PEM file of the authority whose client certificates let in. Empty: none is asked for. */
+  FLOTILLA_REGISTRY_TLS_CLIENT_CA: z.string().default(''),
+  /** Names (of passwords or certificates) that may push, delete, prefetch and collect, separated by commas. Empty: all who may enter. */
+  FLOTILLA_REGISTRY_PUSH_USERS: z
+    .string()
+    .default('')
+    .transform((text) => text.split(',').filter((each) => each !== '')),
 });
+
+export type StandaloneSettings = z.output<typeof standaloneSettings>;
 
 export type RegistryProxySettings = z.output<typeof registryProxySettings>;
 

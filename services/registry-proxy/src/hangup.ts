@@ -1,8 +1,7 @@
 /** SIGHUP: the operator's files are read again. */
 import type { Lifecycle } from '@flotilla/service-kit';
 
-export function followHangup(lifecycle: Lifecycle, proxy: { reload(): Promise<void> }): void {
-  const onHangup = (): void => void proxy.reload();
-  process.on('SIGHUP', onHangup);
-  lifecycle.onStop('SIGHUP', () => void process.off('SIGHUP', onHangup));
+export function followHangup(lifecycle: Lifecycle, reload: () => void): void {
+  process.on('SIGHUP', reload);
+  lifecycle.onStop('SIGHUP', () => void process.off('SIGHUP', reload));
 }

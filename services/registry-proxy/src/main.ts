@@ -35,7 +35,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const root = join(settings.FLOTILLA_DATA_ROOT, 'registry-proxy');
     await mkdir(root, { recursive: true, mode: 0o700 });
     const proxy = await RegistryProxy.open(root, settings, env, logger);
-    followHangup(lifecycle, proxy);
+    followHangup(lifecycle, () => void proxy.reload());
     lifecycle.onStop('cache', () => proxy.close());
     const { distribution, operations, metrics } = proxy;
     await listen(new HttpServer({ distribution, operations, metrics, health, logger }));

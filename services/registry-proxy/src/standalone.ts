@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { errorMessage } from '@flotilla/errors';
 import { createLogger, Health, Lifecycle, readConfig } from '@flotilla/service-kit';
 import { standaloneSettings } from './config.ts';
+import { openDownstream } from './downstream/open.ts';
 import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
 import { RegistryProxy } from './registryProxy.ts';
@@ -18,10 +19,15 @@ async function start(env: NodeJS.ProcessEnv): Promise<void> {
   const root = settings.FLOTILLA_DATA_ROOT;
   await mkdir(root, { recursive: true, mode: 0o700 });
   const proxy = await RegistryProxy.open(root, settings, env, logger, { sharedByStacks: true });
-  followHangup(lifecycle, proxy);
   const { distribution, operations, metrics } = proxy;
   lifecycle.onStop('cache', () => proxy.close());
-  const http = new HttpServer({ distribution, operations, metrics, health: new Health(), logger });
+  const downstream = openDownstream(settings, logger);
+  lifecycle.onStop('downstream', () => downstream.close());
+  followHangup(lifecycle, () => {
+    void proxy.reload();
+    downstream.reload();
+  });
+  const http = new HttpServer({ distribution, operations, metrics, ...downstream.parts, health: new Health(), logger });
   await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
   lifecycle.onStop('http server', () => http.close(drainMs));
   logger.info({ pid: process.pid, address: settings.FLOTILLA_HTTP_ADDRESS }, 'ready');

@@ -1,11 +1,14 @@
 /** The HTTP server: the Distribution API under /v2/, health and readiness, request ids and the access log, errors in the API's JSON. */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { dirname } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
 import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
-import express, { type ErrorRequestHandler, type Express } from 'express';
+import express, { type ErrorRequestHandler, type Express, type Response } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
+import type { Gate } from '../downstream/gate.ts';
+import type { ListenerTls } from '../downstream/listenerTls.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Operations } from '../operations.ts';
 import { sendJson } from './exchange.ts';
@@ -26,6 +29,10 @@ interface HttpServerParts {
   readonly distribution: V2Handler;
   /** None when another proxy has them. */
   readonly operations?: Operations;
+  /** None: anybody who reaches it. */
+  readonly gate?: Gate;
+  /** None: plain HTTP. */
+  readonly tls?: ListenerTls;
   readonly metrics: Metrics;
   readonly health: Health;
   readonly logger: Logger;
@@ -34,15 +41,20 @@ interface HttpServerParts {
 export class HttpServer {
   private readonly server: Server;
   private readonly logger: Logger;
+  private draining = false;
   private socketPath: string | undefined;
 
   constructor(parts: HttpServerParts) {
     this.logger = parts.logger;
     // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
-    this.server = createServer(
-      { requestTimeout: 0, headersTimeout: headersTimeoutMs, keepAliveTimeout: keepAliveTimeoutMs },
-      this.app(parts),
-    );
+    const limits = { requestTimeout: 0, headersTimeout: headersTimeoutMs, keepAliveTimeout: keepAliveTimeoutMs };
+    const app = this.app(parts);
+    if (parts.tls === undefined) this.server = createServer(limits, app);
+    else {
+      const server = createTlsServer({ ...limits, ...parts.tls.options }, app);
+      parts.tls.serve(server);
+      this.server = server;
+    }
     this.server.on('clientError', (_error, socket) => {
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
       else socket.destroy();
@@ -59,8 +71,13 @@ export class HttpServer {
     });
     app.get('/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
     app.get('/readyz', async (_request, response) => {
-      const { ready, reason } = await parts.health.check();
+      const { ready, reason } = this.draining ? { ready: false, reason: 'draining' } : await parts.health.check();
       sendJson(response, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not ready', reason });
+    });
+    app.use(async (request, response, next) => {
+      response.setHeader('docker-distribution-api-version', 'registry/2.0');
+      response.locals.client = await parts.gate?.admit(request);
+      next();
     });
     app.get('/metrics', async (_request, response) => {
       response.setHeader('content-type', parts.metrics.registry.contentType);
@@ -80,7 +97,7 @@ export class HttpServer {
   }
 
   /** Every request gets an id and one line in the log. */
-  private logged(request: IncomingMessage, response: ServerResponse, next: () => void): void {
+  private logged(request: IncomingMessage, response: Response, next: () => void): void {
     const given = request.headers['x-request-id'];
     const requestId = typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : newRequestId();
     response.setHeader('x-request-id', requestId);
@@ -88,10 +105,11 @@ export class HttpServer {
     runWithRequest({ requestId }, () => {
       response.on('close', () => {
         const { method, url } = request;
+        const { client } = response.locals as { client?: string };
         const durationMs = Math.round(performance.now() - startedAt);
         // Without the query: an upload's may be long, and a client may put there what is nobody's business.
         const path = url?.split('?', 1)[0]?.slice(0, 500);
-        this.logger.info({ method, path, status: response.statusCode, durationMs, whole: response.writableFinished }, 'request');
+        this.logger.info({ method, path, status: response.statusCode, durationMs, whole: response.writableFinished, client }, 'request');
       });
       next();
     });
@@ -141,6 +159,7 @@ export class HttpServer {
 
   /** Takes no new connections, lets running requests end until the deadline, then cuts them. */
   async close(deadlineMs: number): Promise<void> {
+    this.draining = true;
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     this.server.closeIdleConnections();
     const timer = setTimeout(() => this.server.closeAllConnections(), deadlineMs);

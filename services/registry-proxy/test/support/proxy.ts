@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger, Health, readConfig } from '@flotilla/service-kit';
-import { registryProxySettings } from '../../src/config.ts';
+import { standaloneSettings } from '../../src/config.ts';
+import { openDownstream } from '../../src/downstream/open.ts';
 import { HttpServer } from '../../src/http/server.ts';
 import { RegistryProxy } from '../../src/registryProxy.ts';
 
@@ -20,26 +21,29 @@ export async function startProxy(
   options: { root?: string; env?: Record<string, string>; engine?: Record<string, unknown> } = {},
 ): Promise<TestProxy> {
   const root = options.root ?? mkdtempSync(join(tmpdir(), 'flotilla-registry-proxy-'));
-  const settings = readConfig(registryProxySettings, {
-    FLOTILLA_ENGINE_ID: 'test',
+  const settings = readConfig(standaloneSettings, {
+    FLOTILLA_HTTP_ADDRESS: '127.0.0.1:0',
     FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options.engine ?? {}),
     ...options.env,
   });
   const logger = createLogger({ service: 'registry-proxy', instance: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent' });
   const proxy = await RegistryProxy.open(root, settings, options.env ?? {}, logger);
+  const downstream = openDownstream(settings, logger);
   const http = new HttpServer({
+    ...downstream.parts,
     distribution: proxy.distribution,
     operations: proxy.operations,
     metrics: proxy.metrics,
     health: new Health(),
     logger,
   });
-  const port = await http.listen('127.0.0.1:0');
+  const port = await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `${downstream.parts.tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
     root,
     proxy,
     stop: async (keep) => {
+      downstream.close();
       await http.close(0);
       await proxy.close();
       if (keep === undefined) rmSync(root, { recursive: true, force: true });
