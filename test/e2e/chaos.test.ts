@@ -26,6 +26,20 @@ async function backSince(begun: number, path: string): Promise<void> {
   expect(Date.now() - begun).toBeLessThan(backWithinMs);
 }
 
+/** A docker command that runs beside the test. */
+function watched(...args: string[]): { output: () => string; errors: () => string; code: Promise<number | null> } {
+  const child = stack.host.dockerSpawn(...args);
+  const heard = { output: '', errors: '' };
+  child.stdout?.on('data', (chunk: Buffer) => {
+    heard.output += chunk.toString();
+  });
+  child.stderr?.on('data', (chunk: Buffer) => {
+    heard.errors += chunk.toString();
+  });
+  const code = new Promise<number | null>((resolve) => child.once('close', resolve));
+  return { output: () => heard.output, errors: () => heard.errors, code };
+}
+
 /** A question that only the killed service can answer. */
 const questions: Readonly<Record<string, string>> = {
   gateway: '/v1.50/version',
@@ -76,21 +90,53 @@ describe('kill -9 of container-service', () => {
     expect(await must('logs', 'short')).toBe('last words');
   });
 
-  it('lets a client that waits, and one that follows, get their answer', async () => {
-    await startCounter(stack, 'counter');
-    const follower = stack.host.dockerSpawn('logs', '-f', 'counter');
-    let followed = '';
-    follower.stdout?.on('data', (chunk: Buffer) => {
-      followed += chunk.toString();
-    });
-    await waitFor(() => followed.length > 0);
+  it('interrupts no stream: logs -f, attach and run in the foreground show each line once, over three deaths', async () => {
+    const script = 'i=0; while [ ! -e /end ]; do i=$((i+1)); echo $i; sleep 0.01; done; sleep 0.3; echo last; exit 42';
+    const clients = [watched('run', '--rm', '--name', 'counter', stack.busybox, 'sh', '-c', script)];
+    await waitFor(() => clients[0]?.output().includes('3\n'), { what: 'the counter to count' });
+    clients.push(
+      watched('logs', '-f', 'counter'),
+      watched('logs', '-f', '-t', '--tail', '0', 'counter'),
+      watched('attach', '--no-stdin', 'counter'),
+    );
+    await waitFor(() => clients.every((client) => client.output() !== ''), { what: 'every client to hear something' });
+    for (let round = 0; round < 3; round += 1) {
+      // What is written while nobody serves it counts too.
+      const killed = await stack.host.kill('container-service');
+      await stack.host.waitHealthy('container-service', killed);
+      const heard = clients.map((client) => client.output().length);
+      await waitFor(() => clients.every((client, index) => client.output().length > (heard[index] ?? 0)), {
+        timeoutMs: 20_000,
+        what: `every client to go on after death ${round + 1}`,
+      });
+    }
+    await must('exec', 'counter', 'touch', '/end');
+    // The container ends, and is removed, in the arms of the next instance.
+    await stack.host.kill('container-service');
+    const codes = await Promise.all(clients.map((client) => client.code));
+    expect(codes).toEqual([42, 0, 0, 42]);
+    for (const client of clients) {
+      const lines = client
+        .output()
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.replace(/^\S+Z /, ''));
+      expect(lines.pop()).toBe('last');
+      const first = Number(lines[0]);
+      expect(lines).toEqual(lines.map((_, index) => String(first + index)));
+    }
+    expect(clients[0]?.output()).toMatch(/^1\n/);
+  });
+
+  it('says so where output cannot be resumed: an attached exec', async () => {
+    await must('run', '-d', '--name', 'busy', stack.busybox, 'sleep', '1000');
+    const client = watched('exec', 'busy', 'sh', '-c', 'echo begun; while [ ! -e /end ]; do sleep 0.02; done; exit 7');
+    await waitFor(() => client.output() === 'begun\n', { what: 'the exec to begin' });
     const killed = await stack.host.kill('container-service');
     await stack.host.waitHealthy('container-service', killed);
-    await endCounter(stack, 'counter');
-    // A follower either went on or was told that the stream is over; it never hangs, and what it saw is right as far as it goes.
-    await waitFor(() => follower.exitCode !== null, { timeoutMs: 10_000, what: 'logs -f to end' });
-    const lines = followed.split('\n').slice(0, -1);
-    expect(lines).toEqual(Array.from({ length: lines.length }, (_, index) => String(index + 1)));
+    await must('exec', 'busy', 'touch', '/end');
+    expect(await client.code).toBe(7);
+    expect(client.errors()).toContain('flotilla: container-service was restarted');
   });
 
   it('in the middle of many starts leaves no half-made container', async () => {

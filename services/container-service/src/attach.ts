@@ -2,18 +2,20 @@
  * Attach: a container's output from its log, its input to conmon's attach socket.
  *
  * The place in the log is taken when the call comes, so a client that attaches before the start (as `docker run` does) loses nothing, and one that wants
- * the log and the stream gets each byte once. The stream ends with the run that is there, or with the next one.
+ * the log and the stream gets each byte once. The stream ends with the run that is there, or with the next one. When its instance is killed it goes on at
+ * another, where it stood (logClaims.ts).
  */
 import type { Socket } from 'node:net';
 import { Conflict } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
-import { type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
+import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
-import { type LogPins, type LogPosition, logEnd, logStart, readLog } from './logs/index.ts';
-import type { LogUsers } from './logUsers.ts';
+import { aborted, discard, forward } from './input.ts';
+import type { ClaimedStream, LogClaim, LogClaims } from './logClaims.ts';
+import { type LogPins, type LogPlace, logEnd, logStart, readLog } from './logs/index.ts';
 import { findContainer } from './lookup.ts';
-import type { Monitor, StdioConnection } from './monitor.ts';
+import type { Monitor } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 import type { ContainerChanges } from './waiting.ts';
@@ -25,7 +27,7 @@ export interface AttacherOptions {
   readonly changes: ContainerChanges;
   readonly tickets: TicketServer;
   readonly pins: LogPins;
-  readonly users: LogUsers;
+  readonly claims: LogClaims;
   readonly monitor: Pick<Monitor, 'connect'>;
 }
 
@@ -37,7 +39,24 @@ export interface AttachRequest {
   readonly stdout: boolean;
   readonly stderr: boolean;
   readonly detachKeys: string;
+  /** where an attachment stood that another instance served */
+  readonly cursor?: string | undefined;
 }
+
+/** One attached client. */
+interface Attachment {
+  readonly request: AttachRequest;
+  readonly claim: LogClaim;
+  readonly from: LogPlace;
+  readonly isResumed: boolean;
+  /** absent: only the log, as it is now */
+  readonly ended: { readonly promise: Promise<void>; readonly stop: () => void } | undefined;
+}
+
+/** What the end of a run, seen by a client that was attached before it, is told from. */
+type Seen = NonNullable<ClaimedStream['attached']>;
+
+const inputLost = Buffer.from('flotilla: container-service was restarted, which has ended the standard input of this container\r\n');
 
 export class Attacher {
   private readonly options: AttacherOptions;
@@ -48,83 +67,100 @@ export class Attacher {
 
   /** @throws NotFound; Conflict while it is paused or restarting. @see Engine API v1.50 ContainerAttach */
   async attach(request: AttachRequest): Promise<{ ticket: Ticket; tty: boolean }> {
-    const { store, tickets, users, paths } = this.options;
-    const container = findContainer(store, request.container);
     const keys = parseDetachKeys(request.detachKeys);
-    if (container.state.status === 'paused') throw new Conflict(`container ${container.id} is paused, unpause the container before attach`);
-    if (container.state.status === 'restarting') {
-      throw new Conflict(`container ${container.id} is restarting, wait until the container is running`);
-    }
-    const release = users.use(container.id);
+    const attachment = request.cursor ? this.resumed(request, request.cursor) : await this.begun(request);
+    const close = (): void => {
+      attachment.ended?.stop();
+      attachment.claim.release();
+    };
+    const ticket = this.options.tickets.issue(
+      async (stream, signal) => {
+        try {
+          await this.serve(attachment, keys, stream, signal);
+        } finally {
+          close();
+        }
+      },
+      { inPieces: true, resumable: true, onExpired: close },
+    );
+    return { ticket, tty: attachment.claim.stream.tty };
+  }
+
+  private async begun(request: AttachRequest): Promise<Attachment> {
+    const { store, claims, paths } = this.options;
+    const container = findContainer(store, request.container);
+    const { id, state } = container;
+    if (state.status === 'paused') throw new Conflict(`container ${id} is paused, unpause the container before attach`);
+    if (state.status === 'restarting') throw new Conflict(`container ${id} is restarting, wait until the container is running`);
+    const attached: Seen = { startedAt: state.startedAt, error: state.error, ...(state.run && { runId: state.run.id }) };
+    const claim = claims.claim({ containerId: id, tty: container.config.Tty ?? false, attached });
+    const ended = request.stream ? this.whenRunEnds(id, attached) : undefined;
     try {
-      const from = request.logs ? logStart : await logEnd(paths.log(container.id));
-      const ended = request.stream ? this.whenRunEnds(container) : undefined;
+      const from = request.logs ? logStart : await logEnd(paths.log(id));
       await store.commit({ events: [containerEvent(container, 'attach')] });
-      const ticket = tickets.issue(
-        async (stream, signal) => {
-          try {
-            await this.serve(container, request, keys, from, ended?.promise, stream, signal);
-          } finally {
-            ended?.stop();
-            release();
-          }
-        },
-        {
-          onExpired: () => {
-            ended?.stop();
-            release();
-          },
-        },
-      );
-      return { ticket, tty: container.config.Tty ?? false };
+      return { request, claim, from: { ...from, unfinished: 0 }, isResumed: false, ended };
     } catch (error) {
-      release();
+      ended?.stop();
+      claim.release();
       throw error;
     }
   }
 
-  /** Resolves when the run that is there, or else the next one, is over, or the container is gone. */
-  private whenRunEnds(container: ContainerRecord): { promise: Promise<void>; stop: () => void } {
+  private resumed(request: AttachRequest, cursor: string): Attachment {
+    const { claim, place } = this.options.claims.resume(cursor);
+    const { containerId, attached } = claim.stream;
+    const ended = request.stream && attached !== undefined ? this.whenRunEnds(containerId, attached) : undefined;
+    return { request, claim, from: place, isResumed: true, ended };
+  }
+
+  /** Resolves when the run that was there, or else the next one, is over, or the container is gone. */
+  private whenRunEnds(id: string, seen: Seen): { promise: Promise<void>; stop: () => void } {
+    const { store, changes } = this.options;
     const { promise, resolve } = Promise.withResolvers<void>();
-    let runId = container.state.run?.id;
-    const stop = this.options.changes.on(container.id, (now, before) => {
-      const failed = before?.state.run === undefined && now?.state.run === undefined && now?.state.error !== before?.state.error;
-      if (now === undefined || failed || (runId !== undefined && now.state.run?.id !== runId)) resolve();
-      else runId ??= now.state.run?.id;
-    });
-    return { promise, stop };
+    let runId = seen.runId;
+    const look = (now: ContainerRecord | undefined): void => {
+      const run = now?.state.run;
+      const hasRun = now?.state.startedAt !== seen.startedAt || now.state.error !== seen.error;
+      if (now === undefined || (runId === undefined ? run === undefined && hasRun : run?.id !== runId)) resolve();
+      else runId ??= run?.id;
+    };
+    look(store.containers.get(id));
+    return { promise, stop: changes.on(id, look) };
   }
 
   private async serve(
-    container: ContainerRecord,
-    request: AttachRequest,
+    { request, claim, from, isResumed, ended }: Attachment,
     keys: Buffer,
-    from: LogPosition,
-    ended: Promise<void> | undefined,
     stream: Socket,
     gone: AbortSignal,
   ): Promise<void> {
-    const tty = container.config.Tty ?? false;
+    const { store, paths, pins } = this.options;
+    const { containerId, tty } = claim.stream;
+    const container = store.containers.get(containerId);
     const leave = new AbortController();
     const signal = AbortSignal.any([gone, leave.signal]);
-    const takesInput = request.stream && request.stdin && container.config.OpenStdin === true;
-    const input = takesInput ? this.pumpInput(container, keys, stream, signal, () => leave.abort()) : undefined;
-    // Without a reader the socket would not notice that its peer has closed it.
-    if (!takesInput) stream.resume();
+    let input: Promise<void> | undefined;
+    if (!request.stream || !request.stdin || container?.config.OpenStdin !== true) discard(stream);
+    else if (isResumed && endsWithItsClient(container)) discard(stream, tellOnce(stream, claim.cursorOf({ place: from })));
+    else input = this.pumpInput(container, keys, stream, signal, () => leave.abort());
     try {
+      if (!request.stdout && !request.stderr) {
+        await writeOutput(stream, Buffer.alloc(0), claim.cursorOf({ place: from }));
+        if (ended !== undefined) await Promise.race([ended.promise, aborted(signal)]);
+        return;
+      }
       const reader = readLog({
-        path: this.options.paths.log(container.id),
+        path: paths.log(containerId),
         stdout: request.stdout,
         stderr: request.stderr,
         tty,
         from,
         follow: request.stream,
-        ...(ended === undefined ? {} : { ended }),
+        ...(ended === undefined ? {} : { ended: ended.promise }),
         signal,
-        pins: this.options.pins,
+        pins,
       });
-      if (request.stdout || request.stderr) for await (const chunk of reader) await writeAll(stream, chunk);
-      else if (ended !== undefined) await Promise.race([ended, aborted(signal)]);
+      for await (const chunk of reader) await writeOutput(stream, chunk, claim.cursorOf(reader));
     } finally {
       leave.abort();
       await input;
@@ -145,7 +181,7 @@ export class Attacher {
         const detached = await forward(stream, socket, scanner, signal);
         if (detached) await store.commit({ events: [containerEvent(store.containers.get(id) ?? container, 'detach')] });
         // dockerd's rule: the end of input ends the process' input once, and otherwise the attachment.
-        if (!detached && config.StdinOnce && !config.Tty) socket.endInput();
+        if (!detached && endsWithItsClient(container)) socket.endInput();
         else leave();
         if (!signal.aborted) await Promise.race([socket.whenEnded(), aborted(signal)]);
       } finally {
@@ -157,36 +193,16 @@ export class Attacher {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
+/** Whether conmon closes the process' input when the client that wrote it is gone, by whatever death. */
+function endsWithItsClient({ config }: ContainerRecord): boolean {
+  return config.StdinOnce === true && !config.Tty;
 }
 
-/** Copies input, each piece awaited. @returns whether the detach keys came. */
-export async function forward(
-  stream: Socket,
-  socket: Pick<StdioConnection, 'write' | 'whenEnded'>,
-  scanner: DetachScanner | undefined,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const iterator = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]();
-  const stopped = Promise.race([aborted(signal), socket.whenEnded()]).then(() => ({ done: true as const, value: undefined }));
-  for (;;) {
-    let step: IteratorResult<Buffer, unknown>;
-    try {
-      step = (await Promise.race([iterator.next(), stopped])) as IteratorResult<Buffer, unknown>;
-    } catch {
-      return false;
-    }
-    if (step.done) return false;
-    if (scanner === undefined) {
-      await socket.write(step.value);
-      continue;
-    }
-    const { output, detached } = scanner.scan(step.value);
-    if (output.length > 0) await socket.write(output);
-    if (detached) return true;
-  }
+/** Input that can reach nobody any more is not swallowed in silence. */
+function tellOnce(stream: Socket, cursor: string): () => void {
+  let told = false;
+  return () => {
+    if (!told) void writeOutput(stream, frame(2, inputLost), cursor).catch(() => undefined);
+    told = true;
+  };
 }

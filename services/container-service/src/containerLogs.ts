@@ -1,8 +1,9 @@
 /** Reading a container's log over a ticket. */
 import { InvalidParameter, NotImplemented } from '@flotilla/errors';
-import { type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
-import { logDetails, readLog } from './logs/index.ts';
-import type { LogUsers } from './logUsers.ts';
+import { type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
+import { discard } from './input.ts';
+import type { LogClaim, LogClaims } from './logClaims.ts';
+import { type LogPlace, logDetails, readLog } from './logs/index.ts';
 import { findContainer } from './lookup.ts';
 import type { Paths } from './paths.ts';
 import type { ContainerStore } from './store.ts';
@@ -13,7 +14,7 @@ export interface LogsOptions {
   readonly store: ContainerStore;
   readonly changes: ContainerChanges;
   readonly tickets: TicketServer;
-  readonly users: LogUsers;
+  readonly claims: LogClaims;
 }
 
 export interface LogsRequest {
@@ -27,6 +28,8 @@ export interface LogsRequest {
   readonly timestamps: boolean;
   readonly details: boolean;
   readonly tail: number | undefined;
+  /** where a stream stood that another instance served */
+  readonly cursor?: string | undefined;
 }
 
 export class ContainerLogs {
@@ -38,44 +41,48 @@ export class ContainerLogs {
 
   /** @throws NotFound; InvalidParameter without a stream; NotImplemented with the log driver none. @see Engine API v1.50 ContainerLogs */
   open(request: LogsRequest): { ticket: Ticket; tty: boolean } {
-    const { store, tickets, users, paths, changes } = this.options;
-    const container = findContainer(store, request.container);
+    const { store, tickets, paths, changes } = this.options;
     if (!request.stdout && !request.stderr) throw new InvalidParameter('Bad parameters: you must choose at least one stream');
-    if (container.hostConfig.LogConfig?.Type === 'none') throw new NotImplemented('configured logging driver does not support reading');
-    const tty = container.config.Tty ?? false;
-    const { id, config, hostConfig } = container;
-    const release = users.use(id);
+    const { claim, place } = request.cursor ? this.options.claims.resume(request.cursor) : this.begin(request);
+    const { containerId, tty, details } = claim.stream;
     const ticket = tickets.issue(
       async (stream, signal) => {
-        stream.resume();
+        discard(stream);
         try {
           const reader = readLog({
-            path: paths.log(id),
+            path: paths.log(containerId),
             stdout: request.stdout,
             stderr: request.stderr,
             tty,
             timestamps: request.timestamps,
-            ...(request.details ? { details: logDetails(hostConfig.LogConfig ?? {}, config.Labels, config.Env) } : {}),
-            ...(request.tail === undefined ? {} : { tail: request.tail }),
+            ...(details === undefined ? {} : { details }),
+            ...(place === undefined ? { tail: request.tail } : { from: place }),
             ...(request.sinceNano === 0n ? {} : { since: request.sinceNano }),
             ...(request.untilNano === 0n ? {} : { until: request.untilNano }),
             follow: request.follow,
             // The log of a container that does not run is complete; of one that a policy starts again it goes on.
             ended: changes.when(
-              id,
-              store.containers.get(id),
+              containerId,
+              store.containers.get(containerId),
               (now) => now === undefined || (now.state.run === undefined && now.state.status !== 'restarting'),
               signal,
             ),
             signal,
           });
-          for await (const chunk of reader) await writeAll(stream, chunk);
+          for await (const chunk of reader) await writeOutput(stream, chunk, claim.cursorOf(reader));
         } finally {
-          release();
+          claim.release();
         }
       },
-      { onExpired: release },
+      { inPieces: true, resumable: true, onExpired: () => claim.release() },
     );
     return { ticket, tty };
+  }
+
+  private begin(request: LogsRequest): { claim: LogClaim; place?: LogPlace } {
+    const { id, config, hostConfig } = findContainer(this.options.store, request.container);
+    if (hostConfig.LogConfig?.Type === 'none') throw new NotImplemented('configured logging driver does not support reading');
+    const details = request.details ? { details: logDetails(hostConfig.LogConfig ?? {}, config.Labels, config.Env) } : {};
+    return { claim: this.options.claims.claim({ containerId: id, tty: config.Tty ?? false, ...details }) };
   }
 }

@@ -1,5 +1,7 @@
 /** The record of an exec: an additional process in a running container. */
 import type { ExecConfig } from '@flotilla/engine-api';
+import { Conflict } from '@flotilla/errors';
+import { assertRunning, type ContainerRecord, type Run } from './container.ts';
 
 export interface ExecRecord {
   /** 64 hex digits. */
@@ -15,4 +17,22 @@ export interface ExecRecord {
   readonly pidStart: string;
   readonly monitorPid: number;
   readonly monitorStart: string;
+}
+
+/**
+ * The run that an exec may join.
+ *
+ * @param reference - how the client named the container.
+ * @throws Conflict when it does not run, or is paused.
+ */
+export function requireReady(container: ContainerRecord, reference: string = container.id): Run {
+  if (container.state.status === 'restarting')
+    throw new Conflict(`Container ${container.id} is restarting, wait until the container is running`);
+  if (container.state.status === 'paused') throw new Conflict(`Container ${reference} is paused, unpause the container before exec`);
+  return assertRunning(container);
+}
+
+/** What it runs, as events tell it. */
+export function commandText(config: ExecConfig): string {
+  return (config.Cmd ?? []).join(' ');
 }

@@ -31,6 +31,7 @@ import { Exits } from './exits.ts';
 import { HealthMonitor } from './healthMonitor.ts';
 import { engineInfo } from './info.ts';
 import { ContainerLifecycle } from './lifecycle.ts';
+import { LogClaims } from './logClaims.ts';
 import { LogPins, LogRotator, type LogWriter, logLimits } from './logs/index.ts';
 import { LogUsers } from './logUsers.ts';
 import type { Monitor } from './monitor.ts';
@@ -90,6 +91,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     );
     const users = new LogUsers();
     const pins = new LogPins();
+    const claims = new LogClaims({ paths, users, pins });
     const rotator = new LogRotator(logger);
 
     const teardown = new Teardown({
@@ -170,8 +172,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         creator: new Creator({ logger, paths, store, neighbours, roots, context, mayCreate: () => retained }),
         lifecycle: containers,
         queries,
-        attacher: new Attacher({ logger, paths, store, changes, tickets, pins, users, monitor }),
-        logs: new ContainerLogs({ paths, store, changes, tickets, users }),
+        attacher: new Attacher({ logger, paths, store, changes, tickets, pins, claims, monitor }),
+        logs: new ContainerLogs({ paths, store, changes, tickets, claims }),
         archives,
         stats,
         connector: { store, neighbours },
@@ -202,6 +204,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       startAgain: (id) => containers.start(id),
     });
     archives.removeAbandoned();
+    claims.adopt();
     await reconciler.local();
     const duties = new Duties({
       store,
@@ -212,6 +215,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     duties.start();
     await tickets.listen();
     lifecycle.onStop('tickets', () => tickets.close(drainMs));
+    lifecycle.onStop('claims', () => claims.stop());
     exits.start();
     lifecycle.onStop('exits', () => exits.stop());
     lifecycle.onStop('restarter', () => restarter.stop());

@@ -9,6 +9,7 @@
  *       views/<process>/    a stopped container with its mounts, mounted while files are copied in or out
  *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
+ *       readers/<id>        who reads which log through a ticket
  *       seccomp/<digest>    compiled seccomp filters
  */
 import { join } from 'node:path';
@@ -60,6 +61,10 @@ export class Paths {
   execDirectory(execId: string): string {
     return join(this.exec, 'execs', execId);
   }
+  get readers(): string {
+    return join(this.exec, 'readers');
+  }
+
   get runtimes(): string {
     return join(this.exec, 'runtimes');
   }

@@ -14,6 +14,8 @@ export interface FramerOptions {
   readonly details?: string;
   /** the last time to show, in the log's own form; a later record ends the reading */
   readonly until?: string;
+  /** the streams whose line is unfinished where the input begins: 1 standard output, 2 standard error, 3 both */
+  readonly unfinished?: number;
 }
 
 const headerBytes = 8;
@@ -25,13 +27,20 @@ export class LogFramer {
   readonly #details: Buffer;
   readonly #until: Buffer | undefined;
   /** whether a line of that stream is unfinished: its next piece gets no time of its own */
-  readonly #unfinished = [false, false, false];
+  readonly #unfinished: boolean[];
   #done = false;
 
   constructor(options: FramerOptions) {
     this.#options = options;
     this.#details = Buffer.from(options.details ?? '');
+    const unfinished = options.unfinished ?? 0;
+    this.#unfinished = [false, (unfinished & 1) !== 0, (unfinished & 2) !== 0];
     this.#until = options.until === undefined ? undefined : Buffer.from(options.until, 'latin1');
+  }
+
+  /** The streams whose line is unfinished behind what was converted. */
+  get unfinished(): number {
+    return (this.#unfinished[1] ? 1 : 0) + (this.#unfinished[2] ? 2 : 0);
   }
 
   /** Whether a record later than `until` was met: nothing more is to be shown. */

@@ -159,7 +159,7 @@ describe('following', () => {
       text += chunk.toString();
       break;
     }
-    text += await collect({ from: reader.position });
+    text += await collect({ from: reader.place });
     expect(text).toBe(Array.from({ length: 50_000 }, (_, n) => `${n}\n`).join(''));
   });
 });
@@ -193,6 +193,7 @@ describe('rotation', () => {
     const pins = new LogPins();
     await writeFile(path, record(0, 'first'));
     const reader = readLog({ path, stdout: true, stderr: true, tty: true, pins })[Symbol.asyncIterator]();
+    expect((await reader.next()).value?.toString()).toBe('');
     expect((await reader.next()).value?.toString()).toBe('first\n');
     for (let round = 1; round < 6; round += 1) {
       await appendFile(path, record(round, `${round}`));

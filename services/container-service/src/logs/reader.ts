@@ -13,7 +13,16 @@ import { LogFramer } from './framer.ts';
 import type { LogPins, Pin } from './pins.ts';
 import { formatTime } from './record.ts';
 import { sinceOffset, tailOffset } from './seek.ts';
-import { type LogPosition, listSegments, logStart, openIfExists, openSegment, type Segment, statIfExists } from './segments.ts';
+import {
+  type LogPlace,
+  type LogPosition,
+  listSegments,
+  logStart,
+  openIfExists,
+  openSegment,
+  type Segment,
+  statIfExists,
+} from './segments.ts';
 
 export interface ReadLogOptions {
   /** the file conmon writes; rotated ones stand beside it */
@@ -26,7 +35,7 @@ export interface ReadLogOptions {
   /** text in front of each line, as {@link logDetails} gives it */
   readonly details?: string;
   /** only the last lines; absent: all */
-  readonly tail?: number;
+  readonly tail?: number | undefined;
   /** nanoseconds since the epoch */
   readonly since?: bigint;
   readonly until?: bigint;
@@ -36,14 +45,16 @@ export interface ReadLogOptions {
   readonly ended?: Promise<unknown>;
   readonly signal?: AbortSignal;
   /** starts here instead of at the beginning; excludes `tail` */
-  readonly from?: LogPosition;
+  readonly from?: LogPosition | LogPlace;
   /** claims segments against rotation while this reader lives */
   readonly pins?: LogPins;
 }
 
 const inputBytes = 512 * 1024;
 
-/** Reads a log as the client shall see it: stdcopy frames, or raw bytes with a TTY. */
+const nothing = Buffer.alloc(0);
+
+/** Reads a log as the client shall see it: stdcopy frames, or raw bytes with a TTY. The first chunk is empty: the reader has found its place. */
 export function readLog(options: ReadLogOptions): LogReader {
   return new LogReader(options);
 }
@@ -66,12 +77,13 @@ export class LogReader implements AsyncIterable<Buffer> {
       timestamps: options.timestamps,
       details: options.details,
       until: options.until === undefined ? undefined : formatTime(options.until),
+      ...(options.from !== undefined && 'unfinished' in options.from ? { unfinished: options.from.unfinished } : {}),
     });
   }
 
   /** Behind the last record given out: a later reader that starts here neither loses nor doubles a byte. */
-  get position(): LogPosition {
-    return this.#position;
+  get place(): LogPlace {
+    return { ...this.#position, unfinished: this.#framer.unfinished };
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
@@ -123,6 +135,7 @@ export class LogReader implements AsyncIterable<Buffer> {
         file = start.file;
         this.#position = start.position;
       }
+      yield nothing;
       let lastPass = !follow;
       while (!signal?.aborted) {
         // Read before looking for the end: what was written before the exit was seen must still be found below.

@@ -15,6 +15,12 @@ export interface LogPosition {
   readonly offset: number;
 }
 
+/** Where a reader stands: what another needs to go on as the same one would. */
+export interface LogPlace extends LogPosition {
+  /** the streams whose line is unfinished there: 1 standard output, 2 standard error, 3 both */
+  readonly unfinished: number;
+}
+
 export const logStart: LogPosition = { inode: 0, offset: 0 };
 
 export interface Segment {

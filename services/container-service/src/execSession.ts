@@ -1,0 +1,224 @@
+/** One exec that runs: from its conmon's start to its exit code. */
+import { existsSync, type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { System } from '@flotilla/errors';
+import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
+import type { Logger } from '@flotilla/service-kit';
+import { frame } from '@flotilla/streams';
+import type { ContainerRecord, Run } from './container.ts';
+import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
+import { ExecOutput } from './execOutput.ts';
+import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
+import { aborted, discard, forward } from './input.ts';
+import { type ExecMonitorOptions, type Monitor, RuntimeFailure, type StdioConnection } from './monitor.ts';
+import type { Paths } from './paths.ts';
+import { isAlive, signalProcess, startTimeOf } from './processes.ts';
+import type { OciRuntime } from './runtime.ts';
+import { buildExecProcess, encodeSpec, type HostFacts } from './spec/index.ts';
+import { execFailure } from './startFailure.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
+
+export interface ExecSessionOptions {
+  readonly logger: Logger;
+  readonly paths: Paths;
+  readonly store: ContainerStore;
+  readonly runtimes: { get(name: string): OciRuntime | undefined };
+  readonly host: HostFacts;
+  readonly monitor: Pick<Monitor, 'startExec' | 'connect' | 'resize'>;
+}
+
+export interface StartExecOptions {
+  readonly detach: boolean;
+  readonly tty: boolean;
+  readonly height: number;
+  readonly width: number;
+}
+
+const sigstop = 19;
+const sigcont = 18;
+const exitLookMs = 250;
+
+export class ExecSession {
+  private readonly options: ExecSessionOptions;
+  private readonly container: ContainerRecord;
+  private readonly start: StartExecOptions;
+  private exec: ExecRecord;
+  private socket: StdioConnection | undefined;
+  private readonly output: ExecOutput;
+
+  constructor(options: ExecSessionOptions, exec: ExecRecord, container: ContainerRecord, start: StartExecOptions) {
+    this.options = options;
+    this.exec = exec;
+    this.container = container;
+    this.start = start;
+    this.output = new ExecOutput({
+      hold: () => this.exec.monitorPid > 0 && signalProcess(this.exec.monitorPid, this.exec.monitorStart, sigstop),
+      letGo: () => void signalProcess(this.exec.monitorPid, this.exec.monitorStart, sigcont),
+    });
+  }
+
+  private get directory(): string {
+    return this.options.paths.execDirectory(this.exec.id);
+  }
+
+  /** Starts the process. @throws what the client is told when it cannot be. */
+  async begin(stream: Socket | undefined): Promise<void> {
+    const { store, monitor, logger } = this.options;
+    const { config } = this.exec;
+    try {
+      const run = requireReady(store.containers.get(this.container.id) ?? this.container);
+      const options = this.monitorOptions(run, stream !== undefined);
+      const monitored = await monitor.startExec(options, async () => {
+        this.socket = await monitor.connect(this.directory, (source, bytes) => this.onOutput(source, bytes));
+      });
+      this.exec = {
+        ...this.exec,
+        state: 'running',
+        pid: monitored.pid,
+        pidStart: startTimeOf(monitored.pid) ?? '',
+        monitorPid: monitored.monitorPid,
+        monitorStart: startTimeOf(monitored.monitorPid) ?? '',
+      };
+      await store.commit({
+        puts: [store.execs.put(this.exec.id, this.exec)],
+        events: [containerEvent(this.container, `exec_start: ${commandText(config)}`, { execID: this.exec.id })],
+      });
+      if (config.Tty && this.start.height > 0 && this.start.width > 0) {
+        await monitor.resize(this.directory, this.start.height, this.start.width).catch(() => undefined);
+      }
+    } catch (error) {
+      this.socket?.close();
+      rmSync(this.directory, { recursive: true, force: true });
+      const failure = error instanceof RuntimeFailure ? execFailure(error.message, config.Cmd?.[0] ?? '') : { error, exitCode: 126 };
+      logger.debug({ execId: this.exec.id, error }, 'an exec did not start');
+      this.exec = { ...this.exec, state: 'exited', exitCode: failure.exitCode };
+      if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
+      throw failure.error;
+    }
+  }
+
+  private monitorOptions(run: Run, attach: boolean): ExecMonitorOptions {
+    const { paths, host, runtimes } = this.options;
+    const { config } = this.exec;
+    const spec = JSON.parse(readFileSync(join(paths.bundle(this.container.id), 'config.json'), 'utf8')) as RuntimeSpec;
+    const container: RuntimeProcess = spec.process ?? { args: [], cwd: '/', user: { uid: 0, gid: 0 }, env: [] };
+    const tty = config.Tty ?? false;
+    const process = buildExecProcess({
+      config: this.container.config,
+      hostConfig: this.container.hostConfig,
+      exec: this.start.height > 0 ? { ...config, ConsoleSize: [this.start.height, this.start.width] } : config,
+      rootfs: `/proc/${run.pid}/root`,
+      container,
+      host,
+    });
+    const runtime = runtimes.get(run.runtime);
+    if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);
+    mkdirSync(join(this.directory, 'exit'), { recursive: true, mode: 0o700 });
+    const processSpec = join(this.directory, 'process.json');
+    writeFileSync(processSpec, encodeSpec(process));
+    return {
+      id: this.container.id,
+      session: this.exec.id,
+      bundle: this.directory,
+      command: runtime.execCommand,
+      ownNamespace: runtime.ownNamespace,
+      exitDirectory: join(this.directory, 'exit'),
+      terminal: tty,
+      stdin: attach && (config.AttachStdin ?? false),
+      leaveStdinOpen: tty,
+      processSpec,
+      attach,
+    };
+  }
+
+  private onOutput(source: 1 | 2, bytes: Buffer): void {
+    const { config } = this.exec;
+    if (source === 1 ? !config.AttachStdout : !config.AttachStderr) return;
+    // The socket's buffer is used again for its next message.
+    this.output.add(config.Tty ? Buffer.from(bytes) : frame(source, bytes));
+  }
+
+  /** Carries bytes between the client and the process until the process has ended and all of its output is written. */
+  async carry(stream: Socket, gone: AbortSignal): Promise<void> {
+    const { config } = this.exec;
+    const socket = this.socket;
+    if (socket === undefined) return;
+    const leave = new AbortController();
+    const signal = AbortSignal.any([gone, leave.signal]);
+    let detached = false;
+    const detach = (): void => {
+      detached = true;
+      leave.abort();
+    };
+    const input = config.AttachStdin ? this.pumpInput(stream, socket, signal, detach) : Promise.resolve(discard(stream));
+    try {
+      await this.output.sendTo(stream, socket.whenEnded(), signal);
+    } finally {
+      this.output.letGo();
+      leave.abort();
+      await input;
+      // A client that has left does not take the process' output away from it: it is read and thrown away.
+      if (gone.aborted || detached) this.output.discard();
+    }
+    const finished = this.finish();
+    if (!detached) await Promise.race([finished, aborted(gone)]);
+  }
+
+  private async pumpInput(stream: Socket, socket: StdioConnection, signal: AbortSignal, detach: () => void): Promise<void> {
+    const { config } = this.exec;
+    const scanner = config.Tty ? new DetachScanner(parseDetachKeys(config.DetachKeys ?? '')) : undefined;
+    const detached = await forward(stream, socket, scanner, signal);
+    if (detached) {
+      await this.options.store.commit({ events: [containerEvent(this.container, 'exec_detach', { execID: this.exec.id })] });
+      detach();
+    } else if (!config.Tty) socket.endInput();
+  }
+
+  /** Waits for the exit file, and writes the end into the record. */
+  async finish(): Promise<void> {
+    const { store, logger } = this.options;
+    try {
+      const exitCode = await this.waitForExit();
+      this.socket?.close();
+      this.exec = { ...this.exec, state: 'exited', exitCode };
+      const event = containerEvent(this.container, 'exec_die', { execID: this.exec.id, exitCode: `${exitCode}` });
+      // It may be gone with its container.
+      await store.commit({ puts: store.execs.has(this.exec.id) ? [store.execs.put(this.exec.id, this.exec)] : [], events: [event] });
+    } catch (error) {
+      logger.error({ execId: this.exec.id, error }, 'the end of an exec could not be recorded');
+    } finally {
+      rmSync(this.directory, { recursive: true, force: true });
+    }
+  }
+
+  private async waitForExit(): Promise<number> {
+    const directory = join(this.directory, 'exit');
+    const file = join(directory, this.container.id);
+    let watcher: FSWatcher | undefined;
+    let notice: () => void = () => undefined;
+    try {
+      if (existsSync(directory)) watcher = watch(directory, () => notice()).on('error', () => notice());
+      for (;;) {
+        if (existsSync(file)) return Number.parseInt(readFileSync(file, 'utf8'), 10);
+        const lost = !isAlive(this.exec.monitorPid, this.exec.monitorStart);
+        if (lost) return existsSync(file) ? Number.parseInt(readFileSync(file, 'utf8'), 10) : this.endUnwatched();
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, exitLookMs);
+          notice = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+        });
+      }
+    } finally {
+      watcher?.close();
+    }
+  }
+
+  /** Its conmon was killed: nobody can know its exit code any more. */
+  private endUnwatched(): number {
+    signalProcess(this.exec.pid, this.exec.pidStart, 9);
+    return 137;
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * Who reads a container's log, kept in files: so that a reader whose instance was killed can go on at the next one, and finds there what it has not had yet.
+ *
+ * A claim holds the container's files (logUsers.ts) and, for an attached reader, its segments (logs/pins.ts). When its instance is gone it is held a little
+ * longer by the one that starts next; by then its holder has come back, or does not come any more.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { NotFound } from '@flotilla/errors';
+import type { LogPins, LogPlace, LogReader } from './logs/index.ts';
+import type { LogUsers } from './logUsers.ts';
+import type { Paths } from './paths.ts';
+import { isAlive, startTimeOf } from './processes.ts';
+
+/** What must be known of a stream to go on with it, also when its container has been removed meanwhile. */
+export interface ClaimedStream {
+  readonly containerId: string;
+  readonly tty: boolean;
+  /** text in front of each line */
+  readonly details?: string;
+  /** Of an attachment: the run that was there when it began, or else how the container looked without one. Rotation waits for it. */
+  readonly attached?: { readonly runId?: string; readonly startedAt: string; readonly error: string };
+}
+
+/** The file of a claim. */
+interface StoredClaim {
+  readonly stream: ClaimedStream;
+  readonly owner: { readonly pid: number; readonly start: string };
+  readonly inode: number;
+}
+
+export interface LogClaim {
+  readonly stream: ClaimedStream;
+  /** Where a reader stands, as its client brings it back. */
+  cursorOf(reader: Pick<LogReader, 'place'>): string;
+  /** The reader has ended. */
+  release(): void;
+}
+
+export interface LogClaimsOptions {
+  readonly paths: Pick<Paths, 'readers' | 'log'>;
+  readonly users: LogUsers;
+  readonly pins: LogPins;
+  /** How long a claim is held for a holder that has not come back. */
+  readonly graceMs?: number;
+}
+
+const defaultGraceMs = 20_000;
+const gone = 'the stream is gone: it cannot be resumed';
+
+export class LogClaims {
+  private readonly options: LogClaimsOptions;
+  private readonly owner = { pid: process.pid, start: startTimeOf(process.pid) ?? '' };
+  /** Claims of instances that are gone. */
+  private readonly orphans = new Map<string, () => void>();
+  private stopping = false;
+
+  constructor(options: LogClaimsOptions) {
+    this.options = options;
+    mkdirSync(options.paths.readers, { recursive: true, mode: 0o700 });
+  }
+
+  /** A new reader. */
+  claim(stream: ClaimedStream): LogClaim {
+    return this.hold(randomBytes(8).toString('hex'), stream, 0);
+  }
+
+  /** A reader that another instance served until now, and where it stands. @throws NotFound when nobody knows it. */
+  resume(cursor: string): { claim: LogClaim; place: LogPlace } {
+    const [id = '', inode, offset, unfinished] = cursor.split(':');
+    const stored = /^[0-9a-f]{16}$/.test(id) ? this.read(id) : undefined;
+    if (stored === undefined) throw new NotFound(gone);
+    const place = { inode: Number(inode), offset: Number(offset), unfinished: Number(unfinished) };
+    const claim = this.hold(id, stored.stream, place.inode);
+    this.orphans.get(id)?.();
+    return { claim, place };
+  }
+
+  /** Holds what the readers of instances that are gone may still come for. */
+  adopt(): void {
+    for (const id of readdirSync(this.options.paths.readers)) {
+      const stored = this.read(id);
+      if (stored !== undefined && isAlive(stored.owner.pid, stored.owner.start)) continue;
+      if (stored === undefined) this.forget(id);
+      else this.adoptOne(id, stored);
+    }
+  }
+
+  /** From now on readers do not end, they go on elsewhere: their claims stay. */
+  stop(): void {
+    this.stopping = true;
+  }
+
+  private adoptOne(id: string, { stream, inode }: StoredClaim): void {
+    const { users, pins, paths, graceMs = defaultGraceMs } = this.options;
+    const release = users.use(stream.containerId);
+    const pin = stream.attached === undefined ? undefined : pins.pin(paths.log(stream.containerId), inode, 0);
+    const letGo = (): void => {
+      this.orphans.delete(id);
+      clearTimeout(timer);
+      pin?.release();
+      release();
+    };
+    const timer = setTimeout(() => {
+      letGo();
+      this.forget(id);
+    }, graceMs).unref();
+    this.orphans.set(id, letGo);
+  }
+
+  private hold(id: string, stream: ClaimedStream, inode: number): LogClaim {
+    const release = this.options.users.use(stream.containerId);
+    let known = inode;
+    this.write(id, { stream, owner: this.owner, inode });
+    return {
+      stream,
+      cursorOf: ({ place }) => {
+        if (place.inode !== known) {
+          known = place.inode;
+          this.write(id, { stream, owner: this.owner, inode: known });
+        }
+        return `${id}:${place.inode}:${place.offset}:${place.unfinished}`;
+      },
+      release: () => {
+        if (!this.stopping) this.forget(id);
+        release();
+      },
+    };
+  }
+
+  private path(id: string): string {
+    return join(this.options.paths.readers, id);
+  }
+
+  private read(id: string): StoredClaim | undefined {
+    try {
+      return JSON.parse(readFileSync(this.path(id), 'utf8')) as StoredClaim;
+    } catch {
+      return undefined;
+    }
+  }
+
+  private write(id: string, claim: StoredClaim): void {
+    writeFileSync(`${this.path(id)}.new`, JSON.stringify(claim), { mode: 0o600 });
+    renameSync(`${this.path(id)}.new`, this.path(id));
+  }
+
+  private forget(id: string): void {
+    rmSync(this.path(id), { force: true });
+  }
+}
