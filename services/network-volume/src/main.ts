@@ -10,9 +10,11 @@ import { KernelNetwork } from './adapters/kernelNetwork.ts';
 import { NameServers } from './adapters/nameServers.ts';
 import { PacketFilter } from './adapters/packetFilter.ts';
 import { ParentInterfaces } from './adapters/parentInterfaces.ts';
+import { PluginDirectory } from './adapters/pluginDirectory.ts';
 import { PortHolder } from './adapters/portHolder.ts';
 import { SandboxFiles } from './adapters/sandboxFiles.ts';
-import { VolumeFolders } from './adapters/volumeFolders.ts';
+import { copyUp, VolumeFolders } from './adapters/volumeFolders.ts';
+import { VolumePlugins } from './adapters/volumePlugins.ts';
 import { addressPools } from './addressPools.ts';
 import { networksApi } from './api/networks.ts';
 import { sandboxesApi } from './api/sandboxes.ts';
@@ -20,6 +22,7 @@ import { volumesApi } from './api/volumes.ts';
 import { settingsSchema } from './config.ts';
 import { NameDirectory } from './dns/directory.ts';
 import { Forwarder } from './dns/forwarder.ts';
+import { LocalVolumes } from './localVolumes.ts';
 import { networkInfo } from './networkInfo.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
@@ -102,7 +105,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       nameServers,
       hostIp: options.ip,
     });
-    const volumes = new Volumes(records, new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes')));
+    const drivers = new VolumePlugins({
+      local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
+      directory: new PluginDirectory(settings.FLOTILLA_PLUGIN_FOLDERS),
+      copyUp,
+    });
+    const volumes = new Volumes({ records, drivers, onError });
 
     const defaultBridge = { bip: options.bip, fixedCidr: options.fixedCidr, mtu: options.mtu, icc: options.icc };
     await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge }).ensure();
@@ -112,7 +120,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await volumes.reconcile();
     slots.refillLater();
 
-    const info = () => networkInfo(options, networks.find('bridge').bridge, forwardJump.placedIn());
+    const info = () => networkInfo(options, drivers.names(), networks.find('bridge').bridge, forwardJump.placedIn());
     server.add(NetworksService, networksApi(networks, records, info));
     server.add(SandboxesService, sandboxesApi(sandboxes));
     server.add(VolumesService, volumesApi(volumes, records));

@@ -23,10 +23,10 @@ function isOn(path: string): boolean {
  * @param defaultBridge - its interface: another than docker0 means that a real dockerd is beside us.
  * @param jumps - the host's chains that hold our jump (forwardRules.ts).
  */
-export function networkInfo(options: EngineOptions, defaultBridge: string, jumps: readonly string[]): NetworkInfo {
+export function networkInfo(options: EngineOptions, volumeDrivers: string[], defaultBridge: string, jumps: readonly string[]): NetworkInfo {
   const forwarding = isOn('/proc/sys/net/ipv4/ip_forward');
   return {
-    Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'] },
+    Plugins: { Volume: volumeDrivers, Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'] },
     ...(options.defaultAddressPools.length === 0
       ? {}
       : { DefaultAddressPools: options.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })) }),

@@ -16,6 +16,22 @@ export interface VolumeRecord {
   readonly mounts: readonly string[];
 }
 
+/** What a driver says of one of its volumes. */
+export interface VolumeState {
+  /** Where its content is; empty while a plugin has it nowhere. */
+  readonly mountpoint: string;
+  readonly createdAt?: string;
+  readonly status?: Readonly<Record<string, unknown>>;
+}
+
+/** A volume that a plugin tells of. */
+export interface PluginVolume {
+  readonly driver: string;
+  readonly scope: 'local' | 'global';
+  readonly name: string;
+  readonly state: VolumeState;
+}
+
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 export const anonymousLabel = 'com.docker.volume.anonymous';
 
@@ -63,15 +79,29 @@ export function volumeMount(volume: VolumeRecord): VolumeMount | undefined {
   return type === undefined || device === undefined ? undefined : { type, device, options: o ?? '' };
 }
 
-export function volumeDocument(volume: VolumeRecord, mountpoint: string, usage?: { sizeBytes: number }): Volume {
+export function volumeDocument(volume: VolumeRecord, scope: Volume['Scope'], state: VolumeState): Volume {
   return {
-    CreatedAt: volume.createdAt,
+    CreatedAt: state.createdAt ?? volume.createdAt,
     Driver: volume.driver,
     Labels: Object.keys(volume.labels).length === 0 ? null : { ...volume.labels },
-    Mountpoint: mountpoint,
+    Mountpoint: state.mountpoint,
     Name: volume.name,
     Options: Object.keys(volume.options).length === 0 ? null : { ...volume.options },
-    Scope: 'local',
-    ...(usage === undefined ? {} : { UsageData: { RefCount: volume.users.length, Size: usage.sizeBytes } }),
+    Scope: scope,
+    ...(state.status === undefined ? {} : { Status: { ...state.status } }),
+  };
+}
+
+/** A volume that a plugin has and we have not made. */
+export function foreignDocument({ name, driver, scope, state }: PluginVolume): Volume {
+  return {
+    ...(state.createdAt === undefined ? {} : { CreatedAt: state.createdAt }),
+    Driver: driver,
+    Labels: null,
+    Mountpoint: state.mountpoint,
+    Name: name,
+    Options: null,
+    Scope: scope,
+    ...(state.status === undefined ? {} : { Status: { ...state.status } }),
   };
 }

@@ -1,8 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { PluginDirectory } from './adapters/pluginDirectory.ts';
+import { VolumePlugins } from './adapters/volumePlugins.ts';
+import { LocalVolumes, type VolumeFolders } from './localVolumes.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import { mountArguments } from './mountOptions.ts';
 import type { VolumeMount } from './volume.ts';
-import { type VolumeFolders, Volumes } from './volumes.ts';
+import { Volumes } from './volumes.ts';
 
 class FakeFolders implements VolumeFolders {
   readonly folders = new Set<string>();
@@ -25,7 +28,8 @@ let volumes: Volumes;
 beforeEach(() => {
   records = memoryRecords();
   folders = new FakeFolders();
-  volumes = new Volumes(records, folders);
+  const drivers = new VolumePlugins({ local: new LocalVolumes(folders), directory: new PluginDirectory([]), copyUp: async () => false });
+  volumes = new Volumes({ records, drivers, onError: () => undefined });
 });
 
 const acquire = (name: string, user: string) => volumes.acquire({ name, user, driver: '', driverOptions: {}, labels: {} });
@@ -82,11 +86,11 @@ describe('a volume', () => {
     const { name, created } = await acquire('', 'c1');
     expect(created).toBe(true);
     expect(name).toMatch(/^[0-9a-f]{64}$/);
-    expect(volumes.inspect(name).Labels).toEqual({ 'com.docker.volume.anonymous': '' });
+    expect((await volumes.inspect(name)).Labels).toEqual({ 'com.docker.volume.anonymous': '' });
     await volumes.release(name, 'c1', false);
-    expect(volumes.inspect(name).Name).toBe(name);
+    expect((await volumes.inspect(name)).Name).toBe(name);
     await volumes.release(name, 'c1', true);
-    expect(() => volumes.inspect(name)).toThrow('no such volume');
+    await expect(volumes.inspect(name)).rejects.toThrow('no such volume');
   });
 
   it('is mounted while a container runs with it', async () => {

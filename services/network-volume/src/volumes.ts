@@ -1,44 +1,39 @@
 /** Volumes: named directories, who holds them, what is mounted on them. */
 import type { AcquireVolumeRequest, ListVolumesRequest, MountVolumeRequest } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import type { Volume, VolumeCreateRequest } from '@flotilla/engine-api';
-import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, System } from '@flotilla/errors';
+import { Conflict, errorKind, errorMessage, InvalidParameter, isFlotillaError, isNotFound, makeError, NotFound } from '@flotilla/errors';
 import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels } from './filters.ts';
 import { randomId } from './ids.ts';
+import type { LocalVolumes } from './localVolumes.ts';
 import { event, type Records } from './records.ts';
-import {
-  anonymousLabel,
-  checkVolumeName,
-  checkVolumeOptions,
-  type VolumeMount,
-  type VolumeRecord,
-  volumeDocument,
-  volumeMount,
-} from './volume.ts';
+import { anonymousLabel, checkVolumeName, foreignDocument, type PluginVolume, type VolumeRecord, volumeDocument } from './volume.ts';
+import type { VolumeDriver } from './volumeDriver.ts';
 
-/** The disk's side of volumes. */
-export interface VolumeFolders {
-  /** The directory that holds a volume's content. */
-  path(name: string): string;
-  create(name: string): void;
-  remove(name: string): Promise<void>;
-  names(): string[];
-  mount(name: string, mount: VolumeMount): Promise<void>;
-  unmount(name: string): void;
-  isMounted(name: string): boolean;
-  /** Copies a directory's content in if the volume is empty. */
-  populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean>;
-  sizeBytes(name: string): Promise<number>;
+export interface VolumeDrivers {
+  readonly local: LocalVolumes;
+  /** @throws NotFound in dockerd's words; Unavailable when a plugin does not answer. */
+  find(name: string): Promise<VolumeDriver>;
+  /** All volumes of all plugins that answer; a warning for each that does not. */
+  outside(): Promise<{ readonly volumes: readonly PluginVolume[]; readonly warnings: readonly string[] }>;
 }
 
 const localDriver = 'local';
 
+export interface VolumesOptions {
+  readonly records: Records;
+  readonly drivers: VolumeDrivers;
+  readonly onError: (error: unknown) => void;
+}
+
 export class Volumes {
   private readonly records: Records;
-  private readonly folders: VolumeFolders;
+  private readonly drivers: VolumeDrivers;
+  private readonly onError: (error: unknown) => void;
 
-  constructor(records: Records, folders: VolumeFolders) {
-    this.records = records;
-    this.folders = folders;
+  constructor(options: VolumesOptions) {
+    this.records = options.records;
+    this.drivers = options.drivers;
+    this.onError = options.onError;
   }
 
   /** @throws NotFound in dockerd's words. */
@@ -48,8 +43,19 @@ export class Volumes {
     return found;
   }
 
-  private document(volume: VolumeRecord, sizeBytes?: number): Volume {
-    return volumeDocument(volume, this.folders.path(volume.name), sizeBytes === undefined ? undefined : { sizeBytes });
+  private async document(volume: VolumeRecord): Promise<Volume> {
+    const driver = await this.drivers.find(volume.driver);
+    return volumeDocument(volume, driver.scope, await driver.state(volume));
+  }
+
+  /** The same of one just made: a plugin that tells nothing of it is no failure then. */
+  private async madeDocument(volume: VolumeRecord): Promise<Volume> {
+    try {
+      return await this.document(volume);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      return volumeDocument(volume, 'local', { mountpoint: '' });
+    }
   }
 
   /** Creates a volume, or gives the one that is there when nothing contradicts. */
@@ -60,33 +66,41 @@ export class Volumes {
       options: request.DriverOpts ?? {},
       labels: request.Labels ?? {},
     });
-    return this.document(volume);
+    return this.madeDocument(volume);
   }
 
   private async ensure(
     wish: { name: string; driver: string; options: Record<string, string>; labels: Record<string, string> },
     user?: string,
   ): Promise<{ volume: VolumeRecord; created: boolean }> {
-    const driver = wish.driver || localDriver;
-    if (driver !== localDriver) {
-      throw new NotFound(`error looking up volume plugin ${driver}: plugin "${driver}" not found`);
-    }
     const anonymous = wish.name === '';
     const name = anonymous ? randomId() : wish.name;
     checkVolumeName(name);
-    checkVolumeOptions(wish.options);
+    return naming(`create ${name}`, async () => this.ensureNamed({ ...wish, name, anonymous }, user));
+  }
+
+  private async ensureNamed(
+    wish: { name: string; anonymous: boolean; driver: string; options: Record<string, string>; labels: Record<string, string> },
+    user: string | undefined,
+  ): Promise<{ volume: VolumeRecord; created: boolean }> {
+    const { name, anonymous } = wish;
+    const driver = await this.drivers.find(wish.driver || localDriver);
+    driver.check(wish.options);
     return this.records.withLease(`volume/${name}`, async () => {
       await this.records.fresh();
       const existing = this.records.volumes.get(name);
-      if (existing !== undefined) {
+      if (existing !== undefined && !(await this.isLost(existing))) {
+        if (wish.driver !== '' && wish.driver !== existing.driver) {
+          throw new Conflict(`conflict: driver '${existing.driver}' already has volume '${name}'`);
+        }
         if (Object.keys(wish.options).length > 0 && !sameOptions(existing.options, wish.options)) {
-          throw new Conflict(`create ${name}: conflict: volume already exists with different options`);
+          throw new Conflict('conflict: volume already exists with different options');
         }
         return { volume: await this.withUser(existing, user), created: false };
       }
       const volume: VolumeRecord = {
         name,
-        driver,
+        driver: driver.name,
         options: wish.options,
         labels: anonymous ? { ...wish.labels, [anonymousLabel]: '' } : wish.labels,
         createdAt: `${new Date().toISOString().slice(0, 19)}Z`,
@@ -94,13 +108,24 @@ export class Volumes {
         users: user === undefined ? [] : [user],
         mounts: [],
       };
-      this.folders.create(name);
+      await driver.create(name, wish.options);
       await this.records.commit({
-        puts: [this.records.volumes.put(name, volume, { create: true })],
-        events: [event('volume', 'create', name, { driver })],
+        puts: [this.records.volumes.put(name, volume, { create: existing === undefined })],
+        events: [event('volume', 'create', name, { driver: driver.name })],
       });
       return { volume, created: true };
     });
+  }
+
+  /** A plugin may have lost it without us: then it can be made again, unless a container has it. */
+  private async isLost(volume: VolumeRecord): Promise<boolean> {
+    if (volume.driver === localDriver || volume.users.length > 0) return false;
+    try {
+      await (await this.drivers.find(volume.driver)).state(volume);
+      return false;
+    } catch (error) {
+      return isNotFound(error);
+    }
   }
 
   private async withUser(volume: VolumeRecord, user: string | undefined): Promise<VolumeRecord> {
@@ -113,32 +138,47 @@ export class Volumes {
     return volume;
   }
 
-  inspect(name: string): Volume {
-    return this.document(this.require(name));
+  /** A volume of ours, or one that a plugin has without us. */
+  async inspect(name: string): Promise<Volume> {
+    const own = this.records.volumes.get(name);
+    if (own !== undefined) return naming(`get ${name}`, () => this.document(own));
+    const found = (await this.drivers.outside()).volumes.find((volume) => volume.name === name);
+    if (found === undefined) throw new NotFound(`get ${name}: no such volume`);
+    return foreignDocument(found);
   }
 
-  async list(request: ListVolumesRequest): Promise<Volume[]> {
+  async list(request: ListVolumesRequest): Promise<{ volumes: Volume[]; warnings: string[] }> {
     const { filters } = request;
     checkFilters(filters, ['dangling', 'driver', 'label', 'name']);
     const dangling = booleanFilter(filters, 'dangling');
-    const found = [...this.records.volumes.values()]
+    const outside = await this.drivers.outside();
+    const documents: Volume[] = [];
+    for (const volume of this.records.volumes.values()) {
+      if (dangling !== undefined && dangling !== (volume.users.length === 0)) continue;
+      const document = this.listed(volume, outside.volumes);
+      documents.push(request.usage ? withUsage(document, volume, await this.sizeOf(volume)) : document);
+    }
+    // What a plugin has without us is used by no container of ours.
+    const foreign = dangling === false ? [] : outside.volumes.filter(({ name }) => !this.records.volumes.has(name)).map(foreignDocument);
+    const volumes = [...documents, ...foreign]
       .filter(
         (volume) =>
-          anyOf(filters, 'name', (value) => volume.name.includes(value)) &&
-          anyOf(filters, 'driver', (value) => volume.driver === value) &&
-          matchesLabels(volume.labels, filterValues(filters, 'label')) &&
-          (dangling === undefined || dangling === (volume.users.length === 0)),
+          anyOf(filters, 'name', (value) => volume.Name.includes(value)) &&
+          anyOf(filters, 'driver', (value) => volume.Driver === value) &&
+          matchesLabels(volume.Labels ?? {}, filterValues(filters, 'label')),
       )
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-    if (!request.usage) return found.map((volume) => this.document(volume));
-    const documents: Volume[] = [];
-    for (const volume of found) documents.push(this.document(volume, await this.sizeOf(volume)));
-    return documents;
+      .sort((a, b) => (a.Name < b.Name ? -1 : 1));
+    return { volumes, warnings: [...outside.warnings] };
   }
 
-  /** A volume with something else mounted on it takes no room of ours. */
+  private listed(volume: VolumeRecord, outside: readonly PluginVolume[]): Volume {
+    if (volume.driver === localDriver) return volumeDocument(volume, 'local', { mountpoint: this.drivers.local.path(volume.name) });
+    const found = outside.find(({ driver, name }) => driver === volume.driver && name === volume.name);
+    return volumeDocument(volume, found?.scope ?? 'local', { mountpoint: found?.state.mountpoint ?? '' });
+  }
+
   private async sizeOf(volume: VolumeRecord): Promise<number> {
-    return volumeMount(volume) === undefined ? this.folders.sizeBytes(volume.name) : -1;
+    return volume.driver === localDriver ? this.drivers.local.sizeBytes(volume) : -1;
   }
 
   /** @throws Conflict while a container holds it, in dockerd's words. */
@@ -146,22 +186,35 @@ export class Volumes {
     try {
       await this.records.withLease(`volume/${name}`, async () => {
         await this.records.fresh();
-        await this.delete(this.require(name));
+        await this.delete(this.require(name), force);
       });
     } catch (error) {
       if (!(force && isNotFound(error))) throw error;
     }
   }
 
-  private async delete(volume: VolumeRecord): Promise<void> {
+  /** @param force - forget it even when its plugin fails. */
+  private async delete(volume: VolumeRecord, force: boolean): Promise<void> {
     const { name, users } = volume;
     if (users.length > 0) throw new Conflict(`remove ${name}: volume is in use - [${users.join(', ')}]`);
-    if (this.folders.isMounted(name)) this.folders.unmount(name);
-    await this.records.commit({
-      deletes: [this.records.volumes.delete(name)],
-      events: [event('volume', 'destroy', name, { driver: volume.driver })],
-    });
-    await this.folders.remove(name);
+    const forget = () =>
+      this.records.commit({
+        deletes: [this.records.volumes.delete(name)],
+        events: [event('volume', 'destroy', name, { driver: volume.driver })],
+      });
+    if (volume.driver === localDriver) {
+      // A crash in between leaves a folder, which the next start removes.
+      await forget();
+      await this.drivers.local.remove(name);
+      return;
+    }
+    try {
+      await naming(`remove ${name}`, async () => (await this.drivers.find(volume.driver)).remove(name));
+    } catch (error) {
+      if (!force) throw error;
+      this.onError(error);
+    }
+    await forget();
   }
 
   /** Removes volumes nobody holds: anonymous ones, with `all` the named ones too. */
@@ -171,7 +224,7 @@ export class Volumes {
     const names: string[] = [];
     let spaceReclaimed = 0n;
     for (const volume of [...this.records.volumes.values()]) {
-      if (volume.users.length > 0 || Object.keys(volume.options).length > 0) continue;
+      if (volume.driver !== localDriver || volume.users.length > 0 || Object.keys(volume.options).length > 0) continue;
       if ((!all && !volume.anonymous) || !matchesPruneLabels(volume.labels, filters)) continue;
       const size = await this.sizeOf(volume);
       try {
@@ -192,7 +245,8 @@ export class Volumes {
     if (request.user === '') throw new InvalidParameter('a volume is held by a container: its id is missing');
     const wish = { name: request.name, driver: request.driver, options: request.driverOptions, labels: request.labels };
     const { volume, created } = await this.ensure(wish, request.user);
-    return { name: volume.name, driver: volume.driver, mountpoint: this.folders.path(volume.name), created };
+    const { Mountpoint } = await this.madeDocument(volume);
+    return { name: volume.name, driver: volume.driver, mountpoint: Mountpoint, created };
   }
 
   async release(name: string, user: string, removeAnonymous: boolean): Promise<void> {
@@ -201,7 +255,7 @@ export class Volumes {
       const volume = this.records.volumes.get(name);
       if (volume === undefined) return;
       const left = await this.forgetUser(volume, user);
-      if (removeAnonymous && left.anonymous && left.users.length === 0) await this.delete(left);
+      if (removeAnonymous && left.anonymous && left.users.length === 0) await this.delete(left, true);
     });
   }
 
@@ -217,25 +271,13 @@ export class Volumes {
     return this.records.withLease(`volume/${name}`, async () => {
       await this.records.fresh();
       const volume = this.require(name);
-      this.folders.create(name);
-      const wanted = volumeMount(volume);
-      if (wanted !== undefined && !this.folders.isMounted(name)) await this.mountNow(volume, wanted);
-      if (volume.mounts.includes(user)) return this.folders.path(name);
+      const driver = await naming(`mount ${name}`, () => this.drivers.find(volume.driver));
+      const path = await driver.mount(volume, user);
+      if (volume.mounts.includes(user)) return path;
       const held = volume.users.includes(user) ? volume.users : [...volume.users, user];
       await this.save({ ...volume, users: held, mounts: [...volume.mounts, user] }, mountEvent(volume, request));
-      return this.folders.path(name);
+      return path;
     });
-  }
-
-  private async mountNow(volume: VolumeRecord, wanted: VolumeMount): Promise<void> {
-    try {
-      await this.folders.mount(volume.name, wanted);
-    } catch (error) {
-      const reason = errorMessage(error);
-      throw new System(`error while mounting volume '${this.folders.path(volume.name)}': failed to mount local volume: ${reason}`, {
-        cause: error,
-      });
-    }
   }
 
   async unmount(name: string, user: string): Promise<void> {
@@ -248,22 +290,20 @@ export class Volumes {
 
   private async forgetMount(volume: VolumeRecord, user: string): Promise<VolumeRecord> {
     const mounts = volume.mounts.filter((one) => one !== user);
-    if (mounts.length === 0 && volumeMount(volume) !== undefined && this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
+    try {
+      await (await this.drivers.find(volume.driver)).unmount(volume, user, mounts.length === 0);
+    } catch (error) {
+      // A plugin that is down must not keep a container from ending.
+      if (volume.driver === localDriver) throw error;
+      this.onError(error);
+    }
     return this.save({ ...volume, mounts }, event('volume', 'unmount', volume.name, { driver: volume.driver, container: user }));
   }
 
   async populate(name: string, sourceDir: string): Promise<boolean> {
     return this.records.withLease(`volume/${name}`, async () => {
       const volume = this.require(name);
-      const wanted = volumeMount(volume);
-      const alreadyMounted = this.folders.isMounted(name);
-      if (wanted !== undefined && !alreadyMounted) await this.mountNow(volume, wanted);
-      try {
-        return await this.folders.populate(name, sourceDir, wanted !== undefined || volume.mounts.length > 0);
-      } finally {
-        // Content copied into a tmpfs would go with the mount: it stays for the start that follows.
-        if (wanted !== undefined && !alreadyMounted && wanted.type !== 'tmpfs' && volume.mounts.length === 0) this.folders.unmount(name);
-      }
+      return (await this.drivers.find(volume.driver)).populate(volume, sourceDir);
     });
   }
 
@@ -276,20 +316,24 @@ export class Volumes {
     }
   }
 
-  /** Brings disk and records together after a crash: folders without a record are half removed or half made. */
+  /** Brings disk and records together after a crash. */
   async reconcile(): Promise<void> {
-    for (const name of this.folders.names()) {
-      if (this.records.volumes.has(name)) continue;
-      if (this.folders.isMounted(name)) this.folders.unmount(name);
-      await this.folders.remove(name);
-    }
-    for (const volume of this.records.volumes.values()) {
-      this.folders.create(volume.name);
-      const wanted = volumeMount(volume);
-      if (wanted === undefined) continue;
-      if (volume.mounts.length === 0 && this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
-    }
+    const local = [...this.records.volumes.values()].filter(({ driver }) => driver === localDriver);
+    await this.drivers.local.reconcile(new Map(local.map((volume) => [volume.name, volume])));
   }
+}
+
+/** Says with every failure what was being done, as dockerd does. */
+async function naming<T>(action: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw isFlotillaError(error) ? makeError(errorKind(error), `${action}: ${errorMessage(error)}`, { cause: error }) : error;
+  }
+}
+
+function withUsage(document: Volume, volume: VolumeRecord, sizeBytes: number): Volume {
+  return { ...document, UsageData: { RefCount: volume.users.length, Size: sizeBytes } };
 }
 
 function sameOptions(one: Readonly<Record<string, string>>, other: Readonly<Record<string, string>>): boolean {

@@ -13,9 +13,9 @@ import { lstat, opendir, readdir, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { mount, mountPointsBelow, umount } from '@flotilla/syscalls';
+import type { VolumeFolders as Folders } from '../localVolumes.ts';
 import { mountArguments } from '../mountOptions.ts';
 import type { VolumeMount } from '../volume.ts';
-import type { VolumeFolders as Folders } from '../volumes.ts';
 
 const dataName = '_data';
 const copyName = '_copying';
@@ -74,10 +74,7 @@ export class VolumeFolders implements Folders {
   async populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean> {
     const target = this.path(name);
     if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
-    if (inPlace) {
-      await copyTree(sourceDir, target);
-      return true;
-    }
+    if (inPlace) return copyUp(sourceDir, target);
     const copying = join(this.root, name, copyName);
     await rm(copying, { recursive: true, force: true });
     mkdirSync(copying, { mode: 0o755 });
@@ -90,6 +87,13 @@ export class VolumeFolders implements Folders {
   async sizeBytes(name: string): Promise<number> {
     return treeBytes(this.path(name), new Set());
   }
+}
+
+/** Fills a directory that is empty, as {@link VolumeFolders.populate} does in place. */
+export async function copyUp(sourceDir: string, target: string): Promise<boolean> {
+  if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
+  await copyTree(sourceDir, target);
+  return true;
 }
 
 function kernelHas(type: string): boolean {

@@ -11,11 +11,12 @@ export function volumesApi(volumes: Volumes, records: Records): Handlers<typeof 
     create: async (request) => ({ volumeJson: toJsonBytes(await volumes.create(fromJsonBytes(volumeCreateRequest, request.configJson))) }),
     async inspect({ name }) {
       await records.fresh();
-      return { volumeJson: toJsonBytes(volumes.inspect(name)) };
+      return { volumeJson: toJsonBytes(await volumes.inspect(name)) };
     },
     async list(request) {
       await records.fresh();
-      return { volumesJson: toJsonBytes(await volumes.list(request)), warnings: [] };
+      const { volumes: found, warnings } = await volumes.list(request);
+      return { volumesJson: toJsonBytes(found), warnings };
     },
     async remove({ name, force }) {
       await volumes.remove(name, force);

@@ -1,0 +1,104 @@
+/** The local driver: plain directories, and what a volume's options mount on them. */
+import { errorMessage, System } from '@flotilla/errors';
+import { checkVolumeOptions, type VolumeMount, type VolumeRecord, type VolumeState, volumeMount } from './volume.ts';
+import type { VolumeDriver } from './volumeDriver.ts';
+
+/** The disk's side of volumes. */
+export interface VolumeFolders {
+  /** The directory that holds a volume's content. */
+  path(name: string): string;
+  create(name: string): void;
+  remove(name: string): Promise<void>;
+  names(): string[];
+  mount(name: string, mount: VolumeMount): Promise<void>;
+  unmount(name: string): void;
+  isMounted(name: string): boolean;
+  /** Copies a directory's content in if the volume is empty. @param inPlace - it is mounted or in use, and cannot be replaced by the finished copy. */
+  populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean>;
+  sizeBytes(name: string): Promise<number>;
+}
+
+export class LocalVolumes implements VolumeDriver {
+  readonly name = 'local';
+  readonly scope = 'local';
+  private readonly folders: VolumeFolders;
+
+  constructor(folders: VolumeFolders) {
+    this.folders = folders;
+  }
+
+  path(name: string): string {
+    return this.folders.path(name);
+  }
+
+  check(options: Readonly<Record<string, string>>): void {
+    checkVolumeOptions(options);
+  }
+
+  async create(name: string): Promise<void> {
+    this.folders.create(name);
+  }
+
+  async remove(name: string): Promise<void> {
+    if (this.folders.isMounted(name)) this.folders.unmount(name);
+    await this.folders.remove(name);
+  }
+
+  async state({ name }: Pick<VolumeRecord, 'name'>): Promise<VolumeState> {
+    return { mountpoint: this.folders.path(name) };
+  }
+
+  async mount(volume: VolumeRecord): Promise<string> {
+    this.folders.create(volume.name);
+    const wanted = volumeMount(volume);
+    if (wanted !== undefined && !this.folders.isMounted(volume.name)) await this.mountNow(volume, wanted);
+    return this.folders.path(volume.name);
+  }
+
+  private async mountNow(volume: VolumeRecord, wanted: VolumeMount): Promise<void> {
+    try {
+      await this.folders.mount(volume.name, wanted);
+    } catch (error) {
+      const reason = errorMessage(error);
+      throw new System(`error while mounting volume '${this.folders.path(volume.name)}': failed to mount local volume: ${reason}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async unmount(volume: VolumeRecord, _user: string, isLast: boolean): Promise<void> {
+    if (isLast && volumeMount(volume) !== undefined && this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
+  }
+
+  async populate(volume: VolumeRecord, sourceDir: string): Promise<boolean> {
+    const { name } = volume;
+    const wanted = volumeMount(volume);
+    const alreadyMounted = this.folders.isMounted(name);
+    if (wanted !== undefined && !alreadyMounted) await this.mountNow(volume, wanted);
+    try {
+      return await this.folders.populate(name, sourceDir, wanted !== undefined || volume.mounts.length > 0);
+    } finally {
+      // Content copied into a tmpfs would go with the mount: it stays for the start that follows.
+      if (wanted !== undefined && !alreadyMounted && wanted.type !== 'tmpfs' && volume.mounts.length === 0) this.folders.unmount(name);
+    }
+  }
+
+  /** A volume with something else mounted on it takes no room of ours. */
+  async sizeBytes(volume: VolumeRecord): Promise<number> {
+    return volumeMount(volume) === undefined ? this.folders.sizeBytes(volume.name) : -1;
+  }
+
+  /** Brings disk and records together after a crash: folders without a record are half removed or half made. */
+  async reconcile(known: ReadonlyMap<string, VolumeRecord>): Promise<void> {
+    for (const name of this.folders.names()) {
+      if (known.has(name)) continue;
+      if (this.folders.isMounted(name)) this.folders.unmount(name);
+      await this.folders.remove(name);
+    }
+    for (const volume of known.values()) {
+      this.folders.create(volume.name);
+      if (volumeMount(volume) === undefined || volume.mounts.length > 0) continue;
+      if (this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
+    }
+  }
+}
