@@ -92,8 +92,8 @@ const configFields: Fields<ContainerConfig> = {
   Shell: list(string),
 };
 
-export const containerConfig: Shape<ContainerConfig> = struct<ContainerConfig>('Config', configFields);
-export const containerCreateRequest: Shape<ContainerCreateRequest> = struct<ContainerCreateRequest>('CreateRequest', {
+export const containerConfig: Shape<ContainerConfig> = struct<ContainerConfig>('container.Config', configFields);
+export const containerCreateRequest: Shape<ContainerCreateRequest> = struct<ContainerCreateRequest>('container.CreateRequest', {
   ...configFields,
   HostConfig: hostConfig,
   NetworkingConfig: networkingConfig,

@@ -41,9 +41,12 @@ describe('decoding as Go does', () => {
     ],
     [{ Env: 'x' }, 'json: cannot unmarshal string into Go struct field CreateRequest.Env of type []string'],
     [{ Env: [{}] }, 'json: cannot unmarshal object into Go struct field CreateRequest.Env of type string'],
+    [{ Cmd: 1 }, 'json: cannot unmarshal number into Go struct field CreateRequest.Cmd of type string'],
+    [{ Entrypoint: [1] }, 'json: cannot unmarshal array into Go struct field CreateRequest.Entrypoint of type string'],
+    [{ HostConfig: [] }, 'json: cannot unmarshal array into Go struct field CreateRequest.HostConfig of type container.HostConfig'],
     [{ Tty: 'true' }, 'json: cannot unmarshal string into Go struct field CreateRequest.Tty of type bool'],
-    [[], 'json: cannot unmarshal array into Go value of type CreateRequest'],
-    ['x', 'json: cannot unmarshal string into Go value of type CreateRequest'],
+    [[], 'json: cannot unmarshal array into Go value of type container.CreateRequest'],
+    ['x', 'json: cannot unmarshal string into Go value of type container.CreateRequest'],
   ])('refuses %j', (document, message) => {
     expect(() => decode(document)).toThrow(message);
   });

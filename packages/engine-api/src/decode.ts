@@ -124,12 +124,21 @@ export function map<T>(value: Shape<T>, whenNull?: () => T): Shape<Record<string
   };
 }
 
-/** A list of strings that may also be written as one string: Cmd and Entrypoint. */
+/** A list of strings that may also be written as one string: Cmd and Entrypoint. What is neither is refused as if a string were wanted. */
 export const stringOrList: Shape<string[]> = {
   goType: 'strslice.StrSlice',
   decode(value, place) {
     if (typeof value === 'string') return [value];
+    if (!Array.isArray(value) || value.some((each) => typeof each !== 'string' && each !== null)) return refuse(value, place, 'string');
     return list(string).decode(value, place);
+  },
+};
+
+/** An object whose fields do not matter. */
+export const document: Shape<object> = {
+  goType: 'map[string]interface {}',
+  decode(value, place) {
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : refuse(value, place, 'map[string]interface {}');
   },
 };
 
@@ -145,12 +154,13 @@ export type Fields<T> = { readonly [K in keyof Required<T>]: Shape<NonNullable<T
 /**
  * An object with known fields.
  *
- * @param goType - the type's name in Go, as messages show it.
+ * @param goType - the type's name in Go with its package; messages about its fields show it without.
  * @param fields - a shape for every field of T.
  */
 export function struct<T extends object>(goType: string, fields: Fields<T>): Shape<T> {
   const shapes = new Map<string, Shape<unknown>>(Object.entries(fields));
   const folded = new Map([...shapes.keys()].map((name) => [name.toLowerCase(), name]));
+  const structName = goType.slice(goType.lastIndexOf('.') + 1);
   return {
     goType,
     decode(value, place) {
@@ -160,7 +170,7 @@ export function struct<T extends object>(goType: string, fields: Fields<T>): Sha
         const name = shapes.has(key) ? key : folded.get(key.toLowerCase());
         const shape = name === undefined ? undefined : shapes.get(name);
         if (name === undefined || shape === undefined || each === null) continue;
-        const decoded = shape.decode(each, { struct: goType, path: place.path === '' ? name : `${place.path}.${name}` });
+        const decoded = shape.decode(each, { struct: structName, path: place.path === '' ? name : `${place.path}.${name}` });
         if (decoded !== undefined) result[name] = decoded;
       }
       // Every key was decoded by the shape that Fields<T> demands for it; the compiler cannot follow that through Object.entries.

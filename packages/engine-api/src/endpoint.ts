@@ -62,8 +62,12 @@ export interface NetworkSettings {
   Networks: Record<string, EndpointSettings>;
 }
 
-export const endpointSettings: Shape<EndpointSettings> = struct<EndpointSettings>('EndpointSettings', {
-  IPAMConfig: struct<EndpointIPAMConfig>('EndpointIPAMConfig', { IPv4Address: string, IPv6Address: string, LinkLocalIPs: list(string) }),
+export const endpointSettings: Shape<EndpointSettings> = struct<EndpointSettings>('network.EndpointSettings', {
+  IPAMConfig: struct<EndpointIPAMConfig>('network.EndpointIPAMConfig', {
+    IPv4Address: string,
+    IPv6Address: string,
+    LinkLocalIPs: list(string),
+  }),
   Links: list(string),
   Aliases: list(string),
   MacAddress: string,
@@ -80,11 +84,11 @@ export const endpointSettings: Shape<EndpointSettings> = struct<EndpointSettings
   DNSNames: list(string),
 });
 
-export const networkingConfig: Shape<NetworkingConfig> = struct<NetworkingConfig>('NetworkingConfig', {
+export const networkingConfig: Shape<NetworkingConfig> = struct<NetworkingConfig>('network.NetworkingConfig', {
   EndpointsConfig: map(endpointSettings, () => ({})),
 });
 
 export const portMap: Shape<Record<string, PortBinding[]>> = map(
-  list(struct<PortBinding>('PortBinding', { HostIp: string, HostPort: string })),
+  list(struct<PortBinding>('nat.PortBinding', { HostIp: string, HostPort: string })),
   () => [],
 );

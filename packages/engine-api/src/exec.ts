@@ -40,7 +40,7 @@ export interface ExecInspect {
   Pid: number;
 }
 
-export const execConfig: Shape<ExecConfig> = struct<ExecConfig>('ExecOptions', {
+export const execConfig: Shape<ExecConfig> = struct<ExecConfig>('container.ExecOptions', {
   User: string,
   Privileged: boolean,
   Tty: boolean,
@@ -55,7 +55,7 @@ export const execConfig: Shape<ExecConfig> = struct<ExecConfig>('ExecOptions', {
   Cmd: list(string),
 });
 
-export const execStartConfig: Shape<ExecStartConfig> = struct<ExecStartConfig>('ExecStartOptions', {
+export const execStartConfig: Shape<ExecStartConfig> = struct<ExecStartConfig>('container.ExecStartOptions', {
   Detach: boolean,
   Tty: boolean,
   ConsoleSize: list(uint),

@@ -26,7 +26,7 @@ export interface Health {
   Log: HealthcheckResult[] | null;
 }
 
-export const healthConfig: Shape<HealthConfig> = struct<HealthConfig>('HealthcheckConfig', {
+export const healthConfig: Shape<HealthConfig> = struct<HealthConfig>('v1.HealthcheckConfig', {
   Test: list(string),
   Interval: duration,
   Timeout: duration,

@@ -57,11 +57,11 @@ export interface HostConfig extends Resources {
   Init?: boolean;
 }
 
-export const hostConfig: Shape<HostConfig> = struct<HostConfig>('HostConfig', {
+export const hostConfig: Shape<HostConfig> = struct<HostConfig>('container.HostConfig', {
   ...resourceFields,
   Binds: list(string),
   ContainerIDFile: string,
-  LogConfig: struct<LogConfig>('LogConfig', { Type: string, Config: map(string) }),
+  LogConfig: struct<LogConfig>('container.LogConfig', { Type: string, Config: map(string) }),
   NetworkMode: string,
   PortBindings: portMap,
   RestartPolicy: restartPolicy,

@@ -23,6 +23,7 @@ export {
   boolean,
   DecodeError,
   decodeDocument,
+  document,
   duration,
   type Empty,
   empty,

@@ -57,28 +57,28 @@ export interface MountPoint {
   Propagation: string;
 }
 
-const driverConfig = struct<DriverConfig>('Driver', { Name: string, Options: map(string) });
+const driverConfig = struct<DriverConfig>('mount.Driver', { Name: string, Options: map(string) });
 
-export const mount: Shape<Mount> = struct<Mount>('Mount', {
+export const mount: Shape<Mount> = struct<Mount>('mount.Mount', {
   Type: string,
   Source: string,
   Target: string,
   ReadOnly: boolean,
   Consistency: string,
-  BindOptions: struct<BindOptions>('BindOptions', {
+  BindOptions: struct<BindOptions>('mount.BindOptions', {
     Propagation: string,
     NonRecursive: boolean,
     CreateMountpoint: boolean,
     ReadOnlyNonRecursive: boolean,
     ReadOnlyForceRecursive: boolean,
   }),
-  VolumeOptions: struct<VolumeOptions>('VolumeOptions', {
+  VolumeOptions: struct<VolumeOptions>('mount.VolumeOptions', {
     NoCopy: boolean,
     Labels: map(string),
     Subpath: string,
     DriverConfig: driverConfig,
   }),
-  ImageOptions: struct<ImageOptions>('ImageOptions', { Subpath: string }),
-  TmpfsOptions: struct<TmpfsOptions>('TmpfsOptions', { SizeBytes: int64, Mode: uint32, Options: list(list(string)) }),
+  ImageOptions: struct<ImageOptions>('mount.ImageOptions', { Subpath: string }),
+  TmpfsOptions: struct<TmpfsOptions>('mount.TmpfsOptions', { SizeBytes: int64, Mode: uint32, Options: list(list(string)) }),
   ClusterOptions: empty,
 });

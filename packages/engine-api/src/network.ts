@@ -76,13 +76,15 @@ export interface NetworksPruneReport {
   NetworksDeleted: string[] | null;
 }
 
-const ipam = struct<IPAM>('IPAM', {
+const ipam = struct<IPAM>('network.IPAM', {
   Driver: string,
   Options: map(string),
-  Config: list(struct<IPAMConfig>('IPAMConfig', { Subnet: string, IPRange: string, Gateway: string, AuxiliaryAddresses: map(string) })),
+  Config: list(
+    struct<IPAMConfig>('network.IPAMConfig', { Subnet: string, IPRange: string, Gateway: string, AuxiliaryAddresses: map(string) }),
+  ),
 });
 
-export const networkCreateRequest: Shape<NetworkCreateRequest> = struct<NetworkCreateRequest>('CreateRequest', {
+export const networkCreateRequest: Shape<NetworkCreateRequest> = struct<NetworkCreateRequest>('network.CreateRequest', {
   Name: string,
   CheckDuplicate: boolean,
   Driver: string,
@@ -98,11 +100,11 @@ export const networkCreateRequest: Shape<NetworkCreateRequest> = struct<NetworkC
   Options: map(string),
   Labels: map(string),
 });
-export const networkConnectRequest: Shape<NetworkConnectRequest> = struct<NetworkConnectRequest>('ConnectOptions', {
+export const networkConnectRequest: Shape<NetworkConnectRequest> = struct<NetworkConnectRequest>('network.ConnectOptions', {
   Container: string,
   EndpointConfig: endpointSettings,
 });
-export const networkDisconnectRequest: Shape<NetworkDisconnectRequest> = struct<NetworkDisconnectRequest>('DisconnectOptions', {
+export const networkDisconnectRequest: Shape<NetworkDisconnectRequest> = struct<NetworkDisconnectRequest>('network.DisconnectOptions', {
   Container: string,
   Force: boolean,
 });

@@ -77,7 +77,7 @@ export interface ContainerUpdateRequest extends Resources {
   RestartPolicy?: RestartPolicy;
 }
 
-const throttleDevices = list(struct<ThrottleDevice>('ThrottleDevice', { Path: string, Rate: uint64 }));
+const throttleDevices = list(struct<ThrottleDevice>('blkiodev.ThrottleDevice', { Path: string, Rate: uint64 }));
 
 export const resourceFields = {
   CpuShares: int64,
@@ -85,7 +85,7 @@ export const resourceFields = {
   NanoCpus: int64,
   CgroupParent: string,
   BlkioWeight: uint16,
-  BlkioWeightDevice: list(struct<WeightDevice>('WeightDevice', { Path: string, Weight: uint16 })),
+  BlkioWeightDevice: list(struct<WeightDevice>('blkiodev.WeightDevice', { Path: string, Weight: uint16 })),
   BlkioDeviceReadBps: throttleDevices,
   BlkioDeviceWriteBps: throttleDevices,
   BlkioDeviceReadIOps: throttleDevices,
@@ -96,10 +96,12 @@ export const resourceFields = {
   CpuRealtimeRuntime: int64,
   CpusetCpus: string,
   CpusetMems: string,
-  Devices: list(struct<DeviceMapping>('DeviceMapping', { PathOnHost: string, PathInContainer: string, CgroupPermissions: string })),
+  Devices: list(
+    struct<DeviceMapping>('container.DeviceMapping', { PathOnHost: string, PathInContainer: string, CgroupPermissions: string }),
+  ),
   DeviceCgroupRules: list(string),
   DeviceRequests: list(
-    struct<DeviceRequest>('DeviceRequest', {
+    struct<DeviceRequest>('container.DeviceRequest', {
       Driver: string,
       Count: int,
       DeviceIDs: list(string),
@@ -114,16 +116,19 @@ export const resourceFields = {
   MemorySwappiness: int64,
   OomKillDisable: boolean,
   PidsLimit: int64,
-  Ulimits: list(struct<Ulimit>('Ulimit', { Name: string, Hard: int64, Soft: int64 })),
+  Ulimits: list(struct<Ulimit>('units.Ulimit', { Name: string, Hard: int64, Soft: int64 })),
   CpuCount: int64,
   CpuPercent: int64,
   IOMaximumIOps: uint64,
   IOMaximumBandwidth: uint64,
 } as const;
 
-export const restartPolicy: Shape<RestartPolicy> = struct<RestartPolicy>('RestartPolicy', { Name: string, MaximumRetryCount: int });
+export const restartPolicy: Shape<RestartPolicy> = struct<RestartPolicy>('container.RestartPolicy', {
+  Name: string,
+  MaximumRetryCount: int,
+});
 
-export const containerUpdateRequest: Shape<ContainerUpdateRequest> = struct<ContainerUpdateRequest>('UpdateConfig', {
+export const containerUpdateRequest: Shape<ContainerUpdateRequest> = struct<ContainerUpdateRequest>('container.UpdateConfig', {
   ...resourceFields,
   RestartPolicy: restartPolicy,
 });

@@ -159,7 +159,7 @@ export interface AuthResponse {
   IdentityToken: string;
 }
 
-export const authConfig: Shape<AuthConfig> = struct<AuthConfig>('AuthConfig', {
+export const authConfig: Shape<AuthConfig> = struct<AuthConfig>('registry.AuthConfig', {
   username: string,
   password: string,
   auth: string,

@@ -36,7 +36,7 @@ export interface VolumesPruneReport {
   SpaceReclaimed: number;
 }
 
-export const volumeCreateRequest: Shape<VolumeCreateRequest> = struct<VolumeCreateRequest>('CreateOptions', {
+export const volumeCreateRequest: Shape<VolumeCreateRequest> = struct<VolumeCreateRequest>('volume.CreateOptions', {
   Name: string,
   Driver: string,
   DriverOpts: map(string),

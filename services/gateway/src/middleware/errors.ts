@@ -4,6 +4,7 @@ import { errorKind, InvalidParameter, NotFound, toHttp } from '@flotilla/errors'
 import type { Logger } from '@flotilla/service-kit';
 import type { ErrorRequestHandler, RequestHandler } from 'express';
 import { sendEmpty, sendJson } from '../http/respond.ts';
+import { rawStream } from '../streams/hijack.ts';
 
 export function sendError(response: ServerResponse, error: unknown): void {
   const { status, body } = toHttp(error);
@@ -16,6 +17,18 @@ export function sendError(response: ServerResponse, error: unknown): void {
   response.req?.resume();
   if (body === undefined) sendEmpty(response, status);
   else sendJson(response, status, body);
+}
+
+/** Attach answers its errors as the stream that was asked for: the message and a line's end, no document. Clients read it to the end of the connection. */
+export function sendStreamError(response: ServerResponse, error: unknown): void {
+  const { status, body } = toHttp(error);
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  response.req?.resume();
+  response.writeHead(status, { 'Content-Type': rawStream, Connection: 'close' });
+  response.end(`${body?.message ?? ''}\r\n`);
 }
 
 /** Express fails with an error of its own for a path whose percent escapes are broken. */

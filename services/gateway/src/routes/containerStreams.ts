@@ -2,38 +2,45 @@
 import type { IncomingMessage } from 'node:http';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
-import { type Backends, long } from '../backends.ts';
+import { type Backends, long, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
 import { boolean, text } from '../http/query.ts';
 import { clientGone } from '../http/respond.ts';
 import { parseTimestamp } from '../http/timestamps.ts';
+import { sendStreamError } from '../middleware/errors.ts';
 import { hijack, outputType } from '../streams/hijack.ts';
 import { openAttach, openLogs } from '../streams/outlasting.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
 import { redeem, sendStream } from '../streams/transfer.ts';
-import { checkHandshake, joinWebSocket } from '../streams/websocket.ts';
+import { checkHandshake, isHandshake, joinWebSocket } from '../streams/websocket.ts';
 import { name } from './parameters.ts';
 
 export function containerStreamRoutes(router: Router, { containers }: Backends): void {
   router.post(/^\/containers\/(?<name>.*)\/attach$/, async (request, response) => {
     const signal = clientGone(response);
-    const { stream, tty } = await openAttach(
-      containers,
-      {
-        container: name(request),
-        logs: boolean(request, 'logs'),
-        stream: boolean(request, 'stream'),
-        stdin: boolean(request, 'stdin'),
-        stdout: boolean(request, 'stdout'),
-        stderr: boolean(request, 'stderr'),
-        detachKeys: text(request, 'detachKeys'),
-      },
-      signal,
-    );
-    await hijack(request, response, stream, tty);
+    try {
+      const { stream, tty } = await openAttach(
+        containers,
+        {
+          container: name(request),
+          logs: boolean(request, 'logs'),
+          stream: boolean(request, 'stream'),
+          stdin: boolean(request, 'stdin'),
+          stdout: boolean(request, 'stdout'),
+          stderr: boolean(request, 'stderr'),
+          detachKeys: text(request, 'detachKeys'),
+        },
+        signal,
+      );
+      await hijack(request, response, stream, tty);
+    } catch (error) {
+      sendStreamError(response, error);
+    }
   });
 
   router.get(/^\/containers\/(?<name>.*)\/attach\/ws$/, async (request, response) => {
+    // A container that is not there is told first, as dockerd does.
+    if (!isHandshake(request)) await containers.inspect({ container: name(request), size: false }, read);
     checkHandshake(request);
     // Before 1.42 a websocket carried all three, whatever was asked for.
     const all = olderThan(request, '1.42');

@@ -10,7 +10,7 @@ import { bytesOf, type Copies, copyKey } from '../copies.ts';
 import type { Events } from '../events/follow.ts';
 import { compareVersions, olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson, requiredJson } from '../http/body.ts';
-import { filtersOf, toProto, withFilter } from '../http/filters.ts';
+import { filtersOf, toProto } from '../http/filters.ts';
 import { boolean, integer, terminalSize, text } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson, sendNoContent } from '../http/respond.ts';
 import { shimContainerInspect, shimContainerList } from '../shims/containerAnswers.ts';
@@ -20,6 +20,9 @@ import { name } from './parameters.ts';
 
 /** `Up 5 seconds` may be this much late. */
 const listCopyMs = 100;
+
+/** Fields of a create request that are not the container's own configuration. */
+const besideConfig = new Set(['HostConfig', 'NetworkingConfig']);
 
 export interface ContainerRouteOptions {
   readonly backends: Backends;
@@ -51,7 +54,9 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
 
   router.post(/^\/containers\/create$/, async (request, response) => {
     const config = await requiredJson(request, containerCreateRequest);
-    if (config === undefined) throw new InvalidParameter('config cannot be empty in order to create a container');
+    if (config === undefined || !Object.keys(config).some((key) => !besideConfig.has(key))) {
+      throw new InvalidParameter('config cannot be empty in order to create a container');
+    }
     const warnings = shimContainerCreate(config, versionOf(request), cgroupV2);
     const created = await containers.create(
       {
@@ -176,19 +181,14 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
   });
 }
 
-/** `since`, `before` and `limit` are filters of their own; a limit shows stopped containers too. */
+/** A limit shows stopped containers too. */
 function listRequest(request: IncomingMessage): Parameters<Backends['containers']['list']>[0] {
-  let filters = filtersOf(request);
-  for (const older of ['since', 'before']) {
-    const value = text(request, older);
-    if (value !== '') filters = withFilter(filters, older, value);
-  }
   const limit = integer(request, 'limit') ?? 0;
   return {
     all: boolean(request, 'all') || limit > 0,
     limit: Math.min(Math.max(0, limit), 0xffffffff),
     size: boolean(request, 'size'),
-    filters: toProto(filters),
+    filters: toProto(filtersOf(request)),
   };
 }
 

@@ -9,9 +9,13 @@ import { takeSocket } from './hijack.ts';
 
 const server = new WebSocketServer({ noServer: true, maxPayload: 16 * 1024 * 1024, perMessageDeflate: false });
 
+export function isHandshake(request: IncomingMessage): boolean {
+  return request.headers.upgrade?.toLowerCase() === 'websocket' && request.headers['sec-websocket-key'] !== undefined;
+}
+
 /** @throws InvalidParameter for a request that is no websocket handshake. */
 export function checkHandshake(request: IncomingMessage): void {
-  if (request.headers.upgrade?.toLowerCase() !== 'websocket' || request.headers['sec-websocket-key'] === undefined) {
+  if (!isHandshake(request)) {
     throw new InvalidParameter('bad handshake: this request must be a websocket upgrade');
   }
 }
