@@ -43,7 +43,7 @@ function service(name: ServiceName, options: Partial<ProcessPlan> & { behaviour?
     account: 'root',
     log: join(root, 'logs', `${name}.log`),
     listens: false,
-    probe: { kind: 'grpc', socket },
+    probe: { kind: 'grpc', sockets: [socket] },
     address: `unix:${socket}`,
     sockets: [socket],
     startStage: 2,

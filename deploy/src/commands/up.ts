@@ -12,6 +12,7 @@ import { takeLock } from '../stack/lock.ts';
 import { type StackPaths, stackPaths } from '../stack/paths.ts';
 import { type Plan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
+import { allocatorSettings } from '../stack/processes.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
 
@@ -62,7 +63,8 @@ export async function up(options: UpOptions): Promise<void> {
 function becomeSupervisor(plan: Plan, paths: StackPaths): never {
   writePlan(paths.plan, plan);
   for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) keepOnExec(fd);
-  const env = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const inherited = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const env = { ...inherited, ...allocatorSettings };
   if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
   process.execve(process.execPath, [process.execPath, ...supervisorFlags, supervisorMain, paths.plan], env);
   throw new Error('execve came back');
@@ -80,6 +82,7 @@ async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
   const log = openSync(`${paths.logs}/supervisor.log`, 'a', 0o640);
   const child = spawn(process.execPath, [...supervisorFlags, supervisorMain, paths.plan], {
     cwd: '/',
+    env: { ...process.env, ...allocatorSettings },
     detached: true,
     stdio: ['ignore', log, log, plan.lockFd, ...plan.listeners.map((listener) => listener.fd)],
   });

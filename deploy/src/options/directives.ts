@@ -90,6 +90,7 @@ export const directives: readonly Directive[] = [
   },
   { key: 'storage-opts', kind: 'list', flag: '--storage-opt <key=value>', help: 'storage option (repeatable)' },
   { key: 'cgroup-parent', kind: 'string', flag: '--cgroup-parent <path>', help: 'parent cgroup of containers' },
+  { key: 'compact', kind: 'boolean', flag: '--compact [bool]', help: 'run the five services in one process: less memory, no replicas' },
   { key: 'debug', kind: 'boolean', flag: '-D, --debug [bool]', help: 'log at debug level' },
   { key: 'log-level', kind: 'string', flag: '-l, --log-level <level>', help: 'debug, info, warn, error or fatal (default: info)' },
 ];

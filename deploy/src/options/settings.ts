@@ -27,6 +27,8 @@ export interface StackSettings {
   readonly policyFile: string | undefined;
   readonly logLevel: LogLevel;
   readonly shutdownTimeoutSeconds: number;
+  /** The five services in one process. */
+  readonly compact: boolean;
   /** For the services; `tls` holds the operator's paths until the stack has made the copies that the gateway may read. */
   readonly engineOptions: Partial<EngineOptions>;
 }
@@ -112,6 +114,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     policyFile: checkPolicy(text('policy-file')),
     logLevel: debug ? 'debug' : checkLogLevel(text('log-level') ?? 'info'),
     shutdownTimeoutSeconds: number('shutdown-timeout') ?? 15,
+    compact: flag('compact') === true,
     engineOptions: Object.fromEntries(Object.entries(engineOptions).filter(([, value]) => value !== undefined)),
   };
 }

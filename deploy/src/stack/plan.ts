@@ -9,8 +9,8 @@ import type { ProcessName } from './services.ts';
 export const instancePlaceholder = '{instance}';
 
 export type Probe =
-  /** grpc.health.v1 Check on a unix socket. */
-  | { readonly kind: 'grpc'; readonly socket: string }
+  /** grpc.health.v1 Check on unix sockets: every one must answer that it serves. */
+  | { readonly kind: 'grpc'; readonly sockets: readonly string[] }
   | { readonly kind: 'redis'; readonly socket: string; readonly user: string; readonly password: string }
   | { readonly kind: 'nats'; readonly port: number };
 

@@ -32,7 +32,7 @@ export interface PrepareOptions {
 /** @throws InvalidParameter when something the stack needs cannot be had. */
 export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOptions): Promise<Plan> {
   const before = readState(paths.state);
-  const accounts = findAccounts(warn);
+  const accounts = settings.compact ? { ...findAccounts(warn), gateway: root, registry: root } : findAccounts(warn);
   makeDirectories(paths, accounts);
   for (const path of [paths.dataRoot, paths.execRoot]) {
     for (const account of [accounts.gateway, accounts.registry, accounts.redis, accounts.nats]) {
@@ -80,6 +80,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     },
     logLevel: settings.logLevel,
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
+    compact: settings.compact,
     listeners,
     code: codeMount ?? codeRoot,
     version,

@@ -1,15 +1,16 @@
 /** The processes of a stack: for each its command, environment, user, probe and place in the order of starting and stopping. */
 import { createHash } from 'node:crypto';
 import type { EngineOptions } from '@flotilla/service-kit';
+import { type Environments, giveEnvironments } from '../compact/environments.ts';
 import type { LogLevel } from '../options/settings.ts';
-import type { Account } from './accounts.ts';
+import { type Account, root } from './accounts.ts';
 import { openCompileCache } from './compileCache.ts';
 import { type Accounts, accountOf } from './directories.ts';
 import type { StackPaths } from './paths.ts';
 import { instancePlaceholder, type Listener, type ProcessPlan } from './plan.ts';
 import { requireProgram, searchPath } from './programs.ts';
 import type { Secrets } from './secrets.ts';
-import { type ServiceDefinition, services } from './services.ts';
+import { compactName, type ServiceDefinition, services } from './services.ts';
 
 /** Where the stack's own Redis and NATS are, or the outside ones that REDIS_URL and NATS_URL name. */
 export type EngineAddress =
@@ -27,12 +28,15 @@ export interface ProcessOptions {
   readonly engineOptions: Partial<EngineOptions>;
   readonly logLevel: LogLevel;
   readonly shutdownTimeoutSeconds: number;
+  /** The five services in one process. */
+  readonly compact: boolean;
   readonly listeners: readonly Listener[];
   /** Where the services' sources are read from. */
   readonly code: string;
   readonly version: string;
 }
 
+const compactStopStage = 1;
 const serviceStopStage = { gateway: 1, 'container-service': 2, 'network-volume': 3, 'image-service': 3, 'registry-proxy': 3 } as const;
 const natsStopStage = 4;
 const redisStopStage = 5;
@@ -41,7 +45,7 @@ export function planProcesses(options: ProcessOptions): ProcessPlan[] {
   return [
     ...(options.redis.kind === 'own' ? [redisProcess(options)] : []),
     ...(options.nats.kind === 'own' ? [natsProcess(options)] : []),
-    ...services.map((service) => serviceProcess(service, options)),
+    ...(options.compact ? [compactProcess(options)] : services.map((service) => serviceProcess(service, options))),
   ].map((plan) => ({ ...plan, digest: digestOf(plan, plan.listens ? options.listeners : []) }));
 }
 
@@ -110,23 +114,88 @@ function natsProcess({ paths, accounts, natsPort, version }: ProcessOptions): Pl
   };
 }
 
+/** An arena of malloc for every thread keeps its own free pages, several MB each. */
+export const allocatorSettings = { MALLOC_ARENA_MAX: '2' } as const;
+
 /** The heap is bounded on purpose, for V8 keeps what it once took. The same for every service: compiled code is kept for one set of flags. */
-const nodeFlags = ['--max-semi-space-size=1', '--max-old-space-size=512'];
+const nodeFlags = ['--max-semi-space-size=1', '--max-old-space-size=512', '--expose-gc'];
 
 function serviceProcess(service: ServiceDefinition, options: ProcessOptions): PlanWithoutDigest {
-  const { paths, accounts, listeners, code } = options;
+  const { paths, accounts, code } = options;
   const account = accountOf(service, accounts);
-  const sockets = `${paths.execRoot}/sockets/${service.name}`;
-  const socket = (kind: string): string => `${sockets}/${instancePlaceholder}.${kind}.sock`;
+  const sockets = socketsOf(service, paths);
+  // Redis' socket is its group's: this is how a service without root reaches it.
+  const groups = accounts.redis.uid === 0 ? [] : [accounts.redis.gid];
+  return {
+    name: service.name,
+    command: asAccount(account, nodeCommand(code, `services/${service.name}/src/main.ts`), groups),
+    env: serviceEnvironment(service, options),
+    account: account.name,
+    log: `${paths.logs}/${service.name}.log`,
+    listens: service.listens,
+    probe: { kind: 'grpc', sockets: [sockets.grpc] },
+    address: `unix:${sockets.grpc}`,
+    sockets: Object.values(sockets),
+    startStage: 2,
+    stopStage: serviceStopStage[service.name],
+    stopTimeoutMs: stopTimeoutMs(options),
+    count: 1,
+    version: options.version,
+  };
+}
+
+function compactProcess(options: ProcessOptions): PlanWithoutDigest {
+  const { paths, code } = options;
+  const sockets = services.map((service) => socketsOf(service, paths));
+  const environments = Object.fromEntries(services.map((service) => [service.name, serviceEnvironment(service, options)])) as Environments;
+  return {
+    name: compactName,
+    command: nodeCommand(code, 'deploy/src/compact/main.ts'),
+    env: giveEnvironments(
+      {
+        ...sharedEnvironment(root, options),
+        HOME: paths.dataRoot,
+        FLOTILLA_INSTANCE: instancePlaceholder,
+        FLOTILLA_LOG_LEVEL: options.logLevel,
+      },
+      environments,
+    ),
+    account: root.name,
+    log: `${paths.logs}/${compactName}.log`,
+    listens: true,
+    probe: { kind: 'grpc', sockets: sockets.map(({ grpc }) => grpc) },
+    address: `unix:${paths.execRoot}/sockets`,
+    sockets: sockets.flatMap((each) => Object.values(each)),
+    startStage: 2,
+    stopStage: compactStopStage,
+    stopTimeoutMs: stopTimeoutMs(options),
+    count: 1,
+    version: options.version,
+  };
+}
+
+function nodeCommand(code: string, main: string): string[] {
+  return [`${code}/node_modules/node/bin/node`, ...nodeFlags, `${code}/${main}`];
+}
+
+function stopTimeoutMs({ shutdownTimeoutSeconds }: ProcessOptions): number {
+  return shutdownTimeoutSeconds < 0 ? 24 * 3600 * 1000 : shutdownTimeoutSeconds * 1000;
+}
+
+/** Where an instance of the service listens; `http` where it serves that. */
+function socketsOf(service: ServiceDefinition, paths: StackPaths): { grpc: string; stream: string; http?: string } {
+  const socket = (kind: string): string => `${paths.execRoot}/sockets/${service.name}/${instancePlaceholder}.${kind}.sock`;
+  return { grpc: socket('grpc'), stream: socket('stream'), ...(service.servesHttp ? { http: socket('http') } : {}) };
+}
+
+function serviceEnvironment(service: ServiceDefinition, options: ProcessOptions): Record<string, string> {
+  const { paths, listeners } = options;
+  const sockets = socketsOf(service, paths);
   const [redisUser, redisPassword] = engineUser(options.redis, service.name, options.secrets[service.name].redis);
   const [natsUser, natsPassword] = engineUser(options.nats, service.name, options.secrets[service.name].nats);
-  const env: Record<string, string> = {
-    ...passedOn(process.env),
-    PATH: searchPath(),
+  return {
+    ...sharedEnvironment(accountOf(service, options.accounts), options),
     HOME: `${paths.dataRoot}/${service.name}`,
-    LANG: 'C.UTF-8',
-    NODE_ENV: 'production',
-    NODE_COMPILE_CACHE: openCompileCache(account, paths),
     FLOTILLA_DATA_ROOT: paths.dataRoot,
     FLOTILLA_EXEC_ROOT: paths.execRoot,
     FLOTILLA_ENGINE_ID: options.engineId,
@@ -137,36 +206,26 @@ function serviceProcess(service: ServiceDefinition, options: ProcessOptions): Pl
     FLOTILLA_NATS_URL: options.nats.url,
     FLOTILLA_NATS_USER: natsUser,
     FLOTILLA_NATS_PASSWORD: natsPassword,
-    FLOTILLA_GRPC_ADDRESS: `unix:${socket('grpc')}`,
-    FLOTILLA_STREAM_ADDRESS: `unix:${socket('stream')}`,
-    ...(service.servesHttp ? { FLOTILLA_HTTP_ADDRESS: `unix:${socket('http')}` } : {}),
+    FLOTILLA_GRPC_ADDRESS: `unix:${sockets.grpc}`,
+    FLOTILLA_STREAM_ADDRESS: `unix:${sockets.stream}`,
+    ...(sockets.http === undefined ? {} : { FLOTILLA_HTTP_ADDRESS: `unix:${sockets.http}` }),
     FLOTILLA_LOG_LEVEL: options.logLevel,
     FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options.engineOptions),
     ...(service.listens
       ? { LISTEN_FDS: String(listeners.length), LISTEN_FDNAMES: listeners.map((listener) => listener.name).join(':') }
       : {}),
   };
-  // Redis' socket is its group's: this is how a service without root reaches it.
-  const groups = accounts.redis.uid === 0 ? [] : [accounts.redis.gid];
+}
+
+/** What Node and the programs that a service calls go by. */
+function sharedEnvironment(account: Account, { paths }: ProcessOptions): Record<string, string> {
   return {
-    name: service.name,
-    command: asAccount(
-      account,
-      [`${code}/node_modules/node/bin/node`, ...nodeFlags, `${code}/services/${service.name}/src/main.ts`],
-      groups,
-    ),
-    env,
-    account: account.name,
-    log: `${paths.logs}/${service.name}.log`,
-    listens: service.listens,
-    probe: { kind: 'grpc', socket: socket('grpc') },
-    address: `unix:${socket('grpc')}`,
-    sockets: [socket('grpc'), socket('stream'), ...(service.servesHttp ? [socket('http')] : [])],
-    startStage: 2,
-    stopStage: serviceStopStage[service.name],
-    stopTimeoutMs: options.shutdownTimeoutSeconds < 0 ? 24 * 3600 * 1000 : options.shutdownTimeoutSeconds * 1000,
-    count: 1,
-    version: options.version,
+    ...passedOn(process.env),
+    PATH: searchPath(),
+    LANG: 'C.UTF-8',
+    NODE_ENV: 'production',
+    ...allocatorSettings,
+    NODE_COMPILE_CACHE: openCompileCache(account, paths),
   };
 }
 

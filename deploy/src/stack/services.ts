@@ -3,7 +3,9 @@
 export type ServiceName = 'gateway' | 'container-service' | 'network-volume' | 'image-service' | 'registry-proxy';
 /** What a stack starts besides its services. */
 export type EngineName = 'redis' | 'nats';
-export type ProcessName = ServiceName | EngineName;
+/** All five services in one process. */
+export const compactName = 'compact';
+export type ProcessName = ServiceName | EngineName | typeof compactName;
 
 export interface ServiceDefinition {
   readonly name: ServiceName;

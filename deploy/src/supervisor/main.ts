@@ -1,5 +1,6 @@
 /** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
 import { spawn } from 'node:child_process';
+import { flushCompileCache } from 'node:module';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
 import { type ControlRequest, serveControl } from './control.ts';
@@ -52,7 +53,10 @@ async function main(planPath: string): Promise<void> {
   await serveControl(stackPaths(plan).control, handle, log);
   log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
   await supervisor.start();
-  if (!(await supervisor.untilHealthy(120_000)) || process.env.NOTIFY_SOCKET === undefined) return;
+  const healthy = await supervisor.untilHealthy(120_000);
+  // Node keeps compiled code at exit only, and a supervisor may be killed. With it the next one does without the TypeScript stripper's memory.
+  flushCompileCache();
+  if (!healthy || process.env.NOTIFY_SOCKET === undefined) return;
   spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => undefined);
 }
 

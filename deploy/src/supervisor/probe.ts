@@ -25,12 +25,31 @@ export interface Prober {
 export function openProber(probe: Probe, instance: string): Prober {
   switch (probe.kind) {
     case 'grpc':
-      return new GrpcProber(forInstance(probe.socket, instance));
+      return allOf(probe.sockets.map((socket) => new GrpcProber(forInstance(socket, instance))));
     case 'redis':
       return { ask: (timeoutMs) => askRedis(probe, timeoutMs), close: () => undefined };
     case 'nats':
       return { ask: (timeoutMs) => askNats(probe.port, timeoutMs), close: () => undefined };
   }
+}
+
+/** One answer for several: well when all are, and not answered when one does not answer. */
+function allOf(probers: readonly Prober[]): Prober {
+  return {
+    ask: async (timeoutMs) => {
+      const answers = await Promise.all(probers.map((prober) => prober.ask(timeoutMs)));
+      const version = answers[0]?.version;
+      return {
+        healthy: answers.every((answer) => answer.healthy),
+        answered: answers.every((answer) => answer.answered),
+        reason: answers.find((answer) => !answer.healthy)?.reason ?? '',
+        ...(version === undefined ? {} : { version }),
+      };
+    },
+    close: () => {
+      for (const prober of probers) prober.close();
+    },
+  };
 }
 
 function noAnswer(reason: string): ProbeAnswer {

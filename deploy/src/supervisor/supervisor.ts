@@ -3,12 +3,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { copyCertificate, isRenewed } from '../stack/certificates.ts';
 import { type StackPaths, stackPaths } from '../stack/paths.ts';
 import type { Plan } from '../stack/plan.ts';
-import { isServiceName, type ProcessName } from '../stack/services.ts';
+import { compactName, isServiceName, type ProcessName } from '../stack/services.ts';
 import { clearStack } from './clear.ts';
 import { Group } from './group.ts';
 import type { SupervisorLog } from './log.ts';
 import { rotateLog } from './logRotation.ts';
-import { isAlive } from './process.ts';
+import { isAlive, stopProcess } from './process.ts';
 import { readState, writeState } from './state.ts';
 
 /** What `flotilla ps` tells of one process. */
@@ -62,7 +62,12 @@ export class Supervisor {
   /** Adopts what lives, then starts what is missing, stage by stage. Resolves when everything has been started (not yet healthy). */
   async start(): Promise<void> {
     const before = readState(this.paths.state)?.processes.filter(isAlive) ?? [];
-    await Promise.all(this.groups.map((group) => group.adopt(before.filter((state) => state.name === group.plan.name))));
+    const planned = new Set(this.groups.map((group) => group.plan.name));
+    await Promise.all([
+      ...this.groups.map((group) => group.adopt(before.filter((state) => state.name === group.plan.name))),
+      // A stack that was not compact and now is, or the other way round.
+      ...before.filter((state) => !planned.has(state.name)).map((state) => stopProcess(state, state.stopTimeoutMs)),
+    ]);
     for (const stage of new Set(this.groups.map((group) => group.plan.startStage).sort())) {
       const groups = this.groups.filter((group) => group.plan.startStage === stage);
       for (const group of groups) group.fill();
@@ -150,7 +155,12 @@ export class Supervisor {
     return Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted]));
   }
 
+  private get isCompact(): boolean {
+    return this.groups.some((group) => group.plan.name === compactName);
+  }
+
   private group(name: string): Group {
+    if (this.isCompact && isServiceName(name)) throw new Error(`the services of a compact stack are one process: ${compactName}`);
     const found = this.groups.find((group) => group.plan.name === name);
     if (found === undefined) throw new Error(`no such service: ${name}`);
     return found;
@@ -162,6 +172,7 @@ export class Supervisor {
       if (!isServiceName(name)) throw new Error(`no such service: ${name}`);
       if (!Number.isInteger(count) || count < 0 || count > 64) throw new Error(`${name}: replicas must be a number from 0 to 64`);
     }
+    if (this.isCompact) throw new Error('a compact stack has one of each service: scale one that was started without --compact');
     const groups = Object.entries(counts).map(([name, count]) => ({ group: this.group(name), count }));
     await Promise.all(groups.map(({ group, count }) => group.scale(count)));
     if (!(await this.until(() => groups.every(({ group }) => group.healthy), restartReadyMs)))

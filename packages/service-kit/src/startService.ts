@@ -1,5 +1,4 @@
 /** How every service starts and stops: settings, log, bus, discovery, health and gRPC server, wired the same way everywhere. */
-import { flushCompileCache } from 'node:module';
 import { errorMessage, Unavailable } from '@flotilla/errors';
 import { z } from 'zod';
 import { Bus } from './bus.ts';
@@ -10,6 +9,7 @@ import { Lifecycle } from './lifecycle.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { followPolicy, type PolicySource } from './rights/policyFile.ts';
 import { GrpcServer } from './server.ts';
+import { settleAfterStart } from './settle.ts';
 import { version } from './version.ts';
 
 export interface ServiceKit<S extends ServiceSettings> {
@@ -99,8 +99,7 @@ export async function runAsProcess(start: (env: NodeJS.ProcessEnv) => Promise<Ru
   try {
     const service = await start(process.env);
     service.lifecycle.handleSignals();
-    // Node keeps compiled code at exit only, and a process that is killed never gets there.
-    setTimeout(flushCompileCache, 2_000).unref();
+    settleAfterStart();
     const onFault = (error: unknown): void => {
       service.logger.fatal({ error }, 'uncaught');
       process.exit(1);

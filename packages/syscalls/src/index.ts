@@ -57,6 +57,7 @@ export {
   type VethEnd,
   type VxlanOptions,
 } from './links.ts';
+export { trimMemory } from './malloc.ts';
 export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground } from './mount.ts';
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
 export { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from './netlink.ts';

@@ -134,7 +134,7 @@ export class TestHost {
 
   /** Starts a stack here; returns when every service is healthy. */
   async startStack(options: StackOptions = {}): Promise<void> {
-    this.stackArgs = options.args ?? [];
+    this.stackArgs = [...(options.args ?? []), ...(process.env.FLOTILLA_TEST_COMPACT === '1' ? ['--compact'] : [])];
     const args = [
       'up',
       '--data-root',

@@ -1,7 +1,8 @@
 /** The HTTP servers: one for each listening socket, all with the same limits. */
-import { createServer, type Server, type ServerOptions } from 'node:http';
+import type { Server, ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import { http } from '@flotilla/service-kit/http';
 import type { Handler } from './middleware/dispatch.ts';
 
 /** Go's default; some clients send large X-Registry-Config headers. */
@@ -33,7 +34,7 @@ export interface TlsMaterial {
 export function createGatewayServer(handler: Handler, tls?: TlsMaterial): Server {
   const server =
     tls === undefined
-      ? createServer(options, handler)
+      ? http.createServer(options, handler)
       : createTlsServer(
           {
             ...options,

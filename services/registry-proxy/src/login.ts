@@ -1,7 +1,7 @@
 /** `docker login`: are these credentials good for that registry? In dockerd's order of attempts and in its words. */
-import { STATUS_CODES } from 'node:http';
 import type { AuthConfig } from '@flotilla/engine-api';
 import { InvalidParameter, System, Unauthorized } from '@flotilla/errors';
+import { http } from '@flotilla/service-kit/http';
 import { anonymous, type Credentials, credentialsFromAuthConfig } from './credentials.ts';
 import { UpstreamRefusal } from './distributionError.ts';
 import { type Challenge, parseChallenges } from './upstream/challenge.ts';
@@ -62,7 +62,7 @@ export class Login {
   private verdict(response: TransportResponse, url: URL): undefined {
     if (response.statusCode === 200) return undefined;
     const { statusCode } = response;
-    throw new System(`login attempt to ${url} failed with status: ${statusCode} ${STATUS_CODES[statusCode] ?? ''}`);
+    throw new System(`login attempt to ${url} failed with status: ${statusCode} ${http.STATUS_CODES[statusCode] ?? ''}`);
   }
 
   private async authorize(

@@ -2,12 +2,12 @@
  * A stack that was told of a lab's proxy keeps no cache of its own: what its image-service asks for is passed on, headers and bytes as they are,
  * and so are log-ins and searches. This process is still the only one of the stack that speaks to the outside.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Agent } from 'node:http';
+import type { Agent, IncomingMessage, ServerResponse } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '@flotilla/errors';
+import { http } from '@flotilla/service-kit/http';
 import httpProxy from 'http-proxy';
 import { UpstreamAway } from './distributionError.ts';
 
@@ -26,7 +26,7 @@ export class Relay {
   constructor(target: string) {
     this.target = target.replace(/\/+$/, '');
     const options = { keepAlive: true, maxSockets: connections };
-    this.agent = this.target.startsWith('https:') ? new TlsAgent(options) : new Agent(options);
+    this.agent = this.target.startsWith('https:') ? new TlsAgent(options) : new http.Agent(options);
     this.proxy = httpProxy.createProxyServer({
       target: this.target,
       agent: this.agent,

@@ -1,6 +1,6 @@
 /** What a registry says of an image, asked through registry-proxy's Distribution API. */
-import { request as httpRequest } from 'node:http';
 import { InvalidParameter, NotFound, System, Unauthorized, Unavailable } from '@flotilla/errors';
+import { http } from '@flotilla/service-kit/http';
 import type { Router } from 'express';
 import { sendJson } from '../http/respond.ts';
 import { name } from './parameters.ts';
@@ -101,7 +101,7 @@ function fetchFromProxy(address: string | undefined, path: string, auth: string 
     ? { socketPath: address.slice(5) }
     : { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
   return new Promise((resolve, reject) => {
-    const call = httpRequest(
+    const call = http.request(
       {
         ...target,
         path,

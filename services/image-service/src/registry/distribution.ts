@@ -2,8 +2,9 @@
  * The Distribution API as image-service speaks it: to registry-proxy, at `/v2/<registry-host>/<repository>/…`. Errors come back as the registry's
  * own codes and words.
  */
-import { Agent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { IncomingMessage, RequestOptions } from 'node:http';
 import type { Readable } from 'node:stream';
+import { http } from '@flotilla/service-kit/http';
 
 /** Where an HTTP server listens: `unix:/path`, `host:port` or `http://host:port`. */
 export type HttpAddress = string;
@@ -40,7 +41,7 @@ export interface Answer {
   readonly body: IncomingMessage;
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 32, timeout: 30_000 });
+const agent = new http.Agent({ keepAlive: true, maxSockets: 32, timeout: 30_000 });
 /** Nobody waits longer for the first byte of an answer, or between two. */
 const idleTimeoutMs = 120_000;
 const maxErrorBytes = 64 * 1024;
@@ -63,7 +64,7 @@ export function send(
   },
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({
+    const request = http.request({
       ...connection(address),
       agent,
       method: options.method,

@@ -1,16 +1,18 @@
 /** The HTTP server: the Distribution API under /v2/, health and readiness, request ids and the access log, errors in the API's JSON. */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { dirname } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
 import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import { http } from '@flotilla/service-kit/http';
 import express, { type ErrorRequestHandler, type Express, type Response } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
 import type { Gate } from '../downstream/gate.ts';
 import type { ListenerTls } from '../downstream/listenerTls.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Operations } from '../operations.ts';
+import type { Fleet } from '../replicas/fleet.ts';
 import { sendJson } from './exchange.ts';
 import { operationsRouter } from './operations.ts';
 
@@ -31,6 +33,8 @@ interface HttpServerParts {
   readonly operations?: Operations;
   /** None: anybody who reaches it. */
   readonly gate?: Gate;
+  /** None: no replicas on other data roots. */
+  readonly fleet?: Pick<Fleet, 'isReplica' | 'serve'>;
   /** None: plain HTTP. */
   readonly tls?: ListenerTls;
   readonly metrics: Metrics;
@@ -49,7 +53,7 @@ export class HttpServer {
     // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
     const limits = { requestTimeout: 0, headersTimeout: headersTimeoutMs, keepAliveTimeout: keepAliveTimeoutMs };
     const app = this.app(parts);
-    if (parts.tls === undefined) this.server = createServer(limits, app);
+    if (parts.tls === undefined) this.server = http.createServer(limits, app);
     else {
       const server = createTlsServer({ ...limits, ...parts.tls.options }, app);
       parts.tls.serve(server);
@@ -76,6 +80,11 @@ export class HttpServer {
     });
     app.use(async (request, response, next) => {
       response.setHeader('docker-distribution-api-version', 'registry/2.0');
+      if (parts.fleet?.isReplica(request)) {
+        response.locals.client = 'replica';
+        parts.fleet.serve(next);
+        return;
+      }
       response.locals.client = await parts.gate?.admit(request);
       next();
     });

@@ -1,0 +1,71 @@
+/** `flotilla up --compact`: the five services in one process, and back. Whole files run against it with FLOTILLA_TEST_COMPACT=1. */
+import { waitFor } from '@flotilla/testkit';
+import { describe, expect, it } from 'vitest';
+import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
+import { useStack } from './stack.ts';
+
+const stack = useStack({ stack: { args: ['--compact'] } });
+const must = (...args: string[]) => stack.host.mustDocker(...args);
+const kinds = async (): Promise<string[]> => (await stack.host.processes()).map((one) => one.service).sort();
+
+describe('a compact stack', () => {
+  it('is three processes, and refuses to be scaled', async () => {
+    expect(await kinds()).toEqual(['compact', 'nats', 'redis']);
+    const scaled = await stack.host.flotilla('scale', 'gateway=2');
+    expect(scaled.code).toBe(1);
+    expect(scaled.stderr).toContain('a compact stack has one of each service');
+    expect(await kinds()).toEqual(['compact', 'nats', 'redis']);
+  });
+
+  it('runs, builds, networks, mounts, copies and tells its events as the five do', async () => {
+    await must('network', 'create', 'inner');
+    await must('volume', 'create', 'kept');
+    await must('run', '-d', '--name', 'web', '--network', 'inner', '-v', 'kept:/www', stack.busybox, 'httpd', '-f', '-h', '/www');
+    await must('exec', 'web', 'sh', '-c', 'echo page > /www/index.html');
+    expect(await must('run', '--rm', '--network', 'inner', stack.busybox, 'wget', '-qO-', 'http://web/')).toBe('page');
+    await stack.host.sh(`mkdir -p ${stack.host.filesDirectory}/context`);
+    await stack.host.sh(`printf 'FROM ${stack.busybox}\nRUN echo built > /made\n' > ${stack.host.filesDirectory}/context/Dockerfile`);
+    const built = await stack.host.dockerWith(
+      { env: { DOCKER_BUILDKIT: '0' } },
+      'build',
+      '-q',
+      '-t',
+      'made:here',
+      `${stack.host.filesDirectory}/context`,
+    );
+    expect(built.code, built.stderr).toBe(0);
+    expect(await must('run', '--rm', 'made:here', 'cat', '/made')).toBe('built');
+    await must('cp', 'web:/www/index.html', `${stack.host.filesDirectory}/page`);
+    expect(await stack.host.sh(`cat ${stack.host.filesDirectory}/page`)).toBe('page\n');
+    const events = await must('events', '--since', '1h', '--until', '0s', '--filter', 'container=web', '--format', '{{.Action}}');
+    expect(events.split('\n')).toEqual(expect.arrayContaining(['create', 'start']));
+    await must('rm', '-f', 'web');
+    await must('builder', 'prune', '-af');
+  });
+
+  it('comes back after kill -9 with its containers running', async () => {
+    await startCounter(stack, 'counter');
+    const pid = await pidOf(stack, 'counter');
+    const killed = await stack.host.kill('compact');
+    await stack.host.waitHealthy('compact', killed);
+    expect(await pidOf(stack, 'counter')).toBe(pid);
+    const counted = await countedSoFar(stack, 'counter');
+    await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
+  });
+
+  it('becomes five processes and one again, without its containers noticing', async () => {
+    const pid = await pidOf(stack, 'counter');
+    await stack.host.stopStack();
+    await stack.host.startStack();
+    expect(await kinds()).toEqual(['container-service', 'gateway', 'image-service', 'nats', 'network-volume', 'redis', 'registry-proxy']);
+    expect(await pidOf(stack, 'counter')).toBe(pid);
+    await must('run', '--rm', stack.busybox, 'true');
+    // What the services left in their own users' names is root's again.
+    await stack.host.killSupervisor();
+    await stack.host.startStack({ args: ['--compact'] });
+    expect(await kinds()).toEqual(['compact', 'nats', 'redis']);
+    expect(await pidOf(stack, 'counter')).toBe(pid);
+    await must('pull', '-q', stack.busybox);
+    await endCounter(stack, 'counter');
+  });
+});
