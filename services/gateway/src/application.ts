@@ -8,6 +8,7 @@ import type { Events } from './events/follow.ts';
 import { Metrics } from './metrics.ts';
 import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
+import { buildkitRoutes } from './routes/buildkit.ts';
 import { containerArchiveRoutes } from './routes/containerArchive.ts';
 import { containerStreamRoutes } from './routes/containerStreams.ts';
 import { containerRoutes } from './routes/containers.ts';
@@ -53,6 +54,7 @@ export function createApplication(options: ApplicationOptions): Express {
   eventRoutes(router, options.events);
   distributionRoutes(router, options.distribution);
   buildRoutes(router, backends);
+  buildkitRoutes(router, backends);
   pluginRoutes(router);
   router.get(/^\/metrics$/, (request, response) => metrics.answer(request, response));
   swarmRoutes(router);

@@ -1,5 +1,6 @@
 /** The services the gateway calls. Routes see these and nothing else of the inside. */
 import { ContainersService, ExecsService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { ImagesService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { NetworksService } from '@flotilla/contracts/flotilla/network/v1/networks';
@@ -12,6 +13,7 @@ export interface Backends {
   readonly execs: Calls<typeof ExecsService>;
   readonly images: Calls<typeof ImagesService>;
   readonly builds: Calls<typeof BuildsService>;
+  readonly buildkit: Calls<typeof BuildKitService>;
   readonly networks: Calls<typeof NetworksService>;
   readonly volumes: Calls<typeof VolumesService>;
   readonly registries: Calls<typeof RegistriesService>;
@@ -23,6 +25,7 @@ export function connectBackends(discovery: Discovery): Backends {
     execs: serviceCalls(ExecsService, 'container-service', discovery),
     images: serviceCalls(ImagesService, 'image-service', discovery),
     builds: serviceCalls(BuildsService, 'image-service', discovery),
+    buildkit: serviceCalls(BuildKitService, 'image-service', discovery),
     networks: serviceCalls(NetworksService, 'network-volume', discovery),
     volumes: serviceCalls(VolumesService, 'network-volume', discovery),
     registries: serviceCalls(RegistriesService, 'registry-proxy', discovery),

@@ -11,6 +11,7 @@ import type { ImageStore } from './imageStore.ts';
 import { newReference } from './import.ts';
 import { imagePlatform } from './inspect.ts';
 import { writeLayerTar } from './layers/layerTar.ts';
+import { runtimePoints } from './layers/runtimePoints.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { makeConfig, makeLayer } from './newImage.ts';
 
@@ -93,7 +94,10 @@ export class Committer {
   private async layerOf(snapshot: SnapshotRecord, signal: AbortSignal): Promise<LayerRecord> {
     const path = this.store.content.newIngestPath('commit');
     try {
-      const { sizeBytes } = await writeLayerTar(this.store.content.snapshotPaths(snapshot.key).upperDir, path, signal);
+      const { content } = this.store;
+      const { upperDir } = content.snapshotPaths(snapshot.key);
+      const skipped = runtimePoints(upperDir, content.lowerDirectories(snapshot.layers));
+      const { sizeBytes } = await writeLayerTar(upperDir, path, signal, new Set(skipped));
       return await makeLayer({ store: this.store, workers: this.workers, maxLayerBytes: this.maxLayerBytes, path, sizeBytes, signal });
     } finally {
       await rm(path, { force: true });

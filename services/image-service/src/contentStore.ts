@@ -104,6 +104,11 @@ export class ContentStore {
     return join(this.root, 'layers', layerName(diffId), 'diff');
   }
 
+  /** Of a stack of layers given from the bottom: the directories, upper-most first. */
+  lowerDirectories(layers: readonly Digest[]): string[] {
+    return layers.map((layer) => this.layerPath(layer)).reverse();
+  }
+
   hasLayer(diffId: Digest): boolean {
     return existsSync(join(this.root, 'layers', layerName(diffId)));
   }

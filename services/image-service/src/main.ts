@@ -1,6 +1,7 @@
 /** The wiring of image-service. */
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { openRecords } from '@flotilla/records';
@@ -8,7 +9,9 @@ import { type RunningService, runAsProcess, startService } from '@flotilla/servi
 import { TicketServer } from '@flotilla/streams';
 import { stepContainers } from './adapters/buildContainers.ts';
 import { containersOfImages } from './adapters/containers.ts';
+import { bridgeAddress } from './adapters/networks.ts';
 import { withRegistry } from './adapters/registryProxy.ts';
+import { buildkitHandlers } from './api/buildkit.ts';
 import { buildHandlers } from './api/builds.ts';
 import { imageHandlers } from './api/images.ts';
 import { snapshotHandlers } from './api/snapshots.ts';
@@ -17,6 +20,9 @@ import { BuildCache } from './build/cache.ts';
 import { CacheUse } from './build/cacheUse.ts';
 import { clearContainers, clearDirectories, instanceOf } from './build/leftovers.ts';
 import { StepLayers } from './build/stepLayers.ts';
+import { ContextCopies } from './buildkit/contextCopies.ts';
+import { buildkitParts } from './buildkit/parts.ts';
+import { workerList } from './buildkit/workers.ts';
 import { Committer } from './commit.ts';
 import { settingsSchema } from './config.ts';
 import { ContentStore } from './contentStore.ts';
@@ -39,7 +45,7 @@ const streamDrainMs = 4_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('image-service', settingsSchema, env, async (kit) => {
-    const { settings, logger, lifecycle, discovery, server } = kit;
+    const { settings, logger, lifecycle, discovery, server, policy } = kit;
     // Roots of layers and containers are made with their modes as they are meant, whatever this was started with.
     process.umask(0o022);
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
@@ -94,7 +100,15 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       directory: builds,
       instance: settings.FLOTILLA_INSTANCE,
     });
-    server.add(BuildsService, buildHandlers({ builder, cacheUse: new CacheUse(store, cache), tickets, logger }));
+    const copies = new ContextCopies(join(content.root, 'build-contexts'), settings.FLOTILLA_INSTANCE);
+    copies.clear(isAlive);
+    const cacheUse = new CacheUse(store, cache, copies);
+    server.add(BuildsService, buildHandlers({ builder, cacheUse, tickets, logger }));
+    const worker = workerList(settings.FLOTILLA_ENGINE_ID, bridgeAddress(discovery));
+    server.add(
+      BuildKitService,
+      buildkitHandlers({ ...buildkitParts({ builder, store, copies, cacheUse, workers: worker, logger }), tickets, policy }),
+    );
     const stopping = new AbortController();
     lifecycle.onStop('leftovers of builds', () => stopping.abort());
     const isDead = (name: string): boolean =>

@@ -1,7 +1,7 @@
 /** Routes of the builder. */
 import type { IncomingMessage } from 'node:http';
 import type { HostConfig } from '@flotilla/engine-api';
-import { InvalidParameter, NotImplemented } from '@flotilla/errors';
+import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, unbounded } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
@@ -37,12 +37,6 @@ export function buildRoutes(router: Router, { builds }: Backends): void {
     await builds.cancel({ buildId: id });
     sendEmpty(response, 200);
   });
-
-  for (const path of [/^\/session$/, /^\/grpc$/]) {
-    router.post(path, () => {
-      throw new NotImplemented('BuildKit is not available in this engine');
-    });
-  }
 }
 
 type BuildRequest = Parameters<Backends['builds']['build']>[0];

@@ -93,6 +93,24 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
   await joinStreams(client, service, done.signal);
 }
 
+/** Answers an upgrade to a protocol that only the service speaks, and joins the two until one leaves. */
+export async function upgrade(request: IncomingMessage, response: ServerResponse, service: Duplex, protocol: string): Promise<void> {
+  let client: Socket;
+  try {
+    client = takeSocket(request, response);
+  } catch (error) {
+    service.destroy();
+    throw error;
+  }
+  response.statusCode = 101;
+  client.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+  // HTTP/2 has no half-closed connections: a peer that has ended is gone.
+  const done = new AbortController();
+  client.once('end', () => setTimeout(() => done.abort(), lingerMs).unref());
+  client.resume();
+  await joinStreams(client, service, done.signal);
+}
+
 /** For clients that send standard input as the request's body, in chunks, and end it with the last one (dockerode without `hijack`). */
 async function joinExchange(request: IncomingMessage, response: ServerResponse, service: Duplex): Promise<void> {
   response.writeHead(200, { 'Content-Type': rawStream });

@@ -1,5 +1,6 @@
 /** Services that answer everything with something empty, and remember what they were asked: for tests of the routes. */
 import { ContainersService, ExecsService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { ImagesService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { NetworksService } from '@flotilla/contracts/flotilla/network/v1/networks';
@@ -41,6 +42,7 @@ export class FakeBackends implements Backends {
   readonly execs: Backends['execs'] = this.fake('execs', ExecsService);
   readonly images: Backends['images'] = this.fake('images', ImagesService);
   readonly builds: Backends['builds'] = this.fake('builds', BuildsService);
+  readonly buildkit: Backends['buildkit'] = this.fake('buildkit', BuildKitService);
   readonly networks: Backends['networks'] = this.fake('networks', NetworksService);
   readonly volumes: Backends['volumes'] = this.fake('volumes', VolumesService);
   readonly registries: Backends['registries'] = this.fake('registries', RegistriesService);

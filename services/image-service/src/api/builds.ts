@@ -7,8 +7,9 @@ import { errorKind, errorMessage, InvalidParameter } from '@flotilla/errors';
 import { familiarString, parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
 import type { Handlers, Logger } from '@flotilla/service-kit';
 import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
-import type { Builder } from '../build/builder.ts';
+import type { Builder, ClassicBuild } from '../build/builder.ts';
 import type { CacheUse } from '../build/cacheUse.ts';
+import { credentialsOf } from '../build/credentials.ts';
 import type { BuildOptions } from '../build/options.ts';
 import { CommandFailed } from '../build/runStep.ts';
 import { LineQueue } from '../lineQueue.ts';
@@ -29,7 +30,8 @@ export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts
   return {
     async build(request) {
       const options = toBuildOptions(request);
-      return { ticket: tickets.issue((stream, signal) => serve(stream, options, signal)) };
+      const credentials = credentialsOf(toCredentials(request.registryConfig));
+      return { ticket: tickets.issue((body, signal) => serve({ options, credentials, body }, body, signal)) };
     },
 
     async cancel({ buildId }) {
@@ -47,9 +49,9 @@ export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts
     },
   };
 
-  async function serve(stream: Socket, options: BuildOptions, signal: AbortSignal): Promise<void> {
+  async function serve(build: ClassicBuild, stream: Socket, signal: AbortSignal): Promise<void> {
     const queue = new LineQueue();
-    builder.build(options, stream, queue.push, signal).then(
+    builder.build(build, queue.push, signal).then(
       () => queue.end(),
       (error: unknown) => queue.end(error ?? new Error('failed')),
     );
@@ -102,7 +104,6 @@ function toBuildOptions(request: BuildRequest): BuildOptions {
     target: request.target,
     platform: toPlatform(request.platform),
     hostConfig: JSON.parse(Buffer.from(request.hostConfigJson).toString('utf8') || '{}') as HostConfig,
-    credentials: toCredentials(request.registryConfig),
     buildId: request.buildId,
     aux: request.aux,
   };

@@ -5,6 +5,7 @@ import type { Image } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { imagePlatform, platformMismatch } from '../inspect.ts';
 import type { Puller } from '../pull.ts';
+import type { Credentials } from './credentials.ts';
 import type { StageOutput } from './output.ts';
 
 export interface BaseImagesOptions {
@@ -12,11 +13,8 @@ export interface BaseImagesOptions {
   readonly puller: Puller;
   /** Ask registries also for what is here. */
   readonly pull: boolean;
-  /** By registry. */
-  readonly credentials: ReadonlyMap<string, unknown>;
+  readonly credentials: Credentials;
 }
-
-const dockerHub = 'https://index.docker.io/v1/';
 
 export class BaseImages {
   private readonly options: BaseImagesOptions;
@@ -50,7 +48,12 @@ export class BaseImages {
     const reference = withDefaultTag(parseReference(name));
     try {
       return await this.options.puller.pull(
-        { reference, platform: platform ?? host, platformAsked: platform !== undefined, registryAuth: this.authFor(name) },
+        {
+          reference,
+          platform: platform ?? host,
+          platformAsked: platform !== undefined,
+          registryAuth: await this.options.credentials(reference.domain),
+        },
         (line) => output.progress(line),
         signal,
       );
@@ -73,13 +76,5 @@ export class BaseImages {
       if (isNotFound(error)) return undefined;
       throw error;
     }
-  }
-
-  private authFor(name: string): string {
-    const { domain } = parseReference(name);
-    const { credentials } = this.options;
-    const own =
-      credentials.get(domain) ?? (domain === 'docker.io' ? credentials.get(dockerHub) : undefined) ?? credentials.get(`https://${domain}`);
-    return own === undefined ? '' : Buffer.from(JSON.stringify(own)).toString('base64url');
   }
 }

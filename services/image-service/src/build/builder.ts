@@ -18,6 +18,7 @@ import { ClassicOutput } from './classicOutput.ts';
 import type { BuildClient } from './client.ts';
 import { type BuildContext, openContext } from './context/open.ts';
 import { CopySteps } from './copy/copyStep.ts';
+import type { Credentials } from './credentials.ts';
 import type { Dockerfile } from './dockerfile/instructions.ts';
 import { parseDockerfile } from './dockerfile/parse.ts';
 import { NamedContexts } from './namedContexts.ts';
@@ -44,10 +45,20 @@ export interface BuilderOptions {
 export interface BuildJob {
   readonly options: BuildOptions;
   readonly output: BuildOutput;
+  readonly credentials: Credentials;
   readonly contexts?: NamedContexts;
   readonly client?: BuildClient;
+  /** Refuses by throwing. */
+  readonly check?: (dockerfile: Dockerfile) => void;
   /** Opens the context. `work` is an empty directory. */
   readonly open: (place: { readonly work: string; readonly roots: RootFilesystems }, signal: AbortSignal) => Promise<BuildContext>;
+}
+
+export interface ClassicBuild {
+  readonly options: BuildOptions;
+  readonly credentials: Credentials;
+  /** The context, unless `remote` says where it is. */
+  readonly body: Readable;
 }
 
 export interface Made {
@@ -74,7 +85,7 @@ export class Builder {
   }
 
   /** A build of the classic API. @throws InvalidParameter for a wrong Dockerfile; CommandFailed when a RUN does. */
-  async build(options: BuildOptions, body: Readable, sink: ProgressSink, gone: AbortSignal): Promise<void> {
+  async build({ options, credentials, body }: ClassicBuild, sink: ProgressSink, gone: AbortSignal): Promise<void> {
     const said: string[] = [];
     // Quiet: what is said counts only when the build fails.
     const quietSink: ProgressSink = (line) => said.push(line.stream ?? line.error ?? '');
@@ -82,7 +93,7 @@ export class Builder {
     const open: BuildJob['open'] = ({ work }, signal) =>
       openContext({ body, remote: options.remote, dockerfile: options.dockerfile, signal, work });
     try {
-      await this.run({ options, output, open }, gone, async ({ image }) => {
+      await this.run({ options, output, open, credentials }, gone, async ({ image }) => {
         const say = options.quiet ? undefined : sink;
         say?.({ stream: `Successfully built ${shortId(image.id)}\n` });
         for (const reference of options.tags) {
@@ -113,6 +124,7 @@ export class Builder {
     try {
       context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
       const dockerfile = parseDockerfile(context.dockerfileText);
+      job.check?.(dockerfile);
       const image = await runPlan(this.plan(name, job, { context, roots, hold, signal }, dockerfile), dockerfile);
       hold(image);
       return await finish({ image, roots });
@@ -134,7 +146,7 @@ export class Builder {
       name,
       options,
       store,
-      images: new BaseImages({ store, puller, pull: options.pull, credentials: options.credentials }),
+      images: new BaseImages({ store, puller, pull: options.pull, credentials: job.credentials }),
       args: new BuildArgs(options.buildArgs, platformArguments(platform, options.target)),
       cache,
       cacheSources: this.cacheSources(options),

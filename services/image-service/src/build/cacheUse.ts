@@ -17,13 +17,27 @@ export interface PruneOptions {
   readonly keepBytes: number;
 }
 
+/** Copies of clients' contexts that are kept for builds to come. */
+export interface KeptContexts {
+  list(): readonly {
+    readonly id: string;
+    readonly path: string;
+    readonly isInUse: boolean;
+    readonly created: Date;
+    readonly lastUsed: Date;
+  }[];
+  remove(ids: ReadonlySet<string>): void;
+}
+
 export class CacheUse {
   private readonly store: ImageStore;
   private readonly cache: BuildCache;
+  private readonly contexts: KeptContexts;
 
-  constructor(store: ImageStore, cache: BuildCache) {
+  constructor(store: ImageStore, cache: BuildCache, contexts: KeptContexts) {
     this.store = store;
     this.cache = cache;
+    this.contexts = contexts;
   }
 
   async list(): Promise<(BuildCacheRecord & { Parents?: string[] })[]> {
@@ -62,7 +76,21 @@ export class CacheUse {
         UsageCount: record.uses,
       });
     }
-    return [...steps, ...directories];
+    const contexts: BuildCacheRecord[] = [];
+    for (const { id, path, isInUse, created, lastUsed } of this.contexts.list()) {
+      contexts.push({
+        ID: id,
+        Type: 'source.local',
+        Description: 'local source for context',
+        InUse: isInUse,
+        Shared: false,
+        Size: await treeSize(path),
+        CreatedAt: created.toISOString(),
+        LastUsedAt: lastUsed.toISOString(),
+        UsageCount: 1,
+      });
+    }
+    return [...steps, ...directories, ...contexts];
   }
 
   /** Images with a name, and those they were made from. */
@@ -91,7 +119,8 @@ export class CacheUse {
       [...steps, ...stale].map((record) => record.key),
       directories.map((record) => record.id),
     );
-    const kept = chosen.filter((record) => record.Type === 'exec.cachemount').reduce((sum, record) => sum + record.Size, 0);
+    this.contexts.remove(ids);
+    const kept = chosen.filter((record) => record.Type !== 'regular').reduce((sum, record) => sum + record.Size, 0);
     const freedBytes = kept + (await this.removeImages(new Set(steps.map((record) => record.imageId))));
     await this.store.content.emptyTrash();
     return { ids: [...ids], freedBytes };

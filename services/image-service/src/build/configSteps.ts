@@ -1,5 +1,6 @@
 /** Instructions that change nothing but the configuration. Each gives the words that history shows. */
 import { InvalidParameter } from '@flotilla/errors';
+import type { Healthcheck } from '@flotilla/oci';
 import type { BuildState } from './buildState.ts';
 import type { Instruction } from './dockerfile/instructions.ts';
 import { healthcheckText, quotedList } from './goFormat.ts';
@@ -64,12 +65,18 @@ export function applyToConfig(state: BuildState, instruction: Instruction, { wor
     case 'healthcheck': {
       const before = config.Healthcheck?.Test ?? [];
       if (before.length > 0 && before[0] !== 'NONE') say(`Note: overriding previous HEALTHCHECK: [${before.join(' ')}]`);
-      config.Healthcheck = instruction.check;
+      config.Healthcheck = overHealthcheck(instruction.check, config.Healthcheck);
       return `HEALTHCHECK ${healthcheckText(instruction.check)}`;
     }
     default:
       throw new InvalidParameter(`unknown instruction: ${instruction.kind.toUpperCase()}`);
   }
+}
+
+/** What a check leaves open it takes from the one it replaces, as in a container of the image: dockerd builds by making containers. */
+function overHealthcheck(check: Healthcheck, before: Healthcheck | undefined): Healthcheck {
+  const open = Object.entries(before ?? {}).filter(([name]) => name !== 'Test' && !check[name as keyof Healthcheck]);
+  return { ...check, ...Object.fromEntries(open) };
 }
 
 function withShell(command: { form: 'shell' | 'exec'; args: readonly string[] }, shell: readonly string[]): string[] {

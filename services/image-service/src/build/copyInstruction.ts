@@ -21,7 +21,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const keepOwners = from !== '' && chown === '';
   const excludes = instruction.excludes.map((pattern) => stage.expand(pattern));
   const excluded: PathFilter | undefined = excludes.length === 0 ? undefined : contextFilter(excludes.join('\n'));
-  const words = instruction.sources.flatMap((source) => stage.expandWords(source));
+  const words = instruction.sources.map((source) => stage.expand(source));
   const root = await rootOf(stage, from, contextPaths(words));
   const sources: CopySource[] = [];
   for (const written of words) {
@@ -56,7 +56,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
     link: instruction.link,
     ...(excluded === undefined ? {} : { excluded }),
   };
-  const history = `${name} ${chown === '' ? '' : `--chown=${chown} `}${sourcesHash(sources)} in ${destination} `;
+  const history = `${name} ${chown === '' ? '' : `--chown=${chown}`}${sourcesHash(sources)} in ${destination} `;
   const content = [
     request.chmod,
     request.parents,

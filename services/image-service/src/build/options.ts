@@ -22,8 +22,6 @@ export interface BuildOptions {
   readonly platform: Platform | undefined;
   /** What containers of RUN get. */
   readonly hostConfig: HostConfig;
-  /** Credentials by registry: X-Registry-Config decoded. */
-  readonly credentials: ReadonlyMap<string, unknown>;
   readonly buildId: string;
   readonly aux: boolean;
 }

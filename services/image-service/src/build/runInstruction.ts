@@ -1,4 +1,5 @@
 /** RUN: the command, its environment and mounts, and the container that it runs in. */
+import { removeRuntimePoints } from '../layers/runtimePoints.ts';
 import { containerConfig } from './containerConfig.ts';
 import { contextPaths } from './contextPaths.ts';
 import type { Run } from './dockerfile/instructions.ts';
@@ -45,6 +46,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
         },
         (upper) => {
           prepared.removePoints(upper);
+          removeRuntimePoints(upper, build.store.content.lowerDirectories(state.layers), Object.keys(state.config.Volumes ?? {}));
         },
       );
     } finally {

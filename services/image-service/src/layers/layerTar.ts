@@ -20,9 +20,18 @@ export interface LayerTar {
   readonly isEmpty: boolean;
 }
 
-/** Overlay's upper directory as a layer's tar: character devices 0/0 and opaque directories become whiteouts. */
-export async function writeLayerTar(upper: string, path: string, signal: AbortSignal): Promise<LayerTar> {
-  const writer = new LayerTarWriter(upper, path);
+/**
+ * Overlay's upper directory as a layer's tar: character devices 0/0 and opaque directories become whiteouts.
+ *
+ * @param skipped - paths that are left out.
+ */
+export async function writeLayerTar(
+  upper: string,
+  path: string,
+  signal: AbortSignal,
+  skipped: ReadonlySet<string> = new Set(),
+): Promise<LayerTar> {
+  const writer = new LayerTarWriter(upper, path, skipped);
   try {
     await writer.directory('', signal);
     return writer.finish();
@@ -45,6 +54,7 @@ const types: Readonly<Record<number, EntryType>> = {
 class LayerTarWriter {
   private readonly root: string;
   private readonly fd: number;
+  private readonly skipped: ReadonlySet<string>;
   private readonly inodes = new Map<bigint, string>();
   private readonly buffer = Buffer.allocUnsafe(256 * 1024);
   private readonly hash = createHash('sha256');
@@ -52,8 +62,9 @@ class LayerTarWriter {
   private contentBytes = 0;
   private pieces = 0;
 
-  constructor(root: string, path: string) {
+  constructor(root: string, path: string, skipped: ReadonlySet<string>) {
     this.root = root;
+    this.skipped = skipped;
     this.fd = openSync(path, 'wx', 0o600);
   }
 
@@ -64,6 +75,7 @@ class LayerTarWriter {
       this.write(encodeHeader(plainEntry({ name: `${relative}/.wh..wh..opq`, type: 'file' })));
     for (const name of names) {
       const path = relative === '' ? name : `${relative}/${name}`;
+      if (this.skipped.has(path)) continue;
       if (await this.entry(relative, name, path, signal)) await this.directory(path, signal);
     }
   }

@@ -1,5 +1,6 @@
 /** A Dockerfile's text as stages of instructions. */
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
+import { noteLocation } from '../errorSource.ts';
 import type { Arg, Dockerfile, From, Instruction, Stage } from './instructions.ts';
 import { type LogicalLine, logicalLines, physicalLines, readDirectives } from './lines.ts';
 import { readInstruction } from './readInstruction.ts';
@@ -44,6 +45,8 @@ function located<T>({ location }: LogicalLine, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    throw new InvalidParameter(`dockerfile parse error on line ${location.startLine}: ${errorMessage(cause)}`, { cause });
+    const error = new InvalidParameter(`dockerfile parse error on line ${location.startLine}: ${errorMessage(cause)}`, { cause });
+    noteLocation(error, location);
+    throw error;
   }
 }

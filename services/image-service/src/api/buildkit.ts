@@ -1,0 +1,60 @@
+/** The gRPC service BuildKit: connections of clients come in by tickets. */
+import type { Socket } from 'node:net';
+import type { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
+import { Forbidden } from '@flotilla/errors';
+import { currentRequest, type Handlers, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import { describeIdentity, type PolicySource } from '@flotilla/service-kit/rights';
+import type { TicketServer } from '@flotilla/streams';
+import { type Caller, type ConnectionParts, serveConnection } from '../buildkit/connection.ts';
+import { GrpcConnection } from '../buildkit/grpcConnection.ts';
+import type { Sessions } from '../buildkit/session.ts';
+
+export interface BuildKitParts {
+  readonly connection: ConnectionParts;
+  readonly sessions: Sessions;
+  readonly tickets: TicketServer;
+  readonly policy: PolicySource | undefined;
+}
+
+export function buildkitHandlers({ connection, sessions, tickets, policy }: BuildKitParts): Handlers<typeof BuildKitService> {
+  return {
+    async openControl() {
+      const caller = currentCaller(policy);
+      return { ticket: tickets.issue((socket) => serveConnection(socket, caller, connection)) };
+    },
+
+    async openSession({ id, sharedKey, methods }) {
+      const identity = currentRequest()?.identity;
+      // What one client has sent is kept for that client alone.
+      const owner = identity === undefined ? '' : describeIdentity(identity);
+      const key = sharedKey === '' ? '' : `${owner}\0${sharedKey}`;
+      return { ticket: tickets.issue((socket) => serveSession(socket, id, key, methods)) };
+    },
+  };
+
+  async function serveSession(socket: Socket, id: string, sharedKey: string, methods: readonly string[]): Promise<void> {
+    const gone = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    socket.on('error', () => socket.destroy());
+    socket.allowHalfOpen = false;
+    const client = new GrpcConnection(socket);
+    sessions.add({ id, sharedKey, methods, connection: client });
+    await gone;
+    client.close();
+  }
+}
+
+/** Builds, and the containers of their steps, are made with the rights of who opened the connection. */
+function currentCaller(policy: PolicySource | undefined): Caller {
+  const context = currentRequest() ?? { requestId: newRequestId() };
+  const { identity } = context;
+  return {
+    run: (work) => runWithRequest(context, work),
+    allow: (operation) => {
+      if (policy === undefined) return;
+      if (identity === undefined) throw new Forbidden(`access denied: a caller that is not known may not use ${operation}`);
+      const role = policy.current.checkOperation(identity, operation);
+      if (operation === 'BuildPrune' && role.objects !== undefined)
+        throw new Forbidden('access denied: a prune reaches beyond what is yours');
+    },
+  };
+}

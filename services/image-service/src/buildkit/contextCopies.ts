@@ -1,0 +1,116 @@
+/**
+ * Copies of clients' directories, kept from one build to the next so that only what has changed is sent. A copy has one user at a time.
+ *
+ * Layout: `<image-service>/build-contexts/<digest of key>-<random>`, with `.<instance>` at its end while that instance uses it: the rename is the claim.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface ContextCopy {
+  readonly path: string;
+  /** @param isWhole - otherwise it is of no use to anybody. */
+  release(isWhole: boolean): void;
+}
+
+export interface KeptContext {
+  readonly id: string;
+  readonly path: string;
+  readonly isInUse: boolean;
+  readonly lastUsed: Date;
+  readonly created: Date;
+}
+
+/** Kept for builds to come; older ones go. */
+const mostKept = 24;
+
+export class ContextCopies {
+  private readonly root: string;
+  private readonly instance: string;
+
+  constructor(root: string, instance: string) {
+    this.root = root;
+    this.instance = instance;
+    mkdirSync(root, { recursive: true, mode: 0o711 });
+  }
+
+  /** Takes away what died in the hands of an instance that is gone. */
+  clear(isAlive: (instance: string) => boolean): void {
+    for (const name of readdirSync(this.root)) {
+      const user = userOf(name);
+      if (user === '' || (user !== this.instance && isAlive(user))) continue;
+      rmSync(join(this.root, name), { recursive: true, force: true });
+    }
+  }
+
+  /** The copy of the last build with this key, or an empty directory. */
+  claim(key: string): ContextCopy {
+    const digest = createHash('sha256').update(key).digest('hex').slice(0, 32);
+    for (const name of readdirSync(this.root).filter((each) => each.startsWith(`${digest}-`) && userOf(each) === '')) {
+      const path = this.rename(name, `${name}.${this.instance}`);
+      if (path !== undefined) return this.claimed(name, path);
+    }
+    const name = `${digest}-${randomBytes(8).toString('hex')}`;
+    const path = join(this.root, `${name}.${this.instance}`);
+    mkdirSync(path, { mode: 0o755 });
+    return this.claimed(name, path);
+  }
+
+  private claimed(name: string, path: string): ContextCopy {
+    return {
+      path,
+      release: (isWhole) => {
+        if (isWhole) {
+          const now = new Date();
+          utimesSync(path, now, now);
+          this.rename(`${name}.${this.instance}`, name);
+          this.forgetOldest();
+        } else rmSync(path, { recursive: true, force: true });
+      },
+    };
+  }
+
+  /** Undefined when another instance was faster. */
+  private rename(from: string, to: string): string | undefined {
+    try {
+      renameSync(join(this.root, from), join(this.root, to));
+      return join(this.root, to);
+    } catch {
+      return undefined;
+    }
+  }
+
+  list(): KeptContext[] {
+    return readdirSync(this.root).flatMap((name) => {
+      const path = join(this.root, name);
+      const stat = statSync(path, { throwIfNoEntry: false });
+      if (stat === undefined) return [];
+      return [{ id: idOf(name), path, isInUse: userOf(name) !== '', lastUsed: stat.mtime, created: stat.birthtime }];
+    });
+  }
+
+  /** Those of them that nobody uses. */
+  remove(ids: ReadonlySet<string>): void {
+    for (const { id, isInUse, path } of this.list()) {
+      if (isInUse || !ids.has(id)) continue;
+      const grave = this.rename(path.slice(this.root.length + 1), `${id}.${this.instance}`);
+      if (grave !== undefined) rmSync(grave, { recursive: true, force: true });
+    }
+  }
+
+  private forgetOldest(): void {
+    const free = this.list().filter(({ isInUse }) => !isInUse);
+    free.sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
+    const old = free.slice(mostKept).map(({ id }) => id);
+    if (old.length > 0) this.remove(new Set(old));
+  }
+}
+
+function userOf(name: string): string {
+  const dot = name.indexOf('.');
+  return dot < 0 ? '' : name.slice(dot + 1);
+}
+
+function idOf(name: string): string {
+  return name.split('.', 1)[0] ?? name;
+}

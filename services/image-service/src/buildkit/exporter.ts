@@ -1,0 +1,104 @@
+/** What becomes of a result: an image with names, or files with the client. */
+import type { Exporter } from '@flotilla/contracts/moby/buildkit/v1/control';
+import { InvalidParameter, NotFound } from '@flotilla/errors';
+import { parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
+import type { Made } from '../build/builder.ts';
+import type { ImageStore } from '../imageStore.ts';
+import { sendDirectory, sendTar } from './fileSend.ts';
+import type { Job } from './job.ts';
+import type { VertexHandle } from './progress.ts';
+import type { Sessions } from './session.ts';
+
+const imageTypes: ReadonlySet<string> = new Set(['moby', 'image', 'docker']);
+const reportEveryMs = 100;
+
+type Response = Readonly<Record<string, string>>;
+
+/** @throws NotFound for an exporter that is not served. */
+export function checkExporters(exporters: readonly Exporter[]): void {
+  for (const { type } of exporters) {
+    if (!imageTypes.has(type) && type !== 'local' && type !== 'tar')
+      throw new NotFound(`exporter ${JSON.stringify(type)} could not be found`);
+  }
+}
+
+export class Exporters {
+  private readonly store: ImageStore;
+  private readonly sessions: Sessions;
+
+  constructor(options: { store: ImageStore; sessions: Sessions }) {
+    this.store = options.store;
+    this.sessions = options.sessions;
+  }
+
+  /** @returns what the client is told of it. */
+  async export(job: Job, made: Made, exporters: readonly Exporter[]): Promise<Response> {
+    let response: Response = {};
+    for (const [index, exporter] of exporters.entries()) {
+      response = {
+        ...response,
+        ...(imageTypes.has(exporter.type) ? await this.asImage(job, made, exporter) : await this.asFiles(job, made, exporter.type, index)),
+      };
+    }
+    return response;
+  }
+
+  private asImage(job: Job, { image }: Made, { attrs }: Exporter): Promise<Response> {
+    return job.progress.during('exporting to image', async (vertex) => {
+      vertex.note('exporting layers');
+      vertex.note(`writing image ${image.id}`);
+      const names: string[] = [];
+      for (const reference of toReferences(attrs.name ?? '')) {
+        await this.store.tag(image, reference);
+        const name = `${reference.domain}/${reference.path}:${reference.tag}`;
+        vertex.note(`naming to ${name}`);
+        names.push(name);
+      }
+      return {
+        'containerimage.digest': image.id,
+        'containerimage.config.digest': image.id,
+        ...(names.length === 0 ? {} : { 'image.name': names.join(',') }),
+      };
+    });
+  }
+
+  private async asFiles(job: Job, { image, roots }: Made, type: string, index: number): Promise<Response> {
+    const session = await this.sessions.wait(job.sessionId, job.signal);
+    const root = roots.view(image.layers);
+    const [title, send] =
+      type === 'tar' ? (['exporting to client tarball', sendTar] as const) : (['exporting to client directory', sendDirectory] as const);
+    return job.progress.during(title, async (vertex) => {
+      const report = reporter(vertex, type === 'tar' ? 'sending tarball' : 'copying files');
+      const signal = AbortSignal.any([job.signal, session.connection.closed]);
+      await send(session.connection, index, root, report.heard, signal);
+      report.end();
+      return {};
+    });
+  }
+}
+
+function reporter(vertex: VertexHandle, id: string): { heard: (bytes: number) => void; end: () => void } {
+  let current = 0;
+  let shown = 0;
+  const bar = (isComplete: boolean): void => vertex.bar({ id, name: 'transferring', current, total: 0, isComplete });
+  return {
+    heard: (bytes) => {
+      current = bytes;
+      if (Date.now() - shown < reportEveryMs) return;
+      shown = Date.now();
+      bar(false);
+    },
+    end: () => bar(true),
+  };
+}
+
+function toReferences(names: string): Reference[] {
+  return names
+    .split(',')
+    .filter(Boolean)
+    .map((name) => {
+      const reference = parseReference(name);
+      if (reference.digest !== undefined) throw new InvalidParameter('build tag cannot contain a digest');
+      return withDefaultTag(reference);
+    });
+}

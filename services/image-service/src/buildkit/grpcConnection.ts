@@ -1,0 +1,189 @@
+/**
+ * gRPC calls over a connection that the other side has opened. A BuildKit client is the server on its session; grpc-js dials its servers itself, so the
+ * five bytes before each message are written here, on Node's own HTTP/2.
+ */
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type OutgoingHttpHeaders } from 'node:http2';
+import type { Socket } from 'node:net';
+import { Cancelled, Forbidden, NotFound, NotImplemented, System, Unauthorized, Unavailable } from '@flotilla/errors';
+import { status } from '@grpc/grpc-js';
+
+/** A method as ts-proto generates it. */
+export interface GrpcMethod<Request, Response> {
+  readonly path: string;
+  readonly requestSerialize: (request: Request) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => Response;
+}
+
+/** Metadata of a call; a key may come more than once. Values are ASCII. */
+export type CallMetadata = readonly (readonly [key: string, value: string])[];
+
+const windowBytes = 4 * 1024 * 1024;
+/** Nothing that a client sends is larger: files come in chunks. */
+const largestMessage = 16 * 1024 * 1024;
+const prefixBytes = 5;
+
+/** One call whose messages go both ways. */
+export class GrpcExchange<Request, Response> {
+  private readonly stream: ClientHttp2Stream;
+  private readonly method: GrpcMethod<Request, Response>;
+  private trailers: Readonly<Record<string, unknown>> = {};
+  private failure: Error | undefined;
+
+  constructor(stream: ClientHttp2Stream, method: GrpcMethod<Request, Response>) {
+    this.stream = stream;
+    this.method = method;
+    const note = (headers: Readonly<Record<string, unknown>>): void => {
+      if (headers['grpc-status'] !== undefined) this.trailers = headers;
+    };
+    stream.on('response', note);
+    stream.on('trailers', note);
+    stream.on('error', (error) => {
+      this.failure = error;
+    });
+  }
+
+  /** Sends messages in one go; resolves when more may be sent. */
+  async send(...requests: Request[]): Promise<void> {
+    const frame = Buffer.concat(requests.flatMap((request) => this.frames(request)));
+    if (this.stream.destroyed || this.stream.writableEnded) throw this.problem() ?? new Unavailable('the client has ended the call');
+    if (this.stream.write(frame)) return;
+    await new Promise<void>((resolve) => {
+      const go = (): void => {
+        this.stream.off('drain', go);
+        this.stream.off('close', go);
+        resolve();
+      };
+      this.stream.on('drain', go);
+      this.stream.on('close', go);
+    });
+  }
+
+  private frames(request: Request): [Buffer, Buffer] {
+    const body = this.method.requestSerialize(request);
+    const prefix = Buffer.alloc(prefixBytes);
+    prefix.writeUInt32BE(body.length, 1);
+    return [prefix, body];
+  }
+
+  /** Nothing more will be sent. */
+  end(): void {
+    this.stream.end();
+  }
+
+  cancel(): void {
+    this.stream.close(constants.NGHTTP2_CANCEL);
+  }
+
+  /** The messages, as many at a time as have come. Throws what the call ended with, unless that is OK. */
+  async *batches(): AsyncGenerator<Response[]> {
+    let held: Buffer = Buffer.alloc(0);
+    const chunks = this.stream as AsyncIterable<Buffer>;
+    try {
+      for await (const chunk of chunks) {
+        held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
+        const messages: Response[] = [];
+        while (held.length >= prefixBytes) {
+          const length = held.readUInt32BE(1);
+          if (held[0] !== 0) throw new System('a message of the client is compressed, which nobody had agreed on');
+          if (length > largestMessage) throw new System(`a message of the client is too large: ${length} bytes`);
+          if (held.length < prefixBytes + length) break;
+          messages.push(this.method.responseDeserialize(held.subarray(prefixBytes, prefixBytes + length)));
+          held = held.subarray(prefixBytes + length);
+        }
+        if (messages.length > 0) yield messages;
+      }
+    } catch (error) {
+      if (error !== this.failure) throw error;
+    }
+    const problem = this.problem();
+    if (problem !== undefined) throw problem;
+  }
+
+  private problem(): Error | undefined {
+    const code = this.trailers['grpc-status'];
+    if (code === '0') return undefined;
+    if (code === undefined) return new Unavailable('the client has left', { cause: this.failure });
+    return statusError(Number(code), decode(String(this.trailers['grpc-message'] ?? '')));
+  }
+}
+
+export class GrpcConnection {
+  private readonly session: ClientHttp2Session;
+  private readonly gone = new AbortController();
+
+  constructor(socket: Socket) {
+    this.session = connect('http://localhost', { createConnection: () => socket, settings: { initialWindowSize: windowBytes } });
+    this.session.on('error', () => undefined);
+    this.session.once('connect', () => this.session.setLocalWindowSize(windowBytes));
+    this.session.once('close', () => this.gone.abort(new Unavailable('the client has left')));
+  }
+
+  /** Fires when the other side has gone. */
+  get closed(): AbortSignal {
+    return this.gone.signal;
+  }
+
+  /** @param signal - ends the call when it fires. */
+  open<Request, Response>(
+    method: GrpcMethod<Request, Response>,
+    metadata: CallMetadata,
+    signal: AbortSignal,
+  ): GrpcExchange<Request, Response> {
+    signal.throwIfAborted();
+    this.closed.throwIfAborted();
+    const headers: OutgoingHttpHeaders = {
+      ':method': 'POST',
+      ':path': method.path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    };
+    for (const [key, value] of metadata) headers[key] = [...((headers[key] as string[] | undefined) ?? []), value];
+    const stream = this.session.request(headers, { endStream: false });
+    const cancel = (): void => stream.close(constants.NGHTTP2_CANCEL);
+    signal.addEventListener('abort', cancel, { once: true });
+    stream.once('close', () => signal.removeEventListener('abort', cancel));
+    return new GrpcExchange(stream, method);
+  }
+
+  /** @throws the error class of the status that the client answers. */
+  async call<Request, Response>(method: GrpcMethod<Request, Response>, request: Request, signal: AbortSignal): Promise<Response> {
+    const exchange = this.open(method, [], signal);
+    await exchange.send(request);
+    exchange.end();
+    let answer: Response | undefined;
+    for await (const [first] of exchange.batches()) answer ??= first;
+    if (answer === undefined) throw new System('the client answered nothing');
+    return answer;
+  }
+
+  close(): void {
+    this.session.destroy();
+  }
+}
+
+function statusError(code: number, message: string): Error {
+  switch (code) {
+    case status.NOT_FOUND:
+      return new NotFound(message);
+    case status.UNIMPLEMENTED:
+      return new NotImplemented(message);
+    case status.UNAUTHENTICATED:
+      return new Unauthorized(message);
+    case status.PERMISSION_DENIED:
+      return new Forbidden(message);
+    case status.CANCELLED:
+      return new Cancelled(message);
+    case status.UNAVAILABLE:
+      return new Unavailable(message);
+    default:
+      return new System(message);
+  }
+}
+
+function decode(message: string): string {
+  try {
+    return decodeURIComponent(message);
+  } catch {
+    return message;
+  }
+}

@@ -1,0 +1,128 @@
+/** The context of a build that a client's session holds, or that its upload or a URL gives; and the Dockerfile. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { UploadService } from '@flotilla/contracts/moby/upload/v1/upload';
+import { InvalidParameter } from '@flotilla/errors';
+import { type BuildContext, openContext } from '../build/context/open.ts';
+import { leadsOutside, resolveInRoot, statOf } from '../build/copy/paths.ts';
+import { ClientDirectory } from './clientFiles.ts';
+import type { ContextCopies } from './contextCopies.ts';
+import { syncDirectory } from './fileSync.ts';
+import type { FrontendSources } from './frontendOptions.ts';
+import type { Progress, SourceText, VertexHandle } from './progress.ts';
+import type { Session } from './session.ts';
+
+const ignoreFile = '.dockerignore';
+const maxDockerfileBytes = 16 * 1024 * 1024;
+
+export interface SessionContextOptions {
+  readonly session: Session;
+  readonly sources: FrontendSources;
+  readonly copies: ContextCopies;
+  readonly progress: Progress;
+  /** Is told of the Dockerfile as soon as it is known, and where warnings about it belong. */
+  readonly found: (source: SourceText, definition: VertexHandle) => void;
+  /** An empty directory. */
+  readonly work: string;
+  readonly signal: AbortSignal;
+}
+
+/** @throws InvalidParameter in dockerd's words. */
+export async function openSessionContext(options: SessionContextOptions): Promise<BuildContext> {
+  const { sources } = options;
+  return sources.upload === '' && sources.remote === '' ? openClientDirectories(options) : openStream(options);
+}
+
+async function openClientDirectories({
+  session,
+  sources,
+  copies,
+  progress,
+  found,
+  work,
+  signal,
+}: SessionContextOptions): Promise<BuildContext> {
+  const { dockerfile: name } = sources;
+  const bring = async (vertex: VertexHandle, directory: string, paths: readonly string[]): Promise<string> => {
+    const target = join(work, `${directory.replace(/[^\w.-]/g, '_')}-${paths.length}`);
+    mkdirSync(target);
+    const bar = { id: `transferring ${directory}:`, name: 'transferring', total: 0 };
+    let current = 0;
+    await syncDirectory(session.connection, { directory, paths, excludes: [] }, target, (bytes) => (current = bytes), signal);
+    vertex.bar({ ...bar, current, isComplete: true });
+    return target;
+  };
+  let beside: string | undefined;
+  const text = await progress.during(`[internal] load build definition from ${name}`, async (vertex) => {
+    const files = await bring(vertex, sources.dockerfileDirectory, [name, `${name}${ignoreFile}`, 'dockerfile']);
+    beside = readText(files, `${name}${ignoreFile}`);
+    const dockerfile = readText(files, name) ?? (name === 'Dockerfile' ? readText(files, 'dockerfile') : undefined);
+    if (dockerfile === undefined) throw new InvalidParameter(`failed to read dockerfile: open ${name}: no such file or directory`);
+    found({ filename: name, text: dockerfile }, vertex);
+    return dockerfile;
+  });
+  const patterns = await progress.during(
+    '[internal] load .dockerignore',
+    async (vertex) => beside ?? readText(await bring(vertex, sources.contextDirectory, [ignoreFile]), ignoreFile),
+  );
+  const directory = new ClientDirectory({
+    session,
+    copies,
+    progress,
+    name: sources.contextDirectory,
+    title: '[internal] load build context',
+    excludes: ignoreLines(patterns ?? ''),
+    signal,
+  });
+  return { dockerfileText: text, files: (paths) => directory.files(paths), remove: async () => directory.release() };
+}
+
+function readText(root: string, name: string): string | undefined {
+  if (leadsOutside(name)) throw new InvalidParameter(`forbidden path outside the build context: ${name}`);
+  const path = resolveInRoot(root, name);
+  const stat = statOf(path);
+  if (stat?.isFile() !== true) return undefined;
+  if (stat.size > maxDockerfileBytes) throw new InvalidParameter(`${name} is too large`);
+  return readFileSync(path, 'utf8');
+}
+
+/** Patterns as the client's own matcher takes them: clean, without a slash at their start. */
+export function ignoreLines(text: string): string[] {
+  return text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .filter((line) => !line.startsWith('#'))
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .map((line) => {
+      const isException = line.startsWith('!');
+      const pattern = (isException ? line.slice(1).trim() : line)
+        .split('/')
+        .filter((part, index, all) => part !== '' || (index > 0 && all.length === 1));
+      const clean = pattern.filter((part) => part !== '.').join('/');
+      return `${isException ? '!' : ''}${clean}`;
+    })
+    .filter((line) => line !== '' && line !== '!');
+}
+
+async function openStream({ session, sources, progress, found, work, signal }: SessionContextOptions): Promise<BuildContext> {
+  const title = sources.upload === '' ? `[internal] load remote build context ${sources.remote}` : '[internal] load build context';
+  return progress.during(title, async (vertex) => {
+    const body = sources.upload === '' ? Readable.from([]) : Readable.from(upload(session, sources.upload, signal));
+    const context = await openContext({ body, remote: sources.remote, dockerfile: sources.dockerfile, work, signal });
+    found({ filename: sources.dockerfile, text: context.dockerfileText }, vertex);
+    return context;
+  });
+}
+
+/** What the client was given on its standard input. */
+async function* upload(session: Session, id: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const metadata = [
+    ['urlpath', `/${id}`],
+    ['urlhost', 'buildkit-session'],
+  ] as const;
+  const exchange = session.connection.open(UploadService.pull, metadata, signal);
+  exchange.end();
+  for await (const messages of exchange.batches()) for (const { data } of messages) yield data;
+}
