@@ -3,7 +3,7 @@ import { parseGitSource } from './context/git.ts';
 import { isUrl } from './copy/download.ts';
 import { cleanPath } from './copy/paths.ts';
 import type { Add, Copy, Instruction, Stage } from './dockerfile/instructions.ts';
-import { expandWords } from './dockerfile/substitute.ts';
+import { expand } from './dockerfile/substitute.ts';
 
 /** Paths and patterns, relative to the context; undefined: all of it. */
 export type ContextPaths = readonly string[] | undefined;
@@ -22,7 +22,7 @@ export function plannedPaths(stages: readonly Stage[], escapeToken: string): Con
     const sources = sourcesOf(instruction);
     // What a variable holds is known when the step is there.
     if (sources.some((source) => source.includes('$'))) return undefined;
-    const paths = contextPaths(sources.flatMap((source) => expandWords(source, new Map(), escapeToken)));
+    const paths = contextPaths(sources.map((source) => expand(source, new Map(), escapeToken)));
     if (paths === undefined) return undefined;
     for (const path of paths) found.add(path);
   }
