@@ -41,7 +41,7 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
 
   router.get(/^\/images\/search$/, async (request, response) => {
     const limit = integer(request, 'limit') ?? 0;
-    if (limit < 0 || limit > 100) throw new InvalidParameter('invalid limit: must be between 1 and 100');
+    if (limit < 0 || limit > 100) throw new InvalidParameter(`limit ${limit} is outside the range of [1, 100]`);
     const filters: { [name: string]: string } = Object.create(null);
     for (const [filter, values] of filtersOf(request)) {
       if (!['is-automated', 'is-official', 'stars'].includes(filter)) throw new InvalidParameter(`invalid filter '${filter}'`);
