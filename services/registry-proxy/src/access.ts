@@ -23,11 +23,11 @@ export type Permission = 'fresh' | 'stale';
 
 export class Access {
   private readonly book: AccessBook;
-  private readonly upstream: Upstream;
+  private readonly upstream: Pick<Upstream, 'request'>;
   private readonly secret: Buffer;
   private readonly checks = new SingleFlight<void>();
 
-  constructor(parts: { book: AccessBook; upstream: Upstream; secret: Buffer }) {
+  constructor(parts: { book: AccessBook; upstream: Pick<Upstream, 'request'>; secret: Buffer }) {
     this.book = parts.book;
     this.upstream = parts.upstream;
     this.secret = parts.secret;

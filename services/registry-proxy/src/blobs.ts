@@ -27,14 +27,21 @@ export interface OpenedBlob {
 
 export class Blobs {
   private readonly store: BlobStore;
-  private readonly upstream: Upstream;
+  private readonly upstream: Pick<Upstream, 'request'>;
   private readonly access: Access;
   private readonly slots: Slots;
   private readonly settings: FillSettings;
   private readonly logger: Logger;
   private readonly fills = new Map<Digest, BlobFill>();
 
-  constructor(parts: { store: BlobStore; upstream: Upstream; access: Access; slots: Slots; settings: FillSettings; logger: Logger }) {
+  constructor(parts: {
+    store: BlobStore;
+    upstream: Pick<Upstream, 'request'>;
+    access: Access;
+    slots: Slots;
+    settings: FillSettings;
+    logger: Logger;
+  }) {
     this.store = parts.store;
     this.upstream = parts.upstream;
     this.access = parts.access;
@@ -161,7 +168,7 @@ export class Blobs {
         headers: { 'accept-encoding': 'identity', ...(from > 0 ? { range: `bytes=${from}-` } : {}) },
         missing: 'BLOB_UNKNOWN',
       });
-      this.access.granted(request);
+      if (response.headers.warning !== staleWarning) this.access.granted(request);
       response.once('close', give);
       return extentOf(response);
     } catch (error) {

@@ -71,6 +71,10 @@ export const standaloneSettings = z.object({
   ...registryProxySettings.shape,
   FLOTILLA_ENGINE_ID: z.string().default('registry'),
   FLOTILLA_HTTP_ADDRESS: address,
+  /**
+   * Where replicas on other data roots reach this one, when they share a Redis (FLOTILLA_REDIS_URL): `host:port`. Empty: where it listens.
+   */
+  FLOTILLA_REGISTRY_ADVERTISE: address.or(z.literal('')).default(''),
   /** File of names and bcrypt hashes (`htpasswd -nB NAME`) of those who may use the proxy. Empty: no passwords. */
   FLOTILLA_REGISTRY_HTPASSWD: z.string().default(''),
   /** PEM files of the listener's certificate and key. Empty: plain HTTP. */

@@ -35,6 +35,18 @@ export function credentialsFromHeader(header: string | undefined): Credentials {
   }
 }
 
+/** The same as a header: `''` for nobody's. */
+export function credentialsHeader(credentials: Credentials): string {
+  if (credentials.kind === 'anonymous') return '';
+  const config =
+    credentials.kind === 'password'
+      ? { username: credentials.username, password: credentials.password }
+      : credentials.kind === 'identityToken'
+        ? { identitytoken: credentials.token }
+        : { registrytoken: credentials.token };
+  return Buffer.from(JSON.stringify(config)).toString('base64url');
+}
+
 /** Reads `Authorization: Basic …`, which podman and containerd send to a mirror they have credentials for. */
 export function credentialsFromAuthorization(header: string | undefined): Credentials {
   const encoded = /^basic +([A-Za-z0-9+/=_-]+)$/i.exec(header ?? '')?.[1];

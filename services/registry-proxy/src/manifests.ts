@@ -34,12 +34,12 @@ export interface ManifestRequest extends Asker {
 
 export class Manifests {
   private readonly store: ManifestStore;
-  private readonly upstream: Upstream;
+  private readonly upstream: Pick<Upstream, 'request'>;
   private readonly access: Access;
   private readonly logger: Logger;
   private readonly reads = new SingleFlight<ServedManifest>();
 
-  constructor(parts: { store: ManifestStore; upstream: Upstream; access: Access; logger: Logger }) {
+  constructor(parts: { store: ManifestStore; upstream: Pick<Upstream, 'request'>; access: Access; logger: Logger }) {
     this.store = parts.store;
     this.upstream = parts.upstream;
     this.access = parts.access;
@@ -111,14 +111,14 @@ export class Manifests {
         const now = await this.askHead(request);
         if (now.digest === known.digest) {
           await this.store.setTag(repositoryKey(request.repository), tag, known.digest);
-          return served(known);
+          return served(known, now.warning);
         }
         const other = await this.store.get(now.digest);
         if (other !== undefined) {
           // The upstream has just said, to this user, that this tag of this repository is that manifest.
           const stored = await this.store.put(other, repositoryKey(request.repository));
           await this.store.setTag(repositoryKey(request.repository), tag, stored.digest);
-          return served(stored);
+          return served(stored, now.warning);
         }
       }
       return await this.fetch(request);
@@ -159,10 +159,11 @@ export class Manifests {
         credentials: request.credentials,
         method,
         path: `manifests/${referenceText(request.reference)}`,
-        headers: { accept: acceptManifests },
+        // Another replica, or a mirror, is not to answer from what it holds either.
+        headers: { accept: acceptManifests, ...(request.maxAgeMs === 0 ? { 'cache-control': 'no-cache' } : {}) },
         missing: 'MANIFEST_UNKNOWN',
       });
-      this.access.granted(request);
+      if (warningOf(response) === undefined) this.access.granted(request);
       return response;
     } catch (error) {
       this.access.failed(request, error);
@@ -180,7 +181,9 @@ export class Manifests {
     const sizeBytes = Number(response.headers['content-length'] ?? Number.NaN);
     // Some registries answer HEAD without a digest; only the content itself tells then.
     if (digest === undefined || !Number.isSafeInteger(sizeBytes)) return this.fetch(request);
-    return { digest, sizeBytes, mediaType: response.headers['content-type'] ?? 'application/octet-stream' };
+    const mediaType = response.headers['content-type'] ?? 'application/octet-stream';
+    const warning = warningOf(response);
+    return { digest, sizeBytes, mediaType, ...(warning === undefined ? {} : { warning }) };
   }
 
   /** GET from upstream, verified and kept. */
@@ -196,8 +199,13 @@ export class Manifests {
     const repository = repositoryKey(request.repository);
     const stored = await this.store.put({ digest, mediaType: mediaTypeOf(response, bytes), bytes }, repository);
     if ('tag' in request.reference) await this.store.setTag(repository, request.reference.tag, digest);
-    return served(stored);
+    return served(stored, warningOf(response));
   }
+}
+
+/** What another replica says of what it had to serve from its cache. */
+function warningOf(response: TransportResponse): string | undefined {
+  return response.headers.warning === staleWarning ? staleWarning : undefined;
 }
 
 function served(manifest: StoredManifest, warning?: string): ServedManifest {

@@ -22,6 +22,7 @@ import { PassThrough } from './passThrough.ts';
 import { Pins } from './pins.ts';
 import { Prefetch } from './prefetch.ts';
 import { registryInfo } from './registryInfo.ts';
+import { openReplicas, type ReplicaOptions, type Replicas } from './replicas/open.ts';
 import { Search } from './search.ts';
 import { Slots } from './slots.ts';
 import { Uploads } from './uploads.ts';
@@ -44,12 +45,16 @@ const collectMs = 6 * 3_600_000;
 export interface RegistryProxyOptions {
   /** Stacks that share the proxy ask for `lab/app` as docker.io's: those are stored here as well. */
   readonly sharedByStacks?: boolean;
+  /** Replicas on other data roots. */
+  readonly replicas?: ReplicaOptions;
 }
 
 export class RegistryProxy {
   readonly distribution: Distribution;
   readonly metrics: Metrics;
   readonly operations: Operations;
+  /** None: this proxy is alone, or shares its data root with all the others. */
+  readonly replicas: Replicas | undefined;
   private readonly book: AccessBook;
   private readonly transport: Transport;
   private readonly upstreams: LiveUpstreams | undefined;
@@ -63,6 +68,7 @@ export class RegistryProxy {
     operations: Operations;
     transport: Transport;
     upstreams: LiveUpstreams | undefined;
+    replicas: Replicas | undefined;
     book: AccessBook;
     store: BlobStore;
     blobs: Blobs;
@@ -73,6 +79,7 @@ export class RegistryProxy {
     this.operations = parts.operations;
     this.transport = parts.transport;
     this.upstreams = parts.upstreams;
+    this.replicas = parts.replicas;
     this.book = parts.book;
     this.blobs = parts.blobs;
     this.refreshing = setInterval(() => {
@@ -107,7 +114,8 @@ export class RegistryProxy {
       { registryMirrors, insecureRegistries, upstreams: flagged },
       new CertificateFolder(settings.FLOTILLA_REGISTRY_CERTIFICATES),
     );
-    const transport = new Transport(transportSettings(settings, env));
+    const limits = transportSettings(settings, env);
+    const transport = new Transport(limits);
     const ownPrefixes = new Set<string>();
     const usePrefixes = (prefixes: readonly string[]): void => {
       ownPrefixes.clear();
@@ -128,19 +136,22 @@ export class RegistryProxy {
     const tokens = new Tokens(sender, secret);
     const metrics = new Metrics();
     const upstream = new Upstream({ sender, endpoints, tokens, observer: metrics });
-    const access = new Access({ book, upstream, secret });
+    const replicas =
+      options.replicas === undefined ? undefined : openReplicas(options.replicas, { upstream, transport: limits, secret, logger });
+    const reads = replicas?.fleet ?? upstream;
+    const access = new Access({ book, upstream: reads, secret });
     const own = new OwnStore(root);
     const ownUploads = new OwnUploads({ store: own, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES });
     await ownUploads.removeAbandoned();
     const blobs = new Blobs({
       store,
-      upstream,
+      upstream: reads,
       access,
       slots: new Slots((registry) => upstreams?.concurrency(registry) ?? settings.FLOTILLA_REGISTRY_FETCHES_PER_HOST),
       settings: { retryPausesMs: fillRetryPausesMs, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES },
       logger,
     });
-    const manifests = new Manifests({ store: new ManifestStore(root), upstream, access, logger });
+    const manifests = new Manifests({ store: new ManifestStore(root), upstream: reads, access, logger });
     const operations: Operations = {
       login: new Login({ sender, endpoints, tokens }),
       search: new Search({ sender, endpoints }),
@@ -166,8 +177,9 @@ export class RegistryProxy {
     metrics.gauge('cache_bytes', 'Bytes of complete blobs in the cache.', () => store.usage.bytes);
     metrics.gauge('cache_blobs', 'Complete blobs in the cache.', () => store.usage.blobs);
     metrics.gauge('cache_evictions', 'Blobs removed to keep the bound, since the start.', () => store.usage.evictions);
+    if (replicas !== undefined) metrics.gauge('replicas', 'Replicas that are alive, this one among them.', () => replicas.roll.size);
     metrics.gauge('fills', 'Blobs being fetched.', () => blobs.fillsInFlight);
-    return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, book, store, blobs, logger });
+    return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, replicas, book, store, blobs, logger });
   }
 
   /** Reads the operator's files again. */
@@ -179,6 +191,7 @@ export class RegistryProxy {
     this.upstreams?.close();
     clearInterval(this.refreshing);
     clearInterval(this.collecting);
+    await this.replicas?.close();
     await this.blobs.settle();
     await this.book.save();
     this.transport.close();

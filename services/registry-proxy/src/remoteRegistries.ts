@@ -1,7 +1,7 @@
 /** Log-ins, searches and settings of a lab's proxy, asked over HTTP (http/operations.ts). */
 import type { RegistryServiceConfig, SearchResult } from '@flotilla/engine-api';
 import { errorMessage, isErrorKind, makeError, System } from '@flotilla/errors';
-import type { Credentials } from './credentials.ts';
+import { credentialsHeader } from './credentials.ts';
 import type { SearchBody } from './http/operations.ts';
 import type { LoginResult } from './login.ts';
 import type { Registries } from './operations.ts';
@@ -38,21 +38,10 @@ export function remoteRegistries(base: string, sender: Sender): Registries {
     login: { check: async (config, signal) => (await ask('POST', 'login', config, signal)) as LoginResult },
     search: {
       find: async ({ credentials, limit, ...rest }, signal) => {
-        const wanted: SearchBody = { ...rest, ...(limit === undefined ? {} : { limit }), registryAuth: headerOf(credentials) };
+        const wanted: SearchBody = { ...rest, ...(limit === undefined ? {} : { limit }), registryAuth: credentialsHeader(credentials) };
         return (await ask('POST', 'search', wanted, signal)) as SearchResult[];
       },
     },
     info: async () => (await ask('GET', 'info', undefined, undefined)) as RegistryServiceConfig,
   };
-}
-
-function headerOf(credentials: Credentials): string {
-  if (credentials.kind === 'anonymous') return '';
-  const config =
-    credentials.kind === 'password'
-      ? { username: credentials.username, password: credentials.password }
-      : credentials.kind === 'identityToken'
-        ? { identitytoken: credentials.token }
-        : { registrytoken: credentials.token };
-  return Buffer.from(JSON.stringify(config)).toString('base64url');
 }

@@ -7,6 +7,7 @@ import { openDownstream } from './downstream/open.ts';
 import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
 import { RegistryProxy } from './registryProxy.ts';
+import { replicaOptions } from './replicas/open.ts';
 
 /** Pulls under way may end. */
 const drainMs = 30_000;
@@ -18,18 +19,32 @@ async function start(env: NodeJS.ProcessEnv): Promise<void> {
   lifecycle.handleSignals();
   const root = settings.FLOTILLA_DATA_ROOT;
   await mkdir(root, { recursive: true, mode: 0o700 });
-  const proxy = await RegistryProxy.open(root, settings, env, logger, { sharedByStacks: true });
-  const { distribution, operations, metrics } = proxy;
-  lifecycle.onStop('cache', () => proxy.close());
   const downstream = openDownstream(settings, logger);
   lifecycle.onStop('downstream', () => downstream.close());
+  const replicas = replicaOptions(settings, () => downstream.parts.tls?.certificate);
+  const proxy = await RegistryProxy.open(root, settings, env, logger, {
+    sharedByStacks: true,
+    ...(replicas === undefined ? {} : { replicas }),
+  });
+  const { distribution, operations, metrics } = proxy;
+  lifecycle.onStop('cache', () => proxy.close());
   followHangup(lifecycle, () => {
     void proxy.reload();
     downstream.reload();
   });
-  const http = new HttpServer({ distribution, operations, metrics, ...downstream.parts, health: new Health(), logger });
+  const fleet = proxy.replicas?.fleet;
+  const http = new HttpServer({
+    ...downstream.parts,
+    distribution,
+    operations,
+    metrics,
+    health: new Health(),
+    logger,
+    ...(fleet === undefined ? {} : { fleet }),
+  });
   await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
   lifecycle.onStop('http server', () => http.close(drainMs));
+  await proxy.replicas?.roll.start();
   logger.info({ pid: process.pid, address: settings.FLOTILLA_HTTP_ADDRESS }, 'ready');
 }
 

@@ -9,6 +9,8 @@ export interface TlsIdentity {
   /** PEM of the certificate that we show, and its key. */
   readonly certificate?: string;
   readonly key?: string;
+  /** PEM of the one certificate that is trusted, whatever name it bears. */
+  readonly pinned?: string;
 }
 
 export interface TimeLimits {
@@ -29,7 +31,7 @@ export interface Connection {
 }
 
 /** Undefined when there is nothing in it. */
-export function tlsIdentity(parts: Omit<TlsIdentity, 'id'>): TlsIdentity | undefined {
+export function tlsIdentity(parts: Omit<TlsIdentity, 'id' | 'pinned'>): TlsIdentity | undefined {
   if (parts.ca === undefined && parts.certificate === undefined) return undefined;
   const id = createHash('sha256')
     .update(JSON.stringify([parts.ca, parts.certificate, parts.key]))

@@ -4,10 +4,11 @@
  * Plain `node:http`: its agents pool, and since Node 24 speak to the proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, so there is no
  * need for another client library.
  */
-import * as http from 'node:http';
+import type * as http from 'node:http';
 import * as https from 'node:https';
 import type { Readable } from 'node:stream';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import { http as plainHttp } from '@flotilla/service-kit/http';
 import type { Connection, TimeLimits, TlsIdentity } from './connection.ts';
 import { isLocalAddress } from './endpoints.ts';
 import { UpstreamTimeout } from './goErrors.ts';
@@ -59,8 +60,9 @@ export class Transport implements Sender {
       const secure: https.AgentOptions = {
         rejectUnauthorized: verifyTls,
         ...(tls === undefined ? {} : { secureContext: secureContextOf(tls) }),
+        ...(tls?.pinned === undefined ? {} : { checkServerIdentity: () => undefined }),
       };
-      agent = url.protocol === 'https:' ? new https.Agent({ ...options, ...secure }) : new http.Agent(options as http.AgentOptions);
+      agent = url.protocol === 'https:' ? new https.Agent({ ...options, ...secure }) : new plainHttp.Agent(options as http.AgentOptions);
       this.agents.set(key, agent);
     }
     return agent;
@@ -83,7 +85,7 @@ export class Transport implements Sender {
   send(request: TransportRequest): Promise<TransportResponse> {
     const { url, body } = request;
     return new Promise((resolve, reject) => {
-      const outgoing = (url.protocol === 'https:' ? https : http).request(url, {
+      const outgoing = (url.protocol === 'https:' ? https : plainHttp).request(url, {
         method: request.method,
         headers: request.headers,
         agent: this.agent(url, request),
@@ -121,8 +123,9 @@ export class Transport implements Sender {
 }
 
 /** Made once for many connections: reading some hundred authorities takes its time. */
-function secureContextOf({ ca, certificate, key }: TlsIdentity): SecureContext {
+function secureContextOf({ ca, certificate, key, pinned }: TlsIdentity): SecureContext {
   return createSecureContext({
+    ...(pinned === undefined ? {} : { ca: pinned, allowPartialTrustChain: true }),
     ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
     ...(certificate === undefined ? {} : { cert: certificate, key }),
   });

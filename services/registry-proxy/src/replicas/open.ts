@@ -1,0 +1,77 @@
+/** Makes a proxy one of several that keep their files apart. */
+import { createHmac, randomBytes } from 'node:crypto';
+import { InvalidParameter } from '@flotilla/errors';
+import type { Logger } from '@flotilla/service-kit';
+import type { StandaloneSettings } from '../config.ts';
+import { Transport, type TransportSettings } from '../upstream/transport.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import { Fleet } from './fleet.ts';
+import { Leases } from './lease.ts';
+import { ReplicaStore } from './redis.ts';
+import { Roll } from './roll.ts';
+
+export interface ReplicaOptions {
+  /** Redis that the replicas share. */
+  readonly redis: { readonly url: string; readonly user: string; readonly password: string; readonly engineId: string };
+  /** `http://10.0.0.2:5000`, where other replicas reach this one. */
+  readonly url: string;
+  /** PEM of the listener's certificate at the moment. */
+  readonly certificate: () => string | undefined;
+}
+
+export interface Replicas {
+  readonly fleet: Fleet;
+  readonly roll: Roll;
+  close(): Promise<void>;
+}
+
+const connectionsPerReplica = 256;
+
+/** Undefined without a Redis to share. @throws InvalidParameter when nobody could reach us at the address. */
+export function replicaOptions(settings: StandaloneSettings, certificate: () => string | undefined): ReplicaOptions | undefined {
+  const url = settings.FLOTILLA_REDIS_URL;
+  if (url === '') return undefined;
+  const address = settings.FLOTILLA_REGISTRY_ADVERTISE || settings.FLOTILLA_HTTP_ADDRESS;
+  if (/^(?:unix:|0\.0\.0\.0:|\[::\]:)/.test(address)) {
+    throw new InvalidParameter(`other replicas cannot reach ${address}: say where they can (--advertise HOST:PORT)`);
+  }
+  return {
+    redis: {
+      url,
+      user: settings.FLOTILLA_REDIS_USER,
+      password: settings.FLOTILLA_REDIS_PASSWORD,
+      engineId: settings.FLOTILLA_ENGINE_ID,
+    },
+    url: `${settings.FLOTILLA_REGISTRY_TLS_CERTIFICATE === '' ? 'http' : 'https'}://${address}`,
+    // The first of the file is the listener's own; those after it have signed it, and others too.
+    certificate: () => /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(certificate() ?? '')?.[0],
+  };
+}
+
+/** @param secret - that of the data root, by which replicas on one root are known. */
+export function openReplicas(
+  options: ReplicaOptions,
+  parts: { upstream: Pick<Upstream, 'request'>; transport: TransportSettings; secret: Buffer; logger: Logger },
+): Replicas {
+  const { upstream, logger, secret } = parts;
+  const store = new ReplicaStore(options.redis);
+  const self = {
+    id: randomBytes(8).toString('hex'),
+    store: createHmac('sha256', secret).update('data root').digest('hex').slice(0, 16),
+    url: options.url,
+    token: randomBytes(24).toString('base64url'),
+  };
+  const roll = new Roll({ store, self, certificate: options.certificate, logger, onGone: (id) => fleet.onGone(id) });
+  // Replicas are neighbours: no HTTP proxy is between them.
+  const sender = new Transport({ ...parts.transport, environment: {}, maxConnectionsPerHost: connectionsPerReplica });
+  const fleet = new Fleet({ upstream, roll, sender, leases: new Leases({ store, id: self.id, logger }) });
+  return {
+    fleet,
+    roll,
+    close: async () => {
+      await roll.leave();
+      sender.close();
+      store.close();
+    },
+  };
+}

@@ -1,0 +1,80 @@
+/** A proxy without a stack, as a process of its own on a data root of its own, so that it can be killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort, waitFor } from '@flotilla/testkit';
+
+export class StandaloneProcess {
+  readonly root = mkdtempSync(join(tmpdir(), 'flotilla-registry-alone-'));
+  readonly address: string;
+  output = '';
+  private child: ChildProcess | undefined;
+  private readonly env: Record<string, string>;
+
+  private constructor(port: number, env: Record<string, string>) {
+    this.address = `127.0.0.1:${port}`;
+    this.env = env;
+  }
+
+  static async start(env: Record<string, string>): Promise<StandaloneProcess> {
+    const proxy = new StandaloneProcess(await freePort(), env);
+    await proxy.run();
+    return proxy;
+  }
+
+  /** Starts it, again after a kill, and waits until it is ready. */
+  async run(): Promise<void> {
+    const main = join(import.meta.dirname, '../../src/standalone.ts');
+    this.output = '';
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main], {
+      env: {
+        FLOTILLA_DATA_ROOT: this.root,
+        FLOTILLA_HTTP_ADDRESS: this.address,
+        FLOTILLA_REGISTRY_CERTIFICATES: '',
+        ...this.env,
+      },
+    });
+    this.child = child;
+    const collect = (chunk: Buffer): void => {
+      this.output += chunk.toString();
+    };
+    child.stdout.on('data', collect);
+    child.stderr.on('data', collect);
+    await waitFor(
+      () => {
+        if (child.exitCode !== null) throw new Error(`the proxy ended: ${this.output}`);
+        return this.output.includes('"message":"ready"');
+      },
+      { what: 'registry-proxy', timeoutMs: 60_000 },
+    );
+  }
+
+  async end(signal: NodeJS.Signals): Promise<void> {
+    const { child } = this;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const exit = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await exit;
+  }
+
+  async stop(): Promise<void> {
+    await this.end('SIGTERM');
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  /** GET by plain HTTP. */
+  get(path: string, headers: Record<string, string> = {}): Promise<{ status: number; bytes: Buffer }> {
+    return new Promise((resolve, reject) => {
+      const outgoing = request(`http://${this.address}${path}`, { headers, agent: false }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', reject);
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, bytes: Buffer.concat(chunks) }));
+      });
+      outgoing.on('error', reject);
+      outgoing.end();
+    });
+  }
+}
