@@ -22,18 +22,19 @@ return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', 'i', ARGV[1], 'f'
 `;
 
 /**
- * Takes a lease when nobody holds it. KEYS: lease, fence counter. ARGV: time to live, ms; who wants it. Answers the fencing token
+ * Takes a lease when nobody holds it, or its holder has not prolonged it in time. Until somebody takes it, a late holder has it still: its key lives on for a
+ * while. KEYS: lease, fence counter. ARGV: how long the key lives, ms; how long of that the lease lasts, ms; who wants it. Answers the fencing token
  * (`<number>@<holder>`), or `!` and the token of who has it.
  */
 export const acquireScript = `
 local held = redis.call('GET', KEYS[1])
-if held then return '!' .. held end
-local token = tostring(redis.call('INCR', KEYS[2])) .. '@' .. ARGV[2]
+if held and redis.call('PTTL', KEYS[1]) > ARGV[1] - ARGV[2] then return '!' .. held end
+local token = tostring(redis.call('INCR', KEYS[2])) .. '@' .. ARGV[3]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
 return token
 `;
 
-/** Prolongs a lease we still hold. KEYS: lease. ARGV: token, time to live. Answers 1, or 0 when it is another's. */
+/** Prolongs a lease we still hold. KEYS: lease. ARGV: token, how long the key lives, ms. Answers 1, or 0 when it is another's. */
 export const renewScript = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])

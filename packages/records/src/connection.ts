@@ -11,8 +11,8 @@ export interface ConnectionOptions {
 /** The connection with our scripts as commands. */
 export interface RecordConnection extends Redis {
   flotillaCommit(records: string, changes: string, ...args: string[]): Promise<string>;
-  flotillaAcquire(lease: string, fence: string, ttlMs: number, holder: string): Promise<string>;
-  flotillaRenew(lease: string, token: string, ttlMs: number): Promise<number>;
+  flotillaAcquire(lease: string, fence: string, keptMs: number, lastsMs: number, holder: string): Promise<string>;
+  flotillaRenew(lease: string, token: string, keptMs: number): Promise<number>;
   flotillaRelease(lease: string, token: string): Promise<number>;
 }
 

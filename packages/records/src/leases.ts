@@ -1,6 +1,7 @@
 /**
  * One object, one change at a time, across replicas: first a queue in this process, then a lease in Redis with a fencing token that the
- * commit script compares. A lease is renewed while it is held; a holder that was stopped for longer than its time loses its next commit.
+ * commit script compares. A lease is renewed while it is held; a holder that was stopped for longer than its time loses its next commit if another has taken
+ * the lease meanwhile.
  */
 import { Unavailable } from '@flotilla/errors';
 import { KeyedQueue } from '@flotilla/service-kit';
@@ -14,7 +15,9 @@ export interface Lease {
   readonly signal: AbortSignal;
 }
 
-const leaseTtlMs = 10_000;
+const lastsMs = 10_000;
+/** A process without a turn for longer than its lease (a busy machine) keeps it unless another has asked for it. */
+const keptMs = 90_000;
 const renewEveryMs = 3_000;
 const firstPauseMs = 4;
 const longestPauseMs = 60;
@@ -47,7 +50,7 @@ export class Leases {
     const token = await this.acquire(key, name, options);
     const lost = new AbortController();
     const timer = setInterval(() => {
-      this.redis.flotillaRenew(key, token, leaseTtlMs).then(
+      this.redis.flotillaRenew(key, token, keptMs).then(
         (held) => {
           if (held === 0) lost.abort(new Unavailable(`the lease ${name} was lost`));
         },
@@ -66,7 +69,7 @@ export class Leases {
   private async acquire(key: string, name: string, options: { waitMs?: number; signal?: AbortSignal }): Promise<string> {
     const end = Date.now() + (options.waitMs ?? 60_000);
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-      const answer = await this.redis.flotillaAcquire(key, `${this.prefix}:fence`, leaseTtlMs, this.holder);
+      const answer = await this.redis.flotillaAcquire(key, `${this.prefix}:fence`, keptMs, lastsMs, this.holder);
       if (!answer.startsWith('!')) return answer;
       const held = answer.slice(1);
       // Only if it is still the same one: another may have seen the death first and hold it by now.

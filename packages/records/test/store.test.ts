@@ -110,6 +110,28 @@ describe('the record store', () => {
     client.disconnect();
   });
 
+  it('lets a late holder commit as long as nobody has taken its lease', async () => {
+    engine++;
+    const [store, other] = [await open(), await open()];
+    const things = store.collection<Thing>('thing');
+    const client = redis.client();
+    // What is left of a lease that was not prolonged for half a minute.
+    const grow = async (key: string): Promise<unknown> => client.pexpire(key, (await client.pttl(key)) - 30_000);
+    await store.withLease('x', async (lease) => {
+      await grow(lease.key);
+      await store.commit({ puts: [things.put('x', { n: 1 })], lease });
+    });
+    expect(things.get('x')).toEqual({ n: 1 });
+    const late = store.withLease('x', async (lease) => {
+      await grow(lease.key);
+      await other.withLease('x', async () => undefined);
+      await store.commit({ puts: [things.put('x', { n: 2 })], lease });
+    });
+    await expect(late).rejects.toMatchObject({ kind: 'Unavailable' });
+    expect(things.get('x')).toEqual({ n: 1 });
+    client.disconnect();
+  });
+
   it('does not wait for the lease of a process that has died', async () => {
     engine++;
     const store = await open();
