@@ -1,5 +1,8 @@
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
+import { containerShapes } from './containerShapes.ts';
+import { engineApi } from './engineApi.ts';
+import { mismatches } from './mismatches.ts';
 import { useStack } from './stack.ts';
 
 const stack = useStack();
@@ -231,6 +234,59 @@ describe('inspect', () => {
     const id = await must('create', '--name', 'sought', stack.busybox);
     for (const reference of [id, id.slice(0, 12), id.slice(0, 5), 'sought', '/sought'])
       expect(await must('inspect', '-f', '{{.Id}}', reference)).toBe(id);
+  });
+
+  it('every document about a container is as the API describes it, field by field', async () => {
+    const document = async (method: string, path: string, body?: unknown): Promise<unknown> =>
+      (await engineApi(stack.host, method, `/v1.50/containers/${path}`, body === undefined ? {} : { body })).json;
+    const wrong = (value: unknown, type: string): string[] => mismatches(value, type, containerShapes);
+    const Image = stack.busybox;
+    expect(wrong(await document('POST', 'create?name=plain', { Image, Cmd: ['true'] }), 'Create')).toEqual([]);
+    await document('POST', 'create?name=rich', {
+      Image,
+      Cmd: ['sleep', '100'],
+      ExposedPorts: { '80/tcp': {}, '81/udp': {} },
+      Labels: { a: 'b' },
+      Healthcheck: { Test: ['CMD', 'true'], Interval: 100_000_000 },
+      Volumes: { '/anonymous': {} },
+      StopTimeout: 1,
+      HostConfig: {
+        Binds: ['/tmp:/bound'],
+        Mounts: [
+          { Type: 'tmpfs', Target: '/mounted' },
+          { Type: 'image', Source: Image, Target: '/image' },
+        ],
+        Tmpfs: { '/temporary': '' },
+        PortBindings: { '80/tcp': [{ HostPort: '18080' }] },
+        Memory: 1e8,
+        NanoCpus: 5e8,
+        BlkioDeviceReadBps: [{ Path: '/dev/vda', Rate: 1_048_576 }],
+        Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'r' }],
+        Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
+        CapAdd: ['NET_ADMIN'],
+        Dns: ['9.9.9.9'],
+        ExtraHosts: ['a:1.2.3.4'],
+        Annotations: { a: 'b' },
+        Init: true,
+        Sysctls: { 'net.ipv4.ip_default_ttl': '33' },
+        RestartPolicy: { Name: 'always' },
+      },
+    });
+    for (const name of ['plain', 'rich']) {
+      expect(wrong(await document('GET', `${name}/json?size=1`), 'Inspect'), `${name}, created`).toEqual([]);
+      expect((await engineApi(stack.host, 'POST', `/v1.50/containers/${name}/start`)).message).toBe('');
+    }
+    expect(wrong(await document('POST', 'plain/wait'), 'Wait')).toEqual([]);
+    await waitFor(async () => (await must('inspect', '-f', '{{json .State.Health.Log}}', 'rich')) !== '[]');
+    for (const name of ['plain', 'rich']) expect(wrong(await document('GET', `${name}/json`), 'Inspect'), name).toEqual([]);
+    expect(wrong(await document('GET', 'json?all=1&size=1'), 'Summary[]')).toEqual([]);
+    expect(wrong(await document('GET', 'rich/top'), 'Top')).toEqual([]);
+    expect(wrong(await document('GET', 'rich/changes'), 'Change[]')).toEqual([]);
+    expect(wrong(await document('POST', 'rich/update', { CpuShares: 512 }), 'Update')).toEqual([]);
+    for (const stats of ['rich/stats?stream=0', 'rich/stats?stream=0&one-shot=1', 'plain/stats?stream=0']) {
+      expect(wrong(await document('GET', stats), 'Stats'), stats).toEqual([]);
+    }
+    await must('rm', '-fv', 'plain', 'rich');
   });
 });
 
