@@ -91,15 +91,42 @@ stackCommand('logs', 'show what the processes of the stack have written')
 
 stackCommand('doctor', 'say what of the kernel, packages, users and cgroups is missing, and how to mend it')
   .option('--json', 'print a JSON array')
+  .option('--disk', "verify every blob and layer against its digest instead, and name what is nobody's")
+  .option('--repair', "with --disk: remove what is damaged or nobody's, extract damaged layers anew")
   .action(async (options: Options) => {
     const { doctor } = await import('./commands/doctor.ts');
-    await doctor(roots(options), options.json === true);
+    await doctor(roots(options), { json: options.json === true, disk: options.disk === true, repair: options.repair === true });
   });
 
 stackCommand('version', 'show the versions of this checkout and of the running stack').action(async (options: Options) => {
   const { showVersion } = await import('./commands/version.ts');
   await showVersion(roots(options));
 });
+
+const volume = program.command('volume').description('archives of volumes');
+
+function volumeCommand(name: string, description: string): Command {
+  return volume
+    .command(name)
+    .description(description)
+    .argument('<volume>')
+    .option('--data-root <path>', `where records, images and volumes are kept (default: ${defaultDataRoot})`)
+    .option('--exec-root <path>', `where sockets and what runs are kept (default: ${defaultExecRoot})`);
+}
+
+volumeCommand('backup', 'write the content of a volume to standard output, as a tar archive; containers may use it meanwhile').action(
+  async (name: string, options: Options) => {
+    const { volumeBackup } = await import('./commands/volume.ts');
+    await volumeBackup(roots(options), name);
+  },
+);
+
+volumeCommand('restore', 'fill a volume from a tar archive on standard input; it is made when it does not exist')
+  .option('--replace', 'what is in it goes')
+  .action(async (name: string, options: Options) => {
+    const { volumeRestore } = await import('./commands/volume.ts');
+    await volumeRestore(roots(options), name, options.replace === true);
+  });
 
 const registry = program.command('registry').description('a registry-proxy for many hosts, and what it holds');
 const collected = (word: string, before: string[]): string[] => [...before, word];

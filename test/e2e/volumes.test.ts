@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { lgetxattr, lsetxattr } from '@flotilla/syscalls';
 import { busyboxImage } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
@@ -144,5 +145,65 @@ describe('tmpfs', () => {
         'mount | grep -c "tmpfs on /scratch"; df -k /scratch | tail -1 | tr -s " " | cut -d " " -f 2',
       ),
     ).toBe('1\n1024');
+  });
+});
+
+describe('flotilla volume', () => {
+  const flotilla = (script: string) =>
+    stack.host.run('sh', ['-c', script.replaceAll('flotilla volume', `sh ${join(import.meta.dirname, '../../deploy/flotilla')} volume`)]);
+  const place = () => `--exec-root ${stack.host.execRoot}`;
+  const archive = () => join(stack.host.filesDirectory, 'volume.tar');
+
+  it('backs a volume up while it is used, and restores owners, attributes, links and holes', async () => {
+    const id = await stack.host.mustDocker('run', '-d', '-v', 'source:/x', stack.busybox, 'sleep', '1000');
+    const content = join(stack.host.dataRoot, 'volumes/source/_data');
+    await stack.host.sh(
+      `cd ${content}; mkdir -m 750 dir; echo text > dir/file; chown 1000:1001 dir/file; ln dir/file hard; ln -s /etc/passwd soft; mkfifo pipe; truncate -s 64M sparse; touch -d 2001-02-03T04:05:06Z dir/file`,
+    );
+    lsetxattr(`${content}/hard`, 'user.colour', Buffer.from('blue'));
+    await flotilla(`flotilla volume backup ${place()} source > ${archive()}`);
+    const restored = await flotilla(`flotilla volume restore ${place()} target < ${archive()}`);
+    expect(restored).toMatchObject({ code: 0, stderr: '' });
+    const describe = 'find . -printf "%P %y %m %U %G %T@ %n %l\\n" | sort; du -s sparse | cut -f1';
+    const target = join(stack.host.dataRoot, 'volumes/target/_data');
+    expect(await stack.host.sh(`cd ${target}; ${describe}`)).toBe(await stack.host.sh(`cd ${content}; ${describe}`));
+    expect(lgetxattr(`${target}/hard`, 'user.colour')?.toString()).toBe('blue');
+    expect(await run('-v', 'target:/y', stack.busybox, 'cat', '/y/hard')).toBe('text');
+    await stack.host.mustDocker('rm', '-f', id);
+    await stack.host.mustDocker('volume', 'rm', 'source');
+  });
+
+  it('refuses what is in use, not empty, not there or no archive, and leaves all as it was', async () => {
+    const refused = async (script: string) => {
+      const { code, stderr } = await flotilla(script);
+      expect(code).not.toBe(0);
+      return stderr;
+    };
+    expect(await refused(`flotilla volume backup ${place()} nosuch`)).toContain('get nosuch: no such volume');
+    expect(await refused(`flotilla volume restore ${place()} target < ${archive()}`)).toContain('restore target: volume is not empty');
+    const id = await stack.host.mustDocker('create', '-v', 'target:/x', stack.busybox);
+    expect(await refused(`flotilla volume restore ${place()} --replace target < ${archive()}`)).toContain('volume is in use');
+    await stack.host.mustDocker('rm', id);
+    const before = await stack.host.sh(`find ${join(stack.host.dataRoot, 'volumes/target')}`);
+    for (const bad of [`head -c 4096 ${archive()}`, 'echo nonsense', 'true']) {
+      expect(await refused(`${bad} | flotilla volume restore ${place()} --replace target`)).toContain('the archive');
+      expect(await refused(`${bad} | flotilla volume restore ${place()} fresh`)).toContain('the archive');
+    }
+    // A reader that leaves ends the backup, and nothing else.
+    await flotilla(`flotilla volume backup ${place()} target | head -c 100 > /dev/null`);
+    // A link to elsewhere, and a file through it; a name that leads out.
+    const work = join(stack.host.filesDirectory, 'hostile');
+    await stack.host.sh(`mkdir -p ${work}/outside ${work}/a; cd ${work}; echo evil > a/evil; ln -s ${work}/outside link
+      tar -cf through.tar link; rm link; mkdir link; cp a/evil link/evil; tar -rf through.tar link/evil; tar -cPf out.tar --transform 's,a/evil,../../evil,' a/evil`);
+    for (const hostile of ['through.tar', 'out.tar']) {
+      expect(await refused(`flotilla volume restore ${place()} --replace target < ${work}/${hostile}`)).toContain(
+        'the archive cannot be unpacked',
+      );
+    }
+    expect(await stack.host.sh(`ls ${work}/outside`)).toBe('');
+    expect(await stack.host.sh(`find ${join(stack.host.dataRoot, 'volumes/target')}`)).toBe(before);
+    expect(await stack.host.mustDocker('volume', 'ls', '-q')).toBe('target');
+    await flotilla(`flotilla volume restore ${place()} --replace target < ${archive()}`);
+    await stack.host.mustDocker('volume', 'rm', 'target');
   });
 });

@@ -16,6 +16,9 @@ export interface VolumeFolders {
   /** Copies a directory's content in if the volume is empty. @param inPlace - it is mounted or in use, and cannot be replaced by the finished copy. */
   populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean>;
   sizeBytes(name: string): Promise<number>;
+  isEmpty(name: string): Promise<boolean>;
+  /** Puts in place of the content what `fill` makes; when it fails, the content stays. */
+  replaceContent(name: string, fill: (directory: string) => Promise<void>): Promise<void>;
 }
 
 export class LocalVolumes implements VolumeDriver {
@@ -86,6 +89,14 @@ export class LocalVolumes implements VolumeDriver {
   /** A volume with something else mounted on it takes no room of ours. */
   async sizeBytes(volume: VolumeRecord): Promise<number> {
     return volumeMount(volume) === undefined ? this.folders.sizeBytes(volume.name) : -1;
+  }
+
+  isEmpty(name: string): Promise<boolean> {
+    return this.folders.isEmpty(name);
+  }
+
+  replaceContent(name: string, fill: (directory: string) => Promise<void>): Promise<void> {
+    return this.folders.replaceContent(name, fill);
   }
 
   /** Brings disk and records together after a crash: folders without a record are half removed or half made. */

@@ -4,6 +4,7 @@ import { NetworksService, SandboxesService } from '@flotilla/contracts/flotilla/
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { TicketServer } from '@flotilla/streams';
 import { ForwardJump } from './adapters/forwardJump.ts';
 import { Instances } from './adapters/instances.ts';
 import { KernelNetwork } from './adapters/kernelNetwork.ts';
@@ -15,6 +16,7 @@ import { PortHolder } from './adapters/portHolder.ts';
 import { SandboxFiles } from './adapters/sandboxFiles.ts';
 import { copyUp, VolumeFolders } from './adapters/volumeFolders.ts';
 import { VolumePlugins } from './adapters/volumePlugins.ts';
+import { packDirectory, unpackInto } from './adapters/volumeTar.ts';
 import { addressPools } from './addressPools.ts';
 import { networksApi } from './api/networks.ts';
 import { sandboxesApi } from './api/sandboxes.ts';
@@ -34,7 +36,10 @@ import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
 import { gatewayEndpoint } from './sandboxPlan.ts';
 import { SlotPool } from './slotPool.ts';
+import { VolumeArchives } from './volumeArchives.ts';
 import { Volumes } from './volumes.ts';
+
+const streamDrainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('network-volume', settingsSchema, env, async (kit) => {
@@ -105,6 +110,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       nameServers,
       hostIp: options.ip,
     });
+    const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
+    await tickets.listen();
+    lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
     const drivers = new VolumePlugins({
       local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
       directory: new PluginDirectory(settings.FLOTILLA_PLUGIN_FOLDERS),
@@ -123,7 +131,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const info = () => networkInfo(options, drivers.names(), networks.find('bridge').bridge, forwardJump.placedIn());
     server.add(NetworksService, networksApi(networks, records, info));
     server.add(SandboxesService, sandboxesApi(sandboxes));
-    server.add(VolumesService, volumesApi(volumes, records));
+    const archives = new VolumeArchives({ records, volumes, local: drivers.local, archiver: { pack: packDirectory, unpackInto } });
+    server.add(VolumesService, volumesApi({ volumes, records, archives, tickets }));
   });
 }
 

@@ -19,6 +19,8 @@ class FakeFolders implements VolumeFolders {
   isMounted = (name: string): boolean => this.mounts.has(name);
   populate = async (): Promise<boolean> => true;
   sizeBytes = async (): Promise<number> => 10;
+  isEmpty = async (): Promise<boolean> => true;
+  replaceContent = async (): Promise<void> => undefined;
 }
 
 let records: MemoryRecords;

@@ -3,12 +3,13 @@
  *
  * ```
  * <data-root>/volumes/NAME/_data      the content, or what its options mount there
- * <data-root>/volumes/NAME/_copying   a copy-up in progress, renamed to _data when it is whole
+ * <data-root>/volumes/NAME/_copying   a copy-up or a restore in progress, renamed to _data when it is whole
+ * <data-root>/volumes/NAME/_replaced  what a restore takes the place of; put back when a crash comes between
  * ```
  */
 import { spawn } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
 import { lstat, opendir, readdir, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
@@ -19,6 +20,7 @@ import type { VolumeMount } from '../volume.ts';
 
 const dataName = '_data';
 const copyName = '_copying';
+const replacedName = '_replaced';
 const maxErrorBytes = 4_096;
 
 export class VolumeFolders implements Folders {
@@ -34,7 +36,9 @@ export class VolumeFolders implements Folders {
   }
 
   create(name: string): void {
-    mkdirSync(join(this.root, name), { recursive: true, mode: 0o701 });
+    const folder = join(this.root, name);
+    mkdirSync(folder, { recursive: true, mode: 0o701 });
+    if (existsSync(join(folder, replacedName)) && !existsSync(this.path(name))) renameSync(join(folder, replacedName), this.path(name));
     mkdirSync(this.path(name), { recursive: true, mode: 0o755 });
   }
 
@@ -82,6 +86,26 @@ export class VolumeFolders implements Folders {
     rmdirSync(target);
     renameSync(copying, target);
     return true;
+  }
+
+  isEmpty(name: string): Promise<boolean> {
+    return isEmpty(this.path(name));
+  }
+
+  async replaceContent(name: string, fill: (directory: string) => Promise<void>): Promise<void> {
+    const [copying, replaced] = [join(this.root, name, copyName), join(this.root, name, replacedName)];
+    await rm(copying, { recursive: true, force: true });
+    await rm(replaced, { recursive: true, force: true });
+    mkdirSync(copying, { mode: 0o755 });
+    try {
+      await fill(copying);
+    } catch (error) {
+      await rm(copying, { recursive: true, force: true });
+      throw error;
+    }
+    renameSync(this.path(name), replaced);
+    renameSync(copying, this.path(name));
+    await rm(replaced, { recursive: true, force: true });
   }
 
   async sizeBytes(name: string): Promise<number> {

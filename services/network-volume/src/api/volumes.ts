@@ -1,12 +1,24 @@
 /** flotilla.volume.v1.Volumes */
+import type { Duplex } from 'node:stream';
 import type { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { volumeCreateRequest } from '@flotilla/engine-api';
+import { errorMessage } from '@flotilla/errors';
 import type { Handlers } from '@flotilla/service-kit';
+import { encodeLine, type TicketServer, writeOutput } from '@flotilla/streams';
 import type { Records } from '../records.ts';
+import { checkVolumeName } from '../volume.ts';
+import type { VolumeArchives } from '../volumeArchives.ts';
 import type { Volumes } from '../volumes.ts';
 import { fromJsonBytes, toJsonBytes } from './convert.ts';
 
-export function volumesApi(volumes: Volumes, records: Records): Handlers<typeof VolumesService> {
+export interface VolumesApiOptions {
+  readonly volumes: Volumes;
+  readonly records: Records;
+  readonly archives: VolumeArchives;
+  readonly tickets: TicketServer;
+}
+
+export function volumesApi({ volumes, records, archives, tickets }: VolumesApiOptions): Handlers<typeof VolumesService> {
   return {
     create: async (request) => ({ volumeJson: toJsonBytes(await volumes.create(fromJsonBytes(volumeCreateRequest, request.configJson))) }),
     async inspect({ name }) {
@@ -34,6 +46,24 @@ export function volumesApi(volumes: Volumes, records: Records): Handlers<typeof 
       return {};
     },
     populate: async ({ name, sourceDir }) => ({ copied: await volumes.populate(name, sourceDir) }),
+    async backup({ name }) {
+      await archives.checkBackup(name);
+      const serve = (stream: Duplex, signal: AbortSignal) => archives.backup(name, (chunk) => writeOutput(stream, chunk), signal);
+      return { ticket: tickets.issue(serve, { outputOnly: true, inPieces: true }) };
+    },
+    async restore({ name, replace }) {
+      checkVolumeName(name);
+      await archives.checkRestore(name, replace);
+      return {
+        ticket: tickets.issue(async (stream) => {
+          const verdict = await archives.restore(name, replace, stream).then(
+            () => ({}),
+            (error: unknown) => ({ error: errorMessage(error) }),
+          );
+          stream.write(encodeLine(verdict));
+        }),
+      };
+    },
     async retain({ known }) {
       await volumes.retain(known);
       return {};

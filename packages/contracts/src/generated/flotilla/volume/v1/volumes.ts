@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { Ticket } from "../../streams/v1/ticket.ts";
 
 export const protobufPackage = "flotilla.volume.v1";
 
@@ -159,6 +160,25 @@ export interface RetainVolumesRequest {
 }
 
 export interface RetainVolumesResponse {
+}
+
+export interface BackupVolumeRequest {
+  name: string;
+}
+
+export interface BackupVolumeResponse {
+  ticket: Ticket | undefined;
+}
+
+export interface RestoreVolumeRequest {
+  /** required; made when it does not exist. */
+  name: string;
+  /** what is in it goes; without, a volume that is not empty is refused. */
+  replace: boolean;
+}
+
+export interface RestoreVolumeResponse {
+  ticket: Ticket | undefined;
 }
 
 function createBaseFilterValues(): FilterValues {
@@ -1927,6 +1947,242 @@ export const RetainVolumesResponse: MessageFns<RetainVolumesResponse> = {
   },
 };
 
+function createBaseBackupVolumeRequest(): BackupVolumeRequest {
+  return { name: "" };
+}
+
+export const BackupVolumeRequest: MessageFns<BackupVolumeRequest> = {
+  encode(message: BackupVolumeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackupVolumeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackupVolumeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BackupVolumeRequest>): BackupVolumeRequest {
+    return BackupVolumeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackupVolumeRequest>): BackupVolumeRequest {
+    const message = createBaseBackupVolumeRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseBackupVolumeResponse(): BackupVolumeResponse {
+  return { ticket: undefined };
+}
+
+export const BackupVolumeResponse: MessageFns<BackupVolumeResponse> = {
+  encode(message: BackupVolumeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ticket !== undefined) {
+      Ticket.encode(message.ticket, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackupVolumeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackupVolumeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ticket = Ticket.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BackupVolumeResponse>): BackupVolumeResponse {
+    return BackupVolumeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackupVolumeResponse>): BackupVolumeResponse {
+    const message = createBaseBackupVolumeResponse();
+    message.ticket = (object.ticket !== undefined && object.ticket !== null)
+      ? Ticket.fromPartial(object.ticket)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRestoreVolumeRequest(): RestoreVolumeRequest {
+  return { name: "", replace: false };
+}
+
+export const RestoreVolumeRequest: MessageFns<RestoreVolumeRequest> = {
+  encode(message: RestoreVolumeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.replace !== false) {
+      writer.uint32(16).bool(message.replace);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreVolumeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreVolumeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replace = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RestoreVolumeRequest>): RestoreVolumeRequest {
+    return RestoreVolumeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestoreVolumeRequest>): RestoreVolumeRequest {
+    const message = createBaseRestoreVolumeRequest();
+    message.name = object.name ?? "";
+    message.replace = object.replace ?? false;
+    return message;
+  },
+};
+
+function createBaseRestoreVolumeResponse(): RestoreVolumeResponse {
+  return { ticket: undefined };
+}
+
+export const RestoreVolumeResponse: MessageFns<RestoreVolumeResponse> = {
+  encode(message: RestoreVolumeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ticket !== undefined) {
+      Ticket.encode(message.ticket, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreVolumeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreVolumeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ticket = Ticket.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RestoreVolumeResponse>): RestoreVolumeResponse {
+    return RestoreVolumeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestoreVolumeResponse>): RestoreVolumeResponse {
+    const message = createBaseRestoreVolumeResponse();
+    message.ticket = (object.ticket !== undefined && object.ticket !== null)
+      ? Ticket.fromPartial(object.ticket)
+      : undefined;
+    return message;
+  },
+};
+
 /** Volumes owns named, managed directories. A volume in use by a container (`user`, its full id) cannot be removed. */
 export type VolumesService = typeof VolumesService;
 export const VolumesService = {
@@ -2033,6 +2289,28 @@ export const VolumesService = {
       Buffer.from(PopulateVolumeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PopulateVolumeResponse => PopulateVolumeResponse.decode(value),
   },
+  /** The ticket's stream gives the volume's content as a tar archive; the last piece says that it is whole. */
+  backup: {
+    path: "/flotilla.volume.v1.Volumes/Backup" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: BackupVolumeRequest): Buffer => Buffer.from(BackupVolumeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BackupVolumeRequest => BackupVolumeRequest.decode(value),
+    responseSerialize: (value: BackupVolumeResponse): Buffer =>
+      Buffer.from(BackupVolumeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BackupVolumeResponse => BackupVolumeResponse.decode(value),
+  },
+  /** The ticket's stream takes a tar archive to its end, and answers one JSON line: {} when the volume has all of it, {"error"} when it is as it was. */
+  restore: {
+    path: "/flotilla.volume.v1.Volumes/Restore" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RestoreVolumeRequest): Buffer => Buffer.from(RestoreVolumeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RestoreVolumeRequest => RestoreVolumeRequest.decode(value),
+    responseSerialize: (value: RestoreVolumeResponse): Buffer =>
+      Buffer.from(RestoreVolumeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RestoreVolumeResponse => RestoreVolumeResponse.decode(value),
+  },
   /** Forgets uses by containers that are not in `known`: the caller's reconcile. */
   retain: {
     path: "/flotilla.volume.v1.Volumes/Retain" as const,
@@ -2061,6 +2339,10 @@ export interface VolumesServer extends UntypedServiceImplementation {
   unmount: handleUnaryCall<UnmountVolumeRequest, UnmountVolumeResponse>;
   /** Copies `source_dir`'s content (ownership, modes, xattrs) into the volume if it is empty: what an image has at the mount point. */
   populate: handleUnaryCall<PopulateVolumeRequest, PopulateVolumeResponse>;
+  /** The ticket's stream gives the volume's content as a tar archive; the last piece says that it is whole. */
+  backup: handleUnaryCall<BackupVolumeRequest, BackupVolumeResponse>;
+  /** The ticket's stream takes a tar archive to its end, and answers one JSON line: {} when the volume has all of it, {"error"} when it is as it was. */
+  restore: handleUnaryCall<RestoreVolumeRequest, RestoreVolumeResponse>;
   /** Forgets uses by containers that are not in `known`: the caller's reconcile. */
   retain: handleUnaryCall<RetainVolumesRequest, RetainVolumesResponse>;
 }
@@ -2219,6 +2501,38 @@ export interface VolumesClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PopulateVolumeResponse) => void,
+  ): ClientUnaryCall;
+  /** The ticket's stream gives the volume's content as a tar archive; the last piece says that it is whole. */
+  backup(
+    request: BackupVolumeRequest,
+    callback: (error: ServiceError | null, response: BackupVolumeResponse) => void,
+  ): ClientUnaryCall;
+  backup(
+    request: BackupVolumeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: BackupVolumeResponse) => void,
+  ): ClientUnaryCall;
+  backup(
+    request: BackupVolumeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: BackupVolumeResponse) => void,
+  ): ClientUnaryCall;
+  /** The ticket's stream takes a tar archive to its end, and answers one JSON line: {} when the volume has all of it, {"error"} when it is as it was. */
+  restore(
+    request: RestoreVolumeRequest,
+    callback: (error: ServiceError | null, response: RestoreVolumeResponse) => void,
+  ): ClientUnaryCall;
+  restore(
+    request: RestoreVolumeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RestoreVolumeResponse) => void,
+  ): ClientUnaryCall;
+  restore(
+    request: RestoreVolumeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RestoreVolumeResponse) => void,
   ): ClientUnaryCall;
   /** Forgets uses by containers that are not in `known`: the caller's reconcile. */
   retain(
