@@ -129,4 +129,75 @@ describe('flotilla down and up', () => {
     expect((await stack.host.flotilla('down')).code).toBe(0);
     await stack.host.startStack();
   });
+
+  it('a reboot: of all that ran only the records and the data are left, and the policies are kept', async () => {
+    const run = (name: string, ...args: string[]) => must('run', '-d', '--name', name, ...args);
+    const sleep = [stack.busybox, 'sh', '-c', 'echo ran; sleep 1000'];
+    await must('network', 'create', 'harbour');
+    const page = 'echo page >> /www/index.html; exec httpd -f -p 80 -h /www';
+    await run(
+      'always',
+      '--restart',
+      'always',
+      '--network',
+      'harbour',
+      '-p',
+      '8081:80',
+      '-v',
+      'pages:/www',
+      stack.busybox,
+      'sh',
+      '-c',
+      page,
+    );
+    for (const policy of ['no', 'on-failure', 'unless-stopped']) await run(policy, '--restart', policy, ...sleep);
+    await run('unless-stopped-by-hand', '--restart', 'unless-stopped', ...sleep);
+    await run('always-by-hand', '--restart', 'always', ...sleep);
+    await run('removed', '--rm', ...sleep);
+    await must('create', '--name', 'never', '--restart', 'always', ...sleep);
+    await must('stop', '-t', '0', 'unless-stopped-by-hand', 'always-by-hand');
+    await stack.host.stopStack();
+    await reboot();
+    try {
+      await stack.host.startStack();
+      const expected = [
+        'always running',
+        'always-by-hand running',
+        'never created',
+        'no exited',
+        'on-failure running',
+        'unless-stopped running',
+      ];
+      const states = async (): Promise<string[]> => (await must('ps', '-a', '--format', '{{.Names}} {{.State}}')).split('\n').sort();
+      await waitFor(async () => JSON.stringify(await states()) === JSON.stringify([...expected, 'unless-stopped-by-hand exited']), {
+        timeoutMs: 30_000,
+        what: 'the policies to be kept after the reboot',
+      });
+      expect(await must('inspect', '-f', '{{.State.ExitCode}} {{.State.Pid}} {{.State.Running}}', 'no')).toBe('255 0 false');
+      expect(await must('logs', 'on-failure')).toBe('ran\nran');
+      const fetch = () => stack.outside.host.run('curl', ['-s', '-m', '2', `http://${stack.outside.hostAddress}:8081/`]);
+      await waitFor(async () => (await fetch()).stdout === 'page\npage\n', { what: 'the published page' });
+      expect(await must('run', '--rm', '--network', 'harbour', stack.busybox, 'wget', '-qO-', 'always')).toBe('page\npage');
+      await must('start', 'no');
+      await must('rm', '-fv', ...(await must('ps', '-aq')).split('\n'));
+      await must('network', 'rm', 'harbour');
+      await must('volume', 'rm', 'pages');
+    } finally {
+      await stack.host.sh('umount /proc/sys/kernel/random/boot_id');
+    }
+  }, 120_000);
 });
+
+/** Takes away what a machine loses when its power goes: processes, mounts, links, firewall rules, everything below /run; and its boot has another name. */
+async function reboot(): Promise<void> {
+  const { directory, execRoot } = stack.host;
+  writeFileSync(join(directory, 'boot_id'), '00000000-0000-4000-8000-000000000000\n');
+  await stack.host.sh(`
+    kill -9 $(cat ${execRoot}/container-service/runs/*/*.pid ${execRoot}/container-service/runs/*/pid 2>/dev/null | sort -u) || true
+    awk '$5 ~ "^${directory}/(data|exec)/" {print $5}' /proc/self/mountinfo | sort -r | xargs -r -n 1 umount -l
+    for link in $(ip -o link show type bridge | cut -d : -f 2); do ip link delete "$link"; done
+    nft flush ruleset
+    rm -rf ${execRoot}
+    mount --bind ${directory}/boot_id /proc/sys/kernel/random/boot_id
+  `);
+}
