@@ -93,6 +93,8 @@ export interface ContainerRecord {
   readonly restartCount: number;
   /** stop or kill came from a client: `unless-stopped` and `always` leave it be. */
   readonly stoppedByUser: boolean;
+  /** A client waits for it to stop: the end of its run tells of that too. */
+  readonly stopRequested?: boolean;
   /** `docker restart` has stopped it and is about to start it again: it is not removed by `--rm`, and reconcile finishes the restart. */
   readonly restartRequested?: boolean;
 }

@@ -17,7 +17,7 @@ import { isAlive, signalProcess, startTimeOf } from './processes.ts';
 import type { OciRuntime } from './runtime.ts';
 import { buildExecProcess, encodeSpec, type HostFacts } from './spec/index.ts';
 import { execFailure } from './startFailure.ts';
-import { type ContainerStore, containerEvent } from './store.ts';
+import { type ContainerStore, containerEvent, execDied } from './store.ts';
 
 export interface ExecSessionOptions {
   readonly logger: Logger;
@@ -182,9 +182,10 @@ export class ExecSession {
       const exitCode = await this.waitForExit();
       this.socket?.close();
       this.exec = { ...this.exec, state: 'exited', exitCode };
-      const event = containerEvent(this.container, 'exec_die', { execID: this.exec.id, exitCode: `${exitCode}` });
-      // It may be gone with its container.
-      await store.commit({ puts: store.execs.has(this.exec.id) ? [store.execs.put(this.exec.id, this.exec)] : [], events: [event] });
+      // It may be gone with its container's run, whose end has told of it.
+      if (!store.execs.has(this.exec.id)) return;
+      const container = store.containers.get(this.container.id) ?? this.container;
+      await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)], events: [execDied(container, this.exec.id, exitCode)] });
     } catch (error) {
       logger.error({ execId: this.exec.id, error }, 'the end of an exec could not be recorded');
     } finally {

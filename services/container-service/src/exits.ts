@@ -13,7 +13,7 @@ import type { Paths } from './paths.ts';
 import { isAlive, signalProcess } from './processes.ts';
 import type { Remover } from './removal.ts';
 import { shouldRestart } from './restartPolicy.ts';
-import { type ContainerStore, containerEvent } from './store.ts';
+import { type ContainerStore, containerEvent, execDied } from './store.ts';
 import type { Teardown } from './teardown.ts';
 
 export interface ExitsOptions {
@@ -152,19 +152,22 @@ export class Exits {
     const ranMs = Number((ending.atNano - parseNano(container.state.startedAt)) / 1_000_000n);
     const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
     const ended = this.ended(container, ending, outOfMemory, again, settings);
+    const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);
     const events: DomainEvent[] = [
+      // What ran beside the first process has ended with it.
+      ...execs.filter((exec) => exec.state === 'running').map((exec) => execDied(ended, exec.id, killedCode)),
       ...(outOfMemory && !told ? [containerEvent(ended, 'oom')] : []),
       containerEvent(ended, 'die', {
         execDuration: `${Math.max(0, Math.floor(ranMs / 1000))}`,
         exitCode: `${ending.exitCode}`,
       }),
+      ...(container.stopRequested ? [containerEvent(ended, 'stop')] : []),
     ];
     logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
     if (goes) {
       await remover.remove(ended, lease, removeVolumes, events, 'all');
       return;
     }
-    const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);
     await store.commit({
       puts: [store.containers.put(ended.id, ended)],
       deletes: execs.map((exec) => store.execs.delete(exec.id)),
@@ -193,8 +196,9 @@ export class Exits {
     settings: NetworkSettings | undefined,
   ): ContainerRecord {
     const { run: _over, health, ...state } = container.state;
+    const { stopRequested: _told, ...kept } = container;
     return {
-      ...container,
+      ...kept,
       ...(settings === undefined ? {} : { networkSettings: settings }),
       restartCount: again ? container.restartCount + 1 : container.restartCount,
       state: {

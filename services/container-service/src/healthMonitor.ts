@@ -3,13 +3,15 @@
  * the records, so that a container started, paused or gone by whatever way is probed, or not, and another instance of this
  * service goes on where one has ended.
  */
+import { randomBytes } from 'node:crypto';
 import type { Health, HealthcheckResult } from '@flotilla/engine-api';
 import { errorMessage, isNotFound } from '@flotilla/errors';
+import type { DomainEvent } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano, parseNano } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
 import { type HealthCheck, healthAfter, healthCheckOf, nextIntervalMs } from './health.ts';
-import { type ContainerStore, containerEvent } from './store.ts';
+import { type ContainerStore, containerEvent, execDied } from './store.ts';
 
 export interface ProbeOutcome {
   readonly exitCode: number;
@@ -99,9 +101,9 @@ export class HealthMonitor {
     try {
       const container = store.containers.get(id);
       if (container === undefined || watch.abort.signal.aborted) return;
+      const execId = await this.#tellBegin(container, watch.check.command);
       const result = await this.#probe(container, watch);
-      if (watch.abort.signal.aborted) return;
-      const updated = await this.#record(id, watch, result);
+      const updated = await this.#record(id, watch, result, execId);
       if (updated !== undefined && this.#watches.get(id) === watch) this.#schedule(updated, watch);
     } catch (error) {
       if (isNotFound(error) || watch.abort.signal.aborted) return;
@@ -109,6 +111,14 @@ export class HealthMonitor {
       const container = store.containers.get(id);
       if (container !== undefined && this.#watches.get(id) === watch) this.#schedule(container, watch);
     }
+  }
+
+  /** To those who listen a probe is an exec like any other. @returns the id that its events carry. */
+  async #tellBegin(container: ContainerRecord, command: readonly string[]): Promise<string> {
+    const execID = randomBytes(32).toString('hex');
+    const tell = (action: string): DomainEvent => containerEvent(container, `${action}: ${command.join(' ')}`, { execID });
+    await this.#options.store.commit({ events: [tell('exec_create'), tell('exec_start')] });
+    return execID;
   }
 
   async #probe(container: ContainerRecord, { check, abort }: Watch): Promise<HealthcheckResult> {
@@ -131,12 +141,16 @@ export class HealthMonitor {
   }
 
   /** @returns the container as it is now; undefined when the run that was probed is over, or paused. */
-  async #record(id: string, watch: Watch, result: HealthcheckResult): Promise<ContainerRecord | undefined> {
+  async #record(id: string, watch: Watch, result: HealthcheckResult, execId: string): Promise<ContainerRecord | undefined> {
     const { store, restart, logger } = this.#options;
     let becameUnhealthy = false;
     const updated = await store.withContainer(id, async (container, lease) => {
       const { state } = container;
-      if (state.run?.id !== watch.runId || state.status !== 'running') return undefined;
+      const died = execDied(container, execId, result.ExitCode);
+      if (state.run?.id !== watch.runId || state.status !== 'running') {
+        await store.commit({ events: [died], lease });
+        return undefined;
+      }
       const before = healthOf(container);
       const health = healthAfter(before, result, watch.check, milliseconds(result.Start) - milliseconds(state.startedAt));
       const changed = health.Status !== before.Status;
@@ -145,7 +159,7 @@ export class HealthMonitor {
         container,
         { ...state, health },
         lease,
-        changed ? [containerEvent(container, `health_status: ${health.Status}`)] : [],
+        changed ? [died, containerEvent(container, `health_status: ${health.Status}`)] : [died],
       );
     });
     if (becameUnhealthy && updated?.config.Labels?.[restartLabel] === 'true') {

@@ -80,8 +80,6 @@ export class ContainerLifecycle {
     if (!isRunning(container)) throw new NotModified('container is already stopped');
     const runId = await this.signalToStop(container.id, signal, false);
     if (runId !== undefined) await this.endRun(container, runId, timeoutSeconds);
-    const now = store.containers.get(container.id) ?? container;
-    await store.commit({ events: [containerEvent(now, 'stop')] });
   }
 
   /** Sends the stop signal and remembers that a client wanted it. @returns the run that was told; undefined when there is none any more. */
@@ -91,7 +89,7 @@ export class ContainerLifecycle {
       const run = container.state.run;
       if (run === undefined) return undefined;
       const number = parseSignal(signal || container.config.StopSignal || 'SIGTERM');
-      await this.tellSignal({ ...container, stoppedByUser: true, restartRequested }, lease, number, true);
+      await this.tellSignal({ ...container, stoppedByUser: true, stopRequested: true, restartRequested }, lease, number, true);
       return run.id;
     });
   }
@@ -180,10 +178,7 @@ export class ContainerLifecycle {
     const before = findContainer(store, reference);
     restarter.forget(before.id);
     const runId = isRunning(before) ? await this.signalToStop(before.id, signal, true) : undefined;
-    if (runId !== undefined) {
-      await this.endRun(before, runId, timeoutSeconds);
-      await store.commit({ events: [containerEvent(store.containers.get(before.id) ?? before, 'stop')] });
-    }
+    if (runId !== undefined) await this.endRun(before, runId, timeoutSeconds);
     await store.withContainer(before.id, async (container, lease) => {
       if (!isRunning(container)) await this.startHere(container, lease);
       await store.commit({ events: [containerEvent(container, 'restart')] });

@@ -62,6 +62,11 @@ export class ContainerStore {
   }
 }
 
+/** An additional process of a container has ended. */
+export function execDied(container: ContainerRecord, execId: string, exitCode: number): DomainEvent {
+  return containerEvent(container, 'exec_die', { execID: execId, exitCode: `${exitCode}` });
+}
+
 /** An event of a container, with the attributes that dockerd gives it. */
 export function containerEvent(
   container: ContainerRecord,
