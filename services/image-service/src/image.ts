@@ -12,6 +12,8 @@ export interface ImageRecord {
   readonly lastTagTime?: string;
   /** The image it was committed or built from here. */
   readonly parent?: Digest;
+  /** Only the build cache knows it: it is in no list until somebody wants it. */
+  readonly cacheOnly?: true;
 }
 
 /** A name of an image, under its normalised form: `docker.io/library/busybox:latest`, `…@sha256:…`. */

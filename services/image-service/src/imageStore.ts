@@ -40,6 +40,8 @@ export interface Registration {
   /** Its layers, lowest first, all in the content store. */
   readonly layers: readonly LayerRecord[];
   readonly parent?: Digest;
+  /** For the build cache alone, unless it is here for another reason. */
+  readonly cacheOnly?: boolean;
   /** Made from the image as it will be. */
   readonly events: (image: Image) => readonly DomainEvent[];
 }
@@ -204,12 +206,14 @@ export class ImageStore {
       const tagged = registration.references.some((reference) => reference.digest === undefined);
       const parent = registration.parent ?? before?.parent;
       const lastTagTime = tagged ? rfc3339Nano() : before?.lastTagTime;
+      const cacheOnly = registration.cacheOnly === true && (before === undefined || before.cacheOnly === true);
       const record: ImageRecord = {
         id: registration.id,
         config: registration.config,
         sizeBytes: registration.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
         ...(lastTagTime === undefined ? {} : { lastTagTime }),
         ...(parent === undefined ? {} : { parent }),
+        ...(cacheOnly ? { cacheOnly } : {}),
       };
       await this.records.commit({
         puts: [
@@ -242,11 +246,20 @@ export class ImageStore {
     return this.change(async (lease) => {
       const current = this.images.get(image.id);
       if (current === undefined) throw new NotFound(`No such image: ${image.id}`);
+      const { cacheOnly: _cacheOnly, ...record } = current.record;
       await this.records.commit({
-        puts: [this.referencePut(reference, image.id), this.imageRecords.put(image.id, { ...current.record, lastTagTime: rfc3339Nano() })],
+        puts: [this.referencePut(reference, image.id), this.imageRecords.put(image.id, { ...record, lastTagTime: rfc3339Nano() })],
         events: [imageEvent('tag', image.id, familiarString(reference), image)],
         lease,
       });
+    });
+  }
+
+  /** Shows an image that only the build cache knew. */
+  show(image: Image): Promise<void> {
+    return this.change(async (lease) => {
+      const { cacheOnly, ...record } = this.images.get(image.id)?.record ?? image.record;
+      if (cacheOnly === true) await this.records.commit({ puts: [this.imageRecords.put(image.id, record)], lease });
     });
   }
 

@@ -38,6 +38,7 @@ export function listImages(store: ImageStore, request: ListRequest): ImageSummar
     const tags = names.filter((name) => name.digest === undefined);
     if (names.length === 0) {
       if (patterns.length > 0 || dangling === false) continue;
+      if (image.record.cacheOnly === true && (dangling === true || !request.all)) continue;
       if (parents.has(image.id) && (dangling === true || !request.all)) continue;
     } else if (dangling === true && tags.length > 0) continue;
     found.push({

@@ -107,7 +107,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const worker = workerList(settings.FLOTILLA_ENGINE_ID, bridgeAddress(discovery));
     server.add(
       BuildKitService,
-      buildkitHandlers({ ...buildkitParts({ builder, store, copies, cacheUse, workers: worker, logger }), tickets, policy }),
+      buildkitHandlers({ ...buildkitParts({ builder, store, puller, copies, cacheUse, workers: worker, logger }), tickets, policy }),
     );
     const stopping = new AbortController();
     lifecycle.onStop('leftovers of builds', () => stopping.abort());

@@ -53,6 +53,8 @@ export interface PullRequest {
   readonly platformAsked: boolean;
   /** X-Registry-Auth, as the client sent it. */
   readonly registryAuth: string;
+  /** For the build cache: it gets no name. */
+  readonly cacheOnly?: boolean;
 }
 
 interface Served {
@@ -95,7 +97,9 @@ export class Puller {
     const diffIds: Digest[] = [];
     const release = this.store.holds.hold(digests);
     try {
-      const image = await this.bringAgain(() => this.bring(remote, reference, target, blobs, { sink, signal, diffIds }));
+      const image = await this.bringAgain(() =>
+        this.bring(remote, reference, target, blobs, { sink, signal, diffIds, cacheOnly: request.cacheOnly === true }),
+      );
       const mismatch = request.platformAsked ? platformMismatch(image, request.platform, familiarString(reference)) : undefined;
       // An image of one platform is taken whatever it is for, as dockerd does.
       if (mismatch !== undefined) sink(message(`WARNING: ${mismatch}`));
@@ -148,7 +152,7 @@ export class Puller {
     reference: Reference,
     target: Target,
     blobs: readonly BlobReference[],
-    { sink, signal, diffIds }: { sink: ProgressSink; signal: AbortSignal; diffIds: Digest[] },
+    { sink, signal, diffIds, cacheOnly }: { sink: ProgressSink; signal: AbortSignal; diffIds: Digest[]; cacheOnly: boolean },
   ): Promise<Image> {
     const { manifest } = target;
     if (!isImageConfigType(manifest.config.mediaType)) {
@@ -176,10 +180,11 @@ export class Puller {
       const image = await this.store.register({
         id,
         config: configBytes.toString('utf8'),
-        references: [reference.digest === undefined ? [reference] : [], withDigest(reference, target.top.digest)].flat(),
+        references: cacheOnly ? [] : [reference.digest === undefined ? [reference] : [], withDigest(reference, target.top.digest)].flat(),
+        cacheOnly,
         manifests: manifestRecords(target, id),
         layers: layers.map((layer) => ({ ...layer, sources: layer.blobs.map((blob) => `${blob.digest} ${repositoryName(reference)}`) })),
-        events: (made) => [imageEvent('pull', familiarString(reference), familiarName(reference), made)],
+        events: (made) => (cacheOnly ? [] : [imageEvent('pull', familiarString(reference), familiarName(reference), made)]),
       });
       sink(message(`Digest: ${target.top.digest}`));
       const news = before?.id === id ? 'Image is up to date for' : 'Downloaded newer image for';

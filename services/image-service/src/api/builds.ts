@@ -106,6 +106,7 @@ function toBuildOptions(request: BuildRequest): BuildOptions {
     hostConfig: JSON.parse(Buffer.from(request.hostConfigJson).toString('utf8') || '{}') as HostConfig,
     buildId: request.buildId,
     aux: request.aux,
+    cacheOnly: false,
   };
 }
 

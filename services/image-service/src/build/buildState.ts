@@ -23,9 +23,12 @@ export class BuildState {
   hasOwnCommand = false;
   private readonly store: ImageStore;
   private readonly platform: Platform;
+  private readonly cacheOnly: boolean;
   private readonly releases: (() => Promise<void>)[] = [];
 
-  constructor(store: ImageStore, platform: Platform) {
+  /** @param cacheOnly - its images are in no list until somebody wants them. */
+  constructor(store: ImageStore, platform: Platform, cacheOnly: boolean) {
+    this.cacheOnly = cacheOnly;
     this.store = store;
     this.platform = platform;
   }
@@ -115,6 +118,7 @@ export class BuildState {
       references: [],
       manifests: [],
       layers,
+      cacheOnly: this.cacheOnly,
       ...(base === undefined ? {} : { parent: base.id }),
       events: () => [],
     });

@@ -48,6 +48,8 @@ export interface BuildJob {
   readonly credentials: Credentials;
   readonly contexts?: NamedContexts;
   readonly client?: BuildClient;
+  /** Images that the cache may be taken from, beside those that the options name. */
+  readonly importCache?: () => Promise<readonly Image[]>;
   /** Refuses by throwing. */
   readonly check?: (dockerfile: Dockerfile) => void;
   /** Opens the context. `work` is an empty directory. */
@@ -125,7 +127,9 @@ export class Builder {
       context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
       const dockerfile = parseDockerfile(context.dockerfileText);
       job.check?.(dockerfile);
-      const image = await runPlan(this.plan(name, job, { context, roots, hold, signal }, dockerfile), dockerfile);
+      const cacheImages = (await job.importCache?.()) ?? [];
+      for (const image of cacheImages) hold(image);
+      const image = await runPlan(this.plan(name, job, { context, roots, hold, signal }, { dockerfile, cacheImages }), dockerfile);
       hold(image);
       return await finish({ image, roots });
     } finally {
@@ -137,7 +141,12 @@ export class Builder {
     }
   }
 
-  private plan(name: string, job: BuildJob, own: Pick<Build, 'context' | 'roots' | 'hold' | 'signal'>, dockerfile: Dockerfile): Build {
+  private plan(
+    name: string,
+    job: BuildJob,
+    own: Pick<Build, 'context' | 'roots' | 'hold' | 'signal'>,
+    { dockerfile, cacheImages }: { dockerfile: Dockerfile; cacheImages: readonly Image[] },
+  ): Build {
     const { store, cache, layers, containers, puller } = this.options;
     const { options } = job;
     const platform = options.platform ?? hostPlatform();
@@ -149,7 +158,7 @@ export class Builder {
       images: new BaseImages({ store, puller, pull: options.pull, credentials: job.credentials }),
       args: new BuildArgs(options.buildArgs, platformArguments(platform, options.target)),
       cache,
-      cacheSources: this.cacheSources(options),
+      cacheSources: [...this.cacheSources(options), ...cacheImages],
       contexts: job.contexts ?? new NamedContexts(),
       client: job.client,
       output: job.output,

@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { NotFound } from '@flotilla/errors';
 import { targetOf } from './mountOptions.ts';
 import type { MountParts, MountRequest } from './runMounts.ts';
+import type { SecretVariable } from './secretVariables.ts';
 
 export interface LentMount {
   /** Undefined when nothing is to be mounted. */
   readonly source: string | undefined;
   readonly target: string;
   readonly environment: readonly string[];
+  readonly variable?: SecretVariable;
 }
 
 /**
@@ -27,13 +29,14 @@ async function secretMount(request: MountRequest, parts: MountParts): Promise<Le
     if (required) throw new NotFound(`secret ${id}: not found`);
     return undefined;
   }
-  const environment = variable === '' ? [] : [`${variable}=${secret.toString('utf8')}`];
-  if (variable !== '' && request.target === '') return { source: undefined, target: '', environment };
+  const own = variable === '' ? {} : { variable: { name: variable, value: secret } };
+  if (variable !== '' && request.target === '') return { source: undefined, target: '', environment: [], ...own };
   const source = join(parts.roots.memory('secret'), 'secret');
   writeFileSync(source, secret, { mode: 0o600 });
   chownSync(source, uid, gid);
   chmodSync(source, mode ?? 0o400);
-  return { source, target: targetOf({ ...request, target: request.target || `/run/secrets/${id}` }, parts.workingDirectory), environment };
+  const target = targetOf({ ...request, target: request.target || `/run/secrets/${id}` }, parts.workingDirectory);
+  return { source, target, environment: [], ...own };
 }
 
 async function agentMount(request: MountRequest, parts: MountParts, agents: number): Promise<LentMount | undefined> {

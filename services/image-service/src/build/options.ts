@@ -24,4 +24,6 @@ export interface BuildOptions {
   readonly hostConfig: HostConfig;
   readonly buildId: string;
   readonly aux: boolean;
+  /** Its images are in no list until somebody wants them. */
+  readonly cacheOnly: boolean;
 }

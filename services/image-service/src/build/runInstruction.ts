@@ -29,9 +29,10 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
   await stage.takeStep(createdBy, content, async () => {
     const prepared = await prepareMounts(requests, state.layers, parts);
     try {
-      const config = containerConfig(stage, command, prepared.environment);
+      const config = containerConfig(stage, prepared.wrap(command), prepared.environment);
       return await build.runner.run(
         {
+          command,
           config,
           hostConfig: {
             ...options.hostConfig,

@@ -12,6 +12,7 @@ import { TreeCopier } from './copy/copyTree.ts';
 import { cleanPath, resolveInRoot, statOf } from './copy/paths.ts';
 import { targetOf } from './mountOptions.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
+import { type SecretVariable, setVariables } from './secretVariables.ts';
 
 /** One mount with its variables expanded. */
 export interface MountRequest {
@@ -34,6 +35,8 @@ export interface MountRequest {
 export interface PreparedMounts {
   readonly mounts: readonly Mount[];
   readonly environment: readonly string[];
+  /** The command as the container runs it. */
+  readonly wrap: (command: readonly string[]) => readonly string[];
   /** Takes mount points that the runtime made out of the step's layer. */
   readonly removePoints: (upper: string) => void;
   release(): void;
@@ -53,9 +56,9 @@ export interface MountParts {
 export async function mountsKey(requests: readonly MountRequest[], parts: MountParts): Promise<unknown[]> {
   const key: unknown[] = [];
   for (const request of requests) {
-    const { type, target, source, from, readOnly, id, sizeBytes } = request;
+    const { type, target, source, from, readOnly, id, sizeBytes, variable } = request;
     const content = type === 'bind' ? await contentHash(await sourceOf(request, parts), { owners: from !== '' }, parts.signal) : '';
-    key.push([type, target, source, from, readOnly, id, sizeBytes, content]);
+    key.push([type, target, source, from, readOnly, id, sizeBytes, content, variable]);
   }
   return key;
 }
@@ -72,12 +75,14 @@ export async function prepareMounts(
   };
   const points: string[] = [];
   const environment: string[] = [];
+  const variables: SecretVariable[] = [];
   let agents = 0;
   try {
     for (const request of requests) {
       if (request.type === 'secret' || request.type === 'ssh') {
         const lent = await mountFromClient(request, parts, agents++);
         environment.push(...(lent?.environment ?? []));
+        if (lent?.variable !== undefined) variables.push(lent.variable);
         if (lent?.source === undefined) continue;
         points.push(lent.target);
         mounts.push({ Type: 'bind', Source: lent.source, Target: lent.target, ReadOnly: request.type === 'secret' });
@@ -101,7 +106,8 @@ export async function prepareMounts(
     throw error;
   }
   const missing = missingPoints(points, parts.roots.view(below));
-  return { mounts, environment, removePoints: (upper) => removePoints(missing, upper), release };
+  const { mounts: more, wrap } = setVariables(variables, parts.roots);
+  return { mounts: [...mounts, ...more], environment, wrap, removePoints: (upper) => removePoints(missing, upper), release };
 }
 
 async function sourceOf({ source, from }: MountRequest, parts: MountParts): Promise<string> {

@@ -33,6 +33,8 @@ export class CommandFailed extends System {
 }
 
 export interface RunRequest {
+  /** As it is shown. */
+  readonly command: readonly string[];
   readonly config: ContainerCreateRequest;
   readonly hostConfig: HostConfig;
   readonly mounts: readonly Mount[];
@@ -65,7 +67,7 @@ export class StepRunner {
 
   /** @param beforeLayer - works on the container's writable directory when it has ended. @throws CommandFailed */
   async run(request: RunRequest, beforeLayer: (upper: string) => void): Promise<HeldLayer> {
-    const { config, hostConfig, mounts, output, signal } = request;
+    const { command: shown, config, hostConfig, mounts, output, signal } = request;
     const { id, warnings } = await this.containers.create({ ...config, HostConfig: { ...hostConfig, Mounts: [...mounts] } }, signal);
     let succeeded = false;
     try {
@@ -74,7 +76,7 @@ export class StepRunner {
       const command = output.command();
       const code = await this.containers.run(id, (stream, chunk) => command.write(stream, chunk), signal);
       command.end();
-      if (code !== 0) throw new CommandFailed(config.Cmd ?? [], code);
+      if (code !== 0) throw new CommandFailed(shown, code);
       await this.unmounted(id, signal);
       beforeLayer(this.content.snapshotPaths(id).upperDir);
       const layer = await (request.remove ? this.layers.take(id, signal) : this.layers.copy(id, signal));

@@ -47,7 +47,7 @@ export class StageBuilder {
     this.stage = options.stage;
     this.stages = options.stages;
     this.output = options.output;
-    this.state = new BuildState(this.build.store, this.build.platform);
+    this.state = new BuildState(this.build.store, this.build.platform, this.build.options.cacheOnly);
     this.args = this.build.args.scope();
   }
 

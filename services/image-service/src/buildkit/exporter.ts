@@ -47,6 +47,7 @@ export class Exporters {
     return job.progress.during('exporting to image', async (vertex) => {
       vertex.note('exporting layers');
       vertex.note(`writing image ${image.id}`);
+      await this.store.show(image);
       const names: string[] = [];
       for (const reference of toReferences(attrs.name ?? '')) {
         await this.store.tag(image, reference);

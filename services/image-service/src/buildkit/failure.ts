@@ -1,7 +1,7 @@
 /** Errors of a build in BuildKit's words, with the lines of the Dockerfile that they come from. */
 import { Any } from '@flotilla/contracts/google/protobuf/any';
 import { Status } from '@flotilla/contracts/google/rpc/status';
-import { errorMessage, isNotFound } from '@flotilla/errors';
+import { errorMessage, isCancelled, isNotFound } from '@flotilla/errors';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { locationOf } from '../build/errorSource.ts';
 import { CommandFailed } from '../build/runStep.ts';
@@ -15,7 +15,10 @@ export function stepError(error: unknown): string {
   if (error instanceof CommandFailed) {
     return `process ${JSON.stringify(error.command.join(' '))} did not complete successfully: exit code: ${error.code}`;
   }
-  return errorMessage(error);
+  // Whoever ended it: the client, another stage, the end of its session.
+  if (isCancelled(error)) return 'context canceled';
+  const name = /^manifest for (\S+) not found/.exec(errorMessage(error))?.[1];
+  return name === undefined ? errorMessage(error) : `failed to resolve source metadata for ${name}: ${name}: not found`;
 }
 
 /** What the client prints after `failed to solve: `. */

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Definition } from '@flotilla/contracts/pb/ops';
 import { InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
+import { hostPlatform } from '@flotilla/oci';
 import type { Builder, Made } from '../build/builder.ts';
 import { cloneRepository, parseGitSource } from '../build/context/git.ts';
 import type { Dockerfile } from '../build/dockerfile/instructions.ts';
@@ -11,6 +12,8 @@ import type { BuildOptions } from '../build/options.ts';
 import type { BuildOutput } from '../build/output.ts';
 import type { RootFilesystems } from '../build/rootFilesystems.ts';
 import type { ImageStore } from '../imageStore.ts';
+import type { Puller } from '../pull.ts';
+import { importCaches } from './cacheImports.ts';
 import { ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { type FrontendOptions, namedContextsOf, runsHere, toBuildOptions, toSources } from './frontendOptions.ts';
@@ -24,6 +27,7 @@ import { VertexOutput } from './vertexOutput.ts';
 export interface FrontendParts {
   readonly builder: Builder;
   readonly store: ImageStore;
+  readonly puller: Puller;
   readonly sessions: Sessions;
   readonly jobs: Jobs;
   readonly copies: ContextCopies;
@@ -49,7 +53,7 @@ export class Frontend {
   /** Builds. @returns the id of the result in the job. @throws what the build throws. */
   async solve(job: Job, request: FrontendRequest): Promise<{ id: string; made: Made }> {
     const { jobs, sessions } = this.parts;
-    const options = toBuildOptions(request.options, request.cacheFrom);
+    const options = toBuildOptions(request.options);
     const session = await sessions.wait(job.sessionId, job.signal);
     const signal = AbortSignal.any([job.signal, session.connection.closed]);
     const id = randomBytes(12).toString('hex');
@@ -73,7 +77,8 @@ export class Frontend {
     signal: AbortSignal,
     finish: (made: Made) => Promise<void>,
   ): Promise<void> {
-    const { builder, copies } = this.parts;
+    const { builder, copies, store, puller } = this.parts;
+    const credentials = sessionCredentials(session, signal);
     const { progress } = job;
     let roots: RootFilesystems | undefined;
     const place = (kind: string): string => {
@@ -93,7 +98,7 @@ export class Frontend {
         {
           options,
           output,
-          credentials: sessionCredentials(session, signal),
+          credentials,
           contexts: this.contexts(request, files, place, signal),
           client,
           open: (given) => {
@@ -111,6 +116,8 @@ export class Frontend {
               },
             });
           },
+          importCache: () =>
+            importCaches(request.cacheFrom, { store, puller, platform: options.platform ?? hostPlatform(), credentials, progress, signal }),
           check: (dockerfile) => checkDockerfile(dockerfile, options),
         },
         signal,

@@ -34,14 +34,14 @@ export function toSources(options: FrontendOptions): FrontendSources {
 }
 
 /** @throws InvalidParameter for what no build could do. */
-export function toBuildOptions(options: FrontendOptions, cacheFrom: readonly string[]): BuildOptions {
+export function toBuildOptions(options: FrontendOptions): BuildOptions {
   return {
     dockerfile: options.filename || 'Dockerfile',
     tags: [],
     remote: '',
     quiet: false,
     noCache: toNoCache(options['no-cache']),
-    cacheFrom,
+    cacheFrom: [],
     pull: options['image-resolve-mode'] === 'pull',
     remove: true,
     forceRemove: true,
@@ -52,6 +52,7 @@ export function toBuildOptions(options: FrontendOptions, cacheFrom: readonly str
     hostConfig: toHostConfig(options),
     buildId: '',
     aux: false,
+    cacheOnly: true,
   };
 }
 

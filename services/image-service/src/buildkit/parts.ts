@@ -3,6 +3,7 @@ import type { Logger } from '@flotilla/service-kit';
 import type { Builder } from '../build/builder.ts';
 import type { CacheUse } from '../build/cacheUse.ts';
 import type { ImageStore } from '../imageStore.ts';
+import type { Puller } from '../pull.ts';
 import { Bridge } from './bridge.ts';
 import type { ConnectionParts } from './connection.ts';
 import type { ContextCopies } from './contextCopies.ts';
@@ -16,19 +17,20 @@ import type { WorkerList } from './workers.ts';
 export interface BuildkitOptions {
   readonly builder: Builder;
   readonly store: ImageStore;
+  readonly puller: Puller;
   readonly copies: ContextCopies;
   readonly cacheUse: CacheUse;
   readonly workers: WorkerList;
   readonly logger: Logger;
 }
 
-export function buildkitParts({ builder, store, copies, cacheUse, workers, logger }: BuildkitOptions): {
+export function buildkitParts({ builder, store, puller, copies, cacheUse, workers, logger }: BuildkitOptions): {
   readonly connection: ConnectionParts;
   readonly sessions: Sessions;
 } {
   const jobs = new Jobs();
   const sessions = new Sessions();
-  const frontend = new Frontend({ builder, store, sessions, jobs, copies });
+  const frontend = new Frontend({ builder, store, puller, sessions, jobs, copies });
   const bridge = new Bridge({ jobs, frontend, store, workers });
   const control = new Control({ jobs, bridge, exporters: new Exporters({ store, sessions }), cacheUse, workers });
   return { connection: { control, bridge, jobs, logger }, sessions };

@@ -29,7 +29,13 @@ export class VertexOutput implements BuildOutput {
     const names = new Set(stages.flatMap(({ name }) => name ?? []));
     for (const stage of needed) {
       const label = stages.length === 1 ? '' : `${stage.name ?? `stage-${stage.index}`} `;
-      this.stages.set(stage.index, new VertexStage(this.progress, stage, { label, isStage: names.has(stage.from.image.toLowerCase()) }));
+      this.stages.set(
+        stage.index,
+        new VertexStage(this.progress, stage, {
+          label,
+          hasImage: stage.from.image !== 'scratch' && !names.has(stage.from.image.toLowerCase()),
+        }),
+      );
     }
   }
 
@@ -48,23 +54,23 @@ export class VertexOutput implements BuildOutput {
 class VertexStage implements StageOutput {
   private readonly display: Progress;
   private readonly label: string;
-  private readonly isStage: boolean;
+  /** A stage on another one, or on nothing, begins with its first step. */
+  private readonly hasImage: boolean;
   private readonly total: number;
   private count = 0;
   private current: VertexHandle | undefined;
 
-  constructor(progress: Progress, stage: Stage, options: { label: string; isStage: boolean }) {
+  constructor(progress: Progress, stage: Stage, options: { label: string; hasImage: boolean }) {
     this.display = progress;
     this.label = options.label;
-    this.isStage = options.isStage;
-    this.total = stage.instructions.filter(({ kind }) => shown.has(kind)).length + 1;
+    this.hasImage = options.hasImage;
+    this.total = stage.instructions.filter(({ kind }) => shown.has(kind)).length + (this.hasImage ? 1 : 0);
   }
 
   begin(step: From | Instruction): void {
     if (!shown.has(step.kind)) return;
+    if (step.kind === 'from' && !this.hasImage) return;
     this.count++;
-    // A stage on another one begins with that one's last step.
-    if (step.kind === 'from' && this.isStage) return;
     const words = step.kind === 'from' ? `FROM ${fullName(step.image)}` : step.original;
     this.current = this.display.vertex(`[${this.label}${this.count}/${this.total}] ${words}`).start();
   }

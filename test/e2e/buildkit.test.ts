@@ -1,0 +1,303 @@
+/** `docker build` as most people have it: buildx, which speaks BuildKit's protocol to the engine. */
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { addDockerPlugins, type CommandOptions, type CommandResult, mustRun, mustSucceed, waitFor } from '@flotilla/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { useStack } from './stack.ts';
+
+const stack = useStack();
+let count = 0;
+
+beforeAll(() => addDockerPlugins(stack.host), 300_000);
+// What the cache keeps is no leak, but it is something that is left.
+afterAll(() => stack.host.mustDocker('builder', 'prune', '-af'));
+
+/** A context of these files; values are contents. */
+function context(files: Readonly<Record<string, string>>): string {
+  const folder = join(stack.host.filesDirectory, `context-${++count}`);
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), content.replaceAll('BUSYBOX', stack.busybox));
+  }
+  return folder;
+}
+
+function docker(cwd: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+  return stack.host.dockerWith({ cwd, timeoutMs: 120_000, ...options }, ...args);
+}
+
+/** Builds and gives what was said, which buildx does on its standard error. */
+async function build(cwd: string, ...args: string[]): Promise<string> {
+  const all = ['build', '--progress=plain', ...args, '.'];
+  return mustSucceed(await docker(cwd, all), `docker ${all.join(' ')}`).stderr;
+}
+
+async function failure(cwd: string, ...args: string[]): Promise<string> {
+  const result = await docker(cwd, ['build', '--progress=plain', ...args, '.']);
+  expect(result.code).toBe(1);
+  return result.stderr;
+}
+
+function run(image: string, ...command: string[]): Promise<string> {
+  return stack.host.mustDocker('run', '--rm', '--network', 'none', image, ...command);
+}
+
+describe('a build by buildx', () => {
+  it('uses the default builder, shows its steps, and uses the cache the second time', async () => {
+    const folder = context({
+      Dockerfile: 'FROM BUSYBOX\nENV A=1\nCOPY a /\nRUN cat /a; echo oops >&2\nCMD ["cat", "/a"]\n',
+      a: 'content\n',
+      b: '',
+    });
+    const first = await build(folder, '-t', 'steps:1', '-t', 'other/steps');
+    expect(first).toContain('#0 building with "default" instance using docker driver');
+    expect(first).toMatch(/\[internal\] load build definition from Dockerfile\n#\d+ transferring dockerfile: \d+B/);
+    expect(first).toMatch(/\[internal\] load build context\n#\d+ transferring context: 8B/);
+    expect(first).toMatch(new RegExp(`\\[1/3\\] FROM ${stack.busybox}`));
+    expect(first).toContain('[2/3] COPY a /\n');
+    expect(first).toMatch(/\[3\/3\] RUN cat \/a; echo oops >&2\n(#\d+ [\d.]+ (content|oops)\n){2}/);
+    expect(first).toMatch(/exporting to image\n#\d+ exporting layers.*\n#\d+ writing image sha256:[0-9a-f]{64}/);
+    expect(first).toContain('naming to docker.io/library/steps:1');
+    expect(first).toContain('naming to docker.io/other/steps:latest');
+    expect(await run('steps:1')).toBe('content');
+    expect((await build(folder, '-t', 'steps:1')).match(/ CACHED\n/g)).toHaveLength(2);
+    writeFileSync(join(folder, 'a'), 'changed\n');
+    const changed = await build(folder, '-t', 'steps:1');
+    expect(changed).toMatch(/transferring context: 8B/);
+    expect(changed).not.toContain('CACHED');
+    expect(await run('steps:1')).toBe('changed');
+    expect(await build(folder, '--no-cache')).not.toContain('CACHED');
+    expect(await stack.host.mustDocker('ps', '-aq')).toBe('');
+    expect((await stack.host.mustDocker('buildx', 'ls')).split('\n')).toHaveLength(3);
+  });
+
+  it('writes the id and the metadata to files, and progress as JSON', async () => {
+    const folder = context({ Dockerfile: 'FROM scratch\nCOPY Dockerfile /\nLABEL files=1\n' });
+    const result = mustSucceed(
+      await docker(folder, ['build', '--iidfile', 'id', '--metadata-file', 'metadata', '--progress=rawjson', '-t', 'files', '.']),
+      'build',
+    );
+    const id = await stack.host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'files');
+    expect(readFileSync(join(folder, 'id'), 'utf8')).toBe(id);
+    expect(JSON.parse(readFileSync(join(folder, 'metadata'), 'utf8'))).toMatchObject({
+      'containerimage.digest': id,
+      'containerimage.config.digest': id,
+      'image.name': 'docker.io/library/files:latest',
+    });
+    // This version of buildx writes each document over several lines.
+    const updates = result.stderr
+      .split(/\n(?=\{\n?)/)
+      .map((text) => JSON.parse(text) as { vertexes?: { name: string; completed?: string }[] });
+    const ended = updates.flatMap(({ vertexes }) => vertexes ?? []).filter(({ completed }) => completed !== undefined);
+    expect(ended.map(({ name }) => name)).toContain('[1/1] COPY Dockerfile /');
+    expect((await docker(folder, ['build', '-q', '.'])).stdout).toBe(`${id}\n`);
+  });
+
+  it('takes arguments, targets, labels, hosts, limits and named contexts', async () => {
+    const more = context({ Dockerfile: '', 'file in it': 'from another\n' });
+    const folder = context({
+      Dockerfile: `# syntax=docker/dockerfile:1
+ARG BASE=nothing
+FROM \${BASE} AS one
+ARG WORD
+RUN echo $WORD > /word; cat /etc/hosts > /hosts; ulimit -n > /limit; df -k /dev/shm | tail -n 1 > /shm
+COPY --from=more ["file in it", "/"]
+RUN --mount=from=more,target=/more test -f "/more/file in it" && ! touch /more/x 2> /dev/null
+FROM replaced AS two
+RUN exit 1
+FROM two
+`,
+    });
+    await build(
+      folder,
+      ...['--build-arg', `BASE=${stack.busybox}`, '--build-arg', 'WORD=spoken', '--target', 'one', '--label', 'a=b c', '-t', 'options'],
+      ...['--add-host', 'some:1.2.3.4', '--add-host', 'outer:host-gateway', '--ulimit', 'nofile=100:200', '--shm-size', '1m'],
+      ...['--build-context', `more=${more}`],
+    );
+    expect(await run('options', 'cat', '/word', '/limit', '/file in it')).toBe('spoken\n100\nfrom another');
+    expect(await run('options', 'cat', '/hosts')).toMatch(/1\.2\.3\.4\s+some\n172\.\d+\.\d+\.1\s+outer/);
+    expect(await run('options', 'cat', '/shm')).toMatch(/\s1024\s/);
+    expect(await stack.host.mustDocker('image', 'inspect', '--format', '{{index .Config.Labels "a"}}', 'options')).toBe('b c');
+    const replaced = context({ Dockerfile: 'FROM replaced\nCOPY --from=replaced /bin/busybox /copy\n' });
+    await build(replaced, '--build-context', `replaced=docker-image://${stack.busybox}`, '-t', 'replaced');
+    expect(await run('replaced', 'ls', '/copy')).toBe('/copy');
+  });
+
+  it('shows where the Dockerfile is wrong, and what failed', async () => {
+    const wrong = context({ Dockerfile: 'FROM BUSYBOX\n\nRUNN x\n' });
+    expect(await failure(wrong)).toMatch(/Dockerfile:3\n-+\n.*>>> RUNN x\n.*dockerfile parse error on line 3: unknown instruction: RUNN/s);
+    const failing = context({ Dockerfile: 'FROM BUSYBOX\nRUN echo said; exit 7\n' });
+    const said = await failure(failing);
+    expect(said).toMatch(/> \[2\/2\] RUN echo said; exit 7:\n[\d.]+ said\n-+\nDockerfile:2\n/);
+    expect(said).toContain('ERROR: failed to solve: process "/bin/sh -c echo said; exit 7" did not complete successfully: exit code: 7');
+    const missing = context({ Dockerfile: 'FROM BUSYBOX\nCOPY missing.txt /\n' });
+    expect(await failure(missing)).toMatch(/failed to compute cache key: .*"\/missing\.txt": not found/);
+    const nameless = context({ Dockerfile: `FROM ${stack.registry.address}/nope\n` });
+    expect(await failure(nameless)).toContain(`failed to resolve source metadata for ${stack.registry.address}/nope:latest`);
+    expect(await failure(context({ Dockerfile: '# syntax=example.com/other:1\nFROM BUSYBOX\n' }))).toMatch(
+      /frontend example.com\/other:1 is not available/,
+    );
+    expect(await failure(failing, '--platform', 'linux/s390x')).toMatch(
+      /cannot be run on this host|not match the specified platform|no matching manifest/,
+    );
+    expect(await failure(failing, '-f', 'absent')).toContain('failed to read dockerfile: open absent: no such file or directory');
+  });
+
+  it('that is cut off leaves nothing', async () => {
+    const folder = context({ Dockerfile: 'FROM BUSYBOX\nRUN sleep 300\n' });
+    const child = stack.host.dockerSpawn('build', folder);
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    await waitFor(async () => (await stack.host.mustDocker('ps', '-q')) !== '', { what: 'the step to run', timeoutMs: 30_000 });
+    child.kill('SIGINT');
+    await ended;
+    await waitFor(async () => (await stack.host.mustDocker('ps', '-aq')) === '', { what: 'its container to go', timeoutMs: 30_000 });
+    const builds = join(stack.host.dataRoot, 'image-service/builds');
+    await waitFor(() => readdirSync(builds).length === 0, { what: 'its directory to go', timeoutMs: 30_000 });
+  });
+});
+
+describe('the context', () => {
+  it('comes without what is ignored, and with links, modes and times', async () => {
+    const folder = context({
+      Dockerfile: 'FROM BUSYBOX\nCOPY . /c\n',
+      '.dockerignore': '# comment\n**/*.log\nsecret/**\n!secret/not\n/top\n',
+      'a.log': '',
+      'deep/b.log': '',
+      'deep/ünï code': 'x',
+      'secret/key': 'k',
+      'secret/not': 'n',
+      top: '',
+      'script.sh': '#!/bin/sh\n',
+    });
+    symlinkSync('deep', join(folder, 'link'));
+    await mustRun('sh', ['-c', 'chmod 755 script.sh; touch -d 2001-02-03 script.sh; ln script.sh hard'], { cwd: folder });
+    await build(folder, '-t', 'context');
+    expect((await run('context', 'sh', '-c', 'cd /c; find . | sort')).split('\n')).toEqual(
+      [
+        '.',
+        './.dockerignore',
+        './Dockerfile',
+        './deep',
+        './deep/ünï code',
+        './hard',
+        './link',
+        './script.sh',
+        './secret',
+        './secret/not',
+      ].sort(),
+    );
+    expect(await run('context', 'stat', '-c', '%a %u %y', '/c/script.sh')).toMatch(/^755 0 2001-02-03/);
+    expect(await run('context', 'readlink', '/c/link')).toBe('deep');
+  });
+
+  it('may be on standard input: a Dockerfile or a tar; and the Dockerfile may be elsewhere', async () => {
+    const folder = context({ file: 'here\n', 'sub/Other': 'FROM BUSYBOX\nCOPY file /other\n' });
+    const dockerfile = `FROM ${stack.busybox}\nCOPY file /piped\n`;
+    mustSucceed(await docker(folder, ['build', '-t', 'piped', '-f', '-', '.'], { input: dockerfile }), 'build -f -');
+    expect(await run('piped', 'cat', '/piped')).toBe('here');
+    mustSucceed(await docker(folder, ['build', '-t', 'alone', '-'], { input: `FROM ${stack.busybox}\nRUN touch /alone\n` }), 'build -');
+    expect(await run('alone', 'ls', '/alone')).toBe('/alone');
+    writeFileSync(join(folder, 'Dockerfile'), dockerfile);
+    const tar = await mustRun('tar', ['-cz', 'Dockerfile', 'file'], { cwd: folder });
+    mustSucceed(await docker(folder, ['build', '-t', 'packed', '-'], { input: tar.stdoutBytes }), 'build - < tar');
+    expect(await run('packed', 'cat', '/piped')).toBe('here');
+    await build(folder, '-f', 'sub/Other', '-t', 'elsewhere');
+    expect(await run('elsewhere', 'cat', '/other')).toBe('here');
+  });
+});
+
+describe('what a client lends', () => {
+  it('secrets are there while a step runs, and nowhere else', async () => {
+    const word = 'xyzzy-0451';
+    const folder = context({
+      Dockerfile: `FROM BUSYBOX
+RUN --mount=type=secret,id=one,mode=0440,gid=7 test "$(stat -c '%a %g' /run/secrets/one)" = '440 7' && wc -c < /run/secrets/one
+RUN --mount=type=secret,id=one,env=WORD test -n "$WORD"
+RUN --mount=type=secret,id=one,target=/root/key --mount=type=secret,id=none md5sum < /root/key > /sum && test ! -e /run/secrets/none
+`,
+      word,
+    });
+    const said = await build(folder, '--secret', 'id=one,src=word', '-t', 'secrets');
+    expect(said).not.toContain(word);
+    expect((await run('secrets', 'cat', '/sum')).length).toBeGreaterThan(32);
+    expect(await run('secrets', 'sh', '-c', 'ls -d /run/secrets /root/key 2>/dev/null; env')).not.toMatch(/secrets|key|WORD/);
+    expect(await failure(context({ Dockerfile: 'FROM BUSYBOX\nRUN --mount=type=secret,id=x,required true\n' }))).toContain(
+      'secret x: not found',
+    );
+    const found = await stack.host.run('grep', [
+      '-rl',
+      '--binary-files=text',
+      word,
+      stack.host.dataRoot,
+      join(stack.host.execRoot, 'image-service'),
+    ]);
+    // The context itself holds it here; copies of contexts are the client's own files.
+    expect(found.stdout.split('\n').filter((path) => path !== '' && !path.includes('/build-contexts/'))).toEqual([]);
+    // Another value does not make it another step.
+    writeFileSync(join(folder, 'word'), 'other');
+    expect((await build(folder, '--secret', 'id=one,src=word')).match(/ CACHED\n/g)).toHaveLength(3);
+  });
+
+  it('its ssh agent signs for a step', async () => {
+    const libraries = await mustRun('sh', ['-c', "ldd /usr/bin/ssh-add | grep -o '/[^ ]*'"]);
+    const folder = context({
+      Dockerfile:
+        'FROM BUSYBOX\nCOPY root /\nRUN --mount=type=ssh ssh-add -l > /keys\nRUN test -z "$SSH_AUTH_SOCK" && ! ls /run/buildkit 2>/dev/null\n',
+    });
+    for (const file of ['/usr/bin/ssh-add', ...libraries.stdout.trim().split('\n')]) {
+      mkdirSync(join(folder, 'root', dirname(file)), { recursive: true });
+      await mustRun('cp', ['-L', file, join(folder, 'root', file)]);
+    }
+    const script = `ssh-keygen -q -t ed25519 -N '' -C someone -f key; eval "$(ssh-agent)" > /dev/null; trap 'kill $SSH_AGENT_PID' EXIT
+      ssh-add -q key; docker build --progress=plain --ssh default -t ssh .`;
+    await stack.host.mustRun('sh', ['-ec', script], { cwd: folder, env: { ...stack.host.dockerEnvironment }, timeoutMs: 60_000 });
+    expect(await run('ssh', 'cat', '/keys')).toContain('someone (ED25519)');
+    expect(await failure(context({ Dockerfile: 'FROM BUSYBOX\nRUN --mount=type=ssh,required true\n' }))).toMatch(
+      /unset ssh forward key|no SSH key/,
+    );
+  });
+});
+
+describe('what becomes of it', () => {
+  const tree =
+    'FROM BUSYBOX AS b\nWORKDIR /w/d\nRUN echo hi > ../f && ln ../f ../g && ln -s f ../l && chmod 2750 .\nFROM scratch\nCOPY --from=b /w /\n';
+
+  it('is files with the client, as a directory or a tar, and no image', async () => {
+    const folder = context({ Dockerfile: tree });
+    const images = await stack.host.mustDocker('images', '-q');
+    await build(folder, '--output', 'out');
+    expect(readdirSync(join(folder, 'out'))).toEqual(['d', 'f', 'g', 'l']);
+    expect(statSync(join(folder, 'out/d')).mode & 0o7777).toBe(0o2750);
+    expect(statSync(join(folder, 'out/f')).ino).toBe(statSync(join(folder, 'out/g')).ino);
+    expect(readFileSync(join(folder, 'out/l'), 'utf8')).toBe('hi\n');
+    await build(folder, '--output', 'type=tar,dest=out.tar');
+    const listed = (await mustRun('tar', ['-tvf', join(folder, 'out.tar')])).stdout;
+    expect(listed).toMatch(/drwxr-s---.* d\/\n-rw-r--r--.* f\nhrw-r--r--.* g link to f\nlrwxrwxrwx.* l -> f\n/);
+    await build(folder, '--output', 'type=cacheonly');
+    expect(await stack.host.mustDocker('images', '-q')).toBe(images);
+  });
+
+  it('is pushed, and its layers are a cache for others', async () => {
+    const name = `${stack.registry.address}/pushed:1`;
+    const folder = context({ Dockerfile: 'FROM BUSYBOX\nRUN cat /proc/uptime > /when\nCOPY Dockerfile /\n' });
+    await build(folder, '--push', '-t', name, '--cache-to', 'type=inline');
+    const when = await run(name, 'cat', '/when');
+    await stack.host.mustDocker('rmi', name);
+    await stack.host.mustDocker('builder', 'prune', '-af');
+    const again = await build(folder, '--cache-from', name, '--cache-from', `${stack.registry.address}/absent`, '-t', 'again');
+    expect(again).toContain(`importing cache manifest from ${name}`);
+    expect(again.match(/ CACHED\n/g)).toHaveLength(2);
+    expect(await run('again', 'cat', '/when')).toBe(when);
+    expect(await stack.host.mustDocker('images', '--format', '{{.Repository}}', 'pushed')).toBe('');
+  });
+
+  it('buildx itself refuses what a store of this kind has not', async () => {
+    const folder = context({ Dockerfile: 'FROM scratch\nCOPY Dockerfile /\n' });
+    expect(await failure(folder, '--output', 'type=oci,dest=x')).toContain('OCI exporter is not supported for the docker driver');
+    expect(await failure(folder, '--platform', 'linux/amd64,linux/arm64')).toContain(
+      'Multi-platform build is not supported for the docker driver',
+    );
+    expect(await failure(folder, '--provenance=true')).toContain('Attestation is not supported for the docker driver');
+    expect(await failure(folder, '--cache-to', 'type=local,dest=x')).toContain('Cache export is not supported for the docker driver');
+  });
+});
