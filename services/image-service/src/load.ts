@@ -12,6 +12,7 @@ import {
   shortDigest,
   sniffCompression,
 } from '@flotilla/oci';
+import { blockBytes, TarError } from '@flotilla/tar';
 import { type ArchivedImage, type ArchivedLayer, readContents } from './archive/contents.ts';
 import { decompressed } from './archive/decompress.ts';
 import { SpooledArchive, type SpooledFile } from './archive/spool.ts';
@@ -21,7 +22,7 @@ import type { ImageStore } from './imageStore.ts';
 import { readLayerSize, writeLayerSize } from './layerFetcher.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { bar, type ProgressSink } from './progress.ts';
-import { blockBytes, checksumFits, TarError } from './tar/header.ts';
+import { checksumFits } from './tar/header.ts';
 
 export interface LoadRequest {
   readonly quiet: boolean;

@@ -7,7 +7,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Digest, DigestVerifier } from '@flotilla/oci';
-import { type TarEntry, TarError } from '../tar/header.ts';
+import { TarError } from '@flotilla/tar';
+import type { TarEntry } from '../tar/header.ts';
 import { type TarHandler, TarParser } from '../tar/parser.ts';
 
 export interface SpooledFile {

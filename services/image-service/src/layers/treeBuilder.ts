@@ -21,7 +21,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { hasCode, lsetxattr, lutimesNs, makeDevice, mkfifo, mknod } from '@flotilla/syscalls';
-import { type TarEntry, TarError } from '../tar/header.ts';
+import { TarError } from '@flotilla/tar';
+import type { TarEntry } from '../tar/header.ts';
 import type { TarHandler } from '../tar/parser.ts';
 
 export interface TreeLimits {

@@ -2,8 +2,8 @@
  * Reads a tar as its bytes arrive, without ever waiting: ustar, GNU long names, PAX records, sparse files (sparse.ts). Synchronous on
  * purpose: a layer holds tens of thousands of entries, and a promise for each costs more than writing the file.
  */
-import { blockBytes, checksumFits, cString, type EntryType, parseNumber, type TarEntry, TarError, typeFlags } from './header.ts';
-import { SparseContent, type SparseFile, SparseMapReader, sparseFromText } from './sparse.ts';
+import { blockBytes, cString, parseNumber, SparseContent, type SparseFile, SparseMapReader, sparseFromText, TarError } from '@flotilla/tar';
+import { checksumFits, type EntryType, type TarEntry, typeFlags } from './header.ts';
 
 /** What happens with the content of a tar. `data` is called with the pieces of the last entry's content, then `entryEnd`. */
 export interface TarHandler {

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { TarError } from '@flotilla/tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TarError } from './header.ts';
 import { TarParser } from './parser.ts';
 
 const forms: [name: string, arguments_: string[]][] = [

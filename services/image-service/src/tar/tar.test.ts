@@ -1,6 +1,7 @@
+import { TarError } from '@flotilla/tar';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type TarEntry, TarError } from './header.ts';
+import type { TarEntry } from './header.ts';
 import { TarParser } from './parser.ts';
 import { encodeHeader, padding, plainEntry, trailer } from './writer.ts';
 

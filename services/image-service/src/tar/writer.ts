@@ -1,5 +1,6 @@
 /** Writes tar headers: ustar, with a PAX record for what does not fit (long names, large files, fractions of seconds, attributes). */
-import { blockBytes, type TarEntry } from './header.ts';
+import { blockBytes } from '@flotilla/tar';
+import type { TarEntry } from './header.ts';
 
 const flags = { file: '0', link: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' } as const;
 const largestOctal = 0o77777777777;

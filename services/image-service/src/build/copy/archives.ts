@@ -3,9 +3,10 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { InvalidParameter } from '@flotilla/errors';
 import { sniffCompression } from '@flotilla/oci';
+import { blockBytes, TarError } from '@flotilla/tar';
 import { decompressed } from '../../archive/decompress.ts';
 import { isLayerFault, TreeBuilder } from '../../layers/treeBuilder.ts';
-import { blockBytes, checksumFits, TarError } from '../../tar/header.ts';
+import { checksumFits } from '../../tar/header.ts';
 import { TarParser } from '../../tar/parser.ts';
 
 const limits = { maxBytes: 64 * 1024 ** 3, maxEntries: 2_000_000 };

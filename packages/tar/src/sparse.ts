@@ -2,7 +2,7 @@
  * Sparse files in a tar: only their data is stored, with a map of where it goes. Four forms: GNU tar's own header (`S`), and the PAX records
  * 0.0, 0.1 and 1.0, of which the last keeps its map before the data.
  */
-import { parseNumber, TarError } from './header.ts';
+import { parseNumber, TarError } from './field.ts';
 
 /** A stretch of data. */
 export interface SparseRegion {
