@@ -29,7 +29,6 @@ export function shimContainerCreate(config: ContainerCreateRequest, version: str
     for (const mount of mounts) dropForeignOptions(mount);
     delete host.ConsoleSize;
   } else {
-    delete host.KernelMemory;
     for (const mount of mounts) refuseForeignOptions(mount);
   }
   if (older('1.43')) delete host.Annotations;
@@ -37,9 +36,16 @@ export function shimContainerCreate(config: ContainerCreateRequest, version: str
   if (older('1.45') && mounts.some((mount) => mount.VolumeOptions?.Subpath)) {
     throw new InvalidParameter('VolumeOptions.Subpath needs API v1.45 or newer');
   }
-  const warnings = [containerWideMacAddress(config, older), interfaceSysctls(config, version)];
+  const warnings = [containerWideMacAddress(config, older), interfaceSysctls(config, version), kernelMemory(config, version)];
   if (host.PidsLimit !== undefined && host.PidsLimit <= 0) delete host.PidsLimit;
   return warnings.filter((warning) => warning !== undefined);
+}
+
+/** What left the API in 1.42. dockerd drops it in silence. */
+function kernelMemory({ HostConfig: host }: ContainerCreateRequest, version: string): string | undefined {
+  if (!host?.KernelMemory || compareVersions(version, '1.42') < 0) return undefined;
+  delete host.KernelMemory;
+  return 'Kernel memory limits are no longer part of the API. Limitation discarded.';
 }
 
 /** `default` and nothing both mean the default bridge. */
