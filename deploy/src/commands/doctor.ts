@@ -1,14 +1,27 @@
 /** `flotilla doctor`: what is missing, and how to mend it. Exit code 1 when Flotilla cannot work as things are. */
+import { checkContent } from '../doctor/content.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { checkDisk, checkKernel } from '../doctor/kernel.ts';
 import { checkAccounts, checkInit, checkPrograms } from '../doctor/programs.ts';
 import { checkStack } from '../doctor/stack.ts';
 import type { Roots } from '../stack/paths.ts';
 
-export async function doctor(roots: Roots, json: boolean): Promise<void> {
-  const findings = [...checkKernel(), checkDisk(roots), ...checkPrograms(), checkInit(), ...checkAccounts(), ...(await checkStack(roots))];
+export interface DoctorOptions {
+  readonly json: boolean;
+  /** Reads all that image-service keeps, instead of looking at the machine. */
+  readonly disk: boolean;
+  /** Mends what of that can be mended. */
+  readonly repair: boolean;
+}
+
+export async function doctor(roots: Roots, { json, disk, repair }: DoctorOptions): Promise<void> {
+  const findings = disk ? await checkContent(roots, repair) : await checkMachine(roots);
   process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
   if (findings.some((finding) => finding.state === 'missing')) process.exitCode = 1;
+}
+
+async function checkMachine(roots: Roots): Promise<Finding[]> {
+  return [...checkKernel(), checkDisk(roots), ...checkPrograms(), checkInit(), ...checkAccounts(), ...(await checkStack(roots))];
 }
 
 export function formatFindings(findings: readonly Finding[]): string {

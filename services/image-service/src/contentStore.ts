@@ -220,6 +220,11 @@ export class ContentStore {
   }
 }
 
+/** The diffID of a folder in `layers`. */
+export function layerDigest(name: string): Digest {
+  return name.startsWith('sha512-') ? `sha512:${name.slice('sha512-'.length)}` : `sha256:${name}`;
+}
+
 function layerName(diffId: Digest): string {
   return digestAlgorithm(diffId) === 'sha256' ? digestHex(diffId) : `sha512-${digestHex(diffId)}`;
 }

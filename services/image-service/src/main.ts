@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
+import { DiskService } from '@flotilla/contracts/flotilla/image/v1/disk';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
@@ -13,6 +14,7 @@ import { bridgeAddress } from './adapters/networks.ts';
 import { withRegistry } from './adapters/registryProxy.ts';
 import { buildkitHandlers } from './api/buildkit.ts';
 import { buildHandlers } from './api/builds.ts';
+import { diskHandlers } from './api/disk.ts';
 import { imageHandlers } from './api/images.ts';
 import { snapshotHandlers } from './api/snapshots.ts';
 import { Builder } from './build/builder.ts';
@@ -114,6 +116,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const isDead = (name: string): boolean =>
       !builder.isRunning(name) && (instanceOf(name) === settings.FLOTILLA_INSTANCE || !isAlive(instanceOf(name)));
     void clearContainers(containers, isDead, logger, stopping.signal);
+    server.add(DiskService, diskHandlers({ store, workers, maxLayerBytes }));
     server.add(SnapshotsService, snapshotHandlers(store, new Snapshots(store)));
   });
 }

@@ -40,6 +40,7 @@ import type { BlobReference, Image, LayerRecord, ManifestRecord } from './image.
 import type { ImageStore } from './imageStore.ts';
 import { platformMismatch } from './inspect.ts';
 import type { LayerFetcher, LayerProgress, LayerWanted } from './layerFetcher.ts';
+import { presentLayer } from './presentLayer.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
 import type { WithRegistry } from './registry/distribution.ts';
 import { type BlobSource, RegistryError, readBody, refusal, send } from './registry/distribution.ts';
@@ -215,7 +216,7 @@ export class Puller {
     // One layer that fails ends the others: nobody needs them any more.
     const failed = new AbortController();
     const together = AbortSignal.any([signal, failed.signal]);
-    const present = await Promise.all(wanted.map((layer) => this.layers.present(layer)));
+    const present = await Promise.all(wanted.map((layer) => presentLayer(this.store, this.layers, layer)));
     const begun = new Set<Digest>();
     const fetches = wanted.map(async (layer, i): Promise<LayerRecord> => {
       const id = shortDigest(layer.blob.digest);

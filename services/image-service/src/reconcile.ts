@@ -6,6 +6,7 @@ import { rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Digest } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
+import { layerDigest } from './contentStore.ts';
 import type { ImageStore } from './imageStore.ts';
 
 const dayMs = 24 * 60 * 60 * 1000;
@@ -63,8 +64,4 @@ export async function reconcile({ store, logger, alone, nowMs = Date.now() }: Re
   }
   await content.emptyTrash();
   if (Object.values(removed).some((count) => count > 0)) logger.info({ removed }, 'removed what a crash had left');
-}
-
-function layerDigest(name: string): Digest {
-  return name.startsWith('sha512-') ? `sha512:${name.slice('sha512-'.length)}` : `sha256:${name}`;
 }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { DiskService } from '@flotilla/contracts/flotilla/image/v1/disk';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import type { ProgressMessage } from '@flotilla/engine-api';
 import { Bus, type Calls, createLogger, Discovery, GrpcServer, Health, serviceCalls } from '@flotilla/service-kit';
@@ -23,6 +24,7 @@ export class Stack {
   readonly root: string;
   readonly images: Calls<typeof ImagesService>;
   readonly snapshots: Calls<typeof SnapshotsService>;
+  readonly disk: Calls<typeof DiskService>;
   /** What container-service says it has. */
   containers: FakeContainer[] = [];
   private readonly redis: TestRedis;
@@ -42,6 +44,7 @@ export class Stack {
     this.discovery = new Discovery({ bus });
     this.images = serviceCalls(ImagesService, 'image-service', this.discovery);
     this.snapshots = serviceCalls(SnapshotsService, 'image-service', this.discovery);
+    this.disk = serviceCalls(DiskService, 'image-service', this.discovery);
     this.containerServer = new GrpcServer({ logger, health: new Health() });
   }
 

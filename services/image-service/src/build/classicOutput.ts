@@ -4,10 +4,12 @@
  */
 import { StringDecoder } from 'node:string_decoder';
 import type { ProgressMessage } from '@flotilla/engine-api';
+import { isCancelled } from '@flotilla/errors';
 import type { StandardStream } from '@flotilla/streams';
 import type { Image } from '../image.ts';
 import type { ProgressSink } from '../progress.ts';
 import type { Dockerfile, From, Instruction, Stage } from './dockerfile/instructions.ts';
+import { locationOf } from './errorSource.ts';
 import { type BuildOutput, type CommandOutput, type StageOutput, silentStage } from './output.ts';
 import { shortId } from './runStep.ts';
 
@@ -118,8 +120,11 @@ class ClassicStage implements StageOutput {
     this.text(` ---> ${image === undefined ? '' : shortId(image.id)}\n`);
   }
 
-  failed(): void {
-    // The build's last line says it.
+  /** The build's last line says what; this is where. */
+  failed(error: unknown): void {
+    const location = locationOf(error);
+    if (location === undefined || isCancelled(error)) return;
+    this.text(` ---> Failed at line ${location.startLine} of the Dockerfile\n`);
   }
 
   running(containerId: string): void {
