@@ -13,11 +13,13 @@ const umaskCall = libc.func('unsigned int umask(unsigned int mask)');
 const fchownatCall = libc.func('int fchownat(int dirfd, const char *path, unsigned int uid, unsigned int gid, int flags)');
 const symlinkatCall = libc.func('int symlinkat(const char *target, int dirfd, const char *path)');
 const linkatCall = libc.func('int linkat(int fromfd, const char *from, int tofd, const char *to, int flags)');
+const renameat2Call = libc.func('int renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned int flags)');
 
 /** "Relative to the working directory", for every `…At` function. */
 export const atWorkingDirectory = -100;
 const atSymlinkNoFollow = 0x100;
 const atRemoveDirectory = 0x200;
+const renameExchange = 2;
 const openat2Number = 437;
 
 /** RESOLVE_* of openat2(2). */
@@ -27,6 +29,12 @@ export const resolveFlags = { noCrossDevice: 0x1, noMagicLinks: 0x2, noSymlinks:
 export const openPath = 0x200000;
 /** O_CLOEXEC: without it every child inherits the descriptor. */
 export const openCloseOnExec = 0x80000;
+
+/** Lets two names change places, in one step that nobody sees half done. */
+export function exchange(one: string, other: string): void {
+  const result = renameat2Call(atWorkingDirectory, cPath(one, 'renameat2'), atWorkingDirectory, cPath(other, 'renameat2'), renameExchange);
+  checked(result, 'renameat2', one);
+}
 
 /** Device numbers as the kernel packs them (glibc's makedev). */
 export function makeDevice(major: number, minor: number): bigint {

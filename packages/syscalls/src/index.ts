@@ -14,6 +14,7 @@ export {
 export { keepOnExec, listenUnix, takeDescriptor } from './descriptors.ts';
 export {
   atWorkingDirectory,
+  exchange,
   lchownAt,
   linkAt,
   lutimesNs,
