@@ -160,7 +160,7 @@ export class Blobs {
   private async fetch(request: BlobRequest, from: number): Promise<FetchedBody> {
     const give = await this.slots.take(request.repository.registry);
     try {
-      const { response } = await this.upstream.request({
+      const { response, endpoint, disown } = await this.upstream.request({
         repository: request.repository,
         credentials: request.credentials,
         method: 'GET',
@@ -170,7 +170,7 @@ export class Blobs {
       });
       if (response.headers.warning !== staleWarning) this.access.granted(request);
       response.once('close', give);
-      return extentOf(response);
+      return { ...extentOf(response), origin: endpoint.base, disown };
     } catch (error) {
       give();
       this.access.failed(request, error);
@@ -180,7 +180,7 @@ export class Blobs {
 }
 
 /** What part of the blob an answer holds. */
-function extentOf(response: TransportResponse): FetchedBody {
+function extentOf(response: TransportResponse): Pick<FetchedBody, 'body' | 'from' | 'sizeBytes'> {
   const length = response.headers['content-length'];
   if (response.statusCode !== 206) return { body: response, from: 0, sizeBytes: length === undefined ? undefined : Number(length) };
   const range = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(response.headers['content-range'] ?? '');

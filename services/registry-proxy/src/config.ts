@@ -54,6 +54,8 @@ export const registryProxySettings = z.object({
   FLOTILLA_REGISTRY_ACCESS_TTL_MS: count(60_000, 0),
   /** Milliseconds for which such a yes counts while the upstream is away. Default a week. */
   FLOTILLA_REGISTRY_ACCESS_GRACE_MS: count(7 * 86_400_000, 0),
+  /** Milliseconds for which an upstream that lied is not asked again; doubled for each further lie, up to an hour. Default one minute. */
+  FLOTILLA_REGISTRY_QUARANTINE_MS: count(60_000, 1_000),
   /** Blobs fetched from one registry at a time. Default 16. */
   FLOTILLA_REGISTRY_FETCHES_PER_HOST: count(16),
   /** Connections to one upstream host at a time. Default 48: above the number of fetches, so that manifests do not wait for blobs. */

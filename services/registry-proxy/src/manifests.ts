@@ -11,7 +11,7 @@ import { DistributionError, isMissing, isUpstreamAway, UpstreamAway } from './di
 import { type ManifestReference, referenceText, repositoryKey } from './route.ts';
 import { SingleFlight } from './singleFlight.ts';
 import { BodyTooLarge, discard, readBody, type TransportResponse } from './upstream/transport.ts';
-import type { Upstream } from './upstream/upstream.ts';
+import type { Upstream, UpstreamAnswer } from './upstream/upstream.ts';
 
 export interface ServedManifest {
   readonly digest: Digest;
@@ -19,6 +19,8 @@ export interface ServedManifest {
   readonly sizeBytes: number;
   /** undefined in an answer to HEAD that the upstream gave. */
   readonly bytes?: Buffer;
+  /** Where its bytes came from; undefined when there are none. */
+  readonly origin?: 'cache' | 'upstream';
   /** Why it may be out of date; the text of a Warning header. */
   readonly warning?: string;
 }
@@ -152,9 +154,9 @@ export class Manifests {
     return served(known, staleWarning);
   }
 
-  private async ask(request: ManifestRequest, method: 'GET' | 'HEAD'): Promise<TransportResponse> {
+  private async ask(request: ManifestRequest, method: 'GET' | 'HEAD'): Promise<UpstreamAnswer> {
     try {
-      const { response } = await this.upstream.request({
+      const answer = await this.upstream.request({
         repository: request.repository,
         credentials: request.credentials,
         method,
@@ -163,8 +165,8 @@ export class Manifests {
         headers: { accept: acceptManifests, ...(request.maxAgeMs === 0 ? { 'cache-control': 'no-cache' } : {}) },
         missing: 'MANIFEST_UNKNOWN',
       });
-      if (warningOf(response) === undefined) this.access.granted(request);
-      return response;
+      if (warningOf(answer.response) === undefined) this.access.granted(request);
+      return answer;
     } catch (error) {
       this.access.failed(request, error);
       if (isMissing(error) && 'tag' in request.reference) {
@@ -175,7 +177,7 @@ export class Manifests {
   }
 
   private async askHead(request: ManifestRequest): Promise<ServedManifest> {
-    const response = await this.ask(request, 'HEAD');
+    const { response } = await this.ask(request, 'HEAD');
     discard(response);
     const digest = headerDigest(response) ?? ('digest' in request.reference ? request.reference.digest : undefined);
     const sizeBytes = Number(response.headers['content-length'] ?? Number.NaN);
@@ -188,18 +190,19 @@ export class Manifests {
 
   /** GET from upstream, verified and kept. */
   private async fetch(request: ManifestRequest): Promise<ServedManifest> {
-    const response = await this.ask(request, 'GET');
+    const { response, disown } = await this.ask(request, 'GET');
     const bytes = await readManifest(response);
     const claimed = 'digest' in request.reference ? request.reference.digest : headerDigest(response);
     const digest = claimed ?? digestOf(bytes);
     if (createHash(digestAlgorithm(digest)).update(bytes).digest('hex') !== digestHex(digest)) {
       this.logger.warn({ repository: repositoryKey(request.repository), digest }, 'upstream lied about a manifest, nothing kept');
+      if (disown(`what it sent does not match its digest ${digest}`)) return this.fetch(request);
       throw new DistributionError('DIGEST_INVALID', `the content does not match its digest: ${digest}`, { status: 502 });
     }
     const repository = repositoryKey(request.repository);
     const stored = await this.store.put({ digest, mediaType: mediaTypeOf(response, bytes), bytes }, repository);
     if ('tag' in request.reference) await this.store.setTag(repository, request.reference.tag, digest);
-    return served(stored, warningOf(response));
+    return { ...served(stored, warningOf(response)), origin: 'upstream' };
   }
 }
 
@@ -210,7 +213,7 @@ function warningOf(response: TransportResponse): string | undefined {
 
 function served(manifest: StoredManifest, warning?: string): ServedManifest {
   const { digest, mediaType, bytes } = manifest;
-  return { digest, mediaType, bytes, sizeBytes: bytes.length, ...(warning === undefined ? {} : { warning }) };
+  return { digest, mediaType, bytes, sizeBytes: bytes.length, origin: 'cache', ...(warning === undefined ? {} : { warning }) };
 }
 
 function headerDigest(response: TransportResponse): Digest | undefined {

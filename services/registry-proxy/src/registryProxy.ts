@@ -1,6 +1,6 @@
 /** The proxy itself, without servers: stores, upstreams, and the domain between them. */
 import type { Digest } from '@flotilla/oci';
-import type { Logger } from '@flotilla/service-kit';
+import { type Logger, version } from '@flotilla/service-kit';
 import { Access } from './access.ts';
 import { Blobs } from './blobs.ts';
 import { AccessBook } from './cache/accessBook.ts';
@@ -29,6 +29,7 @@ import { Uploads } from './uploads.ts';
 import { CertificateFolder } from './upstream/certificateFolder.ts';
 import { Endpoints } from './upstream/endpoints.ts';
 import { LiveUpstreams } from './upstream/liveUpstreams.ts';
+import { Standings } from './upstream/standings.ts';
 import { Tokens } from './upstream/tokens.ts';
 import { type Sender, Transport } from './upstream/transport.ts';
 import { Upstream } from './upstream/upstream.ts';
@@ -135,7 +136,8 @@ export class RegistryProxy {
     const sender: Sender = offline ? offlineSender : transport;
     const tokens = new Tokens(sender, secret);
     const metrics = new Metrics();
-    const upstream = new Upstream({ sender, endpoints, tokens, observer: metrics });
+    const standings = new Standings({ quarantineMs: settings.FLOTILLA_REGISTRY_QUARANTINE_MS }, secret);
+    const upstream = new Upstream({ sender, endpoints, tokens, observer: metrics, standings });
     const replicas =
       options.replicas === undefined ? undefined : openReplicas(options.replicas, { upstream, transport: limits, secret, logger });
     const reads = replicas?.fleet ?? upstream;
@@ -148,7 +150,11 @@ export class RegistryProxy {
       upstream: reads,
       access,
       slots: new Slots((registry) => upstreams?.concurrency(registry) ?? settings.FLOTILLA_REGISTRY_FETCHES_PER_HOST),
-      settings: { retryPausesMs: fillRetryPausesMs, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES },
+      settings: {
+        retryPausesMs: fillRetryPausesMs,
+        maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES,
+        onFetched: (bytes) => metrics.onFetched(bytes),
+      },
       logger,
     });
     const manifests = new Manifests({ store: new ManifestStore(root), upstream: reads, access, logger });
@@ -160,6 +166,14 @@ export class RegistryProxy {
           insecureRegistries,
           endpoints.mirrorsOfHub.map(({ base }) => base),
         ),
+      status: () => ({
+        version,
+        upstreams: standings.report(),
+        cache: { ...store.usage, maxBytes: settings.FLOTILLA_REGISTRY_CACHE_BYTES },
+        fills: blobs.fillsInFlight,
+        replicas: replicas?.roll.size ?? 1,
+        offline,
+      }),
       prefetch: new Prefetch({ manifests, blobs, pins }),
       pins,
       collector: new Collector({ store: own, logger }),
@@ -176,7 +190,12 @@ export class RegistryProxy {
     });
     metrics.gauge('cache_bytes', 'Bytes of complete blobs in the cache.', () => store.usage.bytes);
     metrics.gauge('cache_blobs', 'Complete blobs in the cache.', () => store.usage.blobs);
-    metrics.gauge('cache_evictions', 'Blobs removed to keep the bound, since the start.', () => store.usage.evictions);
+    metrics.total('cache_evictions_total', 'Blobs removed to keep the bound, since the start.', () => store.usage.evictions);
+    metrics.gauge(
+      'quarantined',
+      'Mirrors, and repositories of upstreams, that are left out because they lied.',
+      () => standings.quarantined,
+    );
     if (replicas !== undefined) metrics.gauge('replicas', 'Replicas that are alive, this one among them.', () => replicas.roll.size);
     metrics.gauge('fills', 'Blobs being fetched.', () => blobs.fillsInFlight);
     return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, replicas, book, store, blobs, logger });

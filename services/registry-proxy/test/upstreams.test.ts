@@ -182,6 +182,21 @@ describe('basic', () => {
   });
 });
 
+describe('a registry with repositories for everybody and others by Basic', () => {
+  it('lets nobody’s credentials be asked for where none are wanted', async () => {
+    upstream.addManifest('a/open', 'latest', {});
+    upstream.addManifest('a/closed', 'latest', {});
+    upstream.guard = (authorization, path) =>
+      path.includes('a/open') || authorization === basic('jane', 'secret')
+        ? true
+        : { status: 401, body: unauthorized, challenge: 'Basic realm="x"' };
+    const refused = await refusal(fetch(url('a/closed/manifests/latest')));
+    expect([refused.status, refused.message]).toEqual([401, expect.stringContaining('no basic auth credentials')]);
+    expect((await fetch(url('a/open/manifests/latest'))).status).toBe(200);
+    expect((await fetch(url('a/closed/manifests/latest'), { headers: registryAuth('jane', 'secret') })).status).toBe(200);
+  });
+});
+
 describe('redirects', () => {
   it('are followed without the authorization', async () => {
     const store = await StandIn.start();

@@ -35,6 +35,10 @@ export interface FetchedBody {
   readonly from: number;
   /** Bytes of the whole blob, when the upstream says so. */
   readonly sizeBytes: number | undefined;
+  /** Who sent it: `https://registry-1.docker.io`. */
+  readonly origin: string;
+  /** Notes that it was not the blob. @returns whether somebody else may be asked. */
+  readonly disown: (reason: string) => boolean;
 }
 
 export interface FillSettings {
@@ -42,6 +46,8 @@ export interface FillSettings {
   readonly retryPausesMs: readonly number[];
   /** Bytes above which a blob is refused. */
   readonly maxBlobBytes: number;
+  /** Told of bytes that came from outside. */
+  readonly onFetched?: (bytes: number) => void;
 }
 
 /** What may gather from upstream while the disk is at work. */
@@ -65,6 +71,8 @@ export class BlobFill {
   private resumed = false;
   private isOpen = false;
   private fetchedBytes = 0;
+  /** Who sent what is in the file, as far as this run knows: one alone can be blamed. */
+  private readonly origins = new Map<string, FetchedBody['disown']>();
   private readonly resolveOpened: () => void;
   private readonly rejectOpened: (error: unknown) => void;
 
@@ -219,7 +227,8 @@ export class BlobFill {
       if (!(error instanceof DistributionError) || error.status !== 416 || written === 0) throw error;
       return this.endOfRange();
     }
-    const { body, from, sizeBytes } = fetched;
+    const { body, from, sizeBytes, origin, disown } = fetched;
+    this.origins.set(origin, disown);
     try {
       if (sizeBytes !== undefined && sizeBytes > this.settings.maxBlobBytes) throw tooLarge(sizeBytes);
       this.frontier.setSize(sizeBytes);
@@ -253,6 +262,7 @@ export class BlobFill {
     if (!(await file.lock())) throw new UpstreamAway('another replica has begun the blob anew', { status: 502 });
     this.hash = this.newHash();
     this.resumed = false;
+    this.origins.clear();
   }
 
   private async append(body: Readable): Promise<void> {
@@ -288,9 +298,13 @@ export class BlobFill {
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     const { sizeBytes } = this.frontier;
     if (sizeBytes === undefined && at + length > this.settings.maxBlobBytes) throw tooLarge(at + length);
-    if (sizeBytes !== undefined && at + length > sizeBytes) throw await this.lie('the upstream sent more bytes than it said');
+    if (sizeBytes !== undefined && at + length > sizeBytes) {
+      await this.discredit('the upstream sent more bytes than it said');
+      throw new UpstreamAway('the upstream sent more bytes than it said', { status: 502 });
+    }
     for (const chunk of chunks) this.hash.update(chunk);
     this.fetchedBytes += length;
+    this.settings.onFetched?.(length);
     await this.file.write(chunks, at, length);
     return length;
   }
@@ -298,8 +312,7 @@ export class BlobFill {
   /** Everything has arrived: verify, let followers have the last byte, keep it. */
   private async finish(): Promise<void> {
     if (this.hash.digest('hex') !== digestHex(this.digest)) {
-      if (!this.resumed) throw await this.lie('the content does not match its digest');
-      await this.startOver();
+      await this.discredit('the content does not match its digest');
       await this.fetchAll();
       return this.finish();
     }
@@ -308,6 +321,19 @@ export class BlobFill {
     await this.file.truncate(written);
     this.frontier.complete(written);
     await this.store.commit(this.digest, this.file, written, [this.firstSource().repository]);
+  }
+
+  /** What has come is not the blob: begun again where somebody else can be asked. @throws DIGEST_INVALID where nobody can. */
+  private async discredit(what: string): Promise<void> {
+    if (!this.mayStartOver(what)) throw await this.lie(what);
+    await this.startOver();
+  }
+
+  /** Whether the fault may be another's than the only one there is to ask. */
+  private mayStartOver(what: string): boolean {
+    if (this.resumed || this.origins.size > 1) return true;
+    const [disown] = this.origins.values();
+    return disown?.(`${what}: ${this.digest}`) === true;
   }
 
   /** Nothing of it is kept. */

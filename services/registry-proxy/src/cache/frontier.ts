@@ -2,16 +2,11 @@
 import { DistributionError } from '../distributionError.ts';
 import type { PartialFile } from './partialFile.ts';
 
-interface Waiter {
-  readonly wake: () => void;
-  readonly fail: (error: unknown) => void;
-}
-
 export class Frontier {
   private current: PartialFile | undefined;
   /** Files of before, closed at the end: somebody may still be reading in them. */
   private readonly former: PartialFile[] = [];
-  private readonly waiters = new Set<Waiter>();
+  private readonly waiters = new Set<() => void>();
   /** Whoever fills it, and each follower. */
   private users = 1;
   private position = 0;
@@ -78,25 +73,19 @@ export class Frontier {
   fail(error: unknown): void {
     if (this.isComplete) return;
     this.failure = error;
-    this.tell(error);
+    this.wake();
   }
 
-  /** What was handed out is not the blob: its readers are cut, later ones begin anew. */
+  /** What was handed out is not the blob: who has read of it is cut, others go on waiting. */
   disown(): void {
     this.epoch++;
-    this.tell(otherBytes());
-  }
-
-  private tell(error: unknown): void {
-    const waiting = [...this.waiters];
-    this.waiters.clear();
-    for (const waiter of waiting) waiter.fail(error);
+    this.wake();
   }
 
   private wake(): void {
     const waiting = [...this.waiters];
     this.waiters.clear();
-    for (const waiter of waiting) waiter.wake();
+    for (const wake of waiting) wake();
   }
 
   private limit(): number {
@@ -118,13 +107,13 @@ export class Frontier {
   private progress(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (then: () => void): void => {
-        this.waiters.delete(waiter);
+        this.waiters.delete(wake);
         signal?.removeEventListener('abort', leave);
         then();
       };
       const leave = (): void => settle(() => reject(signal?.reason));
-      const waiter: Waiter = { wake: () => settle(resolve), fail: (error) => settle(() => reject(error)) };
-      this.waiters.add(waiter);
+      const wake = (): void => settle(resolve);
+      this.waiters.add(wake);
       signal?.addEventListener('abort', leave, { once: true });
     });
   }

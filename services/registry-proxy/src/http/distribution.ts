@@ -97,6 +97,7 @@ export class Distribution {
 
   private sendManifest(manifest: ServedManifest, exchange: Exchange): void {
     if (manifest.warning !== undefined) this.parts.metrics.onStale();
+    if (manifest.origin !== undefined) this.parts.metrics.onManifest(manifest.origin);
     sendManifest(manifest, exchange);
   }
 

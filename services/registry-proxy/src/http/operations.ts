@@ -4,6 +4,7 @@
  *   POST /flotilla/v1/login      an AuthConfig → {status, identityToken}
  *   POST /flotilla/v1/search     {term, limit?, filters, registryAuth} → SearchResult[]
  *   GET  /flotilla/v1/info       RegistryServiceConfig
+ *   GET  /flotilla/v1/status     how it is: upstreams in quarantine or to be left alone, rate limits, the cache
  *   POST /flotilla/v1/prefetch   {images, platform?, pin?, registryAuth} → a JSON line an image: {image, digest, blobs, bytes} or {image, error}
  *   GET  /flotilla/v1/pins       the images that are pinned
  *   POST /flotilla/v1/unpin      {images}
@@ -61,6 +62,10 @@ export function operationsRouter(operations: Operations): Router {
   router.get(
     '/info',
     answer(async () => operations.info()),
+  );
+  router.get(
+    '/status',
+    answer(async () => operations.status()),
   );
   router.get(
     '/pins',

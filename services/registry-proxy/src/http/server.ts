@@ -70,7 +70,10 @@ export class HttpServer {
     app.disable('x-powered-by');
     app.disable('etag');
     app.use((request, response, next) => {
-      response.on('close', () => parts.metrics.onRequest(request.method, response.statusCode));
+      const ended = parts.metrics.onRequest(request.method);
+      const { socket } = request;
+      const before = socket.bytesRead;
+      response.on('close', () => ended(response.statusCode, socket.bytesRead - before));
       this.logged(request, response, next);
     });
     app.get('/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));

@@ -116,7 +116,8 @@ export class Fleet {
     }
     this.follow(replica, response);
     if (response.statusCode >= 200 && response.statusCode < 300) {
-      return { response, url, endpoint: { base: replica.url, host: url.host, mirror: false, verifyTls: true } };
+      const endpoint = { base: replica.url, host: url.host, mirror: false, verifyTls: true };
+      return { response, url, endpoint, disown: () => false };
     }
     const refusal = await refusalOf(response, request.missing);
     // Its own fault, not an upstream's.

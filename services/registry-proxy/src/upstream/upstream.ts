@@ -6,13 +6,14 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { version } from '@flotilla/service-kit';
 import type { Credentials } from '../credentials.ts';
-import { type DistributionCode, DistributionError, UpstreamAway } from '../distributionError.ts';
+import { type DistributionCode, DistributionError, UpstreamAway, type UpstreamRefusal } from '../distributionError.ts';
 import type { Repository } from '../route.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import { connectionOf, strangersConnection } from './connection.ts';
 import { credentialsFor, type Endpoint, type Endpoints, isLocalAddress } from './endpoints.ts';
 import { goErrorText, UpstreamTimeout } from './goErrors.ts';
 import { refusalOf } from './refusal.ts';
+import type { Standings } from './standings.ts';
 import { basicAuthorization, type TokenRequest, type Tokens } from './tokens.ts';
 import { discard, type Sender, type TransportRequest, type TransportResponse } from './transport.ts';
 
@@ -36,12 +37,17 @@ export interface UpstreamAnswer {
   readonly endpoint: Endpoint;
   /** Where the answer came from, after redirects. */
   readonly url: URL;
+  /** To be called when what it sent is not what was asked for. @returns whether another endpoint may be asked for it. */
+  readonly disown: (reason: string) => boolean;
 }
 
 export interface UpstreamObserver {
+  onLie(host: string): void;
   onAnswer(host: string, method: string, status: number, durationMs: number, response: TransportResponse): void;
   onFailure(host: string, method: string): void;
 }
+
+type Answer = Omit<UpstreamAnswer, 'disown'>;
 
 interface Attempt {
   readonly endpoint: Endpoint;
@@ -67,15 +73,17 @@ export class Upstream {
   private readonly sender: Sender;
   private readonly endpoints: Endpoints;
   private readonly tokens: Tokens;
-  private readonly observer: UpstreamObserver | undefined;
+  private readonly observer: UpstreamObserver;
+  private readonly standings: Standings;
   /** What each endpoint wants to see, once it has said so; spares the 401 of every first request. */
   private readonly challenges = new Map<string, readonly Challenge[]>();
 
-  constructor(parts: { sender: Sender; endpoints: Endpoints; tokens: Tokens; observer?: UpstreamObserver }) {
+  constructor(parts: { sender: Sender; endpoints: Endpoints; tokens: Tokens; observer: UpstreamObserver; standings: Standings }) {
     this.sender = parts.sender;
     this.endpoints = parts.endpoints;
     this.tokens = parts.tokens;
     this.observer = parts.observer;
+    this.standings = parts.standings;
   }
 
   /**
@@ -91,19 +99,21 @@ export class Upstream {
     let failure: unknown;
     for (const endpoint of endpoints) {
       try {
+        const credentials = credentialsFor(endpoint, request.credentials);
+        if (!writes) this.standings.assertMayAsk(endpoint, request.repository.name, credentials);
         const answer = await this.attempt({
           endpoint,
           url: new URL(`${endpoint.base}/v2/${request.repository.name}/${request.path}`),
           method: request.method,
           headers: request.headers ?? {},
           ...(request.body === undefined ? {} : { body: request.body }),
-          credentials: credentialsFor(endpoint, request.credentials),
+          credentials,
           scopes,
           missing: request.missing,
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         });
         this.endpoints.confirm(endpoint);
-        return answer;
+        return { ...answer, disown: (reason) => this.disown(endpoint, request.repository.name, reason) };
       } catch (error) {
         request.signal?.throwIfAborted();
         failure = error;
@@ -137,7 +147,13 @@ export class Upstream {
       ...(request.signal === undefined ? {} : { signal: request.signal }),
     };
     if (request.body !== undefined) await this.learnChallenge(attempt);
-    return this.attempt(attempt);
+    return { ...(await this.attempt(attempt)), disown: () => false };
+  }
+
+  private disown(endpoint: Endpoint, repository: string, reason: string): boolean {
+    this.standings.lied(endpoint, repository, reason);
+    this.observer.onLie(endpoint.host);
+    return endpoint.mirror;
   }
 
   /** A request to `/v2/` says what the endpoint wants, before a body is sent that cannot be sent twice. */
@@ -150,7 +166,7 @@ export class Upstream {
   }
 
   /** One endpoint: repeated while the upstream says that it is busy or ill, if repeating is harmless. */
-  private async attempt(attempt: Attempt): Promise<UpstreamAnswer> {
+  private async attempt(attempt: Attempt): Promise<Answer> {
     const repeatable = attempt.body === undefined && (attempt.method === 'GET' || attempt.method === 'HEAD');
     for (let round = 0; ; round++) {
       const pauseMs = repeatable ? retryPausesMs[round] : undefined;
@@ -160,7 +176,7 @@ export class Upstream {
         if (response.statusCode >= 200 && response.statusCode < 300) return answer;
         const waitMs = retryAfterMs(response.headers['retry-after']) ?? pauseMs;
         if (!retriedStatuses.has(response.statusCode) || pauseMs === undefined || waitMs === undefined || waitMs > maxRetryAfterMs) {
-          throw await refusalOf(response, attempt.missing);
+          throw await this.refusal(response, attempt, waitMs);
         }
         discard(response);
         await this.pause(waitMs, attempt);
@@ -171,14 +187,26 @@ export class Upstream {
     }
   }
 
+  /** One that says for how long it wants to be left alone is. */
+  private async refusal(response: TransportResponse, attempt: Attempt, waitMs: number | undefined): Promise<UpstreamRefusal> {
+    const refusal = await refusalOf(response, attempt.missing);
+    if (waitMs !== undefined && waitMs > maxRetryAfterMs && (refusal.status === 429 || refusal.status === 503)) {
+      this.standings.holdOff(attempt.endpoint, attempt.credentials, refusal, waitMs);
+    }
+    return refusal;
+  }
+
   private async pause(waitMs: number, attempt: Attempt): Promise<void> {
     await sleep(waitMs * (0.8 + Math.random() * 0.4), undefined, attempt.signal === undefined ? {} : { signal: attempt.signal });
   }
 
   /** Sends with what authorization is known to be wanted, learns from a 401, and sends once more. */
-  private async authorized(attempt: Attempt): Promise<UpstreamAnswer> {
+  private async authorized(attempt: Attempt): Promise<Answer> {
     const known = this.challenges.get(attempt.endpoint.base);
     const first = known === undefined ? undefined : await this.authorizationFor(attempt, known, attempt.scopes);
+    const isStream = attempt.body !== undefined && !Buffer.isBuffer(attempt.body);
+    // Another repository there may be open to everybody; but a stream can be sent only once.
+    if (first === undefined && isStream && known !== undefined) assertAuthorized(attempt, known);
     const answer = await this.followed(attempt, first?.header);
     const { response } = answer;
     if (response.statusCode !== 401 || answer.url.origin !== attempt.url.origin) return answer;
@@ -187,14 +215,15 @@ export class Upstream {
     this.challenges.set(attempt.endpoint.base, challenges);
     if (first?.request !== undefined) this.tokens.forget(first.request);
     // A stream has been sent already, in part or whole.
-    if (attempt.body !== undefined && !Buffer.isBuffer(attempt.body)) return answer;
+    if (isStream) return answer;
     const second = await this.authorizationFor(attempt, challenges, unionOfScopes(attempt.scopes, challenges));
+    if (second === undefined) assertAuthorized(attempt, challenges);
     if (second === undefined || second.header === first?.header) return answer;
     discard(response);
     return this.followed(attempt, second.header);
   }
 
-  /** The header for the best challenge we can meet; undefined when none is wanted. */
+  /** The header for the best challenge we can meet; undefined when none is wanted, or none can be met. */
   private async authorizationFor(
     attempt: Attempt,
     challenges: readonly Challenge[],
@@ -208,15 +237,12 @@ export class Upstream {
       const request = { endpoint, challenge: bearer, scopes, credentials };
       return { header: `Bearer ${await this.tokens.bearer(request)}`, request };
     }
-    if (challenges.some((challenge) => challenge.scheme === 'basic')) {
-      if (credentials.kind === 'password') return { header: basicAuthorization(credentials.username, credentials.password) };
-      throw new DistributionError('UNAUTHORIZED', `${goMethod(attempt.method)} "${attempt.url}": no basic auth credentials`);
-    }
-    return undefined;
+    if (credentials.kind !== 'password' || !wantsBasic(challenges)) return undefined;
+    return { header: basicAuthorization(credentials.username, credentials.password) };
   }
 
   /** Follows redirects of reads. The authorization goes to the origin it is for and to no other. */
-  private async followed(attempt: Attempt, authorization: string | undefined): Promise<UpstreamAnswer> {
+  private async followed(attempt: Attempt, authorization: string | undefined): Promise<Answer> {
     let url = attempt.url;
     for (let hop = 0; ; hop++) {
       const own = url.origin === attempt.url.origin;
@@ -250,11 +276,12 @@ export class Upstream {
     const startedAt = performance.now();
     try {
       const response = await this.sender.send(request);
-      this.observer?.onAnswer(url.host, attempt.method, response.statusCode, performance.now() - startedAt, response);
+      if (url.host === endpoint.host) this.standings.onAnswer(endpoint, response.headers);
+      this.observer.onAnswer(url.host, attempt.method, response.statusCode, performance.now() - startedAt, response);
       return response;
     } catch (error) {
       attempt.signal?.throwIfAborted();
-      this.observer?.onFailure(url.host, attempt.method);
+      this.observer.onFailure(url.host, attempt.method);
       // dockerd asks for /v2/ before anything else, so that is the URL its users know from such a message.
       const asked = url.origin === attempt.url.origin ? `${endpoint.base}/v2/` : `${url.origin}${url.pathname}`;
       throw new UpstreamAway(`Get "${asked}": ${goErrorText(error, url.host)}`, {
@@ -263,6 +290,15 @@ export class Upstream {
       });
     }
   }
+}
+
+function wantsBasic(challenges: readonly Challenge[]): boolean {
+  return challenges.some((challenge) => challenge.scheme === 'basic');
+}
+
+function assertAuthorized(attempt: Attempt, challenges: readonly Challenge[]): void {
+  if (!wantsBasic(challenges)) return;
+  throw new DistributionError('UNAUTHORIZED', `${goMethod(attempt.method)} "${attempt.url}": no basic auth credentials`);
 }
 
 function challengeHeader(response: TransportResponse): string | undefined {
