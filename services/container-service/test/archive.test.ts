@@ -1,21 +1,28 @@
 /** Copying files in and out of a root full of traps; as root, with the kernel's own rules. */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chownSync,
+  closeSync,
   existsSync,
+  ftruncateSync,
   linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { Worker } from 'node:worker_threads';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { mknod, mount, mountFlags, umount } from '@flotilla/syscalls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -87,6 +94,121 @@ async function putBytes(
   }
   await copyIn(root, path, stream(), options);
 }
+
+/** Lets a directory and a link to the outside change places, over and over, while `work` is done. */
+async function whileSwapping(work: () => Promise<void>): Promise<void> {
+  const swapper = new Worker(new URL('./swapper.ts', import.meta.url), { workerData: [at('swapped'), at('elsewhere')] });
+  try {
+    await once(swapper, 'message');
+    await work();
+  } finally {
+    await swapper.terminate();
+  }
+}
+
+describe('a directory that is swapped with a link to the outside', () => {
+  const times = 100;
+  beforeEach(() => {
+    mkdirSync(join(directory, 'outside/sub'), { recursive: true });
+    for (const path of ['file', 'sub/file']) writeFileSync(join(directory, 'outside', path), 'of the host');
+    mkdirSync(at('swapped/sub'), { recursive: true });
+    for (const path of ['file', 'sub/file']) writeFileSync(at(`swapped/${path}`), 'inside');
+    symlinkSync(join(directory, 'outside'), at('elsewhere'));
+  });
+  /** What a name that leads nowhere at that moment is answered with. */
+  const refusals = /Could not find|not a directory|no such file|file exists|extraction point|ELOOP|EEXIST|ENOENT|ENOTDIR|cannot/i;
+
+  it('never leads a copy out there', async () => {
+    let inside = 0;
+    await whileSwapping(async () => {
+      for (let round = 0; round < times; round++) {
+        for (const path of ['/swapped/', '/swapped/sub/file', '/swapped/file']) {
+          const found = await out(path).catch((error: unknown) => {
+            expect(String(error)).toMatch(refusals);
+            return [];
+          });
+          for (const { data } of found) expect(data).not.toContain('host');
+          inside += found.filter(({ data }) => data === 'inside').length;
+        }
+      }
+    });
+    expect(inside).toBeGreaterThan(0);
+  });
+
+  it('never lets a copy in there', async () => {
+    const before = contentOf(join(directory, 'outside'));
+    await whileSwapping(async () => {
+      for (let round = 0; round < times; round++) {
+        const entries: [TarHeader, string][] = ['file', 'sub/file', 'sub/new'].map((name) => [header(name), `round ${round}`]);
+        const attempts = [
+          put('/swapped', entries),
+          put(
+            '/',
+            entries.map(([head, data]) => [{ ...head, name: `swapped/${head.name}` }, data]),
+          ),
+        ];
+        for (const attempt of attempts) await attempt.catch((error: unknown) => expect(String(error)).toMatch(refusals));
+      }
+    });
+    expect(contentOf(join(directory, 'outside'))).toEqual(before);
+    expect(contentOf(directory).filter((path) => !path.startsWith('rootfs'))).toEqual([
+      'outside',
+      'outside/file',
+      'outside/sub',
+      'outside/sub/file',
+      'secret',
+    ]);
+  });
+});
+
+/** Every path below a directory, with what is in its files. */
+function contentOf(path: string): string[] {
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .map((entry) => join(entry.parentPath, entry.name).slice(path.length + 1))
+    .sort();
+}
+
+describe('sparse entries', () => {
+  it.each([
+    ["GNU tar's own form", ['--format=gnu']],
+    ['pax 0.0', ['--format=pax', '--sparse-version=0.0']],
+    ['pax 0.1', ['--format=pax', '--sparse-version=0.1']],
+    ['pax 1.0', ['--format=pax', '--sparse-version=1.0']],
+  ])('of %s stay what they were, holes and all', async (_form, format) => {
+    const source = join(directory, 'source');
+    mkdirSync(source);
+    const file = openSync(join(source, 'image'), 'w');
+    // More stretches than a header and one block can name.
+    for (let index = 0; index < 40; index++) writeSync(file, `stretch ${index}`, index * 1024 * 1024 + 12_345);
+    ftruncateSync(file, 64 * 1024 * 1024);
+    closeSync(file);
+    writeFileSync(join(source, 'next'), 'behind it');
+    const tar = spawnSync('tar', ['--create', '--sparse', ...format, '-C', source, 'image', 'next'], { maxBuffer: 1 << 28 });
+    await putBytes('/tmp', tar.stdout);
+    expect(readFileSync(at('tmp/image')).equals(readFileSync(join(source, 'image')))).toBe(true);
+    expect(lstatSync(at('tmp/image')).blocks).toBeLessThan(8192);
+    expect(readFileSync(at('tmp/next'), 'utf8')).toBe('behind it');
+  });
+
+  it('whose map is no map are refused', async () => {
+    const pax = (records: string): Buffer => {
+      const block = encodeHeader({ ...header('x'), size: records.length });
+      block.write('x', 156, 'latin1');
+      block.fill(' ', 148, 156);
+      block.write(
+        `${block
+          .reduce((sum, byte) => sum + byte, 0)
+          .toString(8)
+          .padStart(6, '0')}\0 `,
+        148,
+        'latin1',
+      );
+      return Buffer.concat([block, Buffer.from(records), Buffer.alloc(paddingBytes(records.length)), encodeHeader(header('y'))]);
+    };
+    for (const records of ['25 GNU.sparse.map=0,5,2,9\n', '22 GNU.sparse.major=1\n', '22 GNU.sparse.map=8,9\n21 GNU.sparse.size=3\n'])
+      await expect(putBytes('/tmp', pax(records))).rejects.toThrow(/invalid tar header|unexpected EOF/);
+  });
+});
 
 describe('stat', () => {
   it.each([

@@ -4,19 +4,8 @@
  * Every entry's directory is opened anew inside the container's root by the kernel's own rules (a link in it leads where it
  * would lead in the container), and the entry itself is made, owned and dated below that descriptor without following it.
  */
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  lstatSync,
-  readdirSync,
-  readlinkSync,
-  type Stats,
-  writeSync,
-  writev as writevCallback,
-} from 'node:fs';
+import { chmodSync, closeSync, constants, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { posix } from 'node:path';
-import { promisify } from 'node:util';
 import { InvalidParameter } from '@flotilla/errors';
 import {
   hasCode,
@@ -35,6 +24,7 @@ import {
 } from '@flotilla/syscalls';
 import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { decompressed } from './compression.ts';
+import { writeFile } from './fileContent.ts';
 import { type ArchiveRoot, isKernelFile, notFound, requestedPath } from './root.ts';
 import type { TarHeader } from './tarFormat.ts';
 import { readTar, type TarEntry } from './tarReader.ts';
@@ -46,11 +36,6 @@ export interface CopyInOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-const writev = promisify(writevCallback);
-/** Below this, writing at once is quicker than asking a thread to. */
-const synchronousBytes = 64 * 1024;
-/** Above it, pieces are written together: each request to a thread costs as much as some hundred kilobytes. */
-const gatheredBytes = 512 * 1024;
 const noFollow = constants.O_NOFOLLOW;
 
 /**
@@ -312,43 +297,6 @@ function refused(path: string, error: unknown): unknown {
 
 function statAt(parent: number, base: string): Stats | undefined {
   return lstatSync(`/proc/self/fd/${parent}/${base}`, { throwIfNoEntry: false });
-}
-
-async function writeFile(parent: number, base: string, entry: TarEntry): Promise<void> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | noFollow;
-  const fd = openat2(parent, base, { flags, mode: 0o600, resolve: resolveFlags.beneath | resolveFlags.noSymlinks });
-  try {
-    let pieces: Buffer[] = [];
-    let bytes = 0;
-    for await (const piece of entry.data()) {
-      if (entry.header.size <= synchronousBytes) {
-        writeSync(fd, piece);
-        continue;
-      }
-      pieces.push(piece);
-      bytes += piece.length;
-      if (bytes < gatheredBytes) continue;
-      await writeWhole(fd, pieces);
-      pieces = [];
-      bytes = 0;
-    }
-    await writeWhole(fd, pieces);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-async function writeWhole(fd: number, pieces: readonly Buffer[]): Promise<void> {
-  let left = [...pieces];
-  while (left.length > 0) {
-    let { bytesWritten } = await writev(fd, left);
-    const rest: Buffer[] = [];
-    for (const piece of left) {
-      if (bytesWritten < piece.length) rest.push(piece.subarray(bytesWritten));
-      bytesWritten = Math.max(bytesWritten - piece.length, 0);
-    }
-    left = rest;
-  }
 }
 
 /** By a descriptor of the file itself: a path could be a link by now, and chmod follows links. */

@@ -173,7 +173,13 @@ export function decodePax(records: Buffer): Map<string, Buffer> {
     if (!Number.isInteger(length) || length < 5 || end > records.length || records[end - 1] !== 0x0a || equals < 0 || equals >= end) {
       throw new InvalidParameter('archive/tar: invalid tar header');
     }
-    pax.set(records.toString('utf8', space + 1, equals), Buffer.from(records.subarray(equals + 1, end - 1)));
+    const key = records.toString('utf8', space + 1, equals);
+    const value = Buffer.from(records.subarray(equals + 1, end - 1));
+    // A map of a sparse file in its oldest form: a pair of records for each region.
+    const known = key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes' ? pax.get('GNU.sparse.map') : undefined;
+    if (key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes') {
+      pax.set('GNU.sparse.map', known === undefined ? value : Buffer.concat([known, Buffer.from(','), value]));
+    } else pax.set(key, value);
     at = end;
   }
   return pax;

@@ -1,5 +1,6 @@
 /** Reads a tar stream entry by entry; nothing but a header is held in memory. */
 import { InvalidParameter } from '@flotilla/errors';
+import { type SparseFile, SparseMapReader, sparseFromText, TarError } from '@flotilla/tar';
 import {
   blockBytes,
   decodeBlock,
@@ -14,14 +15,18 @@ import {
 /** An entry, whose data must be read or skipped before the next one. */
 export interface TarEntry {
   readonly header: TarHeader;
+  /** Where the data goes in a file with holes; absent: one piece follows the other. */
+  readonly sparse?: SparseFile;
   /** the data, in the pieces it came in */
   data(): AsyncIterable<Buffer>;
 }
 
 /** Long names and pax records are read whole; no honest one is larger. */
 const largestMetadataBytes = 1024 * 1024;
+const sparseFlag = 0x53;
 const types: Readonly<Record<string, TarType>> = {
   '0': 'file',
+  S: 'file',
   '7': 'file',
   '1': 'hardlink',
   '2': 'symlink',
@@ -57,16 +62,15 @@ export async function* readTar(stream: AsyncIterable<Buffer>): AsyncGenerator<Ta
       continue;
     }
     const type = types[raw.flag];
-    if (raw.flag === 'S' || pax.has('GNU.sparse.major') || pax.has('GNU.sparse.map')) {
-      throw new InvalidParameter('sparse entries of GNU tar are not supported: make the archive without --sparse');
-    }
-    const header = apply(raw, type ?? 'file', new Map([...globalPax, ...pax]), longName, longLinkName);
+    const records = new Map([...globalPax, ...pax]);
+    const header = apply(raw, type ?? 'file', records, longName, longLinkName);
+    const { sparse, mapBytes } = await readSparse(source, block, header.size, pax);
     pax = new Map();
     longName = undefined;
     longLinkName = undefined;
     // Only files have data, whatever a header claims; a hard link's size is that of the other name.
-    const size = type === 'file' || type === undefined ? header.size : 0;
-    let left = size;
+    const size = header.type === 'file' || type === undefined ? header.size : 0;
+    let left = Math.max(size - mapBytes, 0);
     const data = async function* (): AsyncGenerator<Buffer> {
       while (left > 0) {
         const piece = await source.some(left);
@@ -74,10 +78,48 @@ export async function* readTar(stream: AsyncIterable<Buffer>): AsyncGenerator<Ta
         yield piece;
       }
     };
-    if (type !== undefined) yield { header: { ...header, size }, data };
+    if (sparse !== undefined) yield { header: { ...header, size: sparse.sizeBytes }, sparse, data };
+    else if (type !== undefined) yield { header: { ...header, size }, data };
     for await (const _ of data());
     const padding = paddingBytes(size);
     if (padding > 0) await source.take(padding);
+  }
+}
+
+/**
+ * The map of a sparse file: in its header, in blocks behind it, in pax records, or in the first blocks of its data.
+ *
+ * @returns no map for any other file; how many bytes of the data the map has taken.
+ */
+async function readSparse(
+  source: ByteSource,
+  block: Buffer,
+  size: number,
+  pax: ReadonlyMap<string, Buffer>,
+): Promise<{ sparse?: SparseFile; mapBytes: number }> {
+  const text = (key: string): string | undefined => pax.get(`GNU.sparse.${key}`)?.toString('latin1');
+  const bytes = (key: string): number => {
+    const value = text(key);
+    if (value === undefined || !/^\d{1,16}$/.test(value)) throw new TarError('invalid tar header');
+    return Number(value);
+  };
+  const takeMap = async (reader: SparseMapReader): Promise<number> => {
+    for (let blocks = 1; ; blocks++) if (!reader.takeBlock((await source.take(blockBytes)) ?? block)) return blocks * blockBytes;
+  };
+  try {
+    if (block[156] === sparseFlag) {
+      const { reader, more } = SparseMapReader.ofHeader(block);
+      if (more) await takeMap(reader);
+      return { sparse: reader.finish(size), mapBytes: 0 };
+    }
+    const map = text('map');
+    if (map !== undefined) return { sparse: sparseFromText(map, bytes('size'), size), mapBytes: 0 };
+    if (text('major') !== '1') return { mapBytes: 0 };
+    const reader = SparseMapReader.ofBlocks(bytes('realsize'));
+    const mapBytes = await takeMap(reader);
+    return { sparse: reader.finish(size - mapBytes), mapBytes };
+  } catch (error) {
+    throw error instanceof TarError ? new InvalidParameter('archive/tar: invalid tar header', { cause: error }) : error;
   }
 }
 
@@ -99,7 +141,7 @@ function apply(raw: RawHeader, type: TarType, pax: Map<string, Buffer>, longName
   };
   const xattrs = new Map<string, Buffer>();
   for (const [key, value] of pax) if (key.startsWith(xattrPrefix)) xattrs.set(key.slice(xattrPrefix.length), value);
-  const name = utf8(pax.get('path') ?? longName ?? raw.name);
+  const name = utf8(pax.get('GNU.sparse.name') ?? pax.get('path') ?? longName ?? raw.name);
   const size = numeric('size', raw.size);
   if (size < 0 || !Number.isSafeInteger(size)) throw new InvalidParameter('archive/tar: invalid tar header');
   return {
