@@ -26,12 +26,15 @@ export interface TagRecord {
   readonly checkedAt: number;
 }
 
-/** Manifests kept in memory too: they are small and asked for often. */
+/** Manifests kept in memory too, since they are asked for often. Most are small, but each may have 4 MiB. */
 const maxInMemory = 1000;
+const maxBytesInMemory = 32 * 1024 * 1024;
 
 export class ManifestStore {
   private readonly root: string;
+  /** Least recently used first. */
   private readonly recent = new Map<Digest, StoredManifest>();
+  private recentBytes = 0;
   private readonly tags = new Map<string, TagRecord>();
 
   constructor(root: string) {
@@ -61,12 +64,18 @@ export class ManifestStore {
   }
 
   private remember(manifest: StoredManifest): void {
-    this.recent.delete(manifest.digest);
+    this.dismiss(manifest.digest);
     this.recent.set(manifest.digest, manifest);
-    if (this.recent.size > maxInMemory) {
-      const [oldest] = this.recent.keys();
-      if (oldest !== undefined) this.recent.delete(oldest);
+    this.recentBytes += manifest.bytes.length;
+    for (const oldest of this.recent.keys()) {
+      if (this.recent.size <= maxInMemory && this.recentBytes <= maxBytesInMemory) break;
+      this.dismiss(oldest);
     }
+  }
+
+  private dismiss(digest: Digest): void {
+    this.recentBytes -= this.recent.get(digest)?.bytes.length ?? 0;
+    this.recent.delete(digest);
   }
 
   /** Keeps a verified manifest and notes that `source` has it. */
@@ -86,7 +95,7 @@ export class ManifestStore {
   async removeSource(digest: Digest, source: string): Promise<void> {
     const known = await this.get(digest);
     if (known === undefined || !known.sources.has(source)) return;
-    this.recent.delete(digest);
+    this.dismiss(digest);
     const sources = [...known.sources].filter((each) => each !== source);
     const path = this.path(digest);
     if (sources.length > 0) return writeDurably(`${path}.json`, JSON.stringify({ mediaType: known.mediaType, sources }));
