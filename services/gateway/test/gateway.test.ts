@@ -33,7 +33,7 @@ describe('versions and ping', () => {
     ] as const) {
       const { status, headers, body } = await ask(stack.socketPath, method, path);
       expect(status).toBe(200);
-      expect(headers).toMatchObject({ 'api-version': '1.50', 'docker-experimental': 'false', ostype: 'linux', 'builder-version': '1' });
+      expect(headers).toMatchObject({ 'api-version': '1.50', 'docker-experimental': 'false', ostype: 'linux', 'builder-version': '2' });
       expect(headers.server).toMatch(/^Docker\/28\.2\.2\+flotilla\.[0-9.]+ \(linux\)$/);
       expect(body).toBe(method === 'HEAD' ? '' : 'OK');
     }

@@ -65,12 +65,12 @@ const commonHeaders = {
   Server: `Docker/${engineVersion} (linux)`,
 };
 
-/** Builder-Version 1: clients without buildx take the classic builder. */
+/** Builder-Version 2: clients of before 23 take BuildKit by themselves. */
 const pingHeaders = {
   ...commonHeaders,
   'Cache-Control': 'no-cache, no-store, must-revalidate',
   Pragma: 'no-cache',
-  'Builder-Version': '1',
+  'Builder-Version': '2',
   Swarm: 'inactive',
   'Content-Type': 'text/plain; charset=utf-8',
 };

@@ -9,12 +9,19 @@ import { filtersOf, toProto } from '../http/filters.ts';
 import { boolean, integer, query, text } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson } from '../http/respond.ts';
 import { exchange, redeem } from '../streams/transfer.ts';
+import { buildBySession } from './buildBySession.ts';
+import { sameInstance } from './buildkit.ts';
 
-export function buildRoutes(router: Router, { builds }: Backends): void {
+export function buildRoutes(router: Router, { builds, buildkit }: Backends): void {
   router.post(/^\/build$/, async (request, response) => {
     const wanted = buildRequest(request);
+    const session = text(request, 'session');
     const signal = clientGone(response);
-    const { ticket } = await builds.build(wanted, { ...long, signal });
+    // Without a session the context is the body, whatever builder the client has asked for.
+    const isBySession = text(request, 'version') === '2' && session !== '';
+    const { ticket } = isBySession
+      ? await buildkit.build(buildBySession(wanted, session, text(request, 'outputs')), { ...long, ...sameInstance, signal })
+      : await builds.build(wanted, { ...long, signal });
     await exchange(request, response, await redeem(ticket, signal), 'application/json', { verdict: true });
   });
 
@@ -34,7 +41,7 @@ export function buildRoutes(router: Router, { builds }: Backends): void {
   router.post(/^\/build\/cancel$/, async (request, response) => {
     const id = text(request, 'id');
     if (id === '') throw new InvalidParameter('build ID not provided');
-    await builds.cancel({ buildId: id });
+    await Promise.all([builds.cancel({ buildId: id }), buildkit.cancel({ ref: id }, sameInstance)]);
     sendEmpty(response, 200);
   });
 }
@@ -51,8 +58,8 @@ function buildRequest(request: IncomingMessage): BuildRequest {
   if (!['', 'default'].includes(isolation))
     throw new InvalidParameter(`Unsupported isolation: ${JSON.stringify(text(request, 'isolation'))}`);
   if (boolean(request, 'squash')) throw new InvalidParameter('squash is only supported with experimental mode');
-  if (text(request, 'outputs') !== '' && text(request, 'outputs') !== '[]') {
-    throw new InvalidParameter('outputs are only supported by BuildKit, which is not available in this engine');
+  if (text(request, 'version') !== '2' && text(request, 'outputs') !== '' && text(request, 'outputs') !== '[]') {
+    throw new InvalidParameter('outputs are only supported by BuildKit (version=2)');
   }
   const force = boolean(request, 'forcerm');
   const buildArgs = document(request, 'buildargs', 'error reading build args', isStringOrNull);
@@ -78,10 +85,7 @@ function buildRequest(request: IncomingMessage): BuildRequest {
 }
 
 function checkVersion(version: string): void {
-  if (version === '2') {
-    throw new InvalidParameter('BuildKit is not available in this engine: build with version=1 (DOCKER_BUILDKIT=0)');
-  }
-  if (version !== '' && version !== '1') throw new InvalidParameter(`invalid version ${version}`);
+  if (!['', '1', '2'].includes(version)) throw new InvalidParameter(`invalid version ${version}`);
 }
 
 function hostConfig(request: IncomingMessage): HostConfig {

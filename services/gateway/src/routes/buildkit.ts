@@ -8,7 +8,7 @@ import { upgrade } from '../streams/hijack.ts';
 import { redeem } from '../streams/transfer.ts';
 
 /** A build's connections do not name each other before they are open: all go to one instance, which also does equal steps of concurrent builds once. */
-const sameInstance = { rendezvousKey: 'buildkit' } as const;
+export const sameInstance = { rendezvousKey: 'buildkit' } as const;
 const protocol = 'h2c';
 
 export function buildkitRoutes(router: Router, { buildkit }: Backends): void {

@@ -8,6 +8,7 @@ import type { TicketServer } from '@flotilla/streams';
 import { type Caller, type ConnectionParts, serveConnection } from '../buildkit/connection.ts';
 import { GrpcConnection } from '../buildkit/grpcConnection.ts';
 import type { Sessions } from '../buildkit/session.ts';
+import { serveSessionBuild } from './sessionBuild.ts';
 
 export interface BuildKitParts {
   readonly connection: ConnectionParts;
@@ -29,6 +30,18 @@ export function buildkitHandlers({ connection, sessions, tickets, policy }: Buil
       const owner = identity === undefined ? '' : describeIdentity(identity);
       const key = sharedKey === '' ? '' : `${owner}\0${sharedKey}`;
       return { ticket: tickets.issue((socket) => serveSession(socket, id, key, methods)) };
+    },
+
+    async build(request) {
+      const caller = currentCaller(policy);
+      caller.allow('ImageBuild');
+      const { control } = connection;
+      return { ticket: tickets.issue((stream, signal) => caller.run(() => serveSessionBuild(stream, control, request, signal))) };
+    },
+
+    async cancel({ ref }) {
+      connection.jobs.cancel(ref);
+      return {};
     },
   };
 

@@ -89,6 +89,11 @@ export class Jobs {
     return this.jobs.wait(ref, `no such job ${ref}`, signal);
   }
 
+  /** One that is not there is no error. */
+  cancel(ref: string): void {
+    this.jobs.get(ref)?.cancel();
+  }
+
   noteImage(resultId: string, image: Digest): void {
     this.images.set(resultId, image);
     const [oldest] = this.images.keys();
@@ -97,10 +102,5 @@ export class Jobs {
 
   imageOf(resultId: string): Digest | undefined {
     return this.images.get(resultId);
-  }
-
-  /** Ends all, when the service stops. */
-  cancelAll(): void {
-    for (const job of this.jobs.values()) job.cancel();
   }
 }

@@ -12,8 +12,8 @@ export class WaitingRoom<T> {
     return this.present.has(name);
   }
 
-  values(): Iterable<T> {
-    return this.present.values();
+  get(name: string): T | undefined {
+    return this.present.get(name);
   }
 
   enter(name: string, thing: T): void {

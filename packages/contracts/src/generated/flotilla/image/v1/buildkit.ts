@@ -44,6 +44,44 @@ export interface OpenSessionResponse {
   ticket: Ticket | undefined;
 }
 
+export interface BuildBySessionRequest {
+  /** required; the client's name for the build. */
+  ref: string;
+  /** required; id of the session. */
+  session: string;
+  /** options of the frontend dockerfile.v0. */
+  options: { [key: string]: string };
+  /** what becomes of it; none: it stays in the cache. */
+  exporters: BuildExporter[];
+}
+
+export interface BuildBySessionRequest_OptionsEntry {
+  key: string;
+  value: string;
+}
+
+export interface BuildExporter {
+  /** `moby`, `local` or `tar`. */
+  type: string;
+  attributes: { [key: string]: string };
+}
+
+export interface BuildExporter_AttributesEntry {
+  key: string;
+  value: string;
+}
+
+export interface BuildBySessionResponse {
+  ticket: Ticket | undefined;
+}
+
+export interface CancelBuildBySessionRequest {
+  ref: string;
+}
+
+export interface CancelBuildBySessionResponse {
+}
+
 function createBaseOpenControlRequest(): OpenControlRequest {
   return {};
 }
@@ -280,6 +318,475 @@ export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
   },
 };
 
+function createBaseBuildBySessionRequest(): BuildBySessionRequest {
+  return { ref: "", session: "", options: {}, exporters: [] };
+}
+
+export const BuildBySessionRequest: MessageFns<BuildBySessionRequest> = {
+  encode(message: BuildBySessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ref !== "") {
+      writer.uint32(10).string(message.ref);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    globalThis.Object.entries(message.options).forEach(([key, value]: [string, string]) => {
+      BuildBySessionRequest_OptionsEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    for (const v of message.exporters) {
+      BuildExporter.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildBySessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildBySessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ref = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = BuildBySessionRequest_OptionsEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.options[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.exporters.push(BuildExporter.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildBySessionRequest>): BuildBySessionRequest {
+    return BuildBySessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildBySessionRequest>): BuildBySessionRequest {
+    const message = createBaseBuildBySessionRequest();
+    message.ref = object.ref ?? "";
+    message.session = object.session ?? "";
+    message.options = (globalThis.Object.entries(object.options ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.exporters = object.exporters?.map((e) => BuildExporter.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseBuildBySessionRequest_OptionsEntry(): BuildBySessionRequest_OptionsEntry {
+  return { key: "", value: "" };
+}
+
+export const BuildBySessionRequest_OptionsEntry: MessageFns<BuildBySessionRequest_OptionsEntry> = {
+  encode(message: BuildBySessionRequest_OptionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildBySessionRequest_OptionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildBySessionRequest_OptionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildBySessionRequest_OptionsEntry>): BuildBySessionRequest_OptionsEntry {
+    return BuildBySessionRequest_OptionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildBySessionRequest_OptionsEntry>): BuildBySessionRequest_OptionsEntry {
+    const message = createBaseBuildBySessionRequest_OptionsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildExporter(): BuildExporter {
+  return { type: "", attributes: {} };
+}
+
+export const BuildExporter: MessageFns<BuildExporter> = {
+  encode(message: BuildExporter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    globalThis.Object.entries(message.attributes).forEach(([key, value]: [string, string]) => {
+      BuildExporter_AttributesEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildExporter {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildExporter();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = BuildExporter_AttributesEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.attributes[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildExporter>): BuildExporter {
+    return BuildExporter.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildExporter>): BuildExporter {
+    const message = createBaseBuildExporter();
+    message.type = object.type ?? "";
+    message.attributes = (globalThis.Object.entries(object.attributes ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseBuildExporter_AttributesEntry(): BuildExporter_AttributesEntry {
+  return { key: "", value: "" };
+}
+
+export const BuildExporter_AttributesEntry: MessageFns<BuildExporter_AttributesEntry> = {
+  encode(message: BuildExporter_AttributesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildExporter_AttributesEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildExporter_AttributesEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildExporter_AttributesEntry>): BuildExporter_AttributesEntry {
+    return BuildExporter_AttributesEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildExporter_AttributesEntry>): BuildExporter_AttributesEntry {
+    const message = createBaseBuildExporter_AttributesEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildBySessionResponse(): BuildBySessionResponse {
+  return { ticket: undefined };
+}
+
+export const BuildBySessionResponse: MessageFns<BuildBySessionResponse> = {
+  encode(message: BuildBySessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ticket !== undefined) {
+      Ticket.encode(message.ticket, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildBySessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildBySessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ticket = Ticket.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildBySessionResponse>): BuildBySessionResponse {
+    return BuildBySessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildBySessionResponse>): BuildBySessionResponse {
+    const message = createBaseBuildBySessionResponse();
+    message.ticket = (object.ticket !== undefined && object.ticket !== null)
+      ? Ticket.fromPartial(object.ticket)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCancelBuildBySessionRequest(): CancelBuildBySessionRequest {
+  return { ref: "" };
+}
+
+export const CancelBuildBySessionRequest: MessageFns<CancelBuildBySessionRequest> = {
+  encode(message: CancelBuildBySessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ref !== "") {
+      writer.uint32(10).string(message.ref);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CancelBuildBySessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancelBuildBySessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ref = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CancelBuildBySessionRequest>): CancelBuildBySessionRequest {
+    return CancelBuildBySessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CancelBuildBySessionRequest>): CancelBuildBySessionRequest {
+    const message = createBaseCancelBuildBySessionRequest();
+    message.ref = object.ref ?? "";
+    return message;
+  },
+};
+
+function createBaseCancelBuildBySessionResponse(): CancelBuildBySessionResponse {
+  return {};
+}
+
+export const CancelBuildBySessionResponse: MessageFns<CancelBuildBySessionResponse> = {
+  encode(_: CancelBuildBySessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CancelBuildBySessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancelBuildBySessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CancelBuildBySessionResponse>): CancelBuildBySessionResponse {
+    return CancelBuildBySessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CancelBuildBySessionResponse>): CancelBuildBySessionResponse {
+    const message = createBaseCancelBuildBySessionResponse();
+    return message;
+  },
+};
+
 /**
  * BuildKit takes the connections that BuildKit's clients (buildx, Compose) hijack from the Engine API. One build has two and they must meet in one
  * instance: the caller sends all of them to the same one.
@@ -306,6 +813,30 @@ export const BuildKitService = {
     responseSerialize: (value: OpenSessionResponse): Buffer => Buffer.from(OpenSessionResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): OpenSessionResponse => OpenSessionResponse.decode(value),
   },
+  /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
+  build: {
+    path: "/flotilla.image.v1.BuildKit/Build" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: BuildBySessionRequest): Buffer =>
+      Buffer.from(BuildBySessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BuildBySessionRequest => BuildBySessionRequest.decode(value),
+    responseSerialize: (value: BuildBySessionResponse): Buffer =>
+      Buffer.from(BuildBySessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BuildBySessionResponse => BuildBySessionResponse.decode(value),
+  },
+  /** Stops the build of that name; one that is not there is no error. */
+  cancel: {
+    path: "/flotilla.image.v1.BuildKit/Cancel" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CancelBuildBySessionRequest): Buffer =>
+      Buffer.from(CancelBuildBySessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CancelBuildBySessionRequest => CancelBuildBySessionRequest.decode(value),
+    responseSerialize: (value: CancelBuildBySessionResponse): Buffer =>
+      Buffer.from(CancelBuildBySessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CancelBuildBySessionResponse => CancelBuildBySessionResponse.decode(value),
+  },
 } as const;
 
 export interface BuildKitServer extends UntypedServiceImplementation {
@@ -313,6 +844,10 @@ export interface BuildKitServer extends UntypedServiceImplementation {
   openControl: handleUnaryCall<OpenControlRequest, OpenControlResponse>;
   /** The same; this side is the gRPC client, and the session ends with the connection. */
   openSession: handleUnaryCall<OpenSessionRequest, OpenSessionResponse>;
+  /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
+  build: handleUnaryCall<BuildBySessionRequest, BuildBySessionResponse>;
+  /** Stops the build of that name; one that is not there is no error. */
+  cancel: handleUnaryCall<CancelBuildBySessionRequest, CancelBuildBySessionResponse>;
 }
 
 export interface BuildKitClient extends Client {
@@ -347,6 +882,38 @@ export interface BuildKitClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: OpenSessionResponse) => void,
+  ): ClientUnaryCall;
+  /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
+  build(
+    request: BuildBySessionRequest,
+    callback: (error: ServiceError | null, response: BuildBySessionResponse) => void,
+  ): ClientUnaryCall;
+  build(
+    request: BuildBySessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: BuildBySessionResponse) => void,
+  ): ClientUnaryCall;
+  build(
+    request: BuildBySessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: BuildBySessionResponse) => void,
+  ): ClientUnaryCall;
+  /** Stops the build of that name; one that is not there is no error. */
+  cancel(
+    request: CancelBuildBySessionRequest,
+    callback: (error: ServiceError | null, response: CancelBuildBySessionResponse) => void,
+  ): ClientUnaryCall;
+  cancel(
+    request: CancelBuildBySessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CancelBuildBySessionResponse) => void,
+  ): ClientUnaryCall;
+  cancel(
+    request: CancelBuildBySessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CancelBuildBySessionResponse) => void,
   ): ClientUnaryCall;
 }
 

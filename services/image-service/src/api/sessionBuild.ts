@@ -1,0 +1,54 @@
+/** Builds of clients that have a session and steer nothing: the whole of BuildKit's side in one call, told as lines of JSON. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import type { BuildBySessionRequest } from '@flotilla/contracts/flotilla/image/v1/buildkit';
+import { SolveRequest, StatusResponse } from '@flotilla/contracts/moby/buildkit/v1/control';
+import type { ProgressMessage } from '@flotilla/engine-api';
+import { errorMessage } from '@flotilla/errors';
+import { encodeLine, writeAll } from '@flotilla/streams';
+import type { Control } from '../buildkit/control.ts';
+import { failure } from '../progress.ts';
+
+/** A stream that ends without it was cut. */
+const lastWord = Buffer.from([0]);
+
+/** Lines of a build: what it shows, in BuildKit's own form, and the image's id. */
+async function* buildLines(control: Control, request: BuildBySessionRequest, signal: AbortSignal): AsyncGenerator<ProgressMessage> {
+  const ref = request.ref || randomBytes(12).toString('hex');
+  const solved = control.solve(
+    SolveRequest.fromPartial({
+      ref,
+      session: request.session,
+      frontend: 'dockerfile.v0',
+      frontendAttrs: request.options,
+      exporters: request.exporters.map(({ type, attributes }) => ({ type, attrs: attributes })),
+    }),
+    signal,
+  );
+  solved.catch(() => undefined);
+  for await (const status of control.status({ ref }, signal)) {
+    const aux = Buffer.from(StatusResponse.encode(status).finish()).toString('base64');
+    yield { id: 'moby.buildkit.trace', aux };
+  }
+  const id = (await solved).exporterResponse['containerimage.digest'];
+  if (id !== undefined) yield { id: 'moby.image.id', aux: { ID: id } };
+}
+
+export async function serveSessionBuild(
+  stream: Socket,
+  control: Control,
+  request: BuildBySessionRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  stream.resume();
+  await writeAll(stream, encodeLine({}));
+  try {
+    for await (const line of buildLines(control, request, signal)) await writeAll(stream, encodeLine(line));
+  } catch (error) {
+    if (signal.aborted) return;
+    await writeAll(stream, encodeLine(failure(errorMessage(error))));
+  }
+  await writeAll(stream, lastWord);
+  if (!stream.readableEnded) await once(stream, 'end', { signal });
+}
