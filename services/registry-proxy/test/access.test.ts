@@ -93,6 +93,7 @@ describe('names and passwords', () => {
       ['PUT', '/v2/lab/app/manifests/1'],
       ['POST', '/flotilla/v1/prefetch'],
       ['POST', '/flotilla/v1/collect'],
+      ['POST', '/Flotilla/V1/Collect/'],
     ] as const;
     for (const [method, path] of attempts) {
       const answer = await fetch(proxy.url + path, { method, headers: john });
