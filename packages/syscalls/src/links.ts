@@ -250,7 +250,7 @@ export interface VxlanOptions {
   readonly mtu?: number;
 }
 
-/** Makes a VXLAN interface that learns nothing: its forwarding entries are put in by hand. */
+/** Makes a VXLAN interface that learns nothing: its forwarding entries are put in by hand, and it answers for the neighbours put in. */
 export function createVxlan(socket: NetlinkSocket, name: string, options: VxlanOptions): void {
   const portBytes = Buffer.alloc(2);
   portBytes.writeUInt16BE(options.port);
@@ -258,6 +258,7 @@ export function createVxlan(socket: NetlinkSocket, name: string, options: VxlanO
     uint32Attribute(1, options.id),
     attribute(options.local.length === 4 ? 4 : 17, options.local),
     uint8Attribute(7, 0),
+    uint8Attribute(11, 1),
     attribute(15, portBytes),
   ]);
   const info = attribute(linkAttributes.info, [textAttribute(infoAttributes.kind, 'vxlan'), data]);

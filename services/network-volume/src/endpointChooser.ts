@@ -1,6 +1,7 @@
 /** Chooses the addresses of a new endpoint. Between replicas they are reserved by the records (`create`); within this one they count as taken at once. */
+import { Forbidden, isConflict, Unavailable } from '@flotilla/errors';
 import { requestedAddress } from './addressAllocator.ts';
-import { macAddress } from './endpoint.ts';
+import { dnsNames, macAddress } from './endpoint.ts';
 import { randomId } from './ids.ts';
 import type { Joining } from './joining.ts';
 import { type NetworkRecord, networkSubnets } from './network.ts';
@@ -9,6 +10,33 @@ import { addressId, addressIds, type Records } from './records.ts';
 import type { EndpointRecord } from './sandbox.ts';
 import { firstFree } from './sandboxPlan.ts';
 
+/** The addresses of networks that hosts share. */
+export interface ClusterAddresses {
+  isTaken(networkId: string, address: string): boolean;
+  /** @throws Conflict when another has it, Unavailable when nobody can say. */
+  claim(networkId: string, address: string, whose: EndpointClaim): Promise<void>;
+  rename(networkId: string, address: string, whose: EndpointClaim): Promise<void>;
+  release(networkId: string, address: string): void;
+}
+
+export interface EndpointClaim {
+  readonly containerId: string;
+  readonly containerName: string;
+  readonly mac: string;
+  readonly names: string[];
+}
+
+interface NamedContainer {
+  readonly containerId: string;
+  readonly containerName: string;
+  readonly hostname: string;
+}
+
+interface Place {
+  readonly interfaceName: string;
+  readonly hostLink: string;
+}
+
 /** Nothing leads out of it, so no address there is a gateway. */
 function isWireOfItsOwn(network: NetworkRecord): boolean {
   return network.internal || (isOnParent(network.driver) && (network.options.parent ?? '') === '');
@@ -16,19 +44,45 @@ function isWireOfItsOwn(network: NetworkRecord): boolean {
 
 export class EndpointChooser {
   private readonly records: Records;
+  private readonly cluster: ClusterAddresses | undefined;
   /** Addresses chosen and not yet committed. */
   private readonly pending = new Set<string>();
 
-  constructor(records: Records) {
+  constructor(records: Records, cluster: ClusterAddresses | undefined) {
     this.records = records;
+    this.cluster = cluster;
   }
 
   /** Chooses the addresses of an endpoint. They count as taken until `settle`. */
-  choose({ network, wish }: Joining, place: { interfaceName: string; hostLink: string }): EndpointRecord {
+  async choose(joining: Joining, place: Place, container: NamedContainer): Promise<EndpointRecord> {
+    if (joining.network.driver !== 'overlay') return this.chooseHere(joining, place, new Set());
+    const refused = new Set<string>();
+    for (;;) {
+      const endpoint = this.chooseHere(joining, place, refused);
+      try {
+        await this.claim(endpoint, container);
+        return endpoint;
+      } catch (error) {
+        this.settle([endpoint]);
+        if (!isConflict(error)) throw error;
+        if (joining.wish.IPAMConfig?.IPv4Address) throw new Forbidden('Address already in use', { cause: error });
+        refused.add(endpoint.ipv4 ?? '');
+      }
+    }
+  }
+
+  /** Hosts that share the network agree that the address is this one's. */
+  private async claim(endpoint: EndpointRecord, container: NamedContainer): Promise<void> {
+    if (this.cluster === undefined) throw new Unavailable(`overlay network ${endpoint.networkName}: NATS is shared with no other host now`);
+    await this.cluster.claim(endpoint.networkId, endpoint.ipv4 ?? '', claimOf(container, endpoint));
+  }
+
+  private chooseHere({ network, wish }: Joining, place: Place, refused: ReadonlySet<string>): EndpointRecord {
     const subnets = networkSubnets(network);
     const isTaken = (address: string): boolean => {
       const id = addressId(network.id, address);
-      return this.pending.has(id) || this.records.addresses.has(id);
+      const isElsewhere = refused.has(address) || this.cluster?.isTaken(network.id, address) === true;
+      return this.pending.has(id) || this.records.addresses.has(id) || isElsewhere;
     };
     const chosen: { address: string; prefixLength: number; gateway: string | undefined; family: 4 | 6 }[] = [];
     for (const family of [4, 6] as const) {
@@ -59,4 +113,18 @@ export class EndpointChooser {
   settle(endpoints: readonly EndpointRecord[]): void {
     for (const id of addressIds(endpoints)) this.pending.delete(id);
   }
+
+  /** They will not be: their addresses are free again, on all hosts. */
+  giveUp(endpoints: readonly EndpointRecord[]): void {
+    this.settle(endpoints);
+    for (const { networkId, ipv4 } of endpoints) {
+      if (ipv4 !== undefined && this.records.networks.get(networkId)?.driver === 'overlay') this.cluster?.release(networkId, ipv4);
+    }
+  }
+}
+
+/** What other hosts are told of an endpoint on a network they share. */
+export function claimOf(container: NamedContainer, endpoint: EndpointRecord): EndpointClaim {
+  const { containerId, containerName } = container;
+  return { containerId, containerName, mac: endpoint.mac, names: dnsNames(container, endpoint.wish) };
 }

@@ -39,10 +39,11 @@ export class LiveConnections {
     }
     const { records, stacks, nameServers, files, kernel, chooser } = this.options;
     const netnsPath = stacks.netnsPath(sandbox.slot);
-    const endpoint = chooser.choose(joining, {
+    const place = {
       interfaceName: freeInterface(sandbox.endpoints),
       hostLink: isOnParent(network.driver) ? '' : stacks.newHostLink(),
-    });
+    };
+    const endpoint = await chooser.choose(joining, place, sandbox);
     let now = sandbox;
     try {
       const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
@@ -53,6 +54,7 @@ export class LiveConnections {
       });
     } catch (error) {
       if (sandbox.dnsPort === undefined) nameServers.stop(sandbox.containerId);
+      chooser.giveUp([endpoint]);
       throw error;
     } finally {
       chooser.settle([endpoint]);

@@ -14,6 +14,7 @@ import { ParentInterfaces } from './adapters/parentInterfaces.ts';
 import { PluginDirectory } from './adapters/pluginDirectory.ts';
 import { PortHolder } from './adapters/portHolder.ts';
 import { SandboxFiles } from './adapters/sandboxFiles.ts';
+import { shareWithHosts } from './adapters/sharedHosts.ts';
 import { copyUp, VolumeFolders } from './adapters/volumeFolders.ts';
 import { VolumePlugins } from './adapters/volumePlugins.ts';
 import { packDirectory, unpackInto } from './adapters/volumeTar.ts';
@@ -72,11 +73,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
 
     const pools = addressPools(options.defaultAddressPools);
     const parents = new ParentInterfaces({ engineId: settings.FLOTILLA_ENGINE_ID });
-    const networks = new Networks({
+    const hosts = await shareWithHosts({ kit, records, follow: (shared) => networks.follow(shared), onError });
+    lifecycle.onStop('overlay', () => hosts?.overlay.close());
+    const networks: Networks = new Networks({
       records,
-      kernel: new NetworkKernel({ bridges: kernel, parents, rules: filter }),
+      kernel: new NetworkKernel({ bridges: kernel, parents, rules: filter, tunnels: hosts?.tunnels }),
       bridges: kernel,
       pools,
+      overlay: hosts?.overlay,
     });
     const files = new SandboxFileSet({
       files: new SandboxFiles(join(execFolder, 'sandboxes')),
@@ -87,7 +91,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       hostGateway: () => networks.find('bridge').subnets[0]?.gateway,
     });
     const nameServers = new NameServers({
-      directory: new NameDirectory(records),
+      directory: new NameDirectory(records, hosts?.overlay),
       forwarder: new Forwarder(),
       upstreams: (containerId) => {
         const sandbox = records.sandboxes.get(containerId);
@@ -108,6 +112,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       holder,
       files,
       nameServers,
+      cluster: hosts?.overlay,
       hostIp: options.ip,
     });
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
@@ -125,6 +130,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const livingOthers = instances.livingOthers();
     await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, livingOthers, logger });
     filter.start();
+    hosts?.begin();
     await volumes.reconcile();
     slots.refillLater();
 

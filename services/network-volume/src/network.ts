@@ -6,7 +6,7 @@ import type { Subnet } from './addressAllocator.ts';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { shortId } from './ids.ts';
 
-export type Driver = 'bridge' | 'host' | 'null' | 'macvlan' | 'ipvlan';
+export type Driver = 'bridge' | 'host' | 'null' | 'macvlan' | 'ipvlan' | 'overlay';
 
 /** A subnet as it is kept: the client's words, and the gateway chosen where the client named none. */
 export interface SubnetRecord {
@@ -35,6 +35,8 @@ export interface NetworkRecord {
   readonly labels: Readonly<Record<string, string>>;
   /** The bridge's interface; empty where there is none. */
   readonly bridge: string;
+  /** Of an overlay: the number of its tunnel, the same on all hosts. */
+  readonly vni?: number;
   /** It is there only to be named by others' `configFrom`. */
   readonly configOnly?: true;
   /** Name of the network whose configuration this one took. */
@@ -140,12 +142,17 @@ export function networkSubnets(network: NetworkRecord): NetworkSubnet[] {
   });
 }
 
+/** `global`: on every host that shares NATS with this one. */
+export function networkScope({ driver }: NetworkRecord): 'local' | 'global' {
+  return driver === 'overlay' ? 'global' : 'local';
+}
+
 export function networkDocument(network: NetworkRecord, containers: Record<string, NetworkContainer> = {}): NetworkInspect {
   return {
     Name: network.name,
     Id: network.id,
     Created: network.created,
-    Scope: 'local',
+    Scope: networkScope(network),
     Driver: network.driver,
     EnableIPv4: network.enableIPv4,
     EnableIPv6: network.enableIPv6,

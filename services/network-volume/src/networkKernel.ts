@@ -30,11 +30,22 @@ export interface NetworkRules {
   removeNetwork(network: FirewallNetwork): void;
 }
 
+/** The tunnels of overlay networks to other hosts. */
+export interface Tunnels {
+  realize(network: NetworkRecord, mtu: number): void;
+  remove(bridge: string): void;
+}
+
 export interface NetworkKernelOptions {
   readonly bridges: Bridges;
   readonly parents: Parents;
   readonly rules: NetworkRules;
+  /** Absent where NATS is shared with nobody. */
+  readonly tunnels?: Tunnels | undefined;
 }
+
+/** An Ethernet's, without the tunnel's headers. */
+export const defaultTunnelMtu = 1450;
 
 export class NetworkKernel {
   private readonly options: NetworkKernelOptions;
@@ -53,7 +64,8 @@ export class NetworkKernel {
   realize(network: NetworkRecord): void {
     if (network.configOnly === true) return;
     if (isOnParent(network.driver)) this.options.parents.ensureParent(parentWish(network.driver, network.id, network.options));
-    if (network.driver === 'bridge') this.realizeBridge(network);
+    if (hasBridge(network)) this.realizeBridge(network);
+    if (network.driver === 'overlay') this.options.tunnels?.realize(network, bridgeOptions(network.options).mtu ?? defaultTunnelMtu);
   }
 
   private realizeBridge(network: NetworkRecord): void {
@@ -72,7 +84,8 @@ export class NetworkKernel {
   /** Takes it out again. @param others - networks that stay: a parent that one of them is on stays too. */
   remove(network: NetworkRecord, others: Iterable<NetworkRecord>): void {
     if (network.configOnly === true) return;
-    if (network.driver === 'bridge') {
+    if (network.driver === 'overlay') this.options.tunnels?.remove(network.bridge);
+    if (hasBridge(network)) {
       this.options.rules.removeNetwork(firewallNetwork(network));
       this.options.bridges.removeBridge(network.bridge);
     }
@@ -84,6 +97,10 @@ export class NetworkKernel {
     );
     if (!isUsed) this.options.parents.removeParent(parent);
   }
+}
+
+function hasBridge({ driver }: NetworkRecord): boolean {
+  return driver === 'bridge' || driver === 'overlay';
 }
 
 function firewallNetwork(network: NetworkRecord): FirewallNetwork {

@@ -1,6 +1,6 @@
 /** The body of NetworkCreate: checked in dockerd's words, with the configuration it takes from another network. Pure. */
 import type { NetworkCreateRequest } from '@flotilla/engine-api';
-import { Forbidden, InvalidParameter, NotFound } from '@flotilla/errors';
+import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
 import { checkIpam } from './ipam.ts';
 import { bridgeOptions, checkNetworkName, type Driver, type NetworkRecord, predefinedNames } from './network.ts';
 import { isOnParent, parentWish } from './parentLinks.ts';
@@ -16,18 +16,25 @@ export interface NetworkWish {
 
 const scopes = ['', 'local', 'swarm', 'global'];
 
+/** What there is already. */
+export interface Known {
+  configuration(name: string): NetworkRecord | undefined;
+  readonly sharesNats: boolean;
+}
+
 /**
- * @param configurations - finds a configuration-only network by its name.
+ * @param known.configuration - finds a configuration-only network by its name.
+ * @param known.sharesNats - whether there are other hosts to make an overlay network with.
  * @throws Forbidden, InvalidParameter, NotFound.
  */
-export function networkWish(given: NetworkCreateRequest, configurations: (name: string) => NetworkRecord | undefined): NetworkWish {
+export function networkWish(given: NetworkCreateRequest, known: Known): NetworkWish {
   const name = given.Name ?? '';
   checkNetworkName(name);
   if (predefinedNames.includes(name)) throw new Forbidden(`operation is not permitted on predefined ${name} network `);
   if (!scopes.includes(given.Scope ?? '')) throw new InvalidParameter(`invalid network scope: "${given.Scope}"`);
   checkConfigurationFields(given);
-  const request = withConfiguration(given, configurations);
-  const driver = given.ConfigOnly === true ? 'null' : driverOf(request);
+  const request = withConfiguration(given, (from) => known.configuration(from));
+  const driver = given.ConfigOnly === true ? 'null' : driverOf(request, known.sharesNats);
   const enableIPv6 = request.EnableIPv6 ?? false;
   const enableIPv4 = request.EnableIPv4 ?? true;
   if (!enableIPv4 && !enableIPv6) throw new InvalidParameter('IPv4 or IPv6 must be enabled');
@@ -84,9 +91,9 @@ function withConfiguration(
 }
 
 /** @throws NotFound, Forbidden, InvalidParameter for a driver or kind of network we cannot make. */
-function driverOf(request: NetworkCreateRequest): Driver {
+function driverOf(request: NetworkCreateRequest, sharesNats: boolean): Driver {
   const driver = request.Driver || 'bridge';
-  if (driver === 'overlay' || request.Scope === 'swarm' || request.Ingress === true) {
+  if ((driver === 'overlay' && !sharesNats) || request.Scope === 'swarm' || request.Ingress === true) {
     throw new Forbidden(
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
     );
@@ -94,6 +101,16 @@ function driverOf(request: NetworkCreateRequest): Driver {
   if (driver === 'host' || driver === 'null') throw new Forbidden(`only one instance of "${driver}" network is allowed`);
   const ipamDriver = request.IPAM?.Driver || 'default';
   if (ipamDriver !== 'default' && ipamDriver !== 'null') throw new InvalidParameter(`invalid ipam driver: "${ipamDriver}"`);
-  if (driver === 'bridge' || isOnParent(driver)) return driver;
+  if (driver === 'overlay') checkOverlay(request);
+  if (driver === 'bridge' || driver === 'overlay' || isOnParent(driver)) return driver;
   throw new NotFound(`plugin "${driver}" not found`);
+}
+
+/** @throws NotImplemented for what overlay networks cannot do here. */
+function checkOverlay(request: NetworkCreateRequest): void {
+  const encrypted = request.Options?.encrypted;
+  if (encrypted !== undefined && encrypted !== 'false') {
+    throw new NotImplemented('encrypted overlay networks are not supported: use an underlay that encrypts (WireGuard, IPsec)');
+  }
+  if (request.EnableIPv6 === true) throw new NotImplemented('overlay networks are IPv4 only');
 }

@@ -1,23 +1,32 @@
 /** Networks: create, find, list, remove, prune, and the two kinds that are always there. */
 import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
-import { Conflict, Forbidden, InvalidParameter, NotFound } from '@flotilla/errors';
+import { Conflict, Forbidden, InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
 import type { AddressPool } from './addressPools.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
 import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels, untilMs } from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, writtenSubnets } from './ipam.ts';
-import { bridgeName, bridgeOptions, type NetworkRecord, networkDocument, predefinedNames } from './network.ts';
+import { bridgeName, bridgeOptions, type NetworkRecord, networkDocument, networkScope, predefinedNames } from './network.ts';
 import type { Bridges, NetworkKernel } from './networkKernel.ts';
 import { eventAttributes, saveNetwork } from './networkRecords.ts';
 import { type NetworkWish, networkWish } from './networkRequest.ts';
+import { chooseOverlay, overlayRecord } from './overlay/network.ts';
+import type { SharedNetwork } from './overlay/shared.ts';
 import { checkParentShared, isOnParent, parentWish } from './parentLinks.ts';
 import { event, type Records } from './records.ts';
+
+export interface OverlayAgreement {
+  create(choose: (networks: readonly SharedNetwork[]) => SharedNetwork): Promise<SharedNetwork>;
+  remove(id: string): Promise<void>;
+}
 
 export interface NetworksOptions {
   readonly records: Records;
   readonly kernel: NetworkKernel;
   readonly bridges: Bridges;
   readonly pools: readonly AddressPool[];
+  /** Agrees on overlay networks with other hosts; absent where NATS is shared with nobody. */
+  readonly overlay?: OverlayAgreement | undefined;
 }
 
 export class Networks {
@@ -54,8 +63,12 @@ export class Networks {
   }
 
   async create(given: NetworkCreateRequest): Promise<{ id: string; warning: string }> {
-    const wish = networkWish(given, (name) => this.configuration(name));
+    const wish = networkWish(given, {
+      configuration: (name) => this.configuration(name),
+      sharesNats: this.options.overlay !== undefined,
+    });
     if (wish.request.ConfigOnly !== true) this.options.kernel.check(wish.driver);
+    if (wish.driver === 'overlay') return this.createOverlay(wish);
     const id = randomId();
     // Pools are one object: two creations must not choose the same subnet.
     const network = await this.records.withLease('pools', async () => {
@@ -72,6 +85,39 @@ export class Networks {
       throw error;
     }
     return { id, warning: '' };
+  }
+
+  private async createOverlay(wish: NetworkWish): Promise<{ id: string; warning: string }> {
+    await this.records.fresh();
+    if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
+    const made = await this.options.overlay?.create((networks) =>
+      chooseOverlay(wish, networks, { ours: this.subnets(), routes: this.options.bridges.occupiedBlocks() }),
+    );
+    if (made === undefined) throw new Unavailable('NATS is shared with no other host');
+    await this.adopt(made);
+    return { id: made.id, warning: '' };
+  }
+
+  /** Takes over what hosts have agreed on: overlay networks that are new, and those that are gone. */
+  async follow(shared: readonly SharedNetwork[]): Promise<void> {
+    for (const network of shared) if (network.leaving !== true) await this.adopt(network);
+    const there = new Set(shared.map(({ id }) => id));
+    for (const network of [...this.records.networks.values()]) {
+      if (network.driver !== 'overlay' || there.has(network.id) || this.isUsed(network)) continue;
+      await this.records.withLease(`network/${network.id}`, async () => {
+        if (this.records.networks.has(network.id))
+          await this.forget(network, event('network', 'destroy', network.id, eventAttributes(network)));
+      });
+    }
+  }
+
+  private async adopt(shared: SharedNetwork): Promise<void> {
+    const network = overlayRecord(shared);
+    await this.records.withLease('pools', async () => {
+      await this.records.fresh();
+      if (!this.records.networks.has(network.id)) await saveNetwork(this.records, network);
+    });
+    this.realize(network);
   }
 
   private configuration(name: string): NetworkRecord | undefined {
@@ -136,7 +182,7 @@ export class Networks {
 
   inspect(term: string, scope = ''): NetworkInspect {
     const network = this.find(term);
-    if (scope !== '' && scope !== 'local') throw new NotFound(`network ${term} not found`);
+    if (scope !== '' && scope !== networkScope(network)) throw new NotFound(`network ${term} not found`);
     return networkDocument(network, this.containersOf(network));
   }
 
@@ -175,7 +221,7 @@ export class Networks {
           anyOf(filters, 'driver', (value) => network.driver === value) &&
           anyOf(filters, 'name', (value) => network.name.includes(value)) &&
           anyOf(filters, 'id', (value) => network.id.startsWith(value)) &&
-          anyOf(filters, 'scope', (value) => value === 'local') &&
+          anyOf(filters, 'scope', (value) => value === networkScope(network)) &&
           anyOf(filters, 'type', (value) => value === type) &&
           matchesLabels(network.labels, filterValues(filters, 'label')) &&
           (dangling === undefined || dangling === (type === 'custom' && !this.isUsed(network)))
@@ -201,6 +247,7 @@ export class Networks {
       if (network.configOnly === true && dependent !== undefined) {
         throw new Forbidden(`configuration network "${network.name}" is in use`);
       }
+      if (network.driver === 'overlay') await this.options.overlay?.remove(network.id);
       await this.forget(network, event('network', 'destroy', network.id, eventAttributes(network)));
     });
   }

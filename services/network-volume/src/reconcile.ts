@@ -5,7 +5,10 @@
 
 import type { Logger } from '@flotilla/service-kit';
 import type { Link } from '@flotilla/syscalls';
+import type { NetworkRecord } from './network.ts';
 import type { Networks } from './networks.ts';
+import { tunnelName } from './overlay/tunnel.ts';
+import { isOnParent, parentWish } from './parentLinks.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
@@ -91,6 +94,14 @@ function holdPorts({ holder, rules, logger, livingOthers }: ReconcileOptions, sa
   rules.addPorts(portForwards(sandbox));
 }
 
+/** Kinds of interfaces that are a network's, not an endpoint's. */
+const networkKinds: ReadonlySet<string> = new Set(['bridge', 'vxlan', 'dummy', 'vlan']);
+
+function interfacesOf(network: NetworkRecord): string[] {
+  if (isOnParent(network.driver)) return [parentWish(network.driver, network.id, network.options).parent];
+  return [network.bridge, tunnelName(network.bridge)];
+}
+
 async function removeStrangers({ records, stacks, livingOthers }: ReconcileOptions): Promise<void> {
   const isOthers = (name: string): boolean => livingOthers.has(name.slice(0, 4));
   const sandboxes = [...records.sandboxes.values()];
@@ -99,9 +110,9 @@ async function removeStrangers({ records, stacks, livingOthers }: ReconcileOptio
     if (!knownSlots.has(slot) && !isOthers(slot)) stacks.removeSlot(slot);
   }
   const knownLinks = new Set(sandboxes.flatMap(({ endpoints }) => endpoints.map(({ hostLink }) => hostLink)));
-  const knownBridges = new Set([...records.networks.values()].map(({ bridge }) => bridge));
+  const known = new Set([...records.networks.values()].flatMap(interfacesOf));
   for (const { name, kind } of stacks.ownLinks()) {
-    if (kind === 'bridge' && !knownBridges.has(name)) stacks.removeBridge(name);
+    if (networkKinds.has(kind) && !known.has(name)) stacks.removeBridge(name);
     if (kind === 'veth' && !knownLinks.has(name) && !isOthers(name.slice(2))) stacks.detach(name);
   }
   const held = new Set(

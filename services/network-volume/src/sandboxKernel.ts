@@ -1,5 +1,6 @@
 /** Makes kernel and files what a sandbox's record says, and takes it away again. */
 import { System } from '@flotilla/errors';
+import type { ClusterAddresses } from './endpointChooser.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
@@ -13,6 +14,7 @@ export interface SandboxKernelOptions {
   readonly holder: PortHolder;
   readonly files: Files;
   readonly nameServers: NameServers;
+  readonly cluster?: Pick<ClusterAddresses, 'release'> | undefined;
 }
 
 export class SandboxKernel {
@@ -38,10 +40,11 @@ export class SandboxKernel {
   }
 
   /** Takes one endpoint off its network. Idempotent. */
-  detach(sandbox: SandboxRecord, { hostLink, interfaceName }: EndpointRecord): void {
-    const { stacks } = this.options;
+  detach(sandbox: SandboxRecord, { hostLink, interfaceName, networkId, ipv4 }: EndpointRecord): void {
+    const { stacks, cluster, records } = this.options;
     if (hostLink !== '') stacks.detach(hostLink);
     else if (interfaceName !== '') stacks.removeChild(stacks.netnsPath(sandbox.slot), interfaceName);
+    if (ipv4 !== undefined && records.networks.get(networkId)?.driver === 'overlay') cluster?.release(networkId, ipv4);
   }
 
   /** The kernel's part of a teardown; every step is tried, the first failure is thrown. */

@@ -17,7 +17,7 @@ import type { NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
 import { KeyedQueue } from '@flotilla/service-kit';
 import { checkEndpoint } from './endpoint.ts';
-import { EndpointChooser } from './endpointChooser.ts';
+import { type ClusterAddresses, claimOf, EndpointChooser } from './endpointChooser.ts';
 import type { Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
@@ -53,6 +53,8 @@ export interface SandboxesOptions {
   readonly holder: PortHolder;
   readonly files: Files;
   readonly nameServers: NameServers;
+  /** Absent where NATS is shared with nobody. */
+  readonly cluster?: ClusterAddresses | undefined;
   /** The engine's `--ip`: where ports are published when nothing else is said. */
   readonly hostIp: string;
 }
@@ -77,7 +79,7 @@ export class Sandboxes {
     this.options = options;
     this.records = options.records;
     this.kernel = new SandboxKernel(options);
-    this.chooser = new EndpointChooser(options.records);
+    this.chooser = new EndpointChooser(options.records, options.cluster);
     this.live = new LiveConnections({ ...options, kernel: this.kernel, chooser: this.chooser });
   }
 
@@ -161,10 +163,10 @@ export class Sandboxes {
         const index = endpoints.length;
         const hasPeer = !isOnParent(one.network.driver);
         const hostLink = !hasPeer ? '' : index === 0 ? slot.hostLink : this.options.stacks.newHostLink();
-        endpoints.push(this.chooser.choose(one, { interfaceName: `eth${index}`, hostLink }));
+        endpoints.push(await this.chooser.choose(one, { interfaceName: `eth${index}`, hostLink }, wish));
       }
     } catch (error) {
-      this.chooser.settle(endpoints);
+      this.chooser.giveUp(endpoints);
       this.options.stacks.removeSlot(slot.name);
       throw error;
     }
@@ -317,7 +319,12 @@ export class Sandboxes {
     await this.queue.run(containerId, async () => {
       const sandbox = this.records.sandboxes.get(containerId);
       if (sandbox === undefined) return;
-      await this.records.commit({ puts: [this.records.sandboxes.put(containerId, { ...sandbox, containerName: newName })] });
+      const now = { ...sandbox, containerName: newName };
+      await this.records.commit({ puts: [this.records.sandboxes.put(containerId, now)] });
+      for (const endpoint of sandbox.endpoints) {
+        if (this.records.networks.get(endpoint.networkId)?.driver !== 'overlay') continue;
+        await this.options.cluster?.rename(endpoint.networkId, endpoint.ipv4 ?? '', claimOf(now, endpoint));
+      }
     });
   }
 

@@ -11,13 +11,21 @@ export interface NamedEndpoint {
   readonly ipv6?: string;
 }
 
+interface NamesElsewhere {
+  lookup(networkId: string, name: string, networkName: string): NamedEndpoint[];
+  reverse(networkId: string, address: string, networkName: string): NamedEndpoint | undefined;
+}
+
 export class NameDirectory {
   private readonly byName = new Map<string, Map<string, NamedEndpoint>>();
   private readonly byAddress = new Map<string, NamedEndpoint>();
   private readonly records: Records;
+  private readonly elsewhere: NamesElsewhere | undefined;
 
-  constructor(records: Records) {
+  /** @param elsewhere - containers of other hosts on networks they share with this one. */
+  constructor(records: Records, elsewhere?: NamesElsewhere) {
     this.records = records;
+    this.elsewhere = elsewhere;
     for (const sandbox of records.sandboxes.values()) this.add(sandbox);
     records.sandboxes.onChange((_id, now, before) => {
       if (before !== undefined) this.remove(before);
@@ -34,8 +42,10 @@ export class NameDirectory {
       if (predefinedNames.includes(endpoint.networkName)) continue;
       const suffix = `.${endpoint.networkName.toLowerCase()}`;
       const label = wanted.endsWith(suffix) ? wanted.slice(0, -suffix.length) : wanted;
-      const found = this.byName.get(key(endpoint.networkId, linkTarget(endpoint, label)));
-      if (found !== undefined && found.size > 0) return [...found.values()];
+      const target = linkTarget(endpoint, label);
+      const here = [...(this.byName.get(key(endpoint.networkId, target))?.values() ?? [])];
+      const found = [...here, ...(this.elsewhere?.lookup(endpoint.networkId, target, endpoint.networkName) ?? [])];
+      if (found.length > 0) return found;
     }
     return undefined;
   }
@@ -43,7 +53,8 @@ export class NameDirectory {
   /** The container that has an address on one of this container's networks. */
   reverse(containerId: string, address: string): NamedEndpoint | undefined {
     for (const endpoint of this.records.sandboxes.get(containerId)?.endpoints ?? []) {
-      const found = this.byAddress.get(key(endpoint.networkId, address));
+      const found =
+        this.byAddress.get(key(endpoint.networkId, address)) ?? this.elsewhere?.reverse(endpoint.networkId, address, endpoint.networkName);
       if (found !== undefined) return found;
     }
     return undefined;

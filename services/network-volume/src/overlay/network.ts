@@ -1,0 +1,68 @@
+/** An overlay network: how it is chosen, given those that hosts have agreed on, and what a host keeps of it. Pure. */
+import { Conflict } from '@flotilla/errors';
+import { type Cidr, parseCidr } from '../cidr.ts';
+import { randomId, timestamp } from '../ids.ts';
+import { chooseSubnets } from '../ipam.ts';
+import type { NetworkRecord } from '../network.ts';
+import { defaultTunnelMtu } from '../networkKernel.ts';
+import type { NetworkWish } from '../networkRequest.ts';
+import { freeVni, overlayPool, type SharedNetwork } from './shared.ts';
+import { overlayBridge } from './tunnel.ts';
+
+const mtuOption = 'com.docker.network.driver.mtu';
+
+/** @throws Conflict, Forbidden in dockerd's words for a name or a subnet that another has. */
+export function chooseOverlay(
+  { name, request }: NetworkWish,
+  networks: readonly SharedNetwork[],
+  host: { ours: readonly Cidr[]; routes: readonly Cidr[] },
+): SharedNetwork {
+  if (networks.some((network) => network.name === name)) throw new Conflict(`network with name ${name} already exists`);
+  const agreed = networks.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
+  return {
+    id: randomId(),
+    name,
+    created: timestamp(),
+    vni: freeVni(networks),
+    subnets: chooseSubnets({
+      ipam: request.IPAM,
+      enableIPv4: true,
+      enableIPv6: false,
+      gateways: 'chosen',
+      pools: [overlayPool],
+      ours: [...agreed, ...host.ours],
+      routes: host.routes,
+    }).map((subnet) => ({ ...subnet, auxiliary: { ...subnet.auxiliary } })),
+    internal: request.Internal ?? false,
+    attachable: request.Attachable ?? false,
+    options: { [mtuOption]: String(defaultTunnelMtu), ...request.Options },
+    labels: request.Labels ?? {},
+  };
+}
+
+export function overlayRecord(shared: SharedNetwork): NetworkRecord {
+  return {
+    id: shared.id,
+    name: shared.name,
+    driver: 'overlay',
+    created: shared.created,
+    internal: shared.internal,
+    attachable: shared.attachable,
+    ingress: false,
+    enableIPv4: true,
+    enableIPv6: false,
+    ipamDriver: 'default',
+    ipamOptions: null,
+    subnets: shared.subnets.map(({ subnet, ipRange, gateway, auxiliary, configured }) => ({
+      subnet,
+      configured,
+      ...(ipRange === undefined ? {} : { ipRange }),
+      ...(gateway === undefined ? {} : { gateway }),
+      ...(auxiliary === undefined || Object.keys(auxiliary).length === 0 ? {} : { auxiliary }),
+    })),
+    options: shared.options,
+    labels: shared.labels,
+    bridge: overlayBridge(shared.id),
+    vni: shared.vni,
+  };
+}
