@@ -24,6 +24,14 @@ export class StandaloneProcess {
     return proxy;
   }
 
+  get url(): string {
+    return `http://${this.address}`;
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
+  }
+
   /** Starts it, again after a kill, and waits until it is ready. */
   async run(): Promise<void> {
     const main = join(import.meta.dirname, '../../src/standalone.ts');
