@@ -44,6 +44,7 @@ export const directives: readonly Directive[] = [
     help: 'allow tcp sockets without TLS: whoever reaches them is root on this host',
   },
   { key: 'policy-file', kind: 'string', flag: '--policy-file <file>', help: 'who may do what (JSON); without it all may do all' },
+  { key: 'hosts-file', kind: 'string', flag: '--hosts-file <file>', help: 'other engines (JSON) that are reached below /hosts/NAME' },
   { key: 'audit-log', kind: 'string', flag: '--audit-log <file>', help: 'write who did what with which result, one JSON object a line' },
   { key: 'bip', kind: 'string', flag: '--bip <cidr>', help: 'address and size of the default bridge' },
   { key: 'fixed-cidr', kind: 'string', flag: '--fixed-cidr <cidr>', help: 'range the default bridge gives addresses from' },
@@ -81,6 +82,18 @@ export const directives: readonly Directive[] = [
     kind: 'number',
     flag: '--max-concurrent-uploads <n>',
     help: 'layers sent at once by a push (default: 5)',
+  },
+  {
+    key: 'image-gc-high',
+    kind: 'number',
+    flag: '--image-gc-high <percent>',
+    help: 'remove unused images, least recently used first, when the disk is fuller (default: never)',
+  },
+  {
+    key: 'image-gc-low',
+    kind: 'number',
+    flag: '--image-gc-low <percent>',
+    help: 'stop removing them when the disk is emptier (default: 10 below --image-gc-high)',
   },
   {
     key: 'shutdown-timeout',

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import type { EngineOptions } from '@flotilla/service-kit';
+import { resolveHosts } from '@flotilla/service-kit/hosts';
 import { Policy } from '@flotilla/service-kit/rights';
 import { defaultConfigFile, mergeSettings, readDaemonFile } from './daemonFile.ts';
 import type { RawSettings, Ulimit } from './directives.ts';
@@ -25,6 +26,8 @@ export interface StackSettings {
   readonly tls: TlsFiles | undefined;
   /** The operator's policy, checked; the stack gives its services a copy. */
   readonly policyFile: string | undefined;
+  /** The operator's file of other hosts, checked; the gateway gets a copy with the certificates in it. */
+  readonly hostsFile: string | undefined;
   readonly logLevel: LogLevel;
   readonly shutdownTimeoutSeconds: number;
   /** The five services in one process. */
@@ -95,6 +98,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     hosts: hosts.map(formatHost),
     maxConcurrentDownloads: atLeastOne('max concurrent downloads', number('max-concurrent-downloads')),
     maxConcurrentUploads: atLeastOne('max concurrent uploads', number('max-concurrent-uploads')),
+    imageGc: imageGc(number('image-gc-high'), number('image-gc-low')),
     shutdownTimeoutSeconds: number('shutdown-timeout'),
     storageOptions: list('storage-opts').map(checkStorageOption),
     defaultUlimits: (raw.get('default-ulimits') as Record<string, Ulimit> | undefined) ?? {},
@@ -112,6 +116,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     groupGiven: text('group') !== undefined && text('group') !== 'docker',
     tls,
     policyFile: checkPolicy(text('policy-file')),
+    hostsFile: checkHostsFile(text('hosts-file')),
     logLevel: debug ? 'debug' : checkLogLevel(text('log-level') ?? 'info'),
     shutdownTimeoutSeconds: number('shutdown-timeout') ?? 15,
     compact: flag('compact') === true,
@@ -165,6 +170,11 @@ function checkPolicy(path: string | undefined): string | undefined {
   } catch (error) {
     throw new InvalidParameter(`--policy-file ${path}: ${errorMessage(error)}`);
   }
+  return path;
+}
+
+function checkHostsFile(path: string | undefined): string | undefined {
+  if (path !== undefined) resolveHosts(path);
   return path;
 }
 
@@ -307,6 +317,16 @@ function checkStorageOption(text: string): string {
   if (!/^[^=]+=.*$/.test(text)) throw new InvalidParameter(`unable to parse storage-opt ${text}: must be key=value`);
   if (/^overlay2\.override_kernel_check=/.test(text)) return text;
   throw new InvalidParameter(`overlay2: unknown option ${text.split('=')[0]}`);
+}
+
+function imageGc(high: number | undefined, low: number | undefined): EngineOptions['imageGc'] {
+  if (high === undefined && low === undefined) return undefined;
+  const highPercent = high ?? 100;
+  const lowPercent = low ?? Math.max(0, highPercent - 10);
+  if (highPercent < 1 || highPercent > 100 || lowPercent < 0 || lowPercent >= highPercent) {
+    throw new InvalidParameter(`invalid image gc thresholds: ${lowPercent} to ${highPercent} percent`);
+  }
+  return { highPercent, lowPercent };
 }
 
 function atLeastOne(what: string, value: number | undefined): number | undefined {

@@ -2,8 +2,9 @@
  * TLS files of the engine's tcp sockets. The gateway may not read the operator's key, so it is given copies of its own, made anew when the files change; it reads
  * them again when they do.
  */
-import { chmodSync, chownSync, copyFileSync, renameSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import type { EngineOptions } from '@flotilla/service-kit';
+import { hostsChangedMs, resolveHosts } from '@flotilla/service-kit/hosts';
 import type { TlsFiles } from '../options/settings.ts';
 import type { Account } from './accounts.ts';
 import type { StackPaths } from './paths.ts';
@@ -21,14 +22,16 @@ export function certificateCopies(tls: TlsFiles | undefined, paths: StackPaths, 
 }
 
 export function copyCertificate(copy: TlsCopy): void {
-  copyFileSync(copy.from, `${copy.to}.new`);
+  if (copy.hosts) writeFileSync(`${copy.to}.new`, resolveHosts(copy.from), { mode: 0o400 });
+  else copyFileSync(copy.from, `${copy.to}.new`);
   chmodSync(`${copy.to}.new`, 0o400);
   chownSync(`${copy.to}.new`, copy.uid, copy.gid);
   renameSync(`${copy.to}.new`, copy.to);
 }
 
 export function isRenewed(copy: TlsCopy): boolean {
-  return statSync(copy.from).mtimeMs > statSync(copy.to).mtimeMs;
+  const changedMs = copy.hosts ? hostsChangedMs(copy.from) : statSync(copy.from).mtimeMs;
+  return changedMs > statSync(copy.to).mtimeMs;
 }
 
 /** The policy, for the gateway and for the services that run as root. */
@@ -38,6 +41,15 @@ export function policyCopies(file: string | undefined, paths: StackPaths, reader
 
 export function policyPath(paths: StackPaths): string {
   return `${paths.tls}/policy.json`;
+}
+
+/** The other hosts, with what the gateway needs to dial them. */
+export function hostsCopies(file: string | undefined, paths: StackPaths, reader: Account): TlsCopy[] {
+  return file === undefined ? [] : [{ from: file, to: hostsPath(paths), uid: reader.uid, gid: reader.gid, hosts: true }];
+}
+
+export function hostsPath(paths: StackPaths): string {
+  return `${paths.tls}/hosts.json`;
 }
 
 /** The engine option that tells the gateway where its copies are. */

@@ -76,6 +76,8 @@ export interface TlsCopy {
   readonly to: string;
   readonly uid: number;
   readonly gid: number;
+  /** A file of hosts: its certificates are copied into it. */
+  readonly hosts?: boolean;
 }
 
 export function writePlan(path: string, plan: Plan): void {

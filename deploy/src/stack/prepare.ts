@@ -9,7 +9,7 @@ import type { StackSettings } from '../options/settings.ts';
 import { isAlive } from '../supervisor/process.ts';
 import { readState, type StackState } from '../supervisor/state.ts';
 import { type Account, findAccount, root } from './accounts.ts';
-import { certificateCopies, copyCertificate, policyCopies, policyPath, tlsOptions } from './certificates.ts';
+import { certificateCopies, copyCertificate, hostsCopies, hostsPath, policyCopies, policyPath, tlsOptions } from './certificates.ts';
 import { mountCode } from './codeMount.ts';
 import { type Accounts, canReach, makeDirectories } from './directories.ts';
 import { openListeners } from './listeners.ts';
@@ -57,6 +57,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
   const tlsCopies = [
     ...certificateCopies(settings.tls, paths, accounts.gateway),
     ...policyCopies(settings.policyFile, paths, accounts.gateway),
+    ...hostsCopies(settings.hostsFile, paths, accounts.gateway),
   ];
   if (settings.engineOptions.auditLog !== undefined) openAuditLog(settings.engineOptions.auditLog, accounts.gateway);
   for (const copy of tlsCopies) copyCertificate(copy);
@@ -77,6 +78,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
       hosts: listeners.map((listener) => listener.address),
       ...tlsOptions(settings.tls, paths),
       ...(settings.policyFile === undefined ? {} : { policyFile: policyPath(paths) }),
+      ...(settings.hostsFile === undefined ? {} : { hostsFile: hostsPath(paths) }),
     },
     logLevel: settings.logLevel,
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,

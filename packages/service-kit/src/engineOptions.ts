@@ -39,6 +39,8 @@ export const engineOptions = z.object({
   hosts: z.array(z.string()).default([]),
   maxConcurrentDownloads: z.number().int().positive().default(3),
   maxConcurrentUploads: z.number().int().positive().default(5),
+  /** Unused images go when the disk is fuller than `highPercent`, until it is emptier than `lowPercent`; absent: never. */
+  imageGc: z.object({ highPercent: z.number().min(1).max(100), lowPercent: z.number().min(0).max(100) }).optional(),
   shutdownTimeoutSeconds: z.number().int().default(15),
   storageOptions: z.array(z.string()).default([]),
   defaultUlimits: z.record(z.string(), ulimit).default({}),
@@ -46,6 +48,8 @@ export const engineOptions = z.object({
   cgroupParent: z.string().optional(),
   /** Who may do what, as the services read it; absent: all may do all. */
   policyFile: z.string().optional(),
+  /** Other engines that are reached through this gateway, with what it needs to dial them. */
+  hostsFile: z.string().optional(),
   /** Where the gateway writes who did what. */
   auditLog: z.string().optional(),
   debug: z.boolean().default(false),

@@ -5,6 +5,7 @@ import express, { type Express, Router } from 'express';
 import type { Backends } from './backends.ts';
 import type { Copies } from './copies.ts';
 import type { Events } from './events/follow.ts';
+import type { HostRelay } from './hosts/relay.ts';
 import { Metrics } from './metrics.ts';
 import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
@@ -15,6 +16,7 @@ import { containerRoutes } from './routes/containers.ts';
 import { type DistributionOptions, distributionRoutes } from './routes/distribution.ts';
 import { eventRoutes } from './routes/events.ts';
 import { execRoutes } from './routes/execs.ts';
+import { hostRoutes } from './routes/hosts.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { pluginRoutes } from './routes/plugins.ts';
@@ -30,6 +32,8 @@ export interface ApplicationOptions {
   readonly version: () => Promise<SystemVersion>;
   readonly distribution: DistributionOptions;
   readonly cgroupV2: boolean;
+  /** Absent when no other hosts are reached through this one. */
+  readonly hosts?: HostRelay;
   readonly logger: Logger;
 }
 
@@ -56,6 +60,7 @@ export function createApplication(options: ApplicationOptions): Express {
   buildRoutes(router, backends);
   buildkitRoutes(router, backends);
   pluginRoutes(router);
+  hostRoutes(router, options.hosts);
   router.get(/^\/metrics$/, (request, response) => metrics.answer(request, response));
   swarmRoutes(router);
   application.use(refuseHeadOfStreams);

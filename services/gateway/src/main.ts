@@ -6,6 +6,8 @@ import { connectBackends } from './backends.ts';
 import { gatewaySettings } from './config.ts';
 import { openCopies } from './copies.ts';
 import { EventFeed } from './events/feed.ts';
+import { HostDirectory } from './hosts/directory.ts';
+import { HostRelay, withHosts } from './hosts/relay.ts';
 import { listenEverywhere } from './listening.ts';
 import { dispatch } from './middleware/dispatch.ts';
 import { guardAccess } from './rights/access.ts';
@@ -28,6 +30,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await events.start();
     health.addCheck('events', () => events.check());
     const version = new VersionDocument(host);
+    const { auditLog, hostsFile } = settings.FLOTILLA_ENGINE_OPTIONS;
+    const hosts = hostsFile === undefined ? undefined : new HostRelay(HostDirectory.follow(hostsFile, logger));
+    if (hosts !== undefined) lifecycle.onStop('other hosts', () => hosts.close());
     const application = createApplication({
       backends,
       copies: openCopies(discovery, policy),
@@ -44,12 +49,16 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       version: () => version.read(),
       distribution: { proxyAddress: () => discovery.instances('registry-proxy').find((beat) => beat.httpAddress !== '')?.httpAddress },
       cgroupV2: host.cgroupV2,
+      ...(hosts === undefined ? {} : { hosts }),
       logger,
     });
-    const { auditLog } = settings.FLOTILLA_ENGINE_OPTIONS;
     const audit = auditLog === undefined ? undefined : new AuditLog(auditLog, logger);
     if (audit !== undefined) lifecycle.onStop('audit log', () => audit.close());
-    const guarded = guardAccess(application, { policy, audit, maxRequests: settings.FLOTILLA_MAX_REQUESTS });
+    const guarded = guardAccess(hosts === undefined ? application : withHosts(hosts, application), {
+      policy,
+      audit,
+      maxRequests: settings.FLOTILLA_MAX_REQUESTS,
+    });
     const servers = await listenEverywhere(settings, dispatch(guarded), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));

@@ -10,6 +10,8 @@ export interface AuditEntry {
   readonly operation: string;
   readonly method: string;
   readonly object: string;
+  /** Another host that was asked through this one. */
+  readonly host?: string;
   readonly status: number;
   readonly durationMs: number;
 }

@@ -3,10 +3,14 @@ import { Forbidden, Unavailable } from '@flotilla/errors';
 import { currentRequest, newRequestId, runWithRequest } from '@flotilla/service-kit';
 import { describeIdentity, type PolicySource } from '@flotilla/service-kit/rights';
 import type { AuditLog } from '../audit/auditLog.ts';
+import { hostRequest } from '../hosts/relay.ts';
 import type { Handler } from '../middleware/dispatch.ts';
 import { sendError } from '../middleware/errors.ts';
 import { callerOf } from './caller.ts';
 import { operationOf } from './operations.ts';
+import { checkRelayed } from './relayed.ts';
+
+const versionPrefix = /^\/v[0-9][0-9.]*(?=\/)/;
 
 export interface AccessOptions {
   readonly policy: PolicySource | undefined;
@@ -28,7 +32,9 @@ export function guardAccess(application: Handler, { policy, audit, maxRequests }
     const identity = callerOf(request.socket);
     const requestId = currentRequest()?.requestId ?? newRequestId();
     const method = request.method ?? '';
-    const operation = operationOf(method, (request.url ?? '/').split('?', 1)[0] ?? '');
+    const relayed = hostRequest(request.url ?? '/');
+    const path = (relayed?.url.replace(versionPrefix, '') ?? request.url ?? '/').split('?', 1)[0] ?? '';
+    const operation = operationOf(method, path);
     if (audit !== undefined) {
       const began = performance.now();
       response.once('close', () =>
@@ -38,6 +44,7 @@ export function guardAccess(application: Handler, { policy, audit, maxRequests }
           operation: operation?.id ?? 'none',
           method,
           object: operation?.object ?? '',
+          ...(relayed === undefined ? {} : { host: relayed.host }),
           status: response.statusCode,
           durationMs: Math.round(performance.now() - began),
         }),
@@ -45,8 +52,10 @@ export function guardAccess(application: Handler, { policy, audit, maxRequests }
     }
     try {
       const role = policy?.current.roleOf(identity);
-      if (operation !== undefined) policy?.current.checkOperation(identity, operation.id);
-      else if (policy !== undefined && role?.name !== 'admin')
+      if (operation !== undefined) {
+        const allowed = policy?.current.checkOperation(identity, operation.id);
+        if (relayed !== undefined && allowed !== undefined) checkRelayed(identity, allowed, operation.id, relayed.host);
+      } else if (policy !== undefined && role?.name !== 'admin')
         throw new Forbidden(`access denied: ${describeIdentity(identity)} may only use what the API names`);
     } catch (error) {
       sendError(response, error);

@@ -109,6 +109,8 @@ const table: readonly (readonly [method: string, path: string, operation: string
   ['POST', '/grpc', 'Session'],
   ['POST', '/build/cancel', 'BuildCancel'],
   ['GET', '/metrics', 'Metrics'],
+  ['GET', '/_ping', 'SystemPing'],
+  ['GET', '/hosts', 'SystemHosts'],
 ];
 
 interface Known {
