@@ -22,6 +22,7 @@ import { Archives } from './archives.ts';
 import { Attacher } from './attach.ts';
 import { Cgroups } from './cgroups/index.ts';
 import type { ContainerRecord } from './container.ts';
+import { ContainerLocks } from './containerLocks.ts';
 import { ContainerLogs } from './containerLogs.ts';
 import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
@@ -82,7 +83,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const monitor: Monitor = { spawnMonitor, startExec, connect: AttachSocket.connect, resize: resizeTerminal };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
 
-    const store = new ContainerStore(await openRecords(name, kit));
+    const store = new ContainerStore(await openRecords(name, kit), new ContainerLocks((id) => paths.containerDirectory(id)));
     const changes = new ContainerChanges(store);
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     const roots = new RootFilesystems(

@@ -3,6 +3,7 @@ import { NotFound } from '@flotilla/errors';
 import type { Collection, Commit, DomainEvent, Lease, RecordStore } from '@flotilla/records';
 import { nowNano } from './clock.ts';
 import type { ContainerRecord, State, TrashRecord } from './container.ts';
+import type { ContainerLocks } from './containerLocks.ts';
 import type { ExecRecord } from './execRecord.ts';
 
 export interface NameRecord {
@@ -11,13 +12,15 @@ export interface NameRecord {
 
 export class ContainerStore {
   private readonly records: RecordStore;
+  private readonly locks: ContainerLocks;
   readonly containers: Collection<ContainerRecord>;
   readonly names: Collection<NameRecord>;
   readonly execs: Collection<ExecRecord>;
   readonly trash: Collection<TrashRecord>;
 
-  constructor(records: RecordStore) {
+  constructor(records: RecordStore, locks: ContainerLocks) {
     this.records = records;
+    this.locks = locks;
     this.containers = records.collection<ContainerRecord>('container');
     this.names = records.collection<NameRecord>('name');
     this.execs = records.collection<ExecRecord>('exec');
@@ -34,17 +37,19 @@ export class ContainerStore {
   }
 
   /**
-   * Runs `work` with the container's lease and its record as it is then: one change at a time.
+   * Runs `work` with the container's lease, its lock and its record as it is then: one change at a time.
    *
    * @throws NotFound when it has gone meanwhile.
    */
   async withContainer<T>(id: string, work: (container: ContainerRecord, lease: Lease) => Promise<T>): Promise<T> {
-    return await this.records.withLease(`container/${id}`, async (lease) => {
-      await this.records.fresh();
-      const container = this.containers.get(id);
-      if (container === undefined) throw new NotFound(`No such container: ${id}`);
-      return await work(container, lease);
-    });
+    return await this.records.withLease(`container/${id}`, (lease) =>
+      this.locks.withLock(id, async () => {
+        await this.records.fresh();
+        const container = this.containers.get(id);
+        if (container === undefined) throw new NotFound(`No such container: ${id}`);
+        return await work(container, lease);
+      }),
+    );
   }
 
   withLease<T>(name: string, work: (lease: Lease) => Promise<T>): Promise<T> {

@@ -1,7 +1,8 @@
 /** What is left of containers when container-service is killed without a word: everything, and nothing too much. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { tryLockFile } from '@flotilla/syscalls';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { create, inspect, logsOf, readTicket, remove, type Stack, startStack, wait } from './stack.ts';
@@ -103,6 +104,22 @@ test('an attached client of an exec loses its stream, the exec does not end', as
     },
   );
   expect(code).toBe(4);
+  await remove(stack, id);
+});
+
+test('who has lost its lease keeps others from the container as long as it lives', async () => {
+  const id = await create(stack, ['sleep', '60']);
+  // What an instance does that was stopped for longer than its lease, and has not ended.
+  const busy = openSync(join(stack.directory, 'data/container-service/containers', id), 'r');
+  expect(tryLockFile(busy)).toBe(true);
+  let started = false;
+  const start = stack.containers.start({ container: id }).then(() => {
+    started = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(started).toBe(false);
+  closeSync(busy);
+  await start;
   await remove(stack, id);
 });
 
