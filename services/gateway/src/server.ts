@@ -30,14 +30,19 @@ export interface TlsMaterial {
   readonly ca?: string;
 }
 
-/** A server that is not listening yet. */
-export function createGatewayServer(handler: Handler, tls?: TlsMaterial): Server {
+/** A server that is not listening yet. `limits` are for tests that cannot wait so long. */
+export function createGatewayServer(
+  handler: Handler,
+  tls?: TlsMaterial,
+  limits: Pick<ServerOptions, 'headersTimeout' | 'connectionsCheckingInterval'> = {},
+): Server {
   const server =
     tls === undefined
-      ? http.createServer(options, handler)
+      ? http.createServer({ ...options, ...limits }, handler)
       : createTlsServer(
           {
             ...options,
+            ...limits,
             ...tls,
             allowHalfOpen: true,
             minVersion: 'TLSv1.2',
