@@ -64,6 +64,8 @@ if [ -n "$for_tests" ]; then
   need podman podman "tests: an engine to exchange archives with"
   need docker.io dockerd "tests: the engine to exchange archives with, and to compare with; it is not started"
   need openssl openssl "tests: certificates for TLS"
+  need openssh-client ssh "tests: docker -H ssh://"
+  need openssh-server sshd "tests: docker -H ssh://; it is started inside of a test only"
   if command -v docker > /dev/null 2>&1; then
     say "docker, the CLI, is here: $(docker --version 2> /dev/null || echo 'of unknown version')"
   elif apt-cache show docker-cli > /dev/null 2>&1; then
@@ -77,7 +79,7 @@ if [ -n "$for_tests" ]; then
 fi
 
 # Services that Debian would start with their packages. Ours only uses the programs.
-debian_services='redis-server nats-server docker-registry docker containerd'
+debian_services='redis-server nats-server docker-registry docker containerd ssh'
 
 install_missing() {
   [ -n "$missing" ] || { say "all system packages are here"; return; }
