@@ -1,5 +1,6 @@
 /** `docker build` as most people have it: buildx, which speaks BuildKit's protocol to the engine. */
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { addDockerPlugins, type CommandOptions, type CommandResult, mustRun, mustSucceed, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +8,11 @@ import { useStack } from './stack.ts';
 
 const stack = useStack();
 let count = 0;
+
+/** Debian's docker.io has a client of version 20.10. */
+const oldClient = ['/usr/bin/docker'].find(
+  (path) => existsSync(path) && /version (18|19|20|22)\./.test(execFileSync(path, ['--version'], { encoding: 'utf8' })),
+);
 
 beforeAll(() => addDockerPlugins(stack.host), 300_000);
 // What the cache keeps is no leak, but it is something that is left.
@@ -153,6 +159,72 @@ FROM two
     await waitFor(async () => (await stack.host.mustDocker('ps', '-aq')) === '', { what: 'its container to go', timeoutMs: 30_000 });
     const builds = join(stack.host.dataRoot, 'image-service/builds');
     await waitFor(() => readdirSync(builds).length === 0, { what: 'its directory to go', timeoutMs: 30_000 });
+  });
+});
+
+describe('bake', () => {
+  it('builds targets side by side: on each other, and equal steps once', async () => {
+    const same = '"FROM BUSYBOX AS s\\nRUN sleep 1; cat /proc/uptime > /when\\nFROM s\\n';
+    const folder = context({
+      'docker-bake.hcl': `
+group "default" {
+  targets = ["base", "left", "right", "one", "two"]
+}
+target "base" {
+  dockerfile-inline = "FROM BUSYBOX\\nRUN cat /proc/uptime > /base\\n"
+  tags = ["bake-base"]
+}
+target "left" {
+  contexts = { base = "target:base" }
+  dockerfile-inline = "FROM base\\nRUN echo left > /left\\n"
+  tags = ["bake-left"]
+}
+target "right" {
+  contexts = { other = "target:base" }
+  dockerfile-inline = "FROM BUSYBOX\\nCOPY --from=other /base /copied\\n"
+  tags = ["bake-right"]
+}
+target "one" {
+  dockerfile-inline = ${same}CMD one"
+  tags = ["bake-one"]
+}
+target "two" {
+  dockerfile-inline = ${same}CMD two"
+  tags = ["bake-two"]
+}
+`,
+    });
+    mustSucceed(await docker(folder, ['buildx', 'bake']), 'docker buildx bake');
+    const base = await run('bake-base', 'cat', '/base');
+    expect(await run('bake-left', 'cat', '/base', '/left')).toBe(`${base}\nleft`);
+    expect(await run('bake-right', 'cat', '/copied')).toBe(base);
+    expect(await run('bake-one', 'cat', '/when')).toBe(await run('bake-two', 'cat', '/when'));
+  });
+});
+
+describe.skipIf(oldClient === undefined)('the CLI of before 23, which has no buildx', () => {
+  const old = (cwd: string, ...args: string[]): Promise<CommandResult> =>
+    stack.host.run(oldClient ?? '', args, {
+      cwd,
+      env: { ...stack.host.dockerEnvironment, DOCKER_CONFIG: join(stack.host.filesDirectory, 'old') },
+    });
+
+  it('builds by its session', async () => {
+    const folder = context({
+      Dockerfile: 'FROM BUSYBOX\nCOPY a /\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s > /size\n',
+      a: 'content\n',
+    });
+    const result = mustSucceed(
+      await old(folder, 'build', '--progress=plain', '--secret', 'id=s,src=a', '--iidfile', 'id', '-t', 'old', '.'),
+      'build',
+    );
+    expect(result.stderr).toMatch(/\[2\/3\] COPY a \/\n/);
+    expect(await run('old', 'cat', '/a', '/size')).toBe('content\n8');
+    expect(readFileSync(join(folder, 'id'), 'utf8')).toBe(await stack.host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'old'));
+    mustSucceed(await old(folder, 'build', '-o', 'out', '.'), 'build -o');
+    expect(readFileSync(join(folder, 'out/a'), 'utf8')).toBe('content\n');
+    const failing = await old(context({ Dockerfile: 'FROM BUSYBOX\nRUN exit 3\n' }), 'build', '.');
+    expect(failing).toMatchObject({ code: 1, stderr: expect.stringMatching(/did not complete successfully: exit code: 3\n$/) });
   });
 });
 
