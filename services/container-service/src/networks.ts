@@ -24,7 +24,7 @@ export async function connectNetwork(
   const { id } = findContainer(store, reference);
   await store.withContainer(id, async (container, lease) => {
     refuseSharedStack(container.hostConfig.NetworkMode);
-    const endpoints = explicitEndpoints(container);
+    const endpoints = withoutPlaceholder(container.hostConfig.NetworkMode, explicitEndpoints(container));
     const spec = sandboxSpec({ ...container, endpoints: { ...endpoints, [network]: endpoint } }, (id) => store.containers.get(id));
     const answer = await neighbours.sandboxes.connect({ network, spec, endpointJson: toJson(endpoint), running: isRunning(container) });
     await store.save(
@@ -68,6 +68,13 @@ function explicitEndpoints({ endpoints, hostConfig }: Pick<ContainerRecord, 'end
   const { NetworkMode: mode = '' } = hostConfig;
   if (Object.keys(endpoints).length > 0) return { ...endpoints };
   return { [mode === '' || mode === 'default' ? 'bridge' : mode]: {} };
+}
+
+/** `none` stands for a container that was taken off its last network: with a new one it has its say no more. */
+function withoutPlaceholder(mode: string | undefined, endpoints: Record<string, EndpointSettings>): Record<string, EndpointSettings> {
+  if (mode === 'none') return endpoints;
+  const { none: _placeholder, ...others } = endpoints;
+  return others;
 }
 
 /** What a stopped container shows after it was taken off a network. */
