@@ -96,6 +96,17 @@ describe('stopping', () => {
   });
 });
 
+describe('killing by a signal', () => {
+  it('that is not the one the container named to stop it: the restart policy holds', async () => {
+    await startTrap('named', '--restart', 'always', '--stop-signal', 'CONT');
+    await must('kill', '-s', 'TERM', 'named');
+    await waitFor(async () => (await must('inspect', '-f', '{{.RestartCount}} {{.State.Running}}', 'named')) === '1 true');
+    await startTrap('unnamed', '--restart', 'always');
+    await must('kill', '-s', 'TERM', 'unnamed');
+    await waitFor(async () => (await state('unnamed', 'Status')) === 'exited');
+  });
+});
+
 describe('starting', () => {
   it('start -a shows the output and tells the exit code', async () => {
     await must('create', '--name', 'again', stack.busybox, 'sh', '-c', 'echo run; echo err >&2; exit 4');
@@ -109,6 +120,29 @@ describe('starting', () => {
     const pid = await state('up', 'Pid');
     expect(await must('start', 'up')).toBe('up');
     expect(await state('up', 'Pid')).toBe(pid);
+  });
+
+  it('tells whose namespace cannot be joined, and why', async () => {
+    const id = await must('create', '--name', 'asleep', stack.busybox, 'sleep', '600');
+    await must('run', '-d', '--name', 'awake', stack.busybox, 'sleep', '600');
+    for (const [args, says] of [
+      [['--pid', 'container:asleep'], `failed to join PID namespace: container ${id} is not running`],
+      [['--ipc', 'container:asleep'], `failed to join IPC namespace: container ${id} is not running`],
+      [
+        ['--ipc', 'container:awake'],
+        'failed to join IPC namespace: non-shareable IPC (hint: use IpcMode:shareable for the donor container)',
+      ],
+      [['--network', 'container:asleep'], `cannot join network of a non running container: ${id}`],
+      [['--pid', 'container:nobody'], 'No such container: nobody'],
+      [['--network', 'container:nobody'], 'No such container: nobody'],
+      [['--volumes-from', 'nobody'], 'No such container: nobody'],
+    ] as const) {
+      const result = await docker('run', '--rm', ...args, stack.busybox, 'true');
+      expect(result.stderr).toContain(says);
+      // A container that is missing is no image that is missing.
+      expect(result.stderr).not.toContain('Unable to find image');
+      expect(result.code).toBe(125);
+    }
   });
 
   it('keeps the file system between runs', async () => {

@@ -155,10 +155,15 @@ export class ContainerLifecycle {
     }
   }
 
-  /** Sends a signal to the first process. One that is meant to end it also wakes it, and keeps the restart policy away. */
+  /**
+   * Sends a signal to the first process. One that is meant to end it also wakes it, and keeps the restart policy away; so does any other, unless the
+   * container has said which signal is to stop it.
+   */
   private async signal(container: ContainerRecord, lease: Lease, number: number): Promise<void> {
-    const stopSignal = parseSignal(container.config.StopSignal || 'SIGTERM');
-    await this.tellSignal({ ...container, stoppedByUser: true }, lease, number, number === sigkill || number === stopSignal);
+    const { config, hostConfig } = container;
+    const stops = number === sigkill || number === parseSignal(config.StopSignal || 'SIGTERM');
+    const stoppedByUser = stops || !config.StopSignal || hostConfig.RestartPolicy?.Name === 'unless-stopped' || container.stoppedByUser;
+    await this.tellSignal({ ...container, stoppedByUser }, lease, number, stops);
   }
 
   /** The record first: what is cut off here, reconcile finishes. */

@@ -225,7 +225,7 @@ export class Starter {
   private async prepareNetwork(container: ContainerRecord): Promise<Network> {
     const shared = sharedContainer(container.hostConfig.NetworkMode);
     if (shared !== undefined) {
-      const run = this.runOf(shared, 'network');
+      const run = this.networkRunOf(shared);
       return { netns: run.netns === '' ? '' : `/proc/${run.pid}/ns/net`, files: run.files, settings: undefined };
     }
     const { store, neighbours } = this.options;
@@ -240,10 +240,19 @@ export class Starter {
     };
   }
 
-  /** The run of a container whose namespace is to be joined. @throws Conflict in dockerd's words when it does not run. */
-  private runOf(reference: string, namespace: 'network' | 'IPC namespace' | 'PID namespace'): Run {
+  /** The run of a container whose network is to be joined. @throws Conflict in dockerd's words when it does not run. */
+  private networkRunOf(reference: string): Run {
     const target = findContainer(this.options.store, reference);
-    if (target.state.run === undefined) throw new Conflict(`cannot join ${namespace} of a non running container: ${target.id}`);
+    if (target.state.run === undefined) throw new Conflict(`cannot join network of a non running container: ${target.id}`);
+    return target.state.run;
+  }
+
+  /** The same for another namespace. @throws System, as dockerd has it: the request to start was right. */
+  private namespaceRunOf(reference: string, namespace: 'IPC' | 'PID'): Run {
+    const target = findContainer(this.options.store, reference);
+    if (target.state.run === undefined) {
+      throw new System(`failed to join ${namespace} namespace: container ${target.id} is not running`);
+    }
     return target.state.run;
   }
 
@@ -252,10 +261,10 @@ export class Starter {
     const { IpcMode: mode, ShmSize: size } = container.hostConfig;
     const shared = sharedContainer(mode);
     if (shared !== undefined) {
-      const run = this.runOf(shared, 'IPC namespace');
+      const run = this.namespaceRunOf(shared, 'IPC');
       const target = findContainer(this.options.store, shared);
       if (target.hostConfig.IpcMode !== 'shareable')
-        throw new Conflict(`non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+        throw new System('failed to join IPC namespace: non-shareable IPC (hint: use IpcMode:shareable for the donor container)');
       return run.shmPath;
     }
     if (mode !== 'shareable') return undefined;
@@ -289,8 +298,8 @@ export class Starter {
         container.name,
         linkTargets(container, (target) => this.options.store.containers.get(target)),
       ),
-      ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.runOf(ipcOf, 'IPC namespace').pid}/ns/ipc` }),
-      ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.runOf(pidOf, 'PID namespace').pid}/ns/pid` }),
+      ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.namespaceRunOf(ipcOf, 'IPC').pid}/ns/ipc` }),
+      ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.namespaceRunOf(pidOf, 'PID').pid}/ns/pid` }),
       ...(shmPath === undefined ? {} : { shmPath }),
       defaultUlimits: this.options.defaultUlimits,
     });

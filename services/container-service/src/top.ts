@@ -16,11 +16,26 @@ export async function topOf(container: ContainerRecord, psArguments: string, pro
     throw new Conflict(`Container ${container.id} is restarting, wait until the container is running`);
   }
   const run = assertRunning(container);
+  refuseFalsePids(psArguments);
   const words = (psArguments || defaultArguments).split(/\s+/).filter((word) => word !== '');
-  // dockerd refuses what would make ps print a column twice by another name.
-  if (words.some((word) => /pid=/i.test(word.replace(/pid,/gi, ''))))
-    throw new InvalidParameter(`specifying "pid=..." in ps_args is not allowed`);
-  return parsePs(await ps(words), processesOf(run));
+  const pids = processesOf(run);
+  return parsePs(await psOf(words, pids), pids);
+}
+
+/** Another column must not be called PID: rows are found by that one. */
+function refuseFalsePids(psArguments: string): void {
+  for (const [, column = '', title = ''] of ` ${psArguments}`.matchAll(/\s+(\S*)=\s*(PID\S*)/g)) {
+    if (column !== 'pid') throw new InvalidParameter(`specifying "${column}=${title}" is not allowed`);
+  }
+}
+
+/** ps shows by itself only what is on its own terminal, so it is told which processes; some arguments do not go with that, and select their own. */
+async function psOf(words: readonly string[], pids: readonly number[]): Promise<string> {
+  try {
+    return await ps([...words, `-q${pids.join(',')}`]);
+  } catch {
+    return await ps(words);
+  }
 }
 
 function ps(words: readonly string[]): Promise<string> {
