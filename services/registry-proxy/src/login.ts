@@ -39,7 +39,8 @@ export class Login {
         return { status: 'Login Succeeded', identityToken: identityToken ?? '' };
       } catch (error) {
         signal.throwIfAborted();
-        if (error instanceof Unauthorized) throw error;
+        // It has answered, so there is no other way to it to be tried.
+        if (!(error instanceof System) || error.cause === undefined) throw error;
         failure = error;
       }
     }

@@ -7,6 +7,7 @@ import { registriesHandlers } from './api/registries.ts';
 import { registryProxySettings, transportSettings } from './config.ts';
 import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
+import { labAt } from './lab.ts';
 import { Metrics } from './metrics.ts';
 import { RegistryProxy } from './registryProxy.ts';
 import { Relay } from './relay.ts';
@@ -22,8 +23,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
       lifecycle.onStop('http server', () => http.close(drainMs));
     };
-    const { registryProxy: lab } = settings.FLOTILLA_ENGINE_OPTIONS;
-    if (lab !== undefined) {
+    const { registryProxy } = settings.FLOTILLA_ENGINE_OPTIONS;
+    if (registryProxy !== undefined) {
+      const lab = await labAt(registryProxy, settings);
       const relay = new Relay(lab);
       lifecycle.onStop('relay', () => relay.close());
       const transport = new Transport(transportSettings(settings, env));

@@ -10,6 +10,8 @@ import { errorMessage } from '@flotilla/errors';
 import { http } from '@flotilla/service-kit/http';
 import httpProxy from 'http-proxy';
 import { UpstreamAway } from './distributionError.ts';
+import type { Lab } from './lab.ts';
+import { tlsAgentOptions } from './upstream/transport.ts';
 
 const connections = 64;
 const retryPausesMs = [50, 200, 1000];
@@ -22,16 +24,18 @@ export class Relay {
   private readonly agent: Agent;
   private readonly proxy: ReturnType<typeof httpProxy.createProxyServer>;
 
-  /** @param target - `http://host:port` or `https://host:port` of the lab's proxy. */
-  constructor(target: string) {
-    this.target = target.replace(/\/+$/, '');
+  constructor({ url, connection, authorization }: Lab) {
+    this.target = url;
     const options = { keepAlive: true, maxSockets: connections };
-    this.agent = this.target.startsWith('https:') ? new TlsAgent(options) : new http.Agent(options);
+    this.agent = this.target.startsWith('https:') ? new TlsAgent({ ...options, ...tlsAgentOptions(connection) }) : new http.Agent(options);
     this.proxy = httpProxy.createProxyServer({
       target: this.target,
       agent: this.agent,
       changeOrigin: true,
       proxyTimeout: idleMs,
+      secure: connection.verifyTls,
+      // Credentials for upstreams are in another header: this one is for the lab's proxy.
+      ...(authorization === undefined ? {} : { headers: { authorization } }),
     });
     // Half an answer is cut, so that nobody takes it for a whole one.
     this.proxy.on('proxyRes', (answer, _request, response) => {

@@ -3,14 +3,14 @@ import type { RegistryServiceConfig, SearchResult } from '@flotilla/engine-api';
 import { errorMessage, isErrorKind, makeError, System } from '@flotilla/errors';
 import { credentialsHeader } from './credentials.ts';
 import type { SearchBody } from './http/operations.ts';
+import type { Lab } from './lab.ts';
 import type { LoginResult } from './login.ts';
 import type { Registries } from './operations.ts';
 import { readBody, type Sender } from './upstream/transport.ts';
 
 const maxAnswerBytes = 8 * 1024 * 1024;
 
-/** @param base - `http://host:port` of the lab's proxy. */
-export function remoteRegistries(base: string, sender: Sender): Registries {
+export function remoteRegistries({ url: base, connection, authorization }: Lab, sender: Sender): Registries {
   const ask = async (method: 'GET' | 'POST', path: string, document: unknown, signal: AbortSignal | undefined): Promise<unknown> => {
     const body = document === undefined ? undefined : Buffer.from(JSON.stringify(document));
     let status: number;
@@ -18,9 +18,12 @@ export function remoteRegistries(base: string, sender: Sender): Registries {
     try {
       const response = await sender.send({
         method,
-        url: new URL(`${base.replace(/\/+$/, '')}/flotilla/v1/${path}`),
-        headers: body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(body.length) },
-        verifyTls: true,
+        url: new URL(`${base}/flotilla/v1/${path}`),
+        headers: {
+          ...(authorization === undefined ? {} : { authorization }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(body.length) }),
+        },
+        ...connection,
         ...(body === undefined ? {} : { body }),
         ...(signal === undefined ? {} : { signal }),
       });
@@ -31,8 +34,9 @@ export function remoteRegistries(base: string, sender: Sender): Registries {
       throw new System(`the registry proxy at ${base} cannot be reached: ${errorMessage(cause)}`, { cause });
     }
     if (status === 200) return answer;
-    const { kind, message } = answer as { kind?: unknown; message?: unknown };
-    throw makeError(typeof kind === 'string' && isErrorKind(kind) ? kind : 'System', String(message));
+    // The second is the gate's: the stack itself is not let in.
+    const { kind, message, errors } = answer as { kind?: unknown; message?: unknown; errors?: { message?: unknown }[] };
+    throw makeError(typeof kind === 'string' && isErrorKind(kind) ? kind : 'System', String(message ?? errors?.[0]?.message));
   };
   return {
     login: { check: async (config, signal) => (await ask('POST', 'login', config, signal)) as LoginResult },

@@ -1,20 +1,24 @@
 /** What operators ask of a proxy, and stacks that share one: prefetch and pins, offline, garbage collection, log-in and search by relay. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, utimesSync } from 'node:fs';
+import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createLogger, Health } from '@flotilla/service-kit';
+import { createLogger, Health, readConfig } from '@flotilla/service-kit';
 import { buildImage, buildIndex, busyboxImage, pushImage, startRegistry, type TestRegistry } from '@flotilla/testkit';
+import { hashSync } from 'bcryptjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RegistryProxySettings, standaloneSettings } from '../src/config.ts';
 import { anonymous } from '../src/credentials.ts';
 import { HttpServer } from '../src/http/server.ts';
+import { type Lab, labAt } from '../src/lab.ts';
 import { Metrics } from '../src/metrics.ts';
 import { Collector } from '../src/own/collector.ts';
 import { OwnStore } from '../src/own/ownStore.ts';
 import { Relay } from '../src/relay.ts';
 import { remoteRegistries } from '../src/remoteRegistries.ts';
 import { Transport } from '../src/upstream/transport.ts';
+import { Authority } from './support/certificates.ts';
 import { startProxy, type TestProxy } from './support/proxy.ts';
 import { StandIn, sha256 } from './support/standIn.ts';
 
@@ -155,7 +159,9 @@ describe('a stack that shares the proxy', () => {
     environment: {},
   });
 
-  async function relayTo(target: string): Promise<void> {
+  const plain = (target: string): Lab => ({ url: target, connection: { verifyTls: true } });
+
+  async function relayTo(target: Lab): Promise<void> {
     relay = new Relay(target);
     http = new HttpServer({ distribution: relay, metrics: new Metrics(), health: new Health(), logger });
     url = `http://127.0.0.1:${await http.listen('127.0.0.1:0')}`;
@@ -164,7 +170,7 @@ describe('a stack that shares the proxy', () => {
   beforeEach(async () => {
     upstream = await StandIn.start();
     lab = await startProxy();
-    await relayTo(lab.url);
+    await relayTo(plain(lab.url));
   });
   afterEach(async () => {
     await http.close(0);
@@ -197,7 +203,7 @@ describe('a stack that shares the proxy', () => {
     await new Promise<void>((resolve) => cutting.listen(0, '127.0.0.1', resolve));
     await http.close(0);
     relay.close();
-    await relayTo(`http://127.0.0.1:${(cutting.address() as AddressInfo).port}`);
+    await relayTo(plain(`http://127.0.0.1:${(cutting.address() as AddressInfo).port}`));
     await expect(fetch(`${url}/v2/a/blobs/x`).then((answer) => answer.arrayBuffer())).rejects.toThrow();
     cutting.closeAllConnections();
     await new Promise<void>((resolve) => cutting.close(() => resolve()));
@@ -206,8 +212,48 @@ describe('a stack that shares the proxy', () => {
     expect(await away.text()).toMatch(/the registry proxy at http:\/\/127\.0\.0\.1:\d+ cannot be reached: .*ECONNREFUSED/);
   });
 
+  it('is to a proxy that asks for names who the upstreams file says it is', async () => {
+    const authority = new Authority();
+    authority.issue('server');
+    writeFileSync(authority.path('htpasswd'), `stack:${hashSync('hush', 4)}\n`);
+    writeFileSync(authority.path('password'), 'hush\n');
+    await lab.stop();
+    lab = await startProxy({
+      env: {
+        FLOTILLA_REGISTRY_HTPASSWD: authority.path('htpasswd'),
+        FLOTILLA_REGISTRY_TLS_CERTIFICATE: authority.path('server.crt'),
+        FLOTILLA_REGISTRY_TLS_KEY: authority.path('server.key'),
+      },
+    });
+    const { host } = new URL(lab.url);
+    const settingsOf = (document: unknown): RegistryProxySettings => {
+      writeFileSync(authority.path('upstreams.json'), JSON.stringify({ upstreams: { [host]: document } }));
+      const options = JSON.stringify({ upstreamsFile: authority.path('upstreams.json') });
+      return readConfig(standaloneSettings, { FLOTILLA_HTTP_ADDRESS: '127.0.0.1:0', FLOTILLA_ENGINE_OPTIONS: options });
+    };
+    const again = async (document: unknown): Promise<Lab> => {
+      await http.close(0);
+      relay.close();
+      const target = await labAt(`${lab.url}/`, settingsOf(document));
+      await relayTo(target);
+      return target;
+    };
+    try {
+      await again({});
+      expect(await (await fetch(`${url}/v2/_catalog`)).text()).toMatch(/cannot be reached: .*certificate/);
+      const stranger = await again({ ca: 'ca.crt' });
+      expect((await fetch(`${url}/v2/_catalog`)).status).toBe(401);
+      await expect(remoteRegistries(stranger, transport).info()).rejects.toThrow('authentication required');
+      const known = await again({ ca: 'ca.crt', credentials: { username: 'stack', passwordFile: 'password' } });
+      expect((await fetch(`${url}/v2/_catalog`)).status).toBe(200);
+      expect(await remoteRegistries(known, transport).info()).toHaveProperty('IndexConfigs');
+    } finally {
+      authority.remove();
+    }
+  });
+
   it('logs in and searches by it, with its words', async () => {
-    const remote = remoteRegistries(lab.url, transport);
+    const remote = remoteRegistries(plain(lab.url), transport);
     const signal = new AbortController().signal;
     upstream.guard = (authorization) =>
       authorization === `Basic ${Buffer.from('ada:right').toString('base64')}` ||

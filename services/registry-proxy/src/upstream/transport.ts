@@ -57,12 +57,10 @@ export class Transport implements Sender {
         // Go never asks a proxy for this machine.
         ...(local ? {} : { proxyEnv: this.settings.environment }),
       };
-      const secure: https.AgentOptions = {
-        rejectUnauthorized: verifyTls,
-        ...(tls === undefined ? {} : { secureContext: secureContextOf(tls) }),
-        ...(tls?.pinned === undefined ? {} : { checkServerIdentity: () => undefined }),
-      };
-      agent = url.protocol === 'https:' ? new https.Agent({ ...options, ...secure }) : new plainHttp.Agent(options as http.AgentOptions);
+      agent =
+        url.protocol === 'https:'
+          ? new https.Agent({ ...options, ...tlsAgentOptions({ verifyTls, ...(tls === undefined ? {} : { tls }) }) })
+          : new plainHttp.Agent(options as http.AgentOptions);
       this.agents.set(key, agent);
     }
     return agent;
@@ -120,6 +118,15 @@ export class Transport implements Sender {
   close(): void {
     for (const agent of this.agents.values()) agent.destroy();
   }
+}
+
+/** How far the other end is trusted, and who we say we are. */
+export function tlsAgentOptions({ verifyTls, tls }: Connection): https.AgentOptions {
+  return {
+    rejectUnauthorized: verifyTls,
+    ...(tls === undefined ? {} : { secureContext: secureContextOf(tls) }),
+    ...(tls?.pinned === undefined ? {} : { checkServerIdentity: () => undefined }),
+  };
 }
 
 /** Made once for many connections: reading some hundred authorities takes its time. */
