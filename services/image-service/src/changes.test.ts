@@ -17,6 +17,7 @@ describe('changes', () => {
     ['STOPSIGNAL SIGINT', { StopSignal: 'SIGINT' }],
     ['ONBUILD RUN x', { OnBuild: ['RUN x'] }],
     ['HEALTHCHECK --interval=5s --retries=3 CMD curl x', { Healthcheck: { Test: ['CMD-SHELL', 'curl x'], Interval: 5e9, Retries: 3 } }],
+    ['ENV B=$X-${Z:-none}', { Env: ['X=y', 'B=y-none'] }],
     ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }],
   ];
   it.each(cases)('%s', (change, result) => {
@@ -28,9 +29,13 @@ describe('changes', () => {
     ['EXPOSE x', 'Invalid containerPort: x'],
     ['ENV A', 'ENV must have two arguments'],
     ['HEALTHCHECK CMD', 'Missing command after HEALTHCHECK CMD'],
-    ['USER', 'USER requires at least one argument'],
+    ['USER', 'USER requires exactly one argument'],
   ])('refuses %s', (change, message) => {
     expect(() => applyChanges({}, [change])).toThrow(message);
+  });
+  it('takes the command away that was made for another entry point', () => {
+    expect(applyChanges({ Cmd: ['old'] }, ['ENTRYPOINT ["new"]'])).toEqual({ Entrypoint: ['new'] });
+    expect(applyChanges({ Cmd: ['old'] }, ['CMD ["own"]', 'ENTRYPOINT ["new"]'])).toEqual({ Cmd: ['own'], Entrypoint: ['new'] });
   });
   it('merges a configuration over another', () => {
     const base = { Cmd: ['old'], Env: ['A=1', 'B=2'], Labels: { a: '1' }, User: 'u' };

@@ -5,6 +5,9 @@ import type { BuildState } from './buildState.ts';
 import type { Instruction } from './dockerfile/instructions.ts';
 import { healthcheckText, quotedList } from './goFormat.ts';
 
+/** What the instructions change. */
+export type ConfigState = Pick<BuildState, 'config' | 'author' | 'hasOwnCommand'> & { readonly shell: readonly string[] };
+
 export interface Expansion {
   readonly word: (text: string) => string;
   readonly words: (text: string) => string[];
@@ -13,7 +16,7 @@ export interface Expansion {
 }
 
 /** @throws InvalidParameter in dockerd's words. */
-export function applyToConfig(state: BuildState, instruction: Instruction, { word, words, say }: Expansion): string {
+export function applyToConfig(state: ConfigState, instruction: Instruction, { word, words, say }: Expansion): string {
   const { config } = state;
   switch (instruction.kind) {
     case 'env': {

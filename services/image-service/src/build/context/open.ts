@@ -1,6 +1,6 @@
 /** A build's context: unpacked, cloned or downloaded into a directory of its own, and its Dockerfile. */
 import { closeSync, constants, fstatSync, mkdirSync, openSync, readFileSync, type Stats, writeFileSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
@@ -170,8 +170,10 @@ async function applyIgnoreFile(root: string, dockerfile: string): Promise<void> 
     for (const entry of await readdir(join(root, folder), { withFileTypes: true })) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       const out = ignored(path);
-      if (entry.isDirectory() && (!out || exceptions)) await sweep(path);
-      else if (out) await rm(join(root, path), { recursive: true, force: true });
+      if (entry.isDirectory() && (!out || exceptions)) {
+        await sweep(path);
+        if (out && (await readdir(join(root, path))).length === 0) await rmdir(join(root, path));
+      } else if (out) await rm(join(root, path), { recursive: true, force: true });
     }
   };
   await sweep('');
