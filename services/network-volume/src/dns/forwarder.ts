@@ -2,9 +2,12 @@
 import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { connect, isIPv6 } from 'node:net';
+import { AnswerCache } from './answerCache.ts';
 
 const attemptMs = 2_000;
 const rounds = 2;
+/** How long a server may think before the next is asked too. */
+const hedgeMs = 300;
 const maxInFlight = 1_024;
 const dnsPort = 53;
 const headerBytes = 12;
@@ -12,37 +15,63 @@ const headerBytes = 12;
 export class Forwarder {
   private inFlight = 0;
   private readonly port: number;
+  private readonly cache: AnswerCache;
+  /** Equal questions that are asked at once are asked upstream once. */
+  private readonly asking = new Map<string, Promise<Buffer | undefined>>();
 
   /** @param port - where upstream servers listen; another only in tests. */
-  constructor(port = dnsPort) {
+  constructor(port = dnsPort, cache = new AnswerCache()) {
     this.port = port;
+    this.cache = cache;
   }
 
   /**
-   * Asks one server after the other until one answers.
+   * Asks the first server, and each further one when those before have not answered soon: the first good answer counts.
    *
    * @param query - the client's message.
    * @returns the answer with the client's id; undefined when nobody answered.
    */
   async ask(query: Buffer, servers: readonly string[], transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
-    if (query.length < headerBytes || this.inFlight >= maxInFlight) return undefined;
+    if (query.length < headerBytes) return undefined;
+    // Everything but the id: the question, and what kind of answer is asked for.
+    const key = `${transport} ${servers.join(' ')} ${query.toString('latin1', 2)}`;
+    const answer = this.cache.get(key) ?? (await this.askOnce(key, query, servers, transport));
+    if (answer === undefined) return undefined;
+    const result = Buffer.from(answer);
+    result.writeUInt16BE(query.readUInt16BE(0), 0);
+    return result;
+  }
+
+  private askOnce(key: string, query: Buffer, servers: readonly string[], transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+    const before = this.asking.get(key);
+    if (before !== undefined) return before;
+    if (this.inFlight >= maxInFlight) return Promise.resolve(undefined);
     this.inFlight += 1;
-    try {
-      const own = Buffer.from(query);
-      for (let round = 0; round < rounds; round += 1) {
-        for (const server of servers) {
-          own.writeUInt16BE(randomInt(65_536), 0);
-          const answer = await (transport === 'udp' ? this.askDatagram(own, server) : this.askStream(own, server));
-          if (answer === undefined) continue;
-          const result = Buffer.from(answer);
-          result.writeUInt16BE(query.readUInt16BE(0), 0);
-          return result;
-        }
-      }
-      return undefined;
-    } finally {
-      this.inFlight -= 1;
+    const asked = this.askAll(query, servers, transport)
+      .then((answer) => {
+        if (answer !== undefined) this.cache.put(key, answer);
+        return answer;
+      })
+      .finally(() => {
+        this.inFlight -= 1;
+        this.asking.delete(key);
+      });
+    this.asking.set(key, asked);
+    return asked;
+  }
+
+  private async askAll(query: Buffer, servers: readonly string[], transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+    for (let round = 0; round < rounds; round += 1) {
+      const answer = await firstGood(servers.map((server) => () => this.askServer(query, server, transport)));
+      if (answer !== undefined) return answer;
     }
+    return undefined;
+  }
+
+  private askServer(query: Buffer, server: string, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+    const own = Buffer.from(query);
+    own.writeUInt16BE(randomInt(65_536), 0);
+    return transport === 'udp' ? this.askDatagram(own, server) : this.askStream(own, server);
   }
 
   private askDatagram(query: Buffer, server: string): Promise<Buffer | undefined> {
@@ -97,4 +126,43 @@ export function framed(message: Buffer): Buffer {
 
 function isAnswerTo(query: Buffer, answer: Buffer): boolean {
   return answer.length >= headerBytes && answer.readUInt16BE(0) === query.readUInt16BE(0) && (answer.readUInt8(2) & 0x80) !== 0;
+}
+
+/** Whether a server says that it cannot help: another may. */
+function isRefusal(answer: Buffer): boolean {
+  const [serverFailure, refused] = [2, 5];
+  const code = answer.readUInt8(3) & 0x0f;
+  return code === serverFailure || code === refused;
+}
+
+/** Begins with the first, and with the next when one fails or is not quick. A refusal counts only when there is nothing better. */
+function firstGood(attempts: readonly (() => Promise<Buffer | undefined>)[]): Promise<Buffer | undefined> {
+  return new Promise((resolve) => {
+    let next = 0;
+    let running = 0;
+    let refusal: Buffer | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const begin = (): void => {
+      clearTimeout(timer);
+      const attempt = attempts[next];
+      if (attempt === undefined) {
+        if (running === 0) resolve(refusal);
+        return;
+      }
+      next += 1;
+      running += 1;
+      timer = setTimeout(begin, hedgeMs).unref();
+      void attempt().then((answer) => {
+        running -= 1;
+        if (answer !== undefined && !isRefusal(answer)) {
+          clearTimeout(timer);
+          resolve(answer);
+          return;
+        }
+        refusal ??= answer;
+        begin();
+      });
+    };
+    begin();
+  });
 }
