@@ -1,6 +1,7 @@
 /** The operator's command. Each subcommand's code is loaded only when it is asked for, so that `flotilla ps` is quick. */
 import { errorMessage } from '@flotilla/errors/classes';
 import { Command, Option } from 'commander';
+import type { RegistryAddress } from './commands/registryClient.ts';
 import { directives, optionName, type RawSettings, readFlag } from './options/directives.ts';
 import { defaultDataRoot, defaultExecRoot } from './options/settings.ts';
 
@@ -143,6 +144,12 @@ registry
   .option('--own-prefix <name>', 'first component of repositories that are stored here; repeatable (default: lab)', collected, [])
   .option('--cache-size <bytes>', 'bytes of cached blobs above which the least recently used go (default: 20 GiB)')
   .option('--tag-ttl <seconds>', 'how long a tag counts without asking the upstream (default: 0)')
+  .option('--advertise <host:port>', 'where replicas that share the Redis of REDIS_URL reach this one (default: as --listen)')
+  .option('--htpasswd <file>', 'names and bcrypt hashes of those who may use it (htpasswd -nB NAME)')
+  .option('--tls-cert <file>', "the listener's certificate (PEM)")
+  .option('--tls-key <file>', "the listener's key")
+  .option('--tls-ca <file>', 'let in who has a client certificate signed by this authority')
+  .option('--push-users <names>', 'names, separated by commas, that may push, delete, prefetch and collect (default: all who may enter)')
   .option('--offline', 'ask no upstream for anything; serve what is held')
   .option('--foreground', 'stay, and stop on SIGTERM or ctrl-c')
   .action(async (options: Options) => {
@@ -158,6 +165,14 @@ registry
       cacheBytes: options.cacheSize as string | undefined,
       tagTtlSeconds: options.tagTtl as string | undefined,
       offline: options.offline === true,
+      advertise: options.advertise as string | undefined,
+      access: {
+        htpasswd: options.htpasswd as string | undefined,
+        certificate: options.tlsCert as string | undefined,
+        key: options.tlsKey as string | undefined,
+        clientCa: options.tlsCa as string | undefined,
+        pushUsers: options.pushUsers as string | undefined,
+      },
       foreground: options.foreground === true,
     });
   });
@@ -178,36 +193,57 @@ function proxyCommand(name: string, description: string): Command {
     .command(name)
     .description(description)
     .option('--url <url>', 'the registry-proxy to ask (default: that of the stack at --exec-root)')
+    .option('--user <name>', 'who you are to it')
+    .option('--password-file <file>', 'your password')
+    .option('--tls-ca <file>', 'the authority of its certificate')
+    .option('--tls-cert <file>', 'your certificate')
+    .option('--tls-key <file>', 'its key')
     .option('--exec-root <path>', `the stack whose registry-proxy to ask (default: ${defaultExecRoot})`);
 }
 
-function proxyOf(options: Options): { url: string } | { execRoot: string } {
-  return options.url === undefined ? { execRoot: String(options.execRoot ?? defaultExecRoot) } : { url: String(options.url) };
+function proxyOf(options: Options): RegistryAddress {
+  if (options.url === undefined) return { execRoot: String(options.execRoot ?? defaultExecRoot) };
+  const text = (name: string): string | undefined => options[name] as string | undefined;
+  return {
+    url: String(options.url),
+    user: text('user'),
+    passwordFile: text('passwordFile'),
+    ca: text('tlsCa'),
+    certificate: text('tlsCert'),
+    key: text('tlsKey'),
+  };
 }
+
+proxyCommand('status', "show its cache, its upstreams' rate limits, and which of them are in quarantine")
+  .option('--json', 'print JSON')
+  .action(async (options: Options) => {
+    const { registryStatus } = await import('./commands/registryClient.ts');
+    await registryStatus(proxyOf(options), options.json === true);
+  });
 
 proxyCommand('prefetch', 'fetch images into the cache before anybody asks')
   .argument('<image...>')
   .option('--platform <platform>', "os/arch, or all (default: this machine's)", '')
   .option('--pin', 'keep them whatever the bound of the cache says')
   .action(async (images: string[], options: Options) => {
-    const { registryPrefetch } = await import('./commands/registry.ts');
+    const { registryPrefetch } = await import('./commands/registryClient.ts');
     await registryPrefetch(proxyOf(options), { images, platform: String(options.platform), pin: options.pin === true });
   });
 
 proxyCommand('pins', 'list the images that are kept whatever the bound of the cache says').action(async (options: Options) => {
-  const { registryPins } = await import('./commands/registry.ts');
+  const { registryPins } = await import('./commands/registryClient.ts');
   await registryPins(proxyOf(options));
 });
 
 proxyCommand('unpin', 'let pinned images go when the cache is full')
   .argument('<image...>')
   .action(async (images: string[], options: Options) => {
-    const { registryUnpin } = await import('./commands/registry.ts');
+    const { registryUnpin } = await import('./commands/registryClient.ts');
     await registryUnpin(proxyOf(options), images);
   });
 
 proxyCommand('collect', 'remove what no manifest of the own repositories needs').action(async (options: Options) => {
-  const { registryCollect } = await import('./commands/registry.ts');
+  const { registryCollect } = await import('./commands/registryClient.ts');
   await registryCollect(proxyOf(options));
 });
 

@@ -7,6 +7,7 @@ import { rotateLog } from '../supervisor/logRotation.ts';
 import { parseCounts } from './change.ts';
 import { tailOf } from './logs.ts';
 import { formatProcesses } from './ps.ts';
+import { describeUpstreams } from './registryClient.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'flotilla-commands-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -16,6 +17,23 @@ describe('scale', () => {
     expect(parseCounts(['gateway=2', 'image-service=3'])).toEqual({ gateway: 2, 'image-service': 3 });
     expect(() => parseCounts(['gateway'])).toThrow('must be SERVICE=REPLICAS');
     expect(() => parseCounts(['redis=2'])).toThrow('no such service: redis');
+  });
+});
+
+describe('upstreams', () => {
+  it('are told of in a line for each thing', () => {
+    const [until, url, mirror] = ['2026-01-01T00:00:00.000Z', 'https://registry-1.docker.io', 'http://mirror.lab'];
+    const quarantine = [{ repository: 'a/app', reason: 'not its digest', until }];
+    const upstreams = [
+      { url, rateLimit: { limit: 100, remaining: 76, windowSeconds: 21_600 }, heldOffUntil: until },
+      { url: mirror, rateLimit: { remaining: 3 }, quarantine },
+    ];
+    expect(describeUpstreams({ upstreams })).toEqual([
+      `upstream ${url}: 76 of 100 pulls left in a window of 6 hours`,
+      `upstream ${url}: asks to be left alone until ${until}`,
+      `upstream ${mirror}: 3 pulls left`,
+      `upstream ${mirror}: in quarantine until ${until} for a/app: not its digest`,
+    ]);
   });
 });
 

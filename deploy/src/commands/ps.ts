@@ -5,14 +5,27 @@ import { type Roots, stackPaths } from '../stack/paths.ts';
 import { isAlive } from '../supervisor/process.ts';
 import { readState } from '../supervisor/state.ts';
 import type { ProcessReport } from '../supervisor/supervisor.ts';
+import { askStatus, describeUpstreams, type RegistryStatus } from './registryClient.ts';
 
 export async function ps(roots: Roots, json: boolean): Promise<void> {
   const processes = await listProcesses(roots);
+  const registry = await statusOfRegistry(roots, processes);
   if (json) {
-    process.stdout.write(`${JSON.stringify(processes, null, 2)}\n`);
+    const told = processes.map((item) =>
+      item.service === 'registry-proxy' && registry !== undefined ? { ...item, upstreams: registry.upstreams } : item,
+    );
+    process.stdout.write(`${JSON.stringify(told, null, 2)}\n`);
     return;
   }
   process.stdout.write(formatProcesses(processes));
+  if (registry !== undefined) for (const line of describeUpstreams(registry)) process.stdout.write(`${line}\n`);
+}
+
+/** What the stack's registry-proxy knows of its upstreams: rate limits, quarantine. Undefined when it cannot be asked. */
+async function statusOfRegistry({ execRoot }: Roots, processes: readonly ProcessReport[]): Promise<RegistryStatus | undefined> {
+  if (!processes.some((item) => item.service === 'registry-proxy' && item.healthy)) return undefined;
+  // `ps` is for bad days too: one that does not answer shows in its health.
+  return askStatus({ execRoot }).catch(() => undefined);
 }
 
 /** An empty list when the stack is down. Where the supervisor was killed, what still runs is told from its last notes. */

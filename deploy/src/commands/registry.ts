@@ -1,11 +1,10 @@
 /**
- * `flotilla registry`: a registry-proxy without a stack, for a lab of hosts, and what operators ask of any registry-proxy.
+ * `flotilla registry up` and `down`: a registry-proxy without a stack, for a lab of hosts.
  *
  * `up` starts one process on a data root; again with another address: a replica. Its pid is in `<data-root>/run/<address>.json`.
  */
 import { spawn } from 'node:child_process';
 import { chownSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +13,7 @@ import { findAccount } from '../stack/accounts.ts';
 import { requireProgram } from '../stack/programs.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
+import { ask } from './registryClient.ts';
 
 export interface RegistryUpOptions {
   readonly listen: string;
@@ -26,14 +26,27 @@ export interface RegistryUpOptions {
   readonly cacheBytes: string | undefined;
   readonly tagTtlSeconds: string | undefined;
   readonly offline: boolean;
+  /** Where replicas on other data roots reach this one. */
+  readonly advertise: string | undefined;
+  readonly access: RegistryAccess;
   readonly foreground: boolean;
 }
 
-/** Where a registry-proxy answers operators: over TCP, or at its socket in a stack. */
-export type RegistryAddress = { readonly url: string } | { readonly execRoot: string };
+/** Who may use it: files, and the names that may push. */
+interface RegistryAccess {
+  readonly htpasswd: string | undefined;
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+  readonly clientCa: string | undefined;
+  readonly pushUsers: string | undefined;
+}
 
 const serviceMain = fileURLToPath(new URL('../../../services/registry-proxy/src/standalone.ts', import.meta.url));
-const nodeFlags = ['--max-semi-space-size=16', '--max-old-space-size=512'];
+/**
+ * Network buffers count as old space: with V8's own start of a few megabytes every 11 MB that pass through cost a whole collection, a third of the
+ * CPU time of a cold pull.
+ */
+const nodeFlags = ['--max-semi-space-size=16', '--initial-old-space-size=256', '--max-old-space-size=512'];
 const readyMs = 30_000;
 const stopMs = 40_000;
 const pollMs = 50;
@@ -70,7 +83,8 @@ export async function registryUp(options: RegistryUpOptions): Promise<void> {
   const { pid } = child;
   if (pid === undefined) throw new Unavailable('registry-proxy cannot be started');
   writeFileSync(pidPath(options.dataRoot, options.listen), JSON.stringify({ pid, startTime: startTimeOf(pid) }));
-  const url = `http://${host.includes(':') ? `[${host}]` : host.replace(/^0\.0\.0\.0$/, '127.0.0.1')}:${port}`;
+  const scheme = options.access.certificate === undefined ? 'http' : 'https';
+  const url = `${scheme}://${host.includes(':') ? `[${host}]` : host.replace(/^0\.0\.0\.0$/, '127.0.0.1')}:${port}`;
   for (const end = Date.now() + readyMs; Date.now() < end; await pause(pollMs)) {
     if (startTimeOf(pid) === undefined) throw new Unavailable(`registry-proxy ended; its last words:\n${tailOf(logPath, 10)}`);
     if (await isReady(url)) return say(`registry-proxy     healthy   pid ${pid}\nlistening on ${options.listen}`);
@@ -109,6 +123,23 @@ function environment(options: RegistryUpOptions): Record<string, string> {
     ...(options.cacheBytes === undefined ? {} : { FLOTILLA_REGISTRY_CACHE_BYTES: options.cacheBytes }),
     ...(options.tagTtlSeconds === undefined ? {} : { FLOTILLA_REGISTRY_TAG_TTL_MS: String(Number(options.tagTtlSeconds) * 1000) }),
     ...(options.offline ? { FLOTILLA_REGISTRY_OFFLINE: '1' } : {}),
+    ...(process.env.REDIS_URL === undefined ? {} : { FLOTILLA_REDIS_URL: process.env.REDIS_URL }),
+    ...(options.advertise === undefined ? {} : { FLOTILLA_REGISTRY_ADVERTISE: options.advertise }),
+    ...accessEnvironment(options.access),
+  };
+}
+
+function accessEnvironment({ htpasswd, certificate, key, clientCa, pushUsers }: RegistryAccess): Record<string, string> {
+  const given = {
+    FLOTILLA_REGISTRY_HTPASSWD: htpasswd,
+    FLOTILLA_REGISTRY_TLS_CERTIFICATE: certificate,
+    FLOTILLA_REGISTRY_TLS_KEY: key,
+    FLOTILLA_REGISTRY_TLS_CLIENT_CA: clientCa,
+  };
+  const files = Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return {
+    ...Object.fromEntries(files.map(([name, file]) => [name, resolve(file)])),
+    ...(pushUsers === undefined ? {} : { FLOTILLA_REGISTRY_PUSH_USERS: pushUsers }),
   };
 }
 
@@ -118,7 +149,8 @@ function pidPath(dataRoot: string, listen: string): string {
 
 async function isReady(url: string): Promise<boolean> {
   try {
-    const { status } = await ask({ url }, 'GET', '/readyz');
+    // It is our own child that we ask.
+    const { status } = await ask({ url, trustAnyone: true }, 'GET', '/readyz');
     return status === 200;
   } catch {
     return false;
@@ -154,78 +186,4 @@ async function end(path: string): Promise<boolean> {
   if (isRunning()) process.kill(running.pid, 'SIGKILL');
   rmSync(path, { force: true });
   return was;
-}
-
-/** Fills the cache of a registry-proxy; prints a line an image. @throws Unavailable when one of them could not be had. */
-export async function registryPrefetch(
-  where: RegistryAddress,
-  wanted: { readonly images: readonly string[]; readonly platform: string; readonly pin: boolean },
-): Promise<void> {
-  const { status, text } = await ask(where, 'POST', '/flotilla/v1/prefetch', wanted);
-  if (status !== 200) throw new InvalidParameter(messageOf(text));
-  let failed = 0;
-  for (const line of text.split('\n').filter((each) => each !== '')) {
-    const { image, digest, blobs, bytes, error } = JSON.parse(line) as Record<string, unknown>;
-    if (error === undefined) say(`${image}: ${digest}, ${blobs} blobs, ${bytes} bytes`);
-    else {
-      failed++;
-      process.stderr.write(`${image}: ${error}\n`);
-    }
-  }
-  if (failed > 0) throw new Unavailable(`${failed} of ${wanted.images.length} images could not be fetched`);
-}
-
-/** Prints what is pinned. */
-export async function registryPins(where: RegistryAddress): Promise<void> {
-  const { status, text } = await ask(where, 'GET', '/flotilla/v1/pins');
-  if (status !== 200) throw new Unavailable(messageOf(text));
-  for (const image of JSON.parse(text) as string[]) say(image);
-}
-
-/** Lets images go when the cache is full again. */
-export async function registryUnpin(where: RegistryAddress, images: readonly string[]): Promise<void> {
-  const { status, text } = await ask(where, 'POST', '/flotilla/v1/unpin', { images });
-  if (status !== 200) throw new Unavailable(messageOf(text));
-  for (const image of JSON.parse(text) as string[]) say(image);
-}
-
-/** Removes what no manifest of the proxy's own repositories needs. */
-export async function registryCollect(where: RegistryAddress): Promise<void> {
-  const { status, text } = await ask(where, 'POST', '/flotilla/v1/collect');
-  if (status !== 200) throw new Unavailable(messageOf(text));
-  const { blobs, bytes } = JSON.parse(text) as { blobs: number; bytes: number };
-  say(`${blobs} blobs removed, ${bytes} bytes`);
-}
-
-function messageOf(text: string): string {
-  try {
-    return String((JSON.parse(text) as { message?: unknown }).message);
-  } catch {
-    return text.slice(0, 500);
-  }
-}
-
-function connection(where: RegistryAddress): RequestOptions {
-  if ('url' in where) {
-    if (!URL.canParse(where.url)) throw new InvalidParameter(`invalid argument "${where.url}" for "--url" flag: must be http://HOST:PORT`);
-    const { hostname, port } = new URL(where.url);
-    return { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 80 : Number(port) };
-  }
-  const folder = join(where.execRoot, 'sockets/registry-proxy');
-  const socket = readdirSync(folder).find((name) => name.endsWith('.http.sock'));
-  if (socket === undefined) throw new Unavailable('registry-proxy is not running');
-  return { socketPath: join(folder, socket) };
-}
-
-function ask(where: RegistryAddress, method: string, path: string, document?: unknown): Promise<{ status: number; text: string }> {
-  return new Promise((resolve, reject) => {
-    const outgoing = request({ ...connection(where), method, path, agent: false }, (response: IncomingMessage) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('error', reject);
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }));
-    });
-    outgoing.on('error', reject);
-    outgoing.end(document === undefined ? undefined : JSON.stringify(document));
-  });
 }
