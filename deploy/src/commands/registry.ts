@@ -42,6 +42,7 @@ interface RegistryAccess {
 }
 
 const serviceMain = fileURLToPath(new URL('../../../services/registry-proxy/src/standalone.ts', import.meta.url));
+
 /**
  * Network buffers count as old space: with V8's own start of a few megabytes every 11 MB that pass through cost a whole collection, a third of the
  * CPU time of a cold pull.
