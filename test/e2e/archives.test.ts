@@ -1,12 +1,11 @@
 /** Archives and registries between engines and tools: what we write they read, what they write we read, file by file. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   buildImage,
   buildTar,
   busyboxLayer,
-  createTestHost,
   type LayerEntry,
   opaque,
   type TestHost,
@@ -18,6 +17,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
 import { type FileTree, fileTree } from './fileTree.ts';
+import { startDockerd } from './peer.ts';
 import { useStack } from './stack.ts';
 
 const stack = useStack();
@@ -172,18 +172,7 @@ describe('podman', () => {
 describe('dockerd', () => {
   let peer: TestHost;
   beforeAll(async () => {
-    peer = await createTestHost({ name: 'dockerd' });
-    await peer.sh('mkdir -p /run && mount -t tmpfs tmpfs /run');
-    const roots = ['--data-root', peer.dataRoot, '--exec-root', peer.execRoot, '--pidfile', join(peer.execRoot, 'dockerd.pid')];
-    const daemon = peer.spawn('dockerd', [...roots, '-H', `unix://${peer.socketPath}`, '--iptables=false', '--bridge=none']);
-    peer.onDispose(async () => {
-      daemon.kill('SIGTERM');
-      await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, { timeoutMs: 30_000, what: 'dockerd to stop' });
-    });
-    await waitFor(async () => existsSync(peer.socketPath) && (await peer.docker('version')).code === 0, {
-      timeoutMs: 60_000,
-      what: 'dockerd',
-    });
+    peer = await startDockerd();
   });
   afterAll(() => peer?.dispose());
 
@@ -209,7 +198,7 @@ describe('a container of it', () => {
     const { MergedDir } = JSON.parse(await stack.host.mustDocker('inspect', '--format', '{{json .GraphDriver.Data}}', id));
     const program = join(import.meta.dirname, 'fileTree.ts');
     const { stdout } = await stack.host.mustRun(process.execPath, [program, MergedDir], { timeoutMs: 60_000 });
-    const seen: Record<string, FileTree[string]> = JSON.parse(stdout);
+    const [seen = {}] = JSON.parse(stdout) as Record<string, FileTree[string]>[];
     for (const own of Object.keys(seen)) {
       // Mount points and files that every container gets.
       if (/^(dev|proc|sys|etc)(\/|$)|^\.dockerenv$/.test(own)) delete seen[own];

@@ -1,4 +1,4 @@
-/** A directory tree as a document to compare: of every file its kind, mode, owner, time, content, links and attributes. Run as a program it prints that of its argument. */
+/** A directory tree as a document to compare: of every file its kind, mode, owner, time, content, links and attributes. Run as a program it prints those of its arguments, as a list. */
 import { createHash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -59,4 +59,4 @@ export function fileTree(root: string): FileTree {
   return tree;
 }
 
-if (import.meta.main) process.stdout.write(JSON.stringify(fileTree(process.argv[2] ?? '.')));
+if (import.meta.main) process.stdout.write(JSON.stringify(process.argv.slice(2).map(fileTree)));
