@@ -1,0 +1,164 @@
+import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { connect, createServer, type Server as NetServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Packet, Packet_PacketType as PacketType, Stat } from '@flotilla/contracts/fsutil/types/wire';
+import { FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
+import { Server, ServerCredentials, type ServerDuplexStream, type ServiceDefinition } from '@grpc/grpc-js';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { goMode } from './fileMode.ts';
+import { syncDirectory } from './fileSync.ts';
+import { GrpcConnection } from './grpcConnection.ts';
+
+type Call = ServerDuplexStream<Packet, Packet>;
+
+const file = (path: string, content: string, more: Partial<Stat> = {}): Stat =>
+  Stat.fromPartial({ path, mode: goMode(0o644, 'file'), size: BigInt(content.length), modTime: 1_000_000_007n, ...more });
+const directory = (path: string): Stat => Stat.fromPartial({ path, mode: goMode(0o755, 'directory'), modTime: 5n });
+const symlink = (path: string, linkname: string): Stat => Stat.fromPartial({ path, mode: goMode(0o777, 'symlink'), linkname });
+const stat = (of: Stat): Packet => Packet.create({ type: PacketType.PACKET_STAT, stat: of });
+const endOfList = Packet.create({ type: PacketType.PACKET_STAT });
+const data = (id: number, content: string): Packet => Packet.create({ type: PacketType.PACKET_DATA, id, data: Buffer.from(content) });
+
+let work: string;
+let target: string;
+let server: Server;
+let listener: NetServer;
+let connection: GrpcConnection;
+let serve: (call: Call) => void;
+let asked: number[];
+
+beforeAll(async () => {
+  work = mkdtempSync(join(tmpdir(), 'flotilla-sync-'));
+  server = new Server();
+  server.addService(FileSyncService as unknown as ServiceDefinition, { diffCopy: (call: Call) => serve(call) });
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  listener = createServer((socket) => injector.injectConnection(socket));
+  await new Promise<void>((resolve) => listener.listen(join(work, 'socket'), resolve));
+  connection = new GrpcConnection(connect(join(work, 'socket')));
+});
+afterAll(() => {
+  connection.close();
+  server.forceShutdown();
+  listener.close();
+  rmSync(work, { recursive: true });
+});
+beforeEach(() => {
+  asked = [];
+  target = mkdtempSync(join(work, 'target-'));
+});
+afterEach(() => {
+  expect(existsSync(join(work, 'evil'))).toBe(false);
+});
+
+const sync = (): Promise<void> =>
+  syncDirectory(connection, { directory: 'context', paths: [], excludes: [] }, target, () => undefined, AbortSignal.timeout(10_000));
+
+/** A client that keeps to the protocol. */
+function honest(entries: readonly Stat[], contents: Readonly<Record<string, string>>): (call: Call) => void {
+  return (call) => {
+    for (const entry of entries) call.write(stat(entry));
+    call.write(endOfList);
+    call.on('data', ({ type, id }: Packet) => {
+      if (type === PacketType.PACKET_FIN) {
+        call.write(Packet.create({ type: PacketType.PACKET_FIN }));
+        return;
+      }
+      asked.push(id);
+      const content = contents[entries[id]?.path ?? ''] ?? '';
+      if (content !== '') call.write(data(id, content));
+      call.write(data(id, ''));
+    });
+    call.on('end', () => call.end());
+  };
+}
+
+describe('a directory of the client', () => {
+  it('is as the client has it, and only what differs is asked for again', async () => {
+    const first = [
+      directory('a'),
+      file('a/b', 'one'),
+      symlink('a/l', 'b'),
+      file('c', 'two'),
+      file('d', 'two', { linkname: 'c' }),
+      file('e', ''),
+    ];
+    serve = honest(first, { 'a/b': 'one', c: 'two' });
+    await sync();
+    expect(asked).toEqual([1, 3, 5]);
+    expect(readFileSync(join(target, 'a/b'), 'utf8')).toBe('one');
+    expect(readlinkSync(join(target, 'a/l'))).toBe('b');
+    expect(statSync(join(target, 'd')).ino).toBe(statSync(join(target, 'c')).ino);
+    expect(statSync(join(target, 'a/b'), { bigint: true }).mtimeNs).toBe(1_000_000_007n);
+    expect(statSync(join(target, 'a'), { bigint: true }).mtimeNs).toBe(5n);
+
+    asked = [];
+    // `a` has become a file, `c` has another time, `e` is as it was, the rest is gone.
+    serve = honest([file('a', 'now'), file('c', 'two', { modTime: 9n }), file('e', '')], { a: 'now', c: 'two' });
+    await sync();
+    expect(asked).toEqual([0, 1]);
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe('now');
+    expect(existsSync(join(target, 'd'))).toBe(false);
+  });
+
+  it('says what is wrong with it', async () => {
+    serve = (call) => call.write(Packet.create({ type: PacketType.PACKET_ERR, data: Buffer.from('no access') }));
+    await expect(sync()).rejects.toThrow('error from sender: no access');
+  });
+});
+
+const hostile: readonly (readonly [name: string, packets: readonly Packet[], message: RegExp])[] = [
+  ['climbs out', [stat(file('../evil', 'x')), endOfList], /invalid path "\.\.\/evil"/],
+  ['climbs out in the middle', [stat(directory('a')), stat(file('a/../../evil', 'x')), endOfList], /invalid path/],
+  ['is absolute', [stat(file('/evil', 'x')), endOfList], /invalid path/],
+  ['has a zero byte', [stat(file('a\0b', 'x')), endOfList], /invalid path/],
+  ['has no name', [stat(file('', 'x')), endOfList], /invalid path/],
+  ['goes through a link', [stat(symlink('a', '..')), stat(file('a/evil', 'x')), endOfList], /stands in no directory/],
+  ['goes through a file', [stat(file('a', 'x')), stat(file('a/evil', 'x')), endOfList], /stands in no directory/],
+  ['stands in what was not listed', [stat(file('a/b', 'x')), endOfList], /stands in no directory/],
+  ['is out of order', [stat(file('b', 'x')), stat(file('a', 'x')), endOfList], /out of order/],
+  ['comes twice', [stat(file('a', 'x')), stat(file('a', 'x')), endOfList], /out of order/],
+  ['links outside', [stat(file('a', 'x', { linkname: '../socket' })), endOfList], /invalid link/],
+  ['links to a directory', [stat(directory('a')), stat(file('b', 'x', { linkname: 'a' })), endOfList], /invalid link/],
+  ['is more than it said', [stat(file('a', 'x')), endOfList, data(0, 'xx')], /larger than the client said/],
+  ['was not asked for', [stat(directory('a')), endOfList, data(0, 'x')], /invalid file request 0/],
+  ['comes after the end of the list', [endOfList, stat(file('a', 'x'))], /after the end of its list/],
+  ['is larger than any disk', [stat(file('a', 'x', { size: 1n << 60n })), endOfList], /no space left/],
+  ['has a packet that nobody knows', [Packet.create({ type: 77 as never })], /unknown type: 77/],
+];
+
+describe('a client whose entry', () => {
+  it.each(hostile)('%s is refused', async (_name, packets, message) => {
+    serve = (call) => {
+      call.on('error', () => undefined);
+      for (const packet of packets) call.write(packet);
+    };
+    await expect(sync()).rejects.toThrow(message);
+  });
+
+  it('was there as a link before is put in its place, not where that leads', async () => {
+    mkdirSync(join(work, 'elsewhere'));
+    symlinkSync(join(work, 'elsewhere'), join(target, 'a'));
+    serve = honest([directory('a'), file('a/b', 'x')], { 'a/b': 'x' });
+    await sync();
+    expect(existsSync(join(work, 'elsewhere/b'))).toBe(false);
+    expect(readFileSync(join(target, 'a/b'), 'utf8')).toBe('x');
+  });
+
+  it('shares its bytes with another name is not written through', async () => {
+    serve = honest([file('a', 'x')], { a: 'x' });
+    await sync();
+    linkSync(join(target, 'a'), join(work, 'other'));
+    serve = honest([file('a', 'yy')], { a: 'yy' });
+    await sync();
+    expect(readFileSync(join(work, 'other'), 'utf8')).toBe('x');
+  });
+});
+
+it('a client that ends the call early is told on', async () => {
+  serve = (call) => {
+    call.write(stat(file('a', 'x')));
+    call.end();
+  };
+  await expect(sync()).rejects.toThrow('the client ended its files too early');
+});
