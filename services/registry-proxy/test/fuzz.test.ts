@@ -215,3 +215,49 @@ it('bytes that are no HTTP, or half of it', async () => {
     options(40),
   );
 }, 3_600_000);
+
+const descriptorLike = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ mediaType: fc.constantFrom('application/x', '', 'a'.repeat(400)), digest: digestLike, size: fc.integer() }),
+  },
+  { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) },
+);
+const manifestLike = fc.record(
+  {
+    schemaVersion: fc.oneof(fc.constant(2), fc.jsonValue({ maxDepth: 1 })),
+    mediaType: fc.constantFrom('application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json', '', 7),
+    config: descriptorLike,
+    layers: fc.oneof(fc.array(descriptorLike, { maxLength: 3 }), fc.jsonValue({ maxDepth: 1 })),
+    manifests: fc.oneof(fc.array(descriptorLike, { maxLength: 3 }), fc.jsonValue({ maxDepth: 1 })),
+    subject: descriptorLike,
+    artifactType: fc.oneof(fc.string(), fc.jsonValue({ maxDepth: 1 })),
+    annotations: fc.oneof(fc.dictionary(fc.string(), fc.string()), fc.jsonValue({ maxDepth: 2 })),
+  },
+  { requiredKeys: [] },
+);
+
+it('manifests of any shape are taken and given back as they are, or refused; lists of them go on working', async () => {
+  const type = fc.constantFrom(
+    'application/vnd.oci.image.manifest.v1+json',
+    'application/vnd.oci.image.index.v1+json',
+    'application/x; y=z',
+    'ä',
+  );
+  const refusals = [400, 404];
+  await fc.assert(
+    fc.asyncProperty(manifestLike, type, async (document, contentType) => {
+      const bytes = Buffer.from(JSON.stringify(document));
+      const at = `${proxy.url}/v2/lab/app/manifests/any`;
+      const put = await fetch(at, { method: 'PUT', headers: { 'content-type': contentType }, body: bytes });
+      if (put.status === 201) expect(Buffer.from(await (await fetch(at)).arrayBuffer())).toEqual(bytes);
+      else expect(refusals, await put.text()).toContain(put.status);
+      for (const subject of [sha256(held), sha256(pushed)]) {
+        const list = await fetch(`${proxy.url}/v2/lab/app/referrers/${subject}`);
+        expect(list.status).toBe(200);
+        expect(Array.isArray(((await list.json()) as { manifests: unknown }).manifests)).toBe(true);
+      }
+    }),
+    options(60),
+  );
+}, 3_600_000);
