@@ -85,7 +85,7 @@ let proxy: TestProxy;
 beforeAll(async () => {
   hub = await Hub.start();
   proxy = await startProxy({
-    env: { FLOTILLA_REGISTRY_UPSTREAMS: `docker.io=http://${hub.registry.host}`, FLOTILLA_REGISTRY_BODY_TIMEOUT_MS: '1000' },
+    env: { FLOTILLA_REGISTRY_UPSTREAMS: `docker.io=http://${hub.registry.host}`, FLOTILLA_REGISTRY_BODY_TIMEOUT_MS: '3000' },
   });
 });
 afterAll(async () => {
@@ -229,7 +229,7 @@ describe('a blob of Docker Hub', () => {
     let bytes = first?.value?.length ?? 0;
     for (let part = await reader?.read(); part !== undefined && !part.done; part = await reader?.read()) bytes += part.value.length;
     expect(bytes).toBe(size);
-    expect(starts()).toEqual([0, 0]);
+    expect(starts().filter((start) => start === 0)).toHaveLength(2);
     await idle.body?.cancel();
   });
 
