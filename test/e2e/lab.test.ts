@@ -19,7 +19,8 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const MiB = 1024 * 1024;
-const blobBytes = process.env.FLOTILLA_SOAK === '1' ? 100 * MiB : 6 * MiB;
+/** Of each of an image's four layers: 500 MiB in full. */
+const blobBytes = process.env.FLOTILLA_SOAK === '1' ? 125 * MiB : 6 * MiB;
 const port = 5555;
 const name = 'registry.lab';
 
