@@ -21,7 +21,7 @@ export class Metrics implements UpstreamObserver {
     help: 'Requests being answered.',
     registers: [this.registry],
   });
-  private readonly receivedBytes = this.counter('received_bytes_total', 'Bytes that clients pushed.', []);
+  private readonly receivedBytes = this.counter('received_bytes_total', 'Bytes that clients pushed, with their headers.', []);
   private readonly fetchedBytes = this.counter('fetched_bytes_total', 'Bytes of blobs that came from upstreams.', []);
   private readonly sentBytes = this.counter('sent_bytes_total', 'Bytes of blobs sent to clients.', []);
   private readonly stale = this.counter('stale_total', 'Answers from the cache while the upstream was away.', []);

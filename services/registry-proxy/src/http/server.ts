@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
 import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
@@ -46,6 +47,8 @@ export class HttpServer {
   private readonly server: Server;
   private readonly logger: Logger;
   private draining = false;
+  /** Bytes of each connection that are counted already, with requests before. */
+  private readonly counted = new WeakMap<Socket, number>();
   private socketPath: string | undefined;
 
   constructor(parts: HttpServerParts) {
@@ -72,8 +75,10 @@ export class HttpServer {
     app.use((request, response, next) => {
       const ended = parts.metrics.onRequest(request.method);
       const { socket } = request;
-      const before = socket.bytesRead;
-      response.on('close', () => ended(response.statusCode, socket.bytesRead - before));
+      response.on('close', () => {
+        ended(response.statusCode, socket.bytesRead - (this.counted.get(socket) ?? 0));
+        this.counted.set(socket, socket.bytesRead);
+      });
       this.logged(request, response, next);
     });
     app.get('/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));

@@ -59,12 +59,18 @@ export class StandaloneProcess {
     );
   }
 
-  async end(signal: NodeJS.Signals): Promise<void> {
+  /** Sends it a signal that does not end it. */
+  signal(signal: NodeJS.Signals): void {
+    this.child?.kill(signal);
+  }
+
+  /** @returns its exit code; null when a signal ended it. */
+  async end(signal: NodeJS.Signals): Promise<number | null> {
     const { child } = this;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const exit = new Promise((resolve) => child.once('exit', resolve));
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null;
+    const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
     child.kill(signal);
-    await exit;
+    return exit;
   }
 
   async stop(): Promise<void> {
