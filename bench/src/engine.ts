@@ -51,6 +51,25 @@ export class Engine {
     });
   }
 
+  /** Reads an answer to its end without keeping it; its length. */
+  drain(path: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const sent = request({ socketPath: this.socketPath, agent: this.agent, path, headers: { host: 'engine' } }, (response) => {
+        let bytes = 0;
+        response.on('data', (chunk: Buffer) => {
+          bytes += chunk.length;
+        });
+        response.on('error', reject);
+        response.on('end', () => {
+          if ((response.statusCode ?? 0) >= 400) reject(new Error(`${this.name}: GET ${path}: ${response.statusCode}`));
+          else resolve(bytes);
+        });
+      });
+      sent.on('error', reject);
+      sent.end();
+    });
+  }
+
   async json<T>(method: string, path: string, json?: unknown): Promise<T> {
     const { body } = await this.call(method, path, json === undefined ? {} : { json });
     return JSON.parse(body.toString()) as T;

@@ -13,7 +13,8 @@ import { type EngineKind, engineKinds, type HostedEngine, startHosted } from './
 import { engineProcesses, pssMiB } from './memory.ts';
 import { benchRegistry } from './registry.ts';
 import { describeMachine, type Report, type RowResult, table } from './report.ts';
-import { type Row, rows, type Setting } from './rows.ts';
+import type { Row, Setting } from './row.ts';
+import { rows } from './rows.ts';
 
 const image = 'flotilla-bench-busybox:latest';
 const largeTag = 'flotilla-bench-large:latest';

@@ -3,43 +3,10 @@
  * Every row cleans up what it made.
  */
 import { randomUUID } from 'node:crypto';
+import { containerRows } from './containerRows.ts';
 import type { Engine } from './engine.ts';
+import { type Row, removeAll, type Setting, shortLived, sleeper, started } from './row.ts';
 import { inParallel, timed } from './statistics.ts';
-
-/** Where a row finds what it needs. */
-export interface Setting {
-  /** A busybox image every engine has. */
-  readonly image: string;
-  /** A docker-archive of a large image and its size, bytes; its tag. */
-  readonly large: { readonly archive: Buffer; readonly bytes: number; readonly tag: string };
-  /** The large image's name in a registry that the engines reach; absent: the pull row is left out. */
-  readonly pullReference?: string;
-}
-
-export interface Row {
-  readonly name: string;
-  readonly unit: 'ms' | '/s' | 'MB/s';
-  /** Repetitions an engine. */
-  readonly repeat: number;
-  readonly needs?: 'registry';
-  /** Done once an engine before measuring; what it gives is handed to `measure` and `after`. */
-  readonly before?: (engine: Engine, setting: Setting) => Promise<string[]>;
-  readonly measure: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<number>;
-  readonly after?: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<unknown>;
-}
-
-const sleeper = (image: string): object => ({ Image: image, Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'bridge' } });
-const shortLived = (image: string): object => ({ Image: image, Cmd: ['true'], HostConfig: { NetworkMode: 'bridge' } });
-
-async function started(engine: Engine, setting: Setting): Promise<string[]> {
-  const id = await engine.create(sleeper(setting.image));
-  await engine.call('POST', `/containers/${id}/start`);
-  return [id];
-}
-
-const removeAll = async (engine: Engine, _setting: Setting, made: readonly string[]): Promise<void> => {
-  await inParallel(made.length, 4, (index) => engine.call('DELETE', `/containers/${made[index]}?force=1`, { anyStatus: true }));
-};
 
 /** create, start, wait, remove over the bare API. */
 async function runOnce(engine: Engine, image: string): Promise<void> {
@@ -141,20 +108,6 @@ export const rows: readonly Row[] = [
       return ms;
     },
   },
-  {
-    name: 'start 20 at once, API',
-    unit: '/s',
-    repeat: 2,
-    measure: async (engine, setting) => {
-      const made: string[] = [];
-      await inParallel(20, 4, async () => made.push(await engine.create(sleeper(setting.image))));
-      const ms = await timed(() =>
-        inParallel(made.length, made.length, (index) => engine.call('POST', `/containers/${made[index]}/start`)),
-      );
-      await removeAll(engine, setting, made);
-      return (1000 * made.length) / ms;
-    },
-  },
   requests('list 10 containers, x4', 200, 4, () => '/containers/json?all=1', 10),
   requests('list 200 containers, x1', 60, 1, () => '/containers/json?all=1', 200),
   requests('list 200 containers, x16', 100, 16, () => '/containers/json?all=1', 200),
@@ -182,32 +135,5 @@ export const rows: readonly Row[] = [
       return large.bytes / 1000 / ms;
     },
   },
-  {
-    name: 'logs 20 MB, API',
-    unit: 'MB/s',
-    repeat: 3,
-    before: async (engine, { image }) => {
-      const id = await engine.create({
-        Image: image,
-        Cmd: [
-          'sh',
-          '-c',
-          'yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c 20000000',
-        ],
-      });
-      const waiting = engine.call('POST', `/containers/${id}/wait?condition=next-exit`);
-      await engine.call('POST', `/containers/${id}/start`);
-      await waiting;
-      return [id];
-    },
-    measure: async (engine, _setting, [id = '']) => {
-      let bytes = 0;
-      const ms = await timed(async () => {
-        bytes = (await engine.call('GET', `/containers/${id}/logs?stdout=1`)).body.length;
-      });
-      if (bytes < 20_000_000) throw new Error(`${engine.name}: logs gave only ${bytes} bytes`);
-      return bytes / 1000 / ms;
-    },
-    after: removeAll,
-  },
+  ...containerRows,
 ];
