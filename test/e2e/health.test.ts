@@ -129,6 +129,16 @@ describe('restart policies', () => {
     });
   });
 
+  it('rm -f takes away one that is just being restarted', async () => {
+    for (let round = 0; round < 4; round++) {
+      await must('run', '-d', '--name', 'restless', '--restart', 'always', '--network', 'none', stack.busybox, 'true');
+      await must('wait', 'restless');
+      await new Promise((resolve) => setTimeout(resolve, round * 40));
+      await must('rm', '-f', 'restless');
+    }
+    expect(await must('ps', '-aq', '--filter', 'name=restless')).toBe('');
+  });
+
   it('stop ends a restarting one; kill by hand keeps it down', async () => {
     await must('run', '-d', '--name', 'looping', '--restart', 'always', stack.busybox, 'false');
     await waitFor(async () => Number(await field('looping', '{{.RestartCount}}')) >= 3, { timeoutMs: 30_000, what: 'restarts' });

@@ -36,6 +36,8 @@ const defaultStopTimeoutSeconds = 10;
 const sigkill = 9;
 /** How long a process may take to go after SIGKILL: it may have to wait for a disk. */
 const killDeadlineMs = 60_000;
+/** How often a forced removal kills what comes up again. */
+const removalAttempts = 5;
 
 export class ContainerLifecycle {
   private readonly options: LifecycleOptions;
@@ -75,11 +77,13 @@ export class ContainerLifecycle {
    */
   async stop(reference: string, signal: string, timeoutSeconds: number | undefined): Promise<void> {
     const { store } = this.options;
-    const container = findContainer(store, reference);
-    if (container.state.status === 'restarting') return await this.cancelRestart(container.id);
+    const { id, state } = findContainer(store, reference);
+    if (state.status === 'restarting' && (await this.cancelRestart(id))) return;
+    const container = findContainer(store, id);
     if (!isRunning(container)) throw new NotModified('container is already stopped');
-    const runId = await this.signalToStop(container.id, signal, false);
+    const runId = await this.signalToStop(id, signal, false);
     if (runId !== undefined) await this.endRun(container, runId, timeoutSeconds);
+    else if (await this.cancelRestart(id)) return;
   }
 
   /** Sends the stop signal and remembers that a client wanted it. @returns the run that was told; undefined when there is none any more. */
@@ -127,13 +131,15 @@ export class ContainerLifecycle {
     return over(store.containers.get(id));
   }
 
-  private async cancelRestart(id: string): Promise<void> {
+  /** @returns false when it does not wait for its restart any more: it may have been started at this very moment. */
+  private async cancelRestart(id: string): Promise<boolean> {
     const { store, restarter } = this.options;
     restarter.forget(id);
-    await store.withContainer(id, async (container, lease) => {
-      if (container.state.status !== 'restarting') return;
+    return await store.withContainer(id, async (container, lease) => {
+      if (container.state.status !== 'restarting') return false;
       const stopped: ContainerRecord = { ...container, stoppedByUser: true, state: { ...container.state, status: 'exited' } };
       await store.save(stopped, lease, [containerEvent(stopped, 'stop')]);
+      return true;
     });
   }
 
@@ -142,7 +148,7 @@ export class ContainerLifecycle {
     const { store } = this.options;
     const number = parseSignal(signal || 'SIGKILL');
     const { id, name, state } = findContainer(store, reference);
-    if (state.status === 'restarting') return await this.cancelRestart(id);
+    if (state.status === 'restarting' && (await this.cancelRestart(id))) return;
     const notRunning = (): Conflict =>
       new Conflict(`cannot kill container: ${reference.replace(/^\//, '') || name}: container ${id} is not running`);
     const runId = await store.withContainer(id, async (container, lease) => {
@@ -244,33 +250,35 @@ export class ContainerLifecycle {
 
   /** @see Engine API v1.50 ContainerDelete */
   async remove(reference: string, options: { force: boolean; removeVolumes: boolean }): Promise<void> {
-    const { store, exits, remover, restarter } = this.options;
+    const { store, remover, restarter } = this.options;
     const before = findContainer(store, reference);
-    const refuse = (container: ContainerRecord): Conflict => {
-      const paused = isPaused(container);
-      const hint = paused ? ' and must be unpaused first' : ': stop the container before removing or force remove';
-      return new Conflict(`cannot remove container "/${container.name}": container is ${container.state.status}${hint}`);
-    };
-    const busy = (container: ContainerRecord): boolean => isRunning(container) || container.state.status === 'restarting';
-    if (busy(before) && !options.force) throw refuse(before);
-    restarter.forget(before.id);
-    if (before.state.run !== undefined) {
-      const runId = before.state.run.id;
-      const keep = exits.removeAtExit(before.id, options.removeVolumes);
-      try {
-        await this.killRun(before.id, runId);
-        await this.whenGoneOrReleased(before.id);
-      } finally {
-        keep();
+    const { id } = before;
+    if ((isRunning(before) || before.state.status === 'restarting') && !options.force) throw removalRefused(before);
+    restarter.forget(id);
+    await this.ifStillThere(async () => {
+      for (let attempt = 1; ; attempt++) {
+        const run = store.containers.get(id)?.state.run;
+        if (run !== undefined && options.force) await this.killToRemove(id, run, options.removeVolumes);
+        const removed = await store.withContainer(id, async (container, lease) => {
+          // A restart by policy that was under way, or another client, has brought up a new run.
+          if (isRunning(container) && options.force && attempt < removalAttempts) return false;
+          if (isRunning(container)) throw removalRefused(container);
+          await remover.remove(container, lease, options.removeVolumes);
+          return true;
+        });
+        if (removed) return;
       }
-      if (store.containers.get(before.id) === undefined) return;
+    });
+  }
+
+  private async killToRemove(id: string, run: Run, removeVolumes: boolean): Promise<void> {
+    const keep = this.options.exits.removeAtExit(id, removeVolumes);
+    try {
+      await this.killRun(id, run.id);
+      await this.whenGoneOrReleased(id);
+    } finally {
+      keep();
     }
-    await this.ifStillThere(() =>
-      store.withContainer(before.id, async (container, lease) => {
-        if (isRunning(container)) throw refuse(container);
-        await remover.remove(container, lease, options.removeVolumes);
-      }),
-    );
   }
 
   /** `rm --link parent/alias`: the parent forgets the link; nothing else is removed. */
@@ -290,4 +298,9 @@ export class ContainerLifecycle {
   private async whenGoneOrReleased(id: string): Promise<void> {
     await this.options.store.withLease(`container/${id}`, async () => undefined);
   }
+}
+
+function removalRefused(container: ContainerRecord): Conflict {
+  const hint = isPaused(container) ? ' and must be unpaused first' : ': stop the container before removing or force remove';
+  return new Conflict(`cannot remove container "/${container.name}": container is ${container.state.status}${hint}`);
 }
