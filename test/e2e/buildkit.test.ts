@@ -162,6 +162,90 @@ FROM two
   });
 });
 
+describe('both builders', () => {
+  it('give the same files and the same configuration', async () => {
+    const below = context({ Dockerfile: 'FROM BUSYBOX\nONBUILD COPY on /on\nONBUILD RUN cat /on/build > /built\n' });
+    await build(below, '-t', 'below');
+    const folder = context({
+      Dockerfile: `ARG TAG=none
+FROM below AS first
+ARG WORD="with space"
+ENV A=1 B="\${A}2 $WORD"
+WORKDIR /work/deep
+RUN printf %s "$B" > env && mkfifo pipe && ln -s ../env link && chmod 4711 env && chown 5:6 env
+COPY --chown=7:8 --chmod=640 on/ mixed*.txt ./copied/
+ADD packed.tar /unpacked
+FROM below
+COPY --from=first --link /work /work
+COPY <<EOF /script
+echo $HOME
+EOF
+RUN <<EOF
+echo one > /one
+rm /bin/vi
+EOF
+USER 5:6
+EXPOSE 80 53/udp
+VOLUME /data
+LABEL a="b c" d=e
+HEALTHCHECK --interval=5s CMD true
+STOPSIGNAL SIGQUIT
+SHELL ["/bin/sh", "-ec"]
+ENTRYPOINT exec sleep
+CMD ["100"]
+`,
+      'on/build': 'on\n',
+      'mixed1.txt': '1',
+      'mixed2.txt': '2',
+      'left.txt': '3',
+      '.dockerignore': 'mixed2*\n',
+    });
+    await mustRun('tar', ['-cf', 'packed.tar', 'left.txt', 'on'], { cwd: folder });
+    const args = ['--build-arg', 'WORD=given', '--label', 'f=g', '-t', 'both'];
+    const described = async (): Promise<unknown> => {
+      const config = JSON.parse(await stack.host.mustDocker('image', 'inspect', '--format', '{{json .Config}}', 'both'));
+      const find =
+        'cd / && find . -xdev ! -path "./proc/*" ! -path "./sys/*" ! -path "./dev/*" ! -path "./etc/*" -exec stat -c "%n %A %u %g %s %N" {} + | sort; md5sum /one /script /built /work/*/*/* 2>/dev/null';
+      const tree = await stack.host.mustDocker(
+        'run',
+        '--rm',
+        '-u',
+        '0',
+        '--network',
+        'none',
+        '--entrypoint',
+        '/bin/sh',
+        'both',
+        '-c',
+        find,
+      );
+      return { config, tree: tree.replace(/^(\.|\.\/data|\.\/proc|\.\/sys|\.\/dev|\.\/etc) .*\n/gm, '') };
+    };
+    await build(folder, ...args);
+    const byBuildx = await described();
+    await stack.host.mustDocker('rmi', 'both');
+    await stack.host.mustDocker('builder', 'prune', '-af');
+    mustSucceed(await docker(folder, ['build', ...args, '.'], { env: { DOCKER_BUILDKIT: '0' } }), 'the classic build');
+    expect(byBuildx).toEqual(await described());
+  });
+});
+
+describe('two replicas of image-service', () => {
+  it('serve builds: the connections of one meet', async () => {
+    mustSucceed(await stack.host.flotilla('scale', 'image-service=2'), 'flotilla scale');
+    try {
+      const folder = context({ Dockerfile: 'FROM BUSYBOX\nCOPY a /\nRUN cat /a\n', a: '' });
+      for (const content of ['one', 'two', 'three']) {
+        writeFileSync(join(folder, 'a'), content);
+        await build(folder, '-t', 'replicas');
+        expect(await run('replicas', 'cat', '/a')).toBe(content);
+      }
+    } finally {
+      mustSucceed(await stack.host.flotilla('scale', 'image-service=1'), 'flotilla scale');
+    }
+  });
+});
+
 describe('bake', () => {
   it('builds targets side by side: on each other, and equal steps once', async () => {
     const same = '"FROM BUSYBOX AS s\\nRUN sleep 1; cat /proc/uptime > /when\\nFROM s\\n';

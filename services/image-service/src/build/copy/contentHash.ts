@@ -14,6 +14,7 @@ export interface HashOptions {
 
 const smallBytes = 1024 * 1024;
 const entriesATurn = 200;
+const settledMs = 50;
 const buffer = Buffer.allocUnsafe(smallBytes);
 
 /** @returns `file:<hex>` or `dir:<hex>`. */
@@ -27,7 +28,7 @@ export async function contentHash(path: string, options: HashOptions, signal: Ab
       signal.throwIfAborted();
     }
     describe(hash, absolute, relative, found, options);
-    if (found.isFile()) await hashFile(hash, absolute, found.size);
+    if (found.isFile()) hash.update(await fileDigest(absolute, found));
     if (!found.isDirectory()) return;
     for (const name of readdirSync(absolute).sort()) {
       const child = relative === '' ? name : `${relative}/${name}`;
@@ -49,6 +50,24 @@ function describe(hash: Hash, path: string, relative: string, stat: Stats, { own
   const owner = owners ? [stat.uid, stat.gid] : [];
   const size = stat.isFile() ? stat.size : 0;
   hash.update(`${JSON.stringify([relative, stat.mode, size, stat.rdev, link, owner, attributes])}\n`);
+}
+
+/** Of files that were read before: contexts that are kept between builds are not read again where nothing changed. Nobody can set a change time. */
+const known = new Map<string, Buffer>();
+const mostKnown = 50_000;
+
+async function fileDigest(path: string, { dev, ino, size, ctimeMs, mtimeMs }: Stats): Promise<Buffer> {
+  const key = `${dev} ${ino} ${size} ${ctimeMs} ${mtimeMs}`;
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const hash = createHash('sha256');
+  await hashFile(hash, path, size);
+  const digest = hash.digest();
+  // A file that was changed a moment ago may be changed again within one tick of the clock.
+  if (Date.now() - ctimeMs < settledMs) return digest;
+  if (known.size >= mostKnown) known.clear();
+  known.set(key, digest);
+  return digest;
 }
 
 async function hashFile(hash: Hash, path: string, size: number): Promise<void> {
