@@ -1,7 +1,16 @@
 /** kill -9 at any moment: nothing half is ever taken for whole, a pull goes on where it was, and nothing is left for good. */
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildImage, randomBytesOf, type StaticRegistry, startStaticRegistry, waitFor } from '@flotilla/testkit';
+import { setTimeout as pause } from 'node:timers/promises';
+import {
+  buildImage,
+  dockerArchive,
+  randomBytesOf,
+  type StaticRegistry,
+  startStaticRegistry,
+  type TestImage,
+  waitFor,
+} from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Stack } from './stack.ts';
 
@@ -11,7 +20,7 @@ let registry: StaticRegistry;
 beforeAll(async () => {
   registry = await startStaticRegistry();
   stack = await Stack.start();
-});
+}, 120_000);
 afterAll(async () => {
   await stack?.stop();
   await registry?.stop();
@@ -78,6 +87,63 @@ describe('reconcile at start', () => {
     await stack.snapshots.remove({ key: 'container1' });
     expect(files('snapshots')).toEqual([]);
   });
+});
+
+/** Damage, as `flotilla doctor --disk` finds it; what is only nobody's is no damage. */
+async function damage(): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { kind, name, detail, orphan } of stack.disk.check({ repair: false }, { signal: AbortSignal.timeout(30_000) })) {
+    if (kind !== 'summary' && !orphan) found.push(`${kind} ${name} ${detail}`);
+  }
+  return found;
+}
+
+/** Kills image-service a moment from now, and starts it again. */
+async function killAfter(ms: number, work: Promise<unknown>): Promise<void> {
+  const ended = work.then(
+    () => undefined,
+    () => undefined,
+  );
+  await pause(ms);
+  await stack.crash('image-service');
+  await ended;
+  await stack.startService('image-service');
+}
+
+function images(count: number, seed: string): Promise<TestImage[]> {
+  const layers = (index: number): { path: string; content: Buffer }[][] => [
+    [{ path: 'shared', content: randomBytesOf(1_000_000, seed) }],
+    [{ path: 'own', content: randomBytesOf(1_000_000, `${seed} ${index}`) }],
+  ];
+  return Promise.all(Array.from({ length: count }, (_, index) => buildImage({ layers: layers(index) })));
+}
+
+describe('killed at some moment of a load', () => {
+  it.each([5, 40, 120])('%i ms after it began: it is sound, and the load can be repeated', async (ms) => {
+    const made = await images(3, `load ${ms}`);
+    const archive = await dockerArchive(made.map((image, index) => ({ image, tags: [`loaded${ms}:${index}`] })));
+    await killAfter(ms, stack.load(archive));
+    expect(await damage()).toEqual([]);
+    expect((await stack.load(archive)).some((line) => line.error !== undefined)).toBe(false);
+    for (const [index, image] of made.entries()) expect((await stack.inspect(`loaded${ms}:${index}`)).Id).toBe(image.id);
+    expect(await damage()).toEqual([]);
+    await stack.clear();
+  }, 120_000);
+});
+
+describe('killed at some moment of a prune', () => {
+  it.each([1, 10, 30])('%i ms after it began: it is sound, and the prune can be repeated', async (ms) => {
+    const made = await images(6, `prune ${ms}`);
+    await stack.load(await dockerArchive(made.map((image, index) => ({ image, tags: [`pruned${ms}:${index}`] }))));
+    await stack.snapshots.prepare({ key: 'user', imageId: made[0]?.id ?? '' });
+    stack.containers = [{ Id: 'c'.repeat(64), ImageID: made[0]?.id ?? '', State: 'exited' }];
+    await killAfter(ms, stack.images.prune({ filters: { dangling: { values: ['false'] } } }));
+    expect(await damage()).toEqual([]);
+    await stack.images.prune({ filters: { dangling: { values: ['false'] } } });
+    expect((await stack.list()).map((image) => image.Id)).toEqual([made[0]?.id]);
+    expect(await damage()).toEqual([]);
+    await stack.clear();
+  }, 120_000);
 });
 
 describe('registry-proxy killed in the middle of a pull', () => {

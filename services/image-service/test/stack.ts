@@ -125,7 +125,7 @@ export class Stack {
         if (child.exitCode !== null) throw new Error(`${name} ended: ${own.slice(-3000)}`);
         return own.includes('"ready"');
       },
-      { what: name, timeoutMs: 20_000 },
+      { what: name, timeoutMs: 45_000 },
     );
     await waitFor(() => this.discovery.instances(name).some((beat) => beat.instance === instance), { what: `${name} in discovery` });
     return instance;
