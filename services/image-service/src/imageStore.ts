@@ -29,6 +29,7 @@ import {
   readImage,
   type SnapshotRecord,
 } from './image.ts';
+import { ImageUses } from './imageUses.ts';
 
 /** A new image, or new names and manifests of one that is here. */
 export interface Registration {
@@ -58,6 +59,7 @@ export class ImageStore {
   readonly layers: Collection<LayerRecord>;
   readonly manifests: Collection<ManifestRecord>;
   readonly snapshots: Collection<SnapshotRecord>;
+  readonly uses: ImageUses;
   private readonly records: RecordStore;
   private readonly imageRecords: Collection<ImageRecord>;
   private readonly referenceRecords: Collection<ReferenceRecord>;
@@ -75,6 +77,7 @@ export class ImageStore {
     this.manifests = this.records.collection('manifest');
     this.layers = this.records.collection('layer');
     this.snapshots = this.records.collection('snapshot');
+    this.uses = new ImageUses(this.records);
     for (const record of this.imageRecords.values()) this.images.set(record.id, readImage(record));
     for (const record of this.referenceRecords.values()) this.index(record.name, record.imageId);
     this.imageRecords.onChange((id, now) => {
@@ -288,6 +291,7 @@ export class ImageStore {
     await this.records.commit({
       deletes: [
         this.imageRecords.delete(image.id),
+        this.uses.delete(image.id),
         ...this.references(image.id).map((reference) => this.referenceRecords.delete(referenceString(reference))),
         ...manifests.map((manifest) => this.manifests.delete(manifest.digest)),
         ...layers.map((layer) => this.layers.delete(layer)),
@@ -346,7 +350,7 @@ export class ImageStore {
 
   /** Records a snapshot. @throws NotFound when a replica has removed its image meanwhile: the snapshot is not there then. */
   async putSnapshot(record: SnapshotRecord): Promise<void> {
-    await this.records.commit({ puts: [this.snapshots.put(record.key, record)] });
+    await this.records.commit({ puts: [this.snapshots.put(record.key, record), ...this.uses.puts([record.imageId])] });
     await this.records.fresh();
     if (this.images.has(record.imageId)) return;
     // The removal may have seen the snapshot and left it its layers.
@@ -357,7 +361,10 @@ export class ImageStore {
   /** Forgets a snapshot; layers that only it held may go too. */
   async deleteSnapshots(keys: readonly string[]): Promise<void> {
     const records = keys.flatMap((key) => this.snapshots.get(key) ?? []);
-    await this.records.commit({ deletes: keys.map((key) => this.snapshots.delete(key)) });
+    await this.records.commit({
+      puts: this.uses.puts(records.map((record) => record.imageId).filter((id) => this.images.has(id))),
+      deletes: keys.map((key) => this.snapshots.delete(key)),
+    });
     await this.records.fresh();
     if (records.every((record) => this.images.has(record.imageId))) return;
     await this.change((lease) =>

@@ -28,6 +28,7 @@ import { workerList } from './buildkit/workers.ts';
 import { Committer } from './commit.ts';
 import { settingsSchema } from './config.ts';
 import { ContentStore } from './contentStore.ts';
+import { ImageGc } from './imageGc.ts';
 import { ImageStore } from './imageStore.ts';
 import { Importer } from './import.ts';
 import { LayerFetcher } from './layerFetcher.ts';
@@ -41,6 +42,7 @@ import { Remover } from './remove.ts';
 import { Snapshots } from './snapshots.ts';
 
 const reconcileEveryMs = 60 * 60 * 1000;
+const imageGcEveryMs = 5_000;
 /** Long enough to hear of a replica that is there. */
 const introductionMs = 100;
 const streamDrainMs = 4_000;
@@ -68,6 +70,13 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const layers = new LayerFetcher({ content, workers, maxConcurrent: options.maxConcurrentDownloads, maxLayerBytes });
     const registry = withRegistry(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
     const remover = new Remover({ store, containers: containersOfImages(discovery) });
+    if (options.imageGc !== undefined) {
+      const gc = new ImageGc({ store, remover, thresholds: options.imageGc, logger });
+      const looking = setInterval(() => {
+        gc.collect().catch((error: unknown) => logger.error({ error }, 'removing unused images failed'));
+      }, imageGcEveryMs).unref();
+      lifecycle.onStop('image thresholds', () => clearInterval(looking));
+    }
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));

@@ -28,6 +28,8 @@ import type { TarHandler } from '../tar/parser.ts';
 export interface TreeLimits {
   /** Bytes of all files together: a small blob must not fill the disk. */
   readonly maxBytes: number;
+  /** What is said of a layer that is larger. */
+  readonly tooLarge?: string;
   readonly maxEntries: number;
 }
 
@@ -90,7 +92,9 @@ export class TreeBuilder implements TarHandler {
     this.entries++;
     if (this.entries > this.limits.maxEntries) throw new LayerEntryError(`layer has more than ${this.limits.maxEntries} entries`);
     this.bytes += entry.sizeBytes;
-    if (this.bytes > this.limits.maxBytes) throw new LayerEntryError(`layer is larger than ${this.limits.maxBytes} bytes`);
+    if (this.bytes > this.limits.maxBytes) {
+      throw new LayerEntryError(this.limits.tooLarge ?? `layer is larger than ${this.limits.maxBytes} bytes`);
+    }
     const path = cleanPath(entry.name);
     if (path === '') {
       if (entry.type !== 'directory') throw new LayerEntryError(`layer's root is not a directory: "${entry.name}"`);

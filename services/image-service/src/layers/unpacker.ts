@@ -35,6 +35,8 @@ export class LayerUnpacker {
   private readonly tree: TreeBuilder;
   private readonly parser: TarParser;
   private readonly maxBytes: number;
+  /** What is said of a layer that is larger. */
+  private readonly tooLarge: string;
   private decoder: Transform | undefined;
   private sniffed = false;
   private head: Buffer[] = [];
@@ -45,10 +47,19 @@ export class LayerUnpacker {
 
   constructor(job: UnpackJob) {
     const { bavail, bsize } = statfsSync(job.root);
-    this.maxBytes = Math.max(0, Math.min(job.maxBytes, bavail * bsize - reserveBytes));
+    const room = bavail * bsize - reserveBytes;
+    this.maxBytes = Math.max(0, Math.min(job.maxBytes, room));
+    this.tooLarge =
+      room < job.maxBytes
+        ? `no space left on device: layer unpacks to more than the ${this.maxBytes} bytes there is room for`
+        : `layer unpacks to more than the ${this.maxBytes} bytes that are allowed`;
     this.knownDiffId = job.isVerified === true ? job.diffId : undefined;
     this.verifier = this.knownDiffId === undefined ? new DigestVerifier(job.diffId) : undefined;
-    this.tree = new TreeBuilder({ root: job.root, limits: { maxBytes: this.maxBytes, maxEntries }, whiteouts: true });
+    this.tree = new TreeBuilder({
+      root: job.root,
+      limits: { maxBytes: this.maxBytes, maxEntries, tooLarge: this.tooLarge },
+      whiteouts: true,
+    });
     this.parser = new TarParser(this.tree);
   }
 
@@ -106,8 +117,7 @@ export class LayerUnpacker {
   private takePlain(piece: Buffer): void {
     this.verifier?.update(piece);
     this.plainBytes += piece.length;
-    if (this.plainBytes > this.maxBytes)
-      throw new LayerEntryError(`layer unpacks to more than the ${this.maxBytes} bytes there is room for`);
+    if (this.plainBytes > this.maxBytes) throw new LayerEntryError(this.tooLarge);
     this.parser.push(piece);
   }
 
