@@ -63,14 +63,19 @@ afterAll(async () => {
 function prepared(name: string): string {
   const context = join(stack.host.filesDirectory, name);
   cpSync(join(directory, name), context, { recursive: true });
-  if (existsSync(join(context, 'prepare.sh'))) execFileSync('sh', ['-ec', 'umask 022; . ./prepare.sh'], { cwd: context });
+  if (existsSync(join(context, 'prepare.sh')))
+    execFileSync('sh', ['-ec', 'PATH=$PATH:/usr/sbin; umask 022; . ./prepare.sh'], { cwd: context });
   execFileSync('find', [context, '-exec', 'touch', '-h', '-d', '2020-01-01', '{}', '+']);
   return context;
 }
 
 async function built(host: TestHost, name: string, context: string, dockerfile: string): Promise<Built> {
   const args = ['--network', 'none', '-t', name, '-f', dockerfile, ...(options[name] ?? []), '.'];
-  const { code, stdout, stderr } = await host.dockerWith({ cwd: context, env: { DOCKER_BUILDKIT: '0' }, timeoutMs: 240_000 }, 'build', ...args);
+  const { code, stdout, stderr } = await host.dockerWith(
+    { cwd: context, env: { DOCKER_BUILDKIT: '0' }, timeoutMs: 240_000 },
+    'build',
+    ...args,
+  );
   if (code !== 0) throw new Error(`${host.name}: ${stdout}${stderr}`);
   const [image] = JSON.parse(await host.mustDocker('image', 'inspect', name)) as Inspected[];
   if (image === undefined) throw new Error(`${host.name} has no ${name}`);
@@ -115,15 +120,19 @@ function withoutTimes(tree: FileTree): FileTree {
 }
 
 describe('the Dockerfile', () => {
-  it.each(names)('%s gives what dockerd makes of it', async (name) => {
-    const context = prepared(name);
-    const classic = existsSync(join(context, 'Dockerfile.classic')) ? 'Dockerfile.classic' : 'Dockerfile';
-    const isClassic = classic === 'Dockerfile';
-    const [ours, theirs] = await Promise.all([built(stack.host, name, context, 'Dockerfile'), built(peer, name, context, classic)]);
-    // Files that a Dockerfile holds itself are as old as the build.
-    expect(isClassic ? ours.tree : withoutTimes(ours.tree)).toEqual(isClassic ? theirs.tree : withoutTimes(theirs.tree));
-    expect(ours.config).toEqual(theirs.config);
-    if (isClassic) expect(ours.history).toEqual(theirs.history);
-    rmSync(context, { recursive: true });
-  }, 300_000);
+  it.each(names)(
+    '%s gives what dockerd makes of it',
+    async (name) => {
+      const context = prepared(name);
+      const classic = existsSync(join(context, 'Dockerfile.classic')) ? 'Dockerfile.classic' : 'Dockerfile';
+      const isClassic = classic === 'Dockerfile';
+      const [ours, theirs] = await Promise.all([built(stack.host, name, context, 'Dockerfile'), built(peer, name, context, classic)]);
+      // Files that a Dockerfile holds itself are as old as the build.
+      expect(isClassic ? ours.tree : withoutTimes(ours.tree)).toEqual(isClassic ? theirs.tree : withoutTimes(theirs.tree));
+      expect(ours.config).toEqual(theirs.config);
+      if (isClassic) expect(ours.history).toEqual(theirs.history);
+      rmSync(context, { recursive: true });
+    },
+    300_000,
+  );
 });
