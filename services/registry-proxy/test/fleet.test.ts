@@ -1,9 +1,11 @@
 /** Replicas that keep their files apart and share a Redis: together they ask an upstream once, and one goes on where another died. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startRedis, type TestRedis, waitFor } from '@flotilla/testkit';
+import { hashSync } from 'bcryptjs';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { Authority } from './support/certificates.ts';
 import { registryAuth } from './support/proxy.ts';
 import { StandaloneProcess } from './support/standalone.ts';
 import { denied, StandIn, sha256, unauthorized } from './support/standIn.ts';
@@ -71,8 +73,17 @@ it('ask an upstream once for a blob and once for a manifest, however many client
 });
 
 it('go on where the one that fetched was killed', async () => {
-  const digest = upstream.addBlob('app', randomBytes(size));
-  slowly(digest);
+  const content = randomBytes(size);
+  const digest = upstream.addBlob('app', content);
+  const killed = Promise.withResolvers<void>();
+  // Half of it, and no more before the end of the one who asked.
+  upstream.mishap = async (request, response, asked) => {
+    if (request.method !== 'GET' || request.headers.range !== undefined || !asked.includes(digest)) return false;
+    response.writeHead(200, { 'content-length': size }).write(content.subarray(0, size / 2));
+    await killed.promise;
+    response.destroy();
+    return true;
+  };
   const path = `/v2/${upstream.host}/app/blobs/${digest}`;
   const answers = replicas.map((replica) => replica.get(path).catch(() => undefined));
   await waitFor(() => replicas.every((replica) => held(replica, digest) > size / 4), { what: 'a part of the blob on each' });
@@ -85,6 +96,7 @@ it('go on where the one that fetched was killed', async () => {
   const { url } = roll.find(({ id }) => id === holder);
   const filler = replicas.findIndex(({ address }) => url === `http://${address}`);
   await replicas[filler]?.end('SIGKILL');
+  killed.resolve();
   for (const [index, answer] of answers.entries()) {
     if (index !== filler) expect(sha256((await answer)?.bytes ?? Buffer.alloc(0))).toBe(digest);
   }
@@ -113,6 +125,40 @@ it('let nobody in whom the upstream refuses, and carry each client’s own crede
   expect(gets().length).toBeGreaterThan(0);
   expect(replicas.some(({ output }) => output.includes('secret'))).toBe(false);
 });
+
+it('trust each other by what Redis tells, where clients must show a password and each replica has a certificate of its own', async () => {
+  const authorities = [new Authority('one'), new Authority('two')];
+  const secure: StandaloneProcess[] = [];
+  try {
+    for (const authority of authorities) {
+      authority.issue('server');
+      writeFileSync(authority.path('htpasswd'), `jane:${hashSync('secret', 4)}\n`);
+      secure.push(
+        await StandaloneProcess.start({
+          FLOTILLA_REDIS_URL: redis.url,
+          FLOTILLA_ENGINE_ID: 'secure',
+          FLOTILLA_REGISTRY_HTPASSWD: authority.path('htpasswd'),
+          FLOTILLA_REGISTRY_TLS_CERTIFICATE: authority.path('server.crt'),
+          FLOTILLA_REGISTRY_TLS_KEY: authority.path('server.key'),
+        }),
+      );
+    }
+    const jane = { authorization: `Basic ${Buffer.from('jane:secret').toString('base64')}` };
+    const ask = (path: string): Promise<{ status: number; bytes: Buffer }[]> =>
+      Promise.all(secure.map((replica, index) => replica.get(path, jane, authorities[index]?.ca)));
+    const both = async (): Promise<boolean> =>
+      (await ask('/metrics')).every(({ bytes }) => bytes.toString().includes('flotilla_registry_replicas 2\n'));
+    await waitFor(both, { what: 'both replicas', timeoutMs: 20_000 });
+    for (let round = 1; round <= 4; round++) {
+      const digest = upstream.addBlob('app', randomBytes(100_000));
+      for (const { bytes } of await ask(`/v2/${upstream.host}/app/blobs/${digest}`)) expect(sha256(bytes)).toBe(digest);
+      expect(gets()).toHaveLength(round);
+    }
+  } finally {
+    await Promise.all(secure.map((replica) => replica.stop()));
+    for (const authority of authorities) authority.remove();
+  }
+}, 120_000);
 
 it('serve each for itself while Redis is away', async () => {
   await redis.process.stop('SIGKILL');

@@ -3,7 +3,7 @@ import { errorMessage } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
 import type { ReplicaStore } from './redis.ts';
 
-const ttlMs = 6_000;
+const ttlMs = 10_000;
 const renewMs = 2_000;
 
 export class Leases {

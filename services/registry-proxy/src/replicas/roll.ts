@@ -5,7 +5,8 @@ import type { Logger } from '@flotilla/service-kit';
 import type { Replica, ReplicaStore } from './redis.ts';
 
 const beatMs = 1_000;
-const lifeMs = 5_000;
+/** Longer than a busy machine keeps a process waiting; one that is killed is noticed at once by its closed port. */
+const lifeMs = 10_000;
 /** One that could not be reached is left alone for so long. */
 const downMs = 5_000;
 

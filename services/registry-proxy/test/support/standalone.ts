@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
+import { request as tlsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, waitFor } from '@flotilla/testkit';
@@ -78,10 +79,12 @@ export class StandaloneProcess {
     rmSync(this.root, { recursive: true, force: true });
   }
 
-  /** GET by plain HTTP. */
-  get(path: string, headers: Record<string, string> = {}): Promise<{ status: number; bytes: Buffer }> {
+  /** GET by plain HTTP, or by TLS when an authority is given. */
+  get(path: string, headers: Record<string, string> = {}, ca?: string): Promise<{ status: number; bytes: Buffer }> {
     return new Promise((resolve, reject) => {
-      const outgoing = request(`http://${this.address}${path}`, { headers, agent: false }, (response) => {
+      const [scheme, send] = ca === undefined ? ['http', request] : ['https', tlsRequest];
+      const options = { headers, agent: false as const, ...(ca === undefined ? {} : { ca }) };
+      const outgoing = send(`${scheme}://${this.address}${path}`, options, (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
         response.on('error', reject);
