@@ -46,7 +46,7 @@ profile ${defaultApparmorProfile} flags=(attach_disconnected,mediate_deleted) {
 }
 `;
 
-export interface ApparmorFiles {
+interface ApparmorFiles {
   /** where the kernel lists its profiles, as `name (mode)` */
   readonly loaded: string;
   /** the program that compiles and loads them */
