@@ -1,4 +1,4 @@
-/** One JSON object a line on stdout: time, level, service, instance, requestId, message, then ids. */
+/** One JSON object a line on stdout: time, level, service, instance, requestId (and traceId where the client has one), message, then ids. */
 import { type Logger, pino } from 'pino';
 import { currentRequest } from './requestContext.ts';
 
@@ -14,7 +14,9 @@ export function createLogger(options: { service: string; instance: string; level
     formatters: { level: (label) => ({ level: label }) },
     mixin: () => {
       const request = currentRequest();
-      return request === undefined ? {} : { requestId: request.requestId };
+      if (request === undefined) return {};
+      const traceId = request.traceparent?.split('-')[1];
+      return { requestId: request.requestId, ...(traceId === undefined ? {} : { traceId }) };
     },
   });
 }

@@ -101,6 +101,7 @@ export class GrpcServer {
           this.policy?.current.checkCall(context.identity, path, call.request);
           const response = await handler(call.request, { requestId: context.requestId, signal: abort.signal });
           respond(null, response);
+          this.logger.debug({ method: name }, 'call answered');
         } catch (error) {
           this.report(name, error);
           respond(toServiceError(error));
