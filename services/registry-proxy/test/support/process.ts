@@ -83,7 +83,7 @@ export class ProxyProcess {
         if (child.exitCode !== null) throw new Error(`the proxy ended: ${this.output}`);
         return this.output.includes('"message":"ready"');
       },
-      { what: 'registry-proxy' },
+      { what: 'registry-proxy', timeoutMs: 60_000 },
     );
   }
 
