@@ -44,7 +44,8 @@ export class CertificateFolder {
     try {
       names = (await readdir(folder)).sort();
     } catch (error) {
-      if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+      // EACCES: /etc/docker is root's alone on many hosts, whether there are certificates in it or not.
+      if (['ENOENT', 'ENOTDIR', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
       throw unusable(folder, error);
     }
     const authorities = names.filter((name) => name.endsWith('.crt'));
