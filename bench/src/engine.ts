@@ -82,10 +82,10 @@ export class Engine {
   }
 
   /** `docker ARGS…` to its end; throws when it fails. */
-  cli(args: readonly string[]): Promise<void> {
+  cli(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       const child = spawn('docker', [...args], {
-        env: { ...process.env, DOCKER_HOST: `unix://${this.socketPath}` },
+        env: { ...process.env, ...env, DOCKER_HOST: `unix://${this.socketPath}` },
         stdio: ['ignore', 'ignore', 'pipe'],
       });
       let errors = '';

@@ -3,6 +3,7 @@
  * Every row cleans up what it made.
  */
 import { randomUUID } from 'node:crypto';
+import { buildRows } from './buildRows.ts';
 import { containerRows } from './containerRows.ts';
 import type { Engine } from './engine.ts';
 import { type Row, removeAll, type Setting, shortLived, sleeper, started } from './row.ts';
@@ -136,4 +137,5 @@ export const rows: readonly Row[] = [
     },
   },
   ...containerRows,
+  ...buildRows,
 ];
