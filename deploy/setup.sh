@@ -68,6 +68,7 @@ if [ -n "$for_tests" ]; then
   need libc6-dev usr/include/stdlib.h "tests: a build that compiles C"
   need make make "tests: a build that compiles C"
   need openssl openssl "tests: certificates for TLS"
+  need apparmor apparmor_parser "tests: the parser that the profile of containers is checked with; nothing is loaded"
   need openssh-client ssh "tests: docker -H ssh://"
   need openssh-server sshd "tests: docker -H ssh://; it is started inside of a test only"
   if command -v docker > /dev/null 2>&1; then
@@ -83,7 +84,7 @@ if [ -n "$for_tests" ]; then
 fi
 
 # Services that Debian would start with their packages. Ours only uses the programs.
-debian_services='redis-server nats-server docker-registry docker containerd ssh'
+debian_services='redis-server nats-server docker-registry docker containerd ssh apparmor'
 
 install_missing() {
   [ -n "$missing" ] || { say "all system packages are here"; return; }
