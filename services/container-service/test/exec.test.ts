@@ -126,3 +126,16 @@ describe('an exec', () => {
     await expect(createExec({ Cmd: ['true'] }, other)).rejects.toThrow(`No such container: ${other}`);
   });
 });
+
+test('a health probe is told of as an exec', async () => {
+  const Healthcheck = { Test: ['CMD', 'true'], Interval: 200_000_000, Timeout: 30_000_000_000, Retries: 3 };
+  const probed = await create(stack, ['sleep', '300'], { config: { Healthcheck } });
+  await stack.containers.start({ container: probed });
+  const told = () => stack.events.filter(({ actorId, action }) => actorId === probed && action.startsWith('exec_'));
+  await waitFor(() => told().length >= 3, { timeoutMs: 30_000, what: 'a probe to be told of' });
+  const [created, started, died] = told();
+  expect([created?.action, started?.action, died?.action]).toEqual(['exec_create: true', 'exec_start: true', 'exec_die']);
+  expect(died?.attributes).toMatchObject({ execID: created?.attributes.execID, exitCode: '0' });
+  expect(started?.attributes.execID).toBe(created?.attributes.execID);
+  await remove(stack, probed);
+});
