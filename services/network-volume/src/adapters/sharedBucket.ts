@@ -1,5 +1,6 @@
 /** The bucket that hosts share: JetStream's key-value store, with what it may fail with told apart. */
 import { createSocket } from 'node:dgram';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Conflict, errorMessage, Unavailable } from '@flotilla/errors';
 import type { Bus } from '@flotilla/service-kit';
 import type { KV, KvEntry, QueuedIterator } from 'nats';
@@ -8,6 +9,7 @@ import type { SharedEntry, SharedStore } from '../overlay/shared.ts';
 const bucketName = 'flotilla_overlay';
 /** JetStream's error for a compare-and-set that lost. */
 const wrongLastSequence = 10_071;
+const retryMs = 500;
 
 export class SharedBucket implements SharedStore {
   private readonly bus: Bus;
@@ -16,6 +18,7 @@ export class SharedBucket implements SharedStore {
   private readonly afterReconnect: (() => void)[] = [];
   private bucket: KV | undefined;
   private watcher: QueuedIterator<KvEntry> | undefined;
+  private turn = 0;
   private closed = false;
 
   constructor(bus: Bus, onError: (error: unknown) => void) {
@@ -79,7 +82,11 @@ export class SharedBucket implements SharedStore {
 
   /** A new watch gives all there is; what is gone since is found by comparing. */
   private async watchAgain(onChange: (key: string, value: string | undefined) => void): Promise<void> {
-    this.watcher?.stop();
+    this.turn += 1;
+    const { turn } = this;
+    const before = this.watcher;
+    this.watcher = undefined;
+    before?.stop();
     const bucket = await this.open();
     const there = new Set(await this.keys('>'));
     for (const key of [...this.known]) {
@@ -88,19 +95,32 @@ export class SharedBucket implements SharedStore {
       onChange(key, undefined);
     }
     const watcher = await bucket.watch({ key: '>' });
+    // Begun anew meanwhile, by a reconnect: that one is the watch.
+    if (turn !== this.turn) return watcher.stop();
     this.watcher = watcher;
     let missing = there.size;
     await new Promise<void>((resolve) => {
       if (missing === 0) resolve();
-      void this.deliver(watcher, (key, value) => {
-        onChange(key, value);
-        missing -= 1;
-        if (missing <= 0) resolve();
-      });
+      void this.deliver(
+        watcher,
+        (key, value) => {
+          onChange(key, value);
+          missing -= 1;
+          if (missing <= 0) resolve();
+        },
+        () => {
+          resolve();
+          void this.watchUntilDone(onChange);
+        },
+      );
     });
   }
 
-  private async deliver(watcher: QueuedIterator<KvEntry>, onChange: (key: string, value: string | undefined) => void): Promise<void> {
+  private async deliver(
+    watcher: QueuedIterator<KvEntry>,
+    onChange: (key: string, value: string | undefined) => void,
+    onLost: () => void,
+  ): Promise<void> {
     try {
       for await (const entry of watcher) {
         const isThere = entry.operation === 'PUT';
@@ -111,16 +131,26 @@ export class SharedBucket implements SharedStore {
     } catch (error) {
       if (!this.closed) this.onError(error);
     }
+    // A wire that was cut ends a watch though the connection has outlived it.
+    if (this.watcher === watcher && !this.closed) onLost();
   }
 
   private async followConnection(onChange: (key: string, value: string | undefined) => void): Promise<void> {
     for await (const status of this.bus.connection.status()) {
-      if (status.type !== 'reconnect' || this.closed) continue;
+      if (status.type !== 'reconnect') continue;
+      await this.watchUntilDone(onChange);
+      for (const work of this.afterReconnect) work();
+    }
+  }
+
+  /** JetStream may answer a little later than its server. */
+  private async watchUntilDone(onChange: (key: string, value: string | undefined) => void): Promise<void> {
+    while (!this.closed) {
       try {
-        await this.watchAgain(onChange);
-        for (const work of this.afterReconnect) work();
+        return await this.watchAgain(onChange);
       } catch (error) {
         this.onError(error);
+        await sleep(retryMs, undefined, { ref: false });
       }
     }
   }
