@@ -60,6 +60,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const content = [
     request.chmod,
     request.parents,
+    request.link,
     excludes,
     request.sources.map(({ path, unpack }) => [path, unpack]),
     state.workingDirectory,
