@@ -417,7 +417,9 @@ describe('contexts', () => {
 
 describe('the request', () => {
   it.each([
-    ['version=2', 400, 'BuildKit is not available'],
+    ['version=3', 400, 'invalid version 3'],
+    // Without a session the body is the context.
+    ['version=2', 400, 'Cannot locate specified Dockerfile: Dockerfile'],
     ['t=UPPER', 400, 'invalid reference format'],
     ['buildargs=nonsense', 400, 'error reading build args'],
     ['shmsize=x', 400, 'strconv.ParseInt'],
