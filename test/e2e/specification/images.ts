@@ -84,8 +84,4 @@ export const idResponse: Shape = fields({ Id: string });
 
 export const buildPrune: Shape = fields({ CachesDeleted: orNull(list(string)), SpaceReclaimed: integer });
 
-export const imageSearch: Shape = list(
-  fields({ description: string, is_official: boolean, is_automated: boolean, name: string, star_count: integer }),
-);
-
 export const imagePrune: Shape = fields({ ImagesDeleted: orNull(list(imageDeleteResponseItem)), SpaceReclaimed: integer });

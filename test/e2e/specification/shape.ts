@@ -16,7 +16,6 @@ function check(what: string, holds: (value: unknown) => boolean): Shape {
 export const any: Shape = () => undefined;
 export const string: Shape = check('a string', (value) => typeof value === 'string');
 export const boolean: Shape = check('a boolean', (value) => typeof value === 'boolean');
-export const number: Shape = check('a number', (value) => typeof value === 'number');
 export const integer: Shape = check('an integer', (value) => Number.isInteger(value));
 /** RFC 3339, with as many digits of a second as there are. */
 export const time: Shape = check(
