@@ -2,6 +2,11 @@
 export class KeyedQueue {
   private readonly tails = new Map<string, Promise<void>>();
 
+  /** Whether something of that key runs or waits. */
+  has(key: string): boolean {
+    return this.tails.has(key);
+  }
+
   async run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.tails.get(key) ?? Promise.resolve();
     const { promise: mine, resolve: done } = Promise.withResolvers<void>();

@@ -29,13 +29,14 @@ import { LocalVolumes } from './localVolumes.ts';
 import { networkInfo } from './networkInfo.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
+import { followOthers } from './otherInstances.ts';
 import { PortAllocator } from './ports.ts';
 import { PredefinedNetworks } from './predefinedNetworks.ts';
 import { reconcile } from './reconcile.ts';
 import { recordsOf } from './records.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
-import { gatewayEndpoint } from './sandboxPlan.ts';
+import { gatewayEndpoint, portForwards } from './sandboxPlan.ts';
 import { SlotPool } from './slotPool.ts';
 import { VolumeArchives } from './volumeArchives.ts';
 import { Volumes } from './volumes.ts';
@@ -61,6 +62,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const forwardJump = new ForwardJump(onError);
     const filter = new PacketFilter({
       onError,
+      recordedPorts: () => [...records.sandboxes.values()].flatMap(portForwards),
       onRestore: () => logger.warn('the packet filter table was gone or changed: put back'),
       onBridge: (name, isThere) => (isThere ? forwardJump.addBridge(name) : forwardJump.removeBridge(name)),
       onForeignChange: () => forwardJump.check(),
@@ -118,6 +120,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    followOthers({ records, sandboxes, filter, holder, nameServers });
     const drivers = new VolumePlugins({
       local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
       directory: new PluginDirectory(settings.FLOTILLA_PLUGIN_FOLDERS),

@@ -100,6 +100,11 @@ export class Sandboxes {
     return { warnings: [] };
   }
 
+  /** Whether this instance is changing the container's sandbox now. */
+  isChanging(containerId: string): boolean {
+    return this.queue.has(containerId);
+  }
+
   /** Makes the sandbox for a start, or gives back the one that is there. */
   async prepare(request: PrepareSandboxRequest): Promise<Prepared> {
     const wish = decodeSpec(request.spec);

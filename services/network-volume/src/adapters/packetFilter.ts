@@ -16,6 +16,8 @@ const watchEveryMs = 300;
 
 export interface PacketFilterOptions {
   readonly onError: (error: unknown) => void;
+  /** What the records say is published: other instances' ports too. */
+  readonly recordedPorts: () => readonly PortForward[];
   /** Our table had been changed by somebody and is whole again. */
   readonly onRestore: () => void;
   /** A bridge is new, or gone. */
@@ -27,6 +29,7 @@ export interface PacketFilterOptions {
 export class PacketFilter {
   private readonly networks = new Map<string, FirewallNetwork>();
   private readonly ports = new Map<string, PortForward>();
+  private readonly closed = new Set<string>();
   private readonly options: PacketFilterOptions;
   private nft: Nftables | undefined;
   private changes: NetlinkSocket | undefined;
@@ -59,13 +62,30 @@ export class PacketFilter {
 
   addPorts(ports: readonly PortForward[]): void {
     const fresh = ports.filter((port) => !this.ports.has(keyOf(port)));
-    for (const port of fresh) this.ports.set(keyOf(port), port);
+    for (const port of fresh) {
+      this.ports.set(keyOf(port), port);
+      this.closed.delete(keyOf(port));
+    }
     if (fresh.length > 0) this.run(() => portElements(table, 'add', fresh));
   }
 
+  /** Also those that another instance has opened, or has closed already: an element that is added first can be deleted. */
   removePorts(ports: readonly PortForward[]): void {
-    const known = ports.filter((port) => this.ports.delete(keyOf(port)));
-    if (known.length > 0) this.run(() => portElements(table, 'delete', known));
+    if (ports.length === 0) return;
+    for (const port of ports) {
+      this.ports.delete(keyOf(port));
+      this.closed.add(keyOf(port));
+    }
+    this.run(() => [...portElements(table, 'add', ports), ...portElements(table, 'delete', ports)]);
+  }
+
+  /** Our own, with those not recorded yet, and other instances'. */
+  private allPorts(): PortForward[] {
+    const all = new Map(this.options.recordedPorts().map((port) => [keyOf(port), port]));
+    // Closed, and still in the records for a moment.
+    for (const key of this.closed) if (!all.delete(key)) this.closed.delete(key);
+    for (const [key, port] of this.ports) all.set(key, port);
+    return [...all.values()];
   }
 
   /** Runs a change; where it does not fit what the kernel has (somebody meddled), the whole table is written. */
@@ -79,7 +99,7 @@ export class PacketFilter {
   }
 
   private write(): void {
-    this.nft?.run(baseRules(table) + allElements(table, [...this.networks.values()], [...this.ports.values()]));
+    this.nft?.run(baseRules(table) + allElements(table, [...this.networks.values()], this.allPorts()));
   }
 
   private watch(): void {
@@ -106,13 +126,13 @@ export class PacketFilter {
       count('rule') >=
         baseRules(table)
           .split('\n')
-          .filter((line) => line.startsWith('add rule')).length && elements === this.expectedElements()
+          .filter((line) => line.startsWith('add rule')).length && elements >= this.expectedElements()
     );
   }
 
   private expectedElements(): number {
     const networks = [...this.networks.values()].reduce((sum, network) => sum + networkElements(table, 'add', network).length, 0);
-    return networks + this.ports.size;
+    return networks + this.allPorts().length;
   }
 
   close(): void {

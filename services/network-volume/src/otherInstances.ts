@@ -1,0 +1,30 @@
+/** Lets go of what this instance holds for a sandbox when another instance has taken it down, or parts of it. */
+import type { PortHolder, PublishedPort } from './ports.ts';
+import type { Records } from './records.ts';
+import type { NameServers, PortRules } from './sandboxOutside.ts';
+import { portForwards } from './sandboxPlan.ts';
+
+export interface FollowOthersOptions {
+  readonly records: Records;
+  readonly sandboxes: { isChanging(containerId: string): boolean };
+  readonly filter: Pick<PortRules, 'removePorts'>;
+  readonly holder: Pick<PortHolder, 'release'>;
+  readonly nameServers: Pick<NameServers, 'stop'>;
+}
+
+export function followOthers({ records, sandboxes, filter, holder, nameServers }: FollowOthersOptions): void {
+  records.sandboxes.onChange((containerId, now, before) => {
+    // What this instance changes itself, it has let go of.
+    if (before === undefined || sandboxes.isChanging(containerId)) return;
+    // A port that is free again may be another container's by now.
+    const held = new Set([...records.sandboxes.values()].flatMap(({ ports }) => ports.map(portKey)));
+    const gone = before.ports.filter((port) => !held.has(portKey(port)));
+    for (const port of gone) holder.release(port);
+    if (gone.length > 0) filter.removePorts(portForwards({ ...before, ports: gone }));
+    if (now?.dnsPort === undefined) nameServers.stop(containerId);
+  });
+}
+
+function portKey({ protocol, hostIp, hostPort }: PublishedPort): string {
+  return `${protocol}/${hostIp}/${hostPort}`;
+}
