@@ -17,6 +17,7 @@ describe('changes', () => {
     ['STOPSIGNAL SIGINT', { StopSignal: 'SIGINT' }],
     ['ONBUILD RUN x', { OnBuild: ['RUN x'] }],
     ['HEALTHCHECK --interval=5s --retries=3 CMD curl x', { Healthcheck: { Test: ['CMD-SHELL', 'curl x'], Interval: 5e9, Retries: 3 } }],
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a Dockerfile's own substitution
     ['ENV B=$X-${Z:-none}', { Env: ['X=y', 'B=y-none'] }],
     ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }],
   ];

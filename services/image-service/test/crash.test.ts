@@ -119,31 +119,39 @@ function images(count: number, seed: string): Promise<TestImage[]> {
 }
 
 describe('killed at some moment of a load', () => {
-  it.each([5, 40, 120])('%i ms after it began: it is sound, and the load can be repeated', async (ms) => {
-    const made = await images(3, `load ${ms}`);
-    const archive = await dockerArchive(made.map((image, index) => ({ image, tags: [`loaded${ms}:${index}`] })));
-    await killAfter(ms, stack.load(archive));
-    expect(await damage()).toEqual([]);
-    expect((await stack.load(archive)).some((line) => line.error !== undefined)).toBe(false);
-    for (const [index, image] of made.entries()) expect((await stack.inspect(`loaded${ms}:${index}`)).Id).toBe(image.id);
-    expect(await damage()).toEqual([]);
-    await stack.clear();
-  }, 120_000);
+  it.each([5, 40, 120])(
+    '%i ms after it began: it is sound, and the load can be repeated',
+    async (ms) => {
+      const made = await images(3, `load ${ms}`);
+      const archive = await dockerArchive(made.map((image, index) => ({ image, tags: [`loaded${ms}:${index}`] })));
+      await killAfter(ms, stack.load(archive));
+      expect(await damage()).toEqual([]);
+      expect((await stack.load(archive)).some((line) => line.error !== undefined)).toBe(false);
+      for (const [index, image] of made.entries()) expect((await stack.inspect(`loaded${ms}:${index}`)).Id).toBe(image.id);
+      expect(await damage()).toEqual([]);
+      await stack.clear();
+    },
+    120_000,
+  );
 });
 
 describe('killed at some moment of a prune', () => {
-  it.each([1, 10, 30])('%i ms after it began: it is sound, and the prune can be repeated', async (ms) => {
-    const made = await images(6, `prune ${ms}`);
-    await stack.load(await dockerArchive(made.map((image, index) => ({ image, tags: [`pruned${ms}:${index}`] }))));
-    await stack.snapshots.prepare({ key: 'user', imageId: made[0]?.id ?? '' });
-    stack.containers = [{ Id: 'c'.repeat(64), ImageID: made[0]?.id ?? '', State: 'exited' }];
-    await killAfter(ms, stack.images.prune({ filters: { dangling: { values: ['false'] } } }));
-    expect(await damage()).toEqual([]);
-    await stack.images.prune({ filters: { dangling: { values: ['false'] } } });
-    expect((await stack.list()).map((image) => image.Id)).toEqual([made[0]?.id]);
-    expect(await damage()).toEqual([]);
-    await stack.clear();
-  }, 120_000);
+  it.each([1, 10, 30])(
+    '%i ms after it began: it is sound, and the prune can be repeated',
+    async (ms) => {
+      const made = await images(6, `prune ${ms}`);
+      await stack.load(await dockerArchive(made.map((image, index) => ({ image, tags: [`pruned${ms}:${index}`] }))));
+      await stack.snapshots.prepare({ key: 'user', imageId: made[0]?.id ?? '' });
+      stack.containers = [{ Id: 'c'.repeat(64), ImageID: made[0]?.id ?? '', State: 'exited' }];
+      await killAfter(ms, stack.images.prune({ filters: { dangling: { values: ['false'] } } }));
+      expect(await damage()).toEqual([]);
+      await stack.images.prune({ filters: { dangling: { values: ['false'] } } });
+      expect((await stack.list()).map((image) => image.Id)).toEqual([made[0]?.id]);
+      expect(await damage()).toEqual([]);
+      await stack.clear();
+    },
+    120_000,
+  );
 });
 
 describe('registry-proxy killed in the middle of a pull', () => {
