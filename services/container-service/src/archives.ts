@@ -49,9 +49,9 @@ export class Archives {
     this.options = options;
   }
 
-  /** @see Engine API v1.50 ContainerArchiveInfo */
-  async stat(container: ContainerRecord, path: string): Promise<PathStat> {
-    const held = await this.hold(container);
+  /** @param calledAs - the container as the client names it, for messages. @see Engine API v1.50 ContainerArchiveInfo */
+  async stat(container: ContainerRecord, calledAs: string, path: string): Promise<PathStat> {
+    const held = await this.hold(container, calledAs);
     try {
       return statPath(held.root, path);
     } finally {
@@ -60,8 +60,8 @@ export class Archives {
   }
 
   /** @see Engine API v1.50 ContainerArchive */
-  async get(container: ContainerRecord, path: string): Promise<{ ticket: Ticket; stat: PathStat }> {
-    const held = await this.hold(container);
+  async get(container: ContainerRecord, calledAs: string, path: string): Promise<{ ticket: Ticket; stat: PathStat }> {
+    const held = await this.hold(container, calledAs);
     try {
       const archive = openArchive(held.root, path);
       const giveUp = (): void => {
@@ -87,8 +87,8 @@ export class Archives {
   }
 
   /** The holder sends a tar and reads one JSON line: `{}` or the error. @see Engine API v1.50 PutContainerArchive */
-  async put(container: ContainerRecord, path: string, options: PutOptions): Promise<Ticket> {
-    const held = await this.hold(container);
+  async put(container: ContainerRecord, calledAs: string, path: string, options: PutOptions): Promise<Ticket> {
+    const held = await this.hold(container, calledAs);
     try {
       checkDestination(held.root, path);
       const owner = options.copyUidGid ? this.ownerOf(container, held.root) : undefined;
@@ -155,12 +155,12 @@ export class Archives {
     return containerChanges(snapshot.upperDir, snapshot.lowerDirs).map(({ Path: path, Kind: kind }) => ({ path, kind }));
   }
 
-  private async hold(container: ContainerRecord): Promise<Held> {
+  private async hold(container: ContainerRecord, calledAs: string = container.id): Promise<Held> {
     const { roots } = this.options;
     const run = container.state.run;
     const root = (path: string): ArchiveRoot => ({
       path,
-      container: container.id,
+      container: calledAs,
       readOnlyRootfs: container.hostConfig.ReadonlyRootfs ?? false,
       mounts: container.mounts,
     });

@@ -34,6 +34,7 @@ export interface LifecycleOptions {
 
 const defaultStopTimeoutSeconds = 10;
 const sigkill = 9;
+const notAllocated = 'Error when allocating new name: ';
 /** How long a process may take to go after SIGKILL: it may have to wait for a disk. */
 const killDeadlineMs = 60_000;
 /** How often a forced removal kills what comes up again. */
@@ -232,11 +233,11 @@ export class ContainerLifecycle {
     const { store, neighbours } = this.options;
     if (newName === '') throw new InvalidParameter('Neither old nor new names may be empty');
     const { id } = findContainer(store, reference);
-    const name = parseName(newName.startsWith('/') ? newName : `/${newName}`);
+    const name = parseName(newName.startsWith('/') ? newName : `/${newName}`, notAllocated);
     await store.withContainer(id, async (container, lease) => {
       if (name === container.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
       const holder = store.names.get(name);
-      if (holder !== undefined) throw new Conflict(`Error when allocating new name: ${nameConflict(name, holder.id)}`);
+      if (holder !== undefined) throw new Conflict(`${notAllocated}${nameConflict(name, holder.id)}`);
       const renamed = { ...container, name };
       await store.commit({
         puts: [store.containers.put(id, renamed), store.names.put(name, { id }, { create: true })],

@@ -23,11 +23,12 @@ export function makeName(attempt: number): string {
 /**
  * The name a client gave, without its slash.
  *
+ * @param prefix - what the message begins with
  * @throws InvalidParameter in dockerd's words.
  */
-export function parseName(name: string): string {
+export function parseName(name: string, prefix = ''): string {
   if (!allowed.test(name)) {
-    throw new InvalidParameter(`Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+    throw new InvalidParameter(`${prefix}Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   }
   return name.startsWith('/') ? name.slice(1) : name;
 }

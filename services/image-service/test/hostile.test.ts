@@ -189,8 +189,8 @@ describe('content that lies', () => {
   it('a layer whose diffID is another', async () => {
     const layer = await buildLayer([{ path: 'a', content: 'a' }]);
     const image = assembleImage([{ ...layer, diffId: sha256('something else') }]);
-    registry.add('lie', 'diff', image);
-    expect(await failedPull(`${registry.address}/lie:diff`)).toBe("layers from manifest don't match image configuration");
+    registry.add('lie-diff', 'diff', image);
+    expect(await failedPull(`${registry.address}/lie-diff:diff`)).toBe("layers from manifest don't match image configuration");
     nothingLeft();
     const lines = await stack.load(await dockerArchive([{ image, tags: ['lie:diff'] }]));
     expect(lines.at(-1)?.error).toBe("layers from manifest don't match image configuration");
@@ -205,8 +205,8 @@ describe('content that lies', () => {
       manifest: bytes,
       manifestDescriptor: { ...image.manifestDescriptor, digest: sha256(bytes), size: bytes.length },
     };
-    registry.add('lie', 'manifest', { ...manifest, blobs: new Map([...image.blobs, [sha256(bytes), bytes]]) });
-    expect(await failedPull(`${registry.address}/lie:manifest`)).toMatch(/manifest/);
+    registry.add('lie-manifest', 'manifest', { ...manifest, blobs: new Map([...image.blobs, [sha256(bytes), bytes]]) });
+    expect(await failedPull(`${registry.address}/lie-manifest:manifest`)).toMatch(/manifest/);
     nothingLeft();
   });
 

@@ -77,13 +77,6 @@ export const exceptions: readonly Exception[] = [
     },
   },
   {
-    why: 'known difference: the place of the mistake is not told',
-    answers: {
-      'POST /containers/running/rename?name=a/b': { message: 'Invalid container name (/a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed' },
-      'POST /containers/running/rename?name=-x': { message: 'Invalid container name (/-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed' },
-    },
-  },
-  {
     why: 'a value that means nothing is refused',
     answers: {
       'POST /containers/exited/wait?condition=nonsense': { status: 400, message: 'invalid condition: "nonsense"' },
@@ -256,13 +249,6 @@ export const exceptions: readonly Exception[] = [
     answers: {
       'POST /containers/create {"Image":"127.0.0.1:5000/busybox:latest","Cmd":["true"],"HostConfig":{"Mounts":[{"Type":"bind","Source":"/tmp","Target":"/x","VolumeOptions":{}}]}}':
         { status: 201, message: '' },
-    },
-  },
-  {
-    why: 'known difference: the container is named by its id',
-    answers: {
-      'GET /containers/running/archive?path=/no/such': { message: 'Could not find the file /no/such in container ID' },
-      'PUT /containers/running/archive?path=/no/such ': { message: 'Could not find the file /no/such in container ID' },
     },
   },
   {

@@ -146,13 +146,13 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
       return options.logs.open({ ...request, tail: request.tail === undefined ? undefined : Number(request.tail) });
     },
     export: async ({ container }) => ({ ticket: await archives.export(await find(container)) }),
-    statArchive: async ({ container, path }) => ({ pathStatJson: jsonBytes(await archives.stat(await find(container), path)) }),
+    statArchive: async ({ container, path }) => ({ pathStatJson: jsonBytes(await archives.stat(await find(container), container, path)) }),
     getArchive: async ({ container, path }) => {
-      const { ticket, stat } = await archives.get(await find(container), path);
+      const { ticket, stat } = await archives.get(await find(container), container, path);
       return { ticket, pathStatJson: jsonBytes(stat) };
     },
     putArchive: async ({ container, path, noOverwriteDirNonDir, copyUidGid }) => ({
-      ticket: await archives.put(await find(container), path, { noOverwriteDirNonDir, copyUidGid }),
+      ticket: await archives.put(await find(container), container, path, { noOverwriteDirNonDir, copyUidGid }),
     }),
     connectNetwork: async ({ network, container, endpointJson }) => {
       await store.fresh();
