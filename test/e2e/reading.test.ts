@@ -76,7 +76,7 @@ describe('docker ps --filter', () => {
       ['health=fine', 'unrecognised filter value for health: fine'],
       ['exited=x', 'exited=x'],
       ['publish=x', 'publish=x'],
-      ['is-task=perhaps', "invalid filter 'is-task=perhaps'"],
+      ['is-task=perhaps', "invalid filter 'is-task=[perhaps]'"],
       ['before=ghost', 'No such container: ghost'],
     ] as const) {
       const { code, stderr } = await docker('ps', '-a', '--filter', filter);
