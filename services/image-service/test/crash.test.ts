@@ -118,8 +118,10 @@ function images(count: number, seed: string): Promise<TestImage[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => buildImage({ layers: layers(index) })));
 }
 
+const isSoak = process.env.FLOTILLA_SOAK === '1';
+
 describe('killed at some moment of a load', () => {
-  it.each([5, 40, 120])(
+  it.each(isSoak ? [5, 40, 120] : [40])(
     '%i ms after it began: it is sound, and the load can be repeated',
     async (ms) => {
       const made = await images(3, `load ${ms}`);
@@ -136,7 +138,7 @@ describe('killed at some moment of a load', () => {
 });
 
 describe('killed at some moment of a prune', () => {
-  it.each([1, 10, 30])(
+  it.each(isSoak ? [1, 10, 30] : [10])(
     '%i ms after it began: it is sound, and the prune can be repeated',
     async (ms) => {
       const made = await images(6, `prune ${ms}`);
