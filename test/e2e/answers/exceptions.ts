@@ -29,7 +29,7 @@ export const exceptions: readonly Exception[] = [
       },
       'GET /containers/running/archive?path=/bin/busybox/x': {
         status: 404,
-        message: 'Could not find the file /bin/busybox/x in container ID',
+        message: 'Could not find the file /bin/busybox/x in container running',
       },
       'PUT /containers/running/archive?path=/tmp nonsense as application/x-tar': { status: 400, message: 'unexpected EOF' },
       'POST /images/create': { status: 400, message: 'either fromImage or fromSrc must be given' },
