@@ -1,18 +1,20 @@
 /** `docker build` as most people have it: buildx, which speaks BuildKit's protocol to the engine. */
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { addDockerPlugins, type CommandOptions, type CommandResult, mustRun, mustSucceed, waitFor } from '@flotilla/testkit';
+import {
+  addDockerPlugins,
+  type CommandOptions,
+  type CommandResult,
+  mustRun,
+  mustSucceed,
+  oldDockerClient,
+  waitFor,
+} from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
 const stack = useStack();
 let count = 0;
-
-/** Debian's docker.io has a client of version 20.10. */
-const oldClient = ['/usr/bin/docker'].find(
-  (path) => existsSync(path) && /version (18|19|20|22)\./.test(execFileSync(path, ['--version'], { encoding: 'utf8' })),
-);
 
 beforeAll(() => addDockerPlugins(stack.host), 300_000);
 // What the cache keeps is no leak, but it is something that is left.
@@ -286,9 +288,9 @@ target "two" {
   });
 });
 
-describe.skipIf(oldClient === undefined)('the CLI of before 23, which has no buildx', () => {
-  const old = (cwd: string, ...args: string[]): Promise<CommandResult> =>
-    stack.host.run(oldClient ?? '', args, {
+describe('the CLI of before 23, which has no buildx', () => {
+  const old = async (cwd: string, ...args: string[]): Promise<CommandResult> =>
+    stack.host.run(await oldDockerClient(), args, {
       cwd,
       env: { ...stack.host.dockerEnvironment, DOCKER_CONFIG: join(stack.host.filesDirectory, 'old') },
     });

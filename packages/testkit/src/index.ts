@@ -1,6 +1,6 @@
 export { CgroupTree, cgroupHierarchies, describeProcess } from './cgroupTree.ts';
 export { type CommandOptions, type CommandResult, mustRun, mustSucceed, runCommand } from './command.ts';
-export { addDockerPlugins, linkDockerPlugins } from './dockerPlugins.ts';
+export { addDockerPlugins, linkDockerPlugins, oldDockerClient } from './dockerPlugins.ts';
 export { freePort } from './freePort.ts';
 export { blobPath, dockerArchive, ociArchive, type TaggedImage, writeOciLayout } from './imageArchives.ts';
 export {
