@@ -105,7 +105,9 @@ export class AccessBook {
 
   private async write(): Promise<void> {
     await this.refresh();
+    const written = [...this.revoked];
     await writeDurably(this.path, JSON.stringify(Object.fromEntries(this.grants)));
-    this.revoked.clear();
+    // Not those refused meanwhile: the file still says yes to them.
+    for (const key of written) this.revoked.delete(key);
   }
 }

@@ -1,0 +1,25 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterAll, expect, it } from 'vitest';
+import { AccessBook } from './accessBook.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'flotilla-access-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+it('a no counts also when it comes while the file of before is being written', async () => {
+  for (let turns = 0; turns < 30; turns++) {
+    const book = await AccessBook.open(root, { freshMs: 60_000, graceMs: 60_000 });
+    book.grant('a/app', 'ada');
+    await book.save();
+    book.grant('a/other', 'ada');
+    const saving = book.save();
+    for (let i = 0; i < turns; i++) await turn();
+    book.revoke('a/app', 'ada');
+    await saving;
+    await book.refresh();
+    expect(book.isFresh('a/app', 'ada'), `after ${turns} turns`).toBe(false);
+    await book.save();
+  }
+});
