@@ -15,9 +15,9 @@
  * Everything appears by rename, so that a name always stands for something whole.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '@flotilla/oci';
 import { hasCode, mountPointsBelow, umount, umountFlags } from '@flotilla/syscalls';
 import { LayerContentError } from './contentError.ts';
@@ -137,8 +137,13 @@ export class ContentStore {
     return { path, diff };
   }
 
-  /** Puts an extracted and verified layer in place. Harmless when another has done so meanwhile. */
-  async commitLayer(path: string, diffId: Digest): Promise<void> {
+  /**
+   * Puts an extracted and verified layer in place. Harmless when another has done so meanwhile.
+   *
+   * @param sizeBytes - of its files. It stays beside them, so that a layer whose record a crash has lost is still of use.
+   */
+  async commitLayer(path: string, diffId: Digest, sizeBytes: number): Promise<void> {
+    writeFileSync(join(path, 'size'), `${sizeBytes}\n`);
     try {
       symlinkSync(join('..', 'layers', layerName(diffId), 'diff'), this.layerLink(diffId));
     } catch (error) {
@@ -149,6 +154,16 @@ export class ContentStore {
     } catch (error) {
       if (!hasCode(error, 'EEXIST', 'ENOTEMPTY')) throw error;
       await rm(path, { recursive: true, force: true });
+    }
+  }
+
+  /** Bytes of the files of a layer; undefined when it is not here, or not whole. */
+  async layerSize(diffId: Digest): Promise<number | undefined> {
+    try {
+      const size = Number(await readFile(join(dirname(this.layerPath(diffId)), 'size'), 'utf8'));
+      return Number.isSafeInteger(size) ? size : undefined;
+    } catch {
+      return undefined;
     }
   }
 

@@ -2,9 +2,7 @@
  * Brings layers into the store, each once however many pulls want it at the same time, a few at a time (`max-concurrent-downloads`). A
  * download goes on while anybody waits for it, and stops when the last one has left; what it brought stays for the next attempt.
  */
-import { writeFileSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { Cancelled, isUnavailable } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import { LayerContentError } from './contentError.ts';
@@ -51,7 +49,7 @@ export class LayerFetcher {
   /** The layer as it is here already, without a download. */
   async present(wanted: LayerWanted): Promise<LayerRecord | undefined> {
     if (!this.content.hasLayer(wanted.diffId)) return undefined;
-    const sizeBytes = await readLayerSize(this.content, wanted.diffId);
+    const sizeBytes = await this.content.layerSize(wanted.diffId);
     if (sizeBytes === undefined) return undefined;
     const hasBlob = this.content.hasBlob(wanted.blob.digest, wanted.blob.sizeBytes);
     return { diffId: wanted.diffId, sizeBytes, blobs: hasBlob ? [wanted.blob] : [] };
@@ -168,28 +166,13 @@ export class LayerFetcher {
       );
       const sizeBytes = unpacked?.sizeBytes ?? 0;
       if (!whole) this.content.adoptBlob(path, blob.digest);
-      writeLayerSize(directory.path, sizeBytes);
-      await this.content.commitLayer(directory.path, diffId);
+      await this.content.commitLayer(directory.path, diffId, sizeBytes);
       return { diffId, sizeBytes, blobs: [blob] };
     } catch (error) {
       this.content.discard(directory.path);
       void this.content.emptyTrash();
       throw error;
     }
-  }
-}
-
-/** Each layer carries its size beside it, so that one whose record a crash has lost is still of use. */
-export function writeLayerSize(layerDirectory: string, sizeBytes: number): void {
-  writeFileSync(join(layerDirectory, 'size'), `${sizeBytes}\n`);
-}
-
-export async function readLayerSize(content: ContentStore, diffId: Digest): Promise<number | undefined> {
-  try {
-    const size = Number(await readFile(join(dirname(content.layerPath(diffId)), 'size'), 'utf8'));
-    return Number.isSafeInteger(size) ? size : undefined;
-  } catch {
-    return undefined;
   }
 }
 

@@ -19,7 +19,6 @@ import { SpooledArchive, type SpooledFile } from './archive/spool.ts';
 import { imageEvent } from './events.ts';
 import type { BlobReference, LayerRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
-import { readLayerSize, writeLayerSize } from './layerFetcher.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { bar, type ProgressSink } from './progress.ts';
 import { checksumFits } from './tar/header.ts';
@@ -167,7 +166,7 @@ export class Loader {
     signal: AbortSignal,
   ): Promise<LayerRecord> {
     const { content } = this.store;
-    const known = content.hasLayer(diffId) ? await readLayerSize(content, diffId) : undefined;
+    const known = await content.layerSize(diffId);
     if (known !== undefined) {
       const blobs = file === undefined ? [] : [this.keep(file, diffId)];
       return { diffId, sizeBytes: known, blobs };
@@ -178,8 +177,7 @@ export class Loader {
     early.delete(diffId);
     if (done !== undefined) {
       const blob = this.keep(file, diffId);
-      writeLayerSize(done.path, done.sizeBytes);
-      await content.commitLayer(done.path, diffId);
+      await content.commitLayer(done.path, diffId, done.sizeBytes);
       if (!request.quiet) sink(bar('Loading layer', id, file.sizeBytes, file.sizeBytes));
       return { diffId, sizeBytes: done.sizeBytes, blobs: [blob] };
     }
@@ -198,8 +196,7 @@ export class Loader {
       );
       const sizeBytes = unpacked?.sizeBytes ?? 0;
       const blob = this.keep(file, diffId);
-      writeLayerSize(directory.path, sizeBytes);
-      await content.commitLayer(directory.path, diffId);
+      await content.commitLayer(directory.path, diffId, sizeBytes);
       return { diffId, sizeBytes, blobs: [blob] };
     } catch (error) {
       content.discard(directory.path);

@@ -6,7 +6,6 @@ import { type ContainerDefaults, type Digest, digestOf, type HistoryEntry, hostP
 import { rfc3339Nano } from './clock.ts';
 import type { BlobReference, LayerRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
-import { writeLayerSize } from './layerFetcher.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { fileCompression, layerMediaTypes } from './load.ts';
 
@@ -32,8 +31,7 @@ export async function makeLayer({ store, workers, maxLayerBytes, path, sizeBytes
     if (unpacked === undefined) throw new Error('nothing was unpacked');
     const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
     content.adoptBlob(path, digest);
-    writeLayerSize(directory.path, unpacked.sizeBytes);
-    await content.commitLayer(directory.path, unpacked.diffId);
+    await content.commitLayer(directory.path, unpacked.diffId, unpacked.sizeBytes);
     return { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] };
   } catch (error) {
     content.discard(directory.path);

@@ -1,14 +1,11 @@
 /** Snapshots: the writable layers of containers, above the layers of an image. Mounting them is the caller's act. */
-import { lstatSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import { KeyedQueue } from '@flotilla/service-kit';
-import { hasCode } from '@flotilla/syscalls';
 import { rfc3339Nano } from './clock.ts';
 import type { SnapshotRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
+import { treeSize } from './treeSize.ts';
 
 export interface Mounts {
   /** Upper-most first. */
@@ -139,29 +136,4 @@ function attempt(work: () => void): Error | undefined {
 
 function checkKey(key: string): void {
   if (!keyPattern.test(key)) throw new InvalidParameter(`invalid snapshot key "${key}"`);
-}
-
-/** Bytes of regular files, each inode once. */
-async function treeSize(root: string): Promise<number> {
-  let size = 0;
-  const seen = new Set<number>();
-  const pending = [root];
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    try {
-      for (const entry of await readdir(directory, { withFileTypes: true })) {
-        const path = join(directory, entry.name);
-        if (entry.isDirectory()) pending.push(path);
-        else if (entry.isFile()) {
-          const { ino, nlink, size: bytes } = lstatSync(path);
-          if (nlink > 1 && seen.has(ino)) continue;
-          if (nlink > 1) seen.add(ino);
-          size += bytes;
-        }
-      }
-    } catch (error) {
-      // Containers change their files while we count.
-      if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
-    }
-  }
-  return size;
 }

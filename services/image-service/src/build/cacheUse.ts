@@ -1,10 +1,9 @@
 /** What the build cache holds, as `system df` shows it, and what `builder prune` takes of it. */
-import { lstat, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { BuildCacheRecord } from '@flotilla/engine-api';
 import type { Digest } from '@flotilla/oci';
 import { checkFilters, type Filters, untilFilter } from '../filters.ts';
 import type { ImageStore } from '../imageStore.ts';
+import { treeSize } from '../treeSize.ts';
 import type { BuildCache } from './cache.ts';
 
 const knownFilters = ['until', 'unused-for', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private'];
@@ -179,23 +178,4 @@ function matches(record: BuildCacheRecord & { Parents?: string[] }, filters: Fil
     flag('shared', record.Shared) &&
     flag('private', !record.Shared)
   );
-}
-
-/** Bytes of files; asked of the disk in between other work, for a cache may hold very many. */
-async function treeSize(path: string): Promise<number> {
-  let size = 0;
-  const pending = [path];
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    try {
-      for (const name of await readdir(directory)) {
-        const child = join(directory, name);
-        const stat = await lstat(child);
-        if (stat.isDirectory()) pending.push(child);
-        else if (stat.isFile()) size += stat.size;
-      }
-    } catch {
-      // A build changes its files while we count.
-    }
-  }
-  return size;
 }

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { mediaTypes } from '@flotilla/oci';
 import type { LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
-import { writeLayerSize } from '../layerFetcher.ts';
 import { writeLayerTar } from '../layers/layerTar.ts';
 import type { TransferWorkers } from '../layers/transferWorkers.ts';
 import { makeLayer } from '../newImage.ts';
@@ -40,8 +39,7 @@ export class StepLayers {
       const release = holds.hold([tar.digest]);
       try {
         content.adoptBlob(path, tar.digest);
-        writeLayerSize(layerDirectory, tar.contentBytes);
-        await content.commitLayer(layerDirectory, tar.digest);
+        await content.commitLayer(layerDirectory, tar.digest, tar.contentBytes);
       } catch (error) {
         await release();
         throw error;

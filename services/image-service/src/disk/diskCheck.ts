@@ -3,15 +3,15 @@
  * there and compared with it, and what no record knows is named. Repairing removes what is damaged, so that a pull or load brings it again,
  * and puts a layer that is extracted anew in the place of a damaged one, unless a container stands on it.
  */
-import { createReadStream, existsSync, lstatSync, readdirSync, rmSync } from 'node:fs';
+import { createReadStream, existsSync, lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
 import { type Digest, DigestVerifier } from '@flotilla/oci';
 import { layerDigest } from '../contentStore.ts';
 import type { LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
-import { readLayerSize, writeLayerSize } from '../layerFetcher.ts';
 import type { TransferWorkers } from '../layers/transferWorkers.ts';
+import { treeSize } from '../treeSize.ts';
 import { differenceOf } from './compareTrees.ts';
 
 export interface DiskFinding {
@@ -57,6 +57,7 @@ class DiskCheck {
   private readonly options: DiskCheckOptions;
   private readonly store: ImageStore;
   private readonly damaged = new Set<Digest>();
+  private inUse: ReturnType<ImageStore['inUse']> | undefined;
 
   constructor(options: DiskCheckOptions) {
     this.options = options;
@@ -150,14 +151,13 @@ class DiskCheck {
       const unpack = { root: fresh.diff, diffId: layer.diffId, maxBytes: this.options.maxLayerBytes };
       const job = { path: content.blobPath(blob.digest), unpack };
       const unpacked = await this.options.workers.run(job, blob.sizeBytes, () => undefined, this.options.signal);
-      writeLayerSize(fresh.path, unpacked?.sizeBytes ?? layer.sizeBytes);
       const isThere = content.hasLayer(layer.diffId) && existsSync(content.layerPath(layer.diffId));
       const difference = isThere ? await differenceOf(content.layerPath(layer.diffId), fresh.diff, this.options.signal) : 'is missing';
-      if (difference === undefined && (await readLayerSize(content, layer.diffId)) !== undefined) return 'sound';
+      if (difference === undefined && (await content.layerSize(layer.diffId)) !== undefined) return 'sound';
       const detail = difference ?? 'has lost its size';
       if (!this.options.repair) return found(detail);
       if (this.hasContainers(layer.diffId) && isThere) return found(`${detail}: remove the containers that stand on it, then repair`);
-      return found(detail, await this.replace(layer.diffId, fresh.path));
+      return found(detail, await this.replace(layer.diffId, fresh.path, unpacked?.sizeBytes ?? layer.sizeBytes));
     } catch (error) {
       this.options.signal.throwIfAborted();
       return found(`cannot be extracted from ${blob.digest}: ${errorMessage(error)}`);
@@ -166,10 +166,10 @@ class DiskCheck {
     }
   }
 
-  private async replace(diffId: Digest, path: string): Promise<boolean> {
+  private async replace(diffId: Digest, path: string, sizeBytes: number): Promise<boolean> {
     await this.store.change(async () => {
       this.store.content.discardLayer(diffId);
-      await this.store.content.commitLayer(path, diffId);
+      await this.store.content.commitLayer(path, diffId, sizeBytes);
     });
     return true;
   }
@@ -181,49 +181,89 @@ class DiskCheck {
 
   /** What no record knows and nobody works on. */
   async *orphans(): AsyncGenerator<DiskFinding> {
-    const { content, holds } = this.store;
-    const inUse = this.store.inUse();
-    const isFree = (digest: Digest): boolean => !inUse.layers.has(digest) && !inUse.blobs.has(digest) && !holds.has(digest);
+    const { content, snapshots } = this.store;
     for (const name of content.list('layers')) {
       const path = join(content.root, 'layers', name);
-      const isDirectory = name.startsWith('.new-');
-      if (!isSettled(path) || (!isDirectory && !isFree(layerDigest(name)))) continue;
-      const discard = (): void => (isDirectory ? content.discard(path) : content.discardLayer(layerDigest(name)));
-      yield this.orphan('layer', isDirectory ? name : layerDigest(name), treeBytes(path), discard);
+      const digest = layerDigest(name);
+      if (name.startsWith('.new-'))
+        yield* this.orphan(
+          'layer',
+          name,
+          path,
+          () => true,
+          () => content.discard(path),
+        );
+      else
+        yield* this.orphan(
+          'layer',
+          digest,
+          path,
+          () => this.isFree(digest),
+          () => content.discardLayer(digest),
+        );
     }
     for (const algorithm of ['sha256', 'sha512'] as const) {
       for (const name of content.list(`blobs/${algorithm}`)) {
         const digest: Digest = `${algorithm}:${name}`;
-        if (!isSettled(content.blobPath(digest)) || !isFree(digest)) continue;
-        yield this.orphan('blob', digest, content.blobSize(digest) ?? 0, () => void content.discardBlob(digest));
+        yield* this.orphan(
+          'blob',
+          digest,
+          content.blobPath(digest),
+          () => this.isFree(digest),
+          () => void content.discardBlob(digest),
+        );
       }
     }
     for (const name of content.list('ingest')) {
       const path = join(content.root, 'ingest', name);
-      if (!isSettled(path)) continue;
-      yield this.orphan('download', name, treeBytes(path), () => rmSync(path, { recursive: true, force: true }));
+      yield* this.orphan(
+        'download',
+        name,
+        path,
+        () => true,
+        () => content.discard(path),
+      );
     }
     for (const key of content.list('snapshots')) {
       const path = content.snapshotPaths(key).root;
-      if (this.store.snapshots.get(key) !== undefined || !isSettled(path)) continue;
-      yield this.orphan('snapshot', key, treeBytes(path), () => content.discardSnapshot(key));
+      yield* this.orphan(
+        'snapshot',
+        key,
+        path,
+        () => snapshots.get(key) === undefined,
+        () => content.discardSnapshot(key),
+      );
     }
   }
 
-  private orphan(kind: DiskFinding['kind'], name: string, sizeBytes: number, discard: () => void): DiskFinding {
-    if (this.options.repair) discard();
-    return { kind, name, detail: 'is known to no record', repaired: this.options.repair, orphan: true, sizeBytes };
+  private isFree(digest: Digest): boolean {
+    this.inUse ??= this.store.inUse();
+    return !this.inUse.layers.has(digest) && !this.inUse.blobs.has(digest) && !this.store.holds.has(digest);
+  }
+
+  private async *orphan(
+    kind: DiskFinding['kind'],
+    name: string,
+    path: string,
+    isFree: () => boolean,
+    discard: () => void,
+  ): AsyncGenerator<DiskFinding> {
+    if (!isSettled(path) || !isFree()) return;
+    const sizeBytes = await treeSize(path);
+    // Somebody may have found a use for it meanwhile: looked at anew where nobody can register an image beside it.
+    const repaired =
+      this.options.repair &&
+      (await this.store.change(async () => {
+        this.inUse = undefined;
+        if (!isSettled(path) || !isFree()) return false;
+        discard();
+        return true;
+      }));
+    yield { kind, name, detail: 'is known to no record', repaired, orphan: true, sizeBytes };
   }
 }
 
 function isSettled(path: string): boolean {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return stat !== undefined && Date.now() - stat.mtimeMs > settledMs;
-}
-
-/** Bytes of a file or of all files below a directory. */
-function treeBytes(path: string): number {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat?.isDirectory() !== true) return stat?.size ?? 0;
-  return readdirSync(path).reduce((sum, name) => sum + treeBytes(join(path, name)), 0);
 }
