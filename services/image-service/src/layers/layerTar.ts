@@ -5,9 +5,10 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '@flotilla/oci';
-import { lgetxattr, llistxattr, splitDevice } from '@flotilla/syscalls';
+import { lgetxattr, splitDevice } from '@flotilla/syscalls';
 import type { EntryType, TarEntry } from '../tar/header.ts';
 import { encodeHeader, padding, plainEntry, trailer } from '../tar/writer.ts';
+import { keptAttributes } from './keptAttributes.ts';
 
 export interface LayerTar {
   /** Bytes of the tar. */
@@ -103,7 +104,7 @@ class LayerTarWriter {
       mtimeNs: stat.mtimeNs,
       devMajor: type === 'character' || type === 'block' ? device.major : 0,
       devMinor: type === 'character' || type === 'block' ? device.minor : 0,
-      xattrs: attributes(absolute),
+      xattrs: keptAttributes(absolute),
     };
     if (type === 'file' && stat.nlink > 1n) {
       const first = this.inodes.get(stat.ino);
@@ -161,16 +162,4 @@ class LayerTarWriter {
 
 function isOpaque(path: string): boolean {
   return lgetxattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
-}
-
-function attributes(path: string): Map<string, Buffer> {
-  const found = new Map<string, Buffer>();
-  for (const name of llistxattr(path)) {
-    // What docker keeps of a layer: capabilities and the users' own.
-    if (name !== 'security.capability' && !name.startsWith('user.')) continue;
-    if (name.startsWith('user.overlay.')) continue;
-    const value = lgetxattr(path, name);
-    if (value !== undefined) found.set(name, value);
-  }
-  return found;
 }

@@ -3,8 +3,8 @@ import { createHash, type Hash } from 'node:crypto';
 import { closeSync, constants, createReadStream, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { keptAttributes } from '../../layers/keptAttributes.ts';
 import type { PathFilter } from './copyTree.ts';
-import { attributesOf } from './copyTree.ts';
 
 export interface HashOptions {
   /** Owners count only where they are kept. */
@@ -46,7 +46,7 @@ function describe(hash: Hash, path: string, relative: string, stat: Stats, { own
   // The directory itself is made by whoever copies it.
   if (relative === '' && stat.isDirectory()) return;
   const link = stat.isSymbolicLink() ? readlinkSync(path) : '';
-  const attributes = [...attributesOf(path)].map(([name, value]) => [name, value.toString('base64')]);
+  const attributes = [...keptAttributes(path)].map(([name, value]) => [name, value.toString('base64')]);
   const owner = owners ? [stat.uid, stat.gid] : [];
   const size = stat.isFile() ? stat.size : 0;
   hash.update(`${JSON.stringify([relative, stat.mode, size, stat.rdev, link, owner, attributes])}\n`);

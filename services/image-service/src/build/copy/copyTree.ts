@@ -17,7 +17,8 @@ import { copyFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InvalidParameter } from '@flotilla/errors';
-import { lgetxattr, llistxattr, lsetxattr, lutimesNs, mkfifo, mknod } from '@flotilla/syscalls';
+import { lsetxattr, lutimesNs, mkfifo, mknod } from '@flotilla/syscalls';
+import { keptAttributes } from '../../layers/keptAttributes.ts';
 import type { ModeChange, Owner } from './owner.ts';
 import { statOf } from './paths.ts';
 
@@ -149,19 +150,7 @@ export class TreeCopier {
       const own = Number(stat.mode) & 0o7777;
       chmodSync(target, mode?.(own, stat.isDirectory()) ?? own);
     }
-    for (const [name, value] of attributesOf(source)) lsetxattr(target, name, value);
+    for (const [name, value] of keptAttributes(source)) lsetxattr(target, name, value);
     lutimesNs(target, stat.mtimeNs, stat.mtimeNs);
   }
-}
-
-/** What a layer keeps of a file's extended attributes: capabilities and the users' own. */
-export function attributesOf(path: string): Map<string, Buffer> {
-  const found = new Map<string, Buffer>();
-  for (const name of llistxattr(path)) {
-    if (name !== 'security.capability' && !name.startsWith('user.')) continue;
-    if (name.startsWith('user.overlay.')) continue;
-    const value = lgetxattr(path, name);
-    if (value !== undefined) found.set(name, value);
-  }
-  return found;
 }

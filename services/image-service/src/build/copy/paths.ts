@@ -73,8 +73,7 @@ export function hasWildcards(path: string): boolean {
 export function expandWildcards(root: string, pattern: string): string[] {
   let found = [''];
   const parts = pattern.split('/').filter((part) => part !== '' && part !== '.');
-  for (const [index, part] of parts.entries()) {
-    const isLast = index === parts.length - 1;
+  for (const part of parts) {
     found = found.flatMap((parent) => {
       const directory = resolveInRoot(root, parent);
       if (statOf(directory)?.isDirectory() !== true) return [];
@@ -82,7 +81,6 @@ export function expandWildcards(root: string, pattern: string): string[] {
         .filter((name) => matchName(part, name))
         .map((name) => (parent === '' ? name : `${parent}/${name}`));
     });
-    if (!isLast) continue;
   }
   return found.sort();
 }
