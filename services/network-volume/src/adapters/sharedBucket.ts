@@ -14,16 +14,20 @@ const retryMs = 500;
 export class SharedBucket implements SharedStore {
   private readonly bus: Bus;
   private readonly onError: (error: unknown) => void;
+  /** How long a listing may take: the client's own waits for ever. */
+  private readonly answerMs: number;
   private readonly known = new Set<string>();
   private readonly afterReconnect: (() => void)[] = [];
   private bucket: KV | undefined;
   private watcher: QueuedIterator<KvEntry> | undefined;
-  private turn = 0;
+  /** Counts reconnects: a watch that was begun before one is not trusted. */
+  private connections = 0;
   private closed = false;
 
-  constructor(bus: Bus, onError: (error: unknown) => void) {
+  constructor(bus: Bus, onError: (error: unknown) => void, answerMs = 10_000) {
     this.bus = bus;
     this.onError = onError;
+    this.answerMs = answerMs;
   }
 
   get connected(): boolean {
@@ -54,7 +58,13 @@ export class SharedBucket implements SharedStore {
   async keys(filter: string): Promise<string[]> {
     return this.call(async (bucket) => {
       const found: string[] = [];
-      for await (const key of await bucket.keys(filter)) found.push(key);
+      const listing = await bucket.keys(filter);
+      const limit = setTimeout(() => listing.stop(new Error('a listing did not end')), this.answerMs);
+      try {
+        for await (const key of listing) found.push(key);
+      } finally {
+        clearTimeout(limit);
+      }
       return found;
     });
   }
@@ -76,51 +86,69 @@ export class SharedBucket implements SharedStore {
   }
 
   async watch(onChange: (key: string, value: string | undefined) => void): Promise<void> {
-    await this.watchAgain(onChange);
-    void this.followConnection(onChange);
+    const { ended } = await this.beginWatch(onChange);
+    void this.followConnection();
+    void this.keepWatching(onChange, ended);
   }
 
-  /** A new watch gives all there is; what is gone since is found by comparing. */
-  private async watchAgain(onChange: (key: string, value: string | undefined) => void): Promise<void> {
-    this.turn += 1;
-    const { turn } = this;
-    const before = this.watcher;
-    this.watcher = undefined;
-    before?.stop();
-    const bucket = await this.open();
+  /** One watch after the other, never two: what a late listing says must not overrule a newer one. */
+  private async keepWatching(onChange: (key: string, value: string | undefined) => void, first: Promise<void>): Promise<void> {
+    let ended = first;
+    while (true) {
+      await ended;
+      const next = await this.watchAgain(onChange);
+      if (next === undefined) return;
+      ended = next.ended;
+      for (const work of this.afterReconnect) work();
+    }
+  }
+
+  /** JetStream may answer a little later than its server. */
+  private async watchAgain(onChange: (key: string, value: string | undefined) => void): Promise<{ ended: Promise<void> } | undefined> {
+    while (!this.closed) {
+      try {
+        return await this.beginWatch(onChange);
+      } catch (error) {
+        this.onError(error);
+        await sleep(retryMs, undefined, { ref: false });
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * A new watch gives all there is; what is gone since is found by comparing.
+   *
+   * @returns once all there is was told; `ended` when the watch has.
+   * @throws Unavailable; then nothing is watched.
+   */
+  private async beginWatch(onChange: (key: string, value: string | undefined) => void): Promise<{ ended: Promise<void> }> {
+    const { connections } = this;
     const there = new Set(await this.keys('>'));
     for (const key of [...this.known]) {
       if (there.has(key)) continue;
       this.known.delete(key);
       onChange(key, undefined);
     }
-    const watcher = await bucket.watch({ key: '>' });
-    // Begun anew meanwhile, by a reconnect: that one is the watch.
-    if (turn !== this.turn) return watcher.stop();
+    const watcher = await this.call((bucket) => bucket.watch({ key: '>' }));
     this.watcher = watcher;
+    if (this.closed || connections !== this.connections) watcher.stop();
     let missing = there.size;
-    await new Promise<void>((resolve) => {
-      if (missing === 0) resolve();
-      void this.deliver(
-        watcher,
-        (key, value) => {
-          onChange(key, value);
-          missing -= 1;
-          if (missing <= 0) resolve();
-        },
-        () => {
-          resolve();
-          void this.watchUntilDone(onChange);
-        },
-      );
+    const told = Promise.withResolvers<true>();
+    if (missing === 0) told.resolve(true);
+    const ended = this.deliver(watcher, (key, value) => {
+      onChange(key, value);
+      missing -= 1;
+      if (missing <= 0) told.resolve(true);
     });
+    const limit = setTimeout(() => watcher.stop(), this.answerMs);
+    const isWhole = await Promise.race([told.promise, ended]);
+    clearTimeout(limit);
+    if (isWhole !== true) throw new Unavailable('the watch ended before it had told all there is');
+    return { ended };
   }
 
-  private async deliver(
-    watcher: QueuedIterator<KvEntry>,
-    onChange: (key: string, value: string | undefined) => void,
-    onLost: () => void,
-  ): Promise<void> {
+  private async deliver(watcher: QueuedIterator<KvEntry>, onChange: (key: string, value: string | undefined) => void): Promise<void> {
     try {
       for await (const entry of watcher) {
         const isThere = entry.operation === 'PUT';
@@ -129,29 +157,17 @@ export class SharedBucket implements SharedStore {
         onChange(entry.key, isThere ? entry.string() : undefined);
       }
     } catch (error) {
+      // A wire that was cut ends a watch though the connection has outlived it.
       if (!this.closed) this.onError(error);
     }
-    // A wire that was cut ends a watch though the connection has outlived it.
-    if (this.watcher === watcher && !this.closed) onLost();
   }
 
-  private async followConnection(onChange: (key: string, value: string | undefined) => void): Promise<void> {
+  /** What a watch missed while NATS was away is not told again by itself. */
+  private async followConnection(): Promise<void> {
     for await (const status of this.bus.connection.status()) {
       if (status.type !== 'reconnect') continue;
-      await this.watchUntilDone(onChange);
-      for (const work of this.afterReconnect) work();
-    }
-  }
-
-  /** JetStream may answer a little later than its server. */
-  private async watchUntilDone(onChange: (key: string, value: string | undefined) => void): Promise<void> {
-    while (!this.closed) {
-      try {
-        return await this.watchAgain(onChange);
-      } catch (error) {
-        this.onError(error);
-        await sleep(retryMs, undefined, { ref: false });
-      }
+      this.connections += 1;
+      this.watcher?.stop();
     }
   }
 

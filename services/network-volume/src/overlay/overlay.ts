@@ -47,6 +47,8 @@ export class Overlay {
   private readonly peers: Peers;
   private readonly seenAt = new Map<string, number>();
   private connectedSince = Date.now();
+  /** Claims are as they should be; else the next beat sees to it. */
+  private isReconciled = false;
   private timer: NodeJS.Timeout | undefined;
   private adopting: Promise<void> = Promise.resolve();
 
@@ -55,23 +57,32 @@ export class Overlay {
     this.peers = new Peers(options.engineId);
   }
 
-  /** Learns what there is, and follows it. */
+  /** Learns what there is, and follows it. @throws Unavailable when it cannot be learnt yet; may be called again then. */
   async start(): Promise<void> {
     const { store, onError } = this.options;
+    await store.watch((key, value) => this.changed(key, value));
+    const beat = (): void => void this.beat().catch(onError);
     store.onReconnect(() => {
       this.connectedSince = Date.now();
-      void this.reconcileOwn().catch(onError);
+      this.isReconciled = false;
+      beat();
     });
-    await store.watch((key, value) => this.changed(key, value));
-    await this.reconcileOwn();
-    const beat = (): void => void this.beat().catch(() => undefined);
     beat();
     this.timer = setInterval(beat, beatMs).unref();
   }
 
   private async beat(): Promise<void> {
     const { store, engineId, address } = this.options;
-    if (store.connected) await store.put(hostKey(engineId), JSON.stringify({ address }));
+    if (!store.connected) return;
+    await store.put(hostKey(engineId), JSON.stringify({ address }));
+    if (this.isReconciled) return;
+    this.isReconciled = true;
+    try {
+      if (!(await this.reconcileOwn())) this.isReconciled = false;
+    } catch (error) {
+      this.isReconciled = false;
+      throw error;
+    }
   }
 
   private changed(key: string, value: string | undefined): void {
@@ -185,14 +196,15 @@ export class Overlay {
   /** Gives an address back: at once where NATS can be reached, else when it is back. */
   release(networkId: string, address: string): void {
     void this.options.store.delete(claimKey(networkId, address)).catch((error: unknown) => {
+      this.isReconciled = false;
       this.options.onError(new Unavailable(`the address ${address} is given back later: ${errorMessage(error)}`, { cause: error }));
     });
   }
 
-  /** Claims of this engine against its endpoints, both ways. */
-  async reconcileOwn(): Promise<void> {
+  /** Claims of this engine against its endpoints, both ways. @returns whether none is left that is too young to judge. */
+  private async reconcileOwn(): Promise<boolean> {
     const { store, engineId, address, ownEndpoints, onError } = this.options;
-    if (!store.connected) return;
+    let isWhole = true;
     const endpoints = new Map(ownEndpoints().map((endpoint) => [claimKey(endpoint.networkId, endpoint.address), endpoint]));
     for (const key of await store.keys('address.>')) {
       const entry = await store.get(key);
@@ -204,10 +216,13 @@ export class Overlay {
         if (endpoint !== undefined) onError(new Conflict(`address ${endpoint.address} is another host's by now: ${found.host}`));
         continue;
       }
-      if (endpoint === undefined && Date.now() - found.time > orphanAfterMs) await store.delete(key);
-      if (endpoint !== undefined && found.host !== address) await store.put(key, this.claimText(endpoint.claim));
+      if (endpoint === undefined) {
+        if (Date.now() - found.time > orphanAfterMs) await store.delete(key);
+        else isWhole = false;
+      } else if (found.host !== address) await store.put(key, this.claimText(endpoint.claim));
     }
     for (const [key, endpoint] of endpoints) await store.create(key, this.claimText(endpoint.claim)).catch(onError);
+    return isWhole;
   }
 
   lookup(networkId: string, name: string, networkName: string): NamedEndpoint[] {

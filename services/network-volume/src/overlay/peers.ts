@@ -33,7 +33,9 @@ export class Peers {
     if (claims.size === 0) this.byNetwork.delete(networkId);
     else this.byNetwork.set(networkId, claims);
     const [gone, now] = [this.peerOf(address, before), this.peerOf(address, claim)];
-    return { ...(gone === undefined ? {} : { gone }), ...(now === undefined ? {} : { now }) };
+    // A watch that begins anew tells all again: what runs is not interrupted for it.
+    const isAnother = gone !== undefined && (gone.mac !== now?.mac || gone.host !== now.host);
+    return { ...(isAnother ? { gone } : {}), ...(now === undefined ? {} : { now }) };
   }
 
   private peerOf(address: string, claim: Claim | undefined): Peer | undefined {
