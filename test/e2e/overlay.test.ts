@@ -124,15 +124,21 @@ describe('an overlay network', () => {
     await wire(third(), 'down');
     await waitFor(() => silent(first(), 'one', 'three'), { what: 'three to be out of reach' });
     await second().mustDocker('rm', '-f', 'deux');
+    await run(second(), 'late', '--network', 'sea');
     await wire(third(), 'up');
     await answers(first(), 'one', 'three');
+    await answers(third(), 'three', 'late');
   }, 240_000);
 
   it('is refused encrypted, and leaves nothing on any host when it is removed', async () => {
     expect((await first().docker('network', 'create', '-d', 'overlay', '--opt', 'encrypted', 'secret')).stderr).toContain(
       'encrypted overlay networks are not supported',
     );
-    await Promise.all([first().mustDocker('rm', '-f', 'one'), third().mustDocker('rm', '-f', 'three')]);
+    await Promise.all([
+      first().mustDocker('rm', '-f', 'one'),
+      second().mustDocker('rm', '-f', 'late'),
+      third().mustDocker('rm', '-f', 'three'),
+    ]);
     await waitFor(async () => (await second().docker('network', 'rm', 'sea')).code === 0, { what: 'sea to be removed' });
     for (const host of hosts()) {
       await waitFor(async () => (await host.docker('network', 'inspect', 'sea')).code !== 0, { what: 'sea to go' });
