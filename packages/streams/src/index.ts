@@ -1,3 +1,4 @@
+export { chunksOf } from './chunks.ts';
 export { watchDeparture } from './departure.ts';
 export { joinStreams, writeAll } from './join.ts';
 export { encodeLine, parseLines } from './jsonLines.ts';

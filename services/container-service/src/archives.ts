@@ -4,10 +4,11 @@
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1/containers';
 import type { PathStat } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage } from '@flotilla/errors';
-import { encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
+import { chunksOf, encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
 import {
   type ArchiveRoot,
   checkDestination,
@@ -111,14 +112,17 @@ export class Archives {
   private async unpack(
     root: ArchiveRoot,
     path: string,
-    archive: AsyncIterable<Buffer>,
+    stream: Readable,
     { noOverwriteDirNonDir, owner }: { noOverwriteDirNonDir: boolean; owner: { uid: number; gid: number } | undefined },
   ): Promise<object> {
+    const archive = chunksOf(stream);
     try {
       await copyIn(root, path, archive, { noOverwriteDirNonDir, ...(owner === undefined ? {} : { owner }) });
       return {};
     } catch (error) {
       return { error: errorKind(error), message: errorMessage(error) };
+    } finally {
+      await archive.return(undefined);
     }
   }
 

@@ -16,6 +16,8 @@ const noFollow = constants.O_NOFOLLOW;
 export async function writeFile(parent: number, base: string, entry: TarEntry): Promise<void> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | noFollow;
   const fd = openat2(parent, base, { flags, mode: 0o600, resolve: resolveFlags.beneath | resolveFlags.noSymlinks });
+  // Goes on while the next pieces arrive.
+  let writing: Promise<void> = Promise.resolve();
   try {
     if (entry.sparse !== undefined) {
       await writeSparse(fd, entry, entry.sparse);
@@ -31,12 +33,17 @@ export async function writeFile(parent: number, base: string, entry: TarEntry): 
       pieces.push(piece);
       bytes += piece.length;
       if (bytes < gatheredBytes) continue;
-      await writeWhole(fd, pieces);
+      await writing;
+      writing = writeWhole(fd, pieces);
+      // Its failure is told where it is waited for.
+      writing.catch(() => undefined);
       pieces = [];
       bytes = 0;
     }
+    await writing;
     await writeWhole(fd, pieces);
   } finally {
+    await Promise.allSettled([writing]);
     closeSync(fd);
   }
 }
