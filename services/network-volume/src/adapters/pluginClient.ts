@@ -1,9 +1,10 @@
 /** One plugin, called by dockerd's protocol: a POST a method, JSON both ways, `Err` in the answer where it failed. */
 import { readFileSync } from 'node:fs';
-import { request as httpRequest, type RequestOptions } from 'node:http';
+import type { RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage, System } from '@flotilla/errors';
+import { http } from '@flotilla/service-kit/http';
 import { hasCode } from '@flotilla/syscalls';
 import { z } from 'zod';
 import type { PluginAddress, PluginTls } from './pluginDirectory.ts';
@@ -82,7 +83,7 @@ export class PluginClient {
     };
     const isTls = address.kind === 'tcp' && address.tls !== undefined;
     return new Promise((resolve, reject) => {
-      const call = isTls ? httpsRequest({ ...options, ...tlsOptions(address.tls ?? {}) }) : httpRequest(options);
+      const call = isTls ? httpsRequest({ ...options, ...tlsOptions(address.tls ?? {}) }) : http.request(options);
       call.on('timeout', () => call.destroy(new Error(`no answer within ${timeoutMs / 1_000} seconds`)));
       call.on('error', reject);
       call.on('response', (response) => {

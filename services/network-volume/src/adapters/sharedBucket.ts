@@ -109,7 +109,8 @@ export class SharedBucket implements SharedStore {
       try {
         return await this.beginWatch(onChange);
       } catch (error) {
-        this.onError(error);
+        // That NATS is away is told by the bus, once.
+        if (this.connected) this.onError(error);
         await sleep(retryMs, undefined, { ref: false });
       }
     }
