@@ -1,5 +1,5 @@
 /** The other hosts in force, read again when their file changes. A file that is wrong leaves the hosts before in force. */
-import { readFileSync, watchFile } from 'node:fs';
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import type { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
 import { errorMessage, NotFound } from '@flotilla/errors';
@@ -20,22 +20,31 @@ export interface Destination {
 }
 
 export class HostDirectory {
+  private readonly path: string;
+  private readonly logger: Logger;
   private byName: ReadonlyMap<string, Destination> = new Map();
 
   /** @throws InvalidParameter when the file is wrong at the start. */
   static follow(path: string, logger: Logger): HostDirectory {
-    const directory = new HostDirectory();
-    directory.read(path);
-    watchFile(path, { interval: lookMs, persistent: false }, () => {
-      try {
-        directory.read(path);
-        logger.info('hosts read again');
-      } catch (error) {
-        logger.error({ reason: errorMessage(error) }, 'the hosts before stay in force');
-      }
-    });
+    const directory = new HostDirectory(path, logger);
+    directory.read();
+    watchFile(path, { interval: lookMs, persistent: false }, directory.changed);
     return directory;
   }
+
+  private constructor(path: string, logger: Logger) {
+    this.path = path;
+    this.logger = logger;
+  }
+
+  private readonly changed = (): void => {
+    try {
+      this.read();
+      this.logger.info('hosts read again');
+    } catch (error) {
+      this.logger.error({ reason: errorMessage(error) }, 'the hosts before stay in force');
+    }
+  };
 
   /** @throws NotFound */
   find(name: string): Destination {
@@ -49,12 +58,13 @@ export class HostDirectory {
   }
 
   close(): void {
+    unwatchFile(this.path, this.changed);
     for (const { agent } of this.byName.values()) agent.destroy();
   }
 
-  private read(path: string): void {
+  private read(): void {
     const before = this.byName;
-    this.byName = new Map([...parseHosts(readFileSync(path, 'utf8'))].map(([name, host]) => [name, destination(name, host)]));
+    this.byName = new Map([...parseHosts(readFileSync(this.path, 'utf8'))].map(([name, host]) => [name, destination(name, host)]));
     // Idle connections carry the credentials of before; those in use end by themselves.
     for (const { agent } of before.values()) for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy();
   }
