@@ -112,7 +112,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       instance: settings.FLOTILLA_INSTANCE,
     });
     const copies = new ContextCopies(join(content.root, 'build-contexts'), settings.FLOTILLA_INSTANCE);
-    copies.clear(isAlive);
+    await copies.clear(isAlive);
     const cacheUse = new CacheUse(store, cache, copies);
     server.add(BuildsService, buildHandlers({ builder, cacheUse, tickets, logger }));
     const worker = workerList(settings.FLOTILLA_ENGINE_ID, bridgeAddress(discovery));

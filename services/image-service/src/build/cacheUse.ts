@@ -25,7 +25,7 @@ export interface KeptContexts {
     readonly created: Date;
     readonly lastUsed: Date;
   }[];
-  remove(ids: ReadonlySet<string>): void;
+  remove(ids: ReadonlySet<string>): Promise<void>;
 }
 
 export class CacheUse {
@@ -118,7 +118,7 @@ export class CacheUse {
       [...steps, ...stale].map((record) => record.key),
       directories.map((record) => record.id),
     );
-    this.contexts.remove(ids);
+    await this.contexts.remove(ids);
     const kept = chosen.filter((record) => record.Type !== 'regular').reduce((sum, record) => sum + record.Size, 0);
     const freedBytes = kept + (await this.removeImages(new Set(steps.map((record) => record.imageId))));
     await this.store.content.emptyTrash();

@@ -82,9 +82,9 @@ export class ClientDirectory {
     this.isWhole = true;
   }
 
-  release(): void {
+  async release(): Promise<void> {
     const { copy } = this;
     this.copy = undefined;
-    if (copy !== undefined && existsSync(copy.path)) copy.release(this.isWhole && this.options.session.sharedKey !== '');
+    if (copy !== undefined && existsSync(copy.path)) await copy.release(this.isWhole && this.options.session.sharedKey !== '');
   }
 }

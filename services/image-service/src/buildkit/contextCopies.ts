@@ -4,13 +4,14 @@
  * Layout: `<image-service>/build-contexts/<digest of key>-<random>`, with `.<instance>` at its end while that instance uses it: the rename is the claim.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, statSync, utimesSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export interface ContextCopy {
   readonly path: string;
   /** @param isWhole - otherwise it is of no use to anybody. */
-  release(isWhole: boolean): void;
+  release(isWhole: boolean): Promise<void>;
 }
 
 export interface KeptContext {
@@ -35,11 +36,11 @@ export class ContextCopies {
   }
 
   /** Takes away what died in the hands of an instance that is gone. */
-  clear(isAlive: (instance: string) => boolean): void {
+  async clear(isAlive: (instance: string) => boolean): Promise<void> {
     for (const name of readdirSync(this.root)) {
       const user = userOf(name);
       if (user === '' || (user !== this.instance && isAlive(user))) continue;
-      rmSync(join(this.root, name), { recursive: true, force: true });
+      await rm(join(this.root, name), { recursive: true, force: true });
     }
   }
 
@@ -59,13 +60,13 @@ export class ContextCopies {
   private claimed(name: string, path: string): ContextCopy {
     return {
       path,
-      release: (isWhole) => {
+      release: async (isWhole) => {
         if (isWhole) {
           const now = new Date();
           utimesSync(path, now, now);
           this.rename(`${name}.${this.instance}`, name);
-          this.forgetOldest();
-        } else rmSync(path, { recursive: true, force: true });
+          await this.forgetOldest();
+        } else await rm(path, { recursive: true, force: true });
       },
     };
   }
@@ -90,19 +91,19 @@ export class ContextCopies {
   }
 
   /** Those of them that nobody uses. */
-  remove(ids: ReadonlySet<string>): void {
+  async remove(ids: ReadonlySet<string>): Promise<void> {
     for (const { id, isInUse, path } of this.list()) {
       if (isInUse || !ids.has(id)) continue;
       const grave = this.rename(path.slice(this.root.length + 1), `${id}.${this.instance}`);
-      if (grave !== undefined) rmSync(grave, { recursive: true, force: true });
+      if (grave !== undefined) await rm(grave, { recursive: true, force: true });
     }
   }
 
-  private forgetOldest(): void {
+  private async forgetOldest(): Promise<void> {
     const free = this.list().filter(({ isInUse }) => !isInUse);
     free.sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
     const old = free.slice(mostKept).map(({ id }) => id);
-    if (old.length > 0) this.remove(new Set(old));
+    if (old.length > 0) await this.remove(new Set(old));
   }
 }
 

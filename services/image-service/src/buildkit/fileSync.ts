@@ -11,14 +11,15 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readlinkSync,
   rmSync,
   statfsSync,
   symlinkSync,
   writeSync,
 } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Packet, Packet_PacketType as PacketType, type Stat } from '@flotilla/contracts/fsutil/types/wire';
 import { FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
 import { InvalidParameter, System } from '@flotilla/errors';
@@ -37,6 +38,7 @@ export interface SyncRequest {
 
 const mostEntries = 2_000_000;
 const longestPath = 4096;
+const entriesATurn = 500;
 
 interface Wanted {
   readonly stat: Stat;
@@ -85,6 +87,8 @@ class Receiver {
   private readonly directories = new Map<string, Stat>();
   private readonly listed = new Set<string>();
   private readonly wanted = new Map<number, Wanted>();
+  /** Of those, by their path. */
+  private readonly coming = new Map<string, Wanted>();
   private readonly room: number;
   private promised = 0;
   private received = 0;
@@ -113,7 +117,7 @@ class Receiver {
       }
       if (this.isListComplete && this.wanted.size === 0 && !saidEnd) {
         saidEnd = true;
-        this.removeUnlisted('');
+        await this.removeUnlisted();
         requests.push(Packet.create({ type: PacketType.PACKET_FIN }));
       }
       if (requests.length > 0 && !heardEnd) await this.exchange.send(...requests);
@@ -121,7 +125,11 @@ class Receiver {
     }
     if (!saidEnd) throw new System('the client ended its files too early');
     // What was written in a directory has changed its time.
-    for (const [path, { modTime }] of this.directories) lutimesNs(join(this.target, path), modTime, modTime);
+    let count = 0;
+    for (const [path, { modTime }] of this.directories) {
+      lutimesNs(join(this.target, path), modTime, modTime);
+      if (++count % entriesATurn === 0) await nextTurn();
+    }
   }
 
   close(): void {
@@ -186,28 +194,29 @@ class Receiver {
     rmSync(path, { recursive: true, force: true });
     this.promised += Number(stat.size);
     if (this.promised > this.room) throw new System(`no space left for a context of ${this.promised} bytes`);
-    this.wanted.set(id, { stat, fd: undefined, received: 0 });
+    const wanted: Wanted = { stat, fd: undefined, received: 0 };
+    this.wanted.set(id, wanted);
+    this.coming.set(stat.path, wanted);
     return true;
   }
 
-  /** A hard link to a file that was listed before. It may still be on its way: the link is made when its data has come. */
+  /** A hard link to a file that was listed before. One that is still on its way is begun, so that there is what to link to. */
   private link(stat: Stat, path: string): void {
     const earlier = stat.linkname.replace(/^\/+/, '');
-    const isWanted = [...this.wanted.values()].find((wanted) => wanted.stat.path === earlier);
     if (!this.listed.has(earlier) || this.directories.has(earlier))
       throw new InvalidParameter(`invalid link of ${stat.path} to ${earlier}`);
     rmSync(path, { recursive: true, force: true });
-    if (isWanted === undefined) linkSync(join(this.target, earlier), path);
-    else this.open(isWanted, () => linkSync(join(this.target, earlier), path));
+    const coming = this.coming.get(earlier);
+    if (coming !== undefined) this.open(coming);
+    linkSync(join(this.target, earlier), path);
   }
 
-  private open(wanted: Wanted, after: () => void = () => undefined): number {
+  private open(wanted: Wanted): number {
     wanted.fd ??= openSync(
       join(this.target, wanted.stat.path),
       constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
       0o600,
     );
-    after();
     return wanted.fd;
   }
 
@@ -230,6 +239,7 @@ class Receiver {
 
   private complete(id: number, { stat }: Wanted, fd: number): void {
     this.wanted.delete(id);
+    this.coming.delete(stat.path);
     fchmodSync(fd, permissionsOf(stat.mode));
     closeSync(fd);
     lutimesNs(join(this.target, stat.path), stat.modTime, stat.modTime);
@@ -247,11 +257,14 @@ class Receiver {
   }
 
   /** What the client no longer has. */
-  private removeUnlisted(directory: string): void {
-    for (const entry of readdirSync(join(this.target, directory), { withFileTypes: true })) {
-      const path = directory === '' ? entry.name : `${directory}/${entry.name}`;
-      if (!this.listed.has(path)) rmSync(join(this.target, path), { recursive: true, force: true });
-      else if (entry.isDirectory()) this.removeUnlisted(path);
+  private async removeUnlisted(): Promise<void> {
+    const pending = [''];
+    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+      for (const entry of await readdir(join(this.target, directory), { withFileTypes: true })) {
+        const path = directory === '' ? entry.name : `${directory}/${entry.name}`;
+        if (!this.listed.has(path)) await rm(join(this.target, path), { recursive: true, force: true });
+        else if (entry.isDirectory()) pending.push(path);
+      }
     }
   }
 }

@@ -125,7 +125,7 @@ export class Frontend {
       );
     } finally {
       client.close();
-      for (const directory of directories) directory.release();
+      for (const directory of directories) await directory.release();
     }
   }
 

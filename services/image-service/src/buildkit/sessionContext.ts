@@ -75,7 +75,7 @@ async function openClientDirectories({
     excludes: ignoreLines(patterns ?? ''),
     signal,
   });
-  return { dockerfileText: text, files: (paths) => directory.files(paths), remove: async () => directory.release() };
+  return { dockerfileText: text, files: (paths) => directory.files(paths), remove: () => directory.release() };
 }
 
 function readText(root: string, name: string): string | undefined {
