@@ -63,7 +63,7 @@ export class LogClaims {
 
   /** A new reader. */
   claim(stream: ClaimedStream): LogClaim {
-    return this.hold(randomBytes(8).toString('hex'), stream, 0);
+    return this.hold(randomBytes(8).toString('hex'), stream);
   }
 
   /** A reader that another instance served until now, and where it stands. @throws NotFound when nobody knows it. */
@@ -109,10 +109,11 @@ export class LogClaims {
     this.orphans.set(id, letGo);
   }
 
-  private hold(id: string, stream: ClaimedStream, inode: number): LogClaim {
+  /** @param inode - where a reader that comes back stands. A new one is written down with its first cursor: before that nobody could bring it back. */
+  private hold(id: string, stream: ClaimedStream, inode?: number): LogClaim {
     const release = this.options.users.use(stream.containerId);
     let known = inode;
-    this.write(id, { stream, owner: this.owner, inode });
+    if (inode !== undefined) this.write(id, { stream, owner: this.owner, inode });
     return {
       stream,
       cursorOf: ({ place }) => {
