@@ -107,10 +107,12 @@ describe('another host through the lab’s gateway', () => {
       input: 'x'.repeat(300_000),
     });
     expect({ code: counted.code, out: counted.stdout.trim() }).toEqual({ code: 7, out: '300000' });
-    const tty = labNet.outside.run('script', [
-      '-qec',
+    // Standard input that never ends: `script` types a character at its end, which the terminal may still echo.
+    const inTerminal = `mkfifo ${file('typed')} && exec script -qec "$0" /dev/null <> ${file('typed')}`;
+    const tty = labNet.outside.run('sh', [
+      '-c',
+      inTerminal,
       dockerCommand('run', '--rm', '-it', image, 'sh', '-c', 'test -t 0 && echo a terminal'),
-      '/dev/null',
     ]);
     expect((await output(tty)).trim()).toBe('a terminal');
   });
