@@ -2,16 +2,14 @@
  * The images of this host: an index in memory over the records, and every change of them. Changes run one at a time under the lease `content`, so that
  * removing never races with registering; content that work under way holds is never removed.
  */
-import { InvalidParameter, NotFound } from '@flotilla/errors';
+import { NotFound } from '@flotilla/errors';
 import {
   type Digest,
-  familiarName,
   familiarString,
   parseAnyReference,
   parseReference,
   type Reference,
   referenceString,
-  repositoryName,
   withDefaultTag,
 } from '@flotilla/oci';
 import type { Collection, DomainEvent, Lease, RecordStore } from '@flotilla/records';
@@ -30,6 +28,7 @@ import {
   type SnapshotRecord,
 } from './image.ts';
 import { ImageUses } from './imageUses.ts';
+import { exactReference } from './names.ts';
 
 /** A new image, or new names and manifests of one that is here. */
 export interface Registration {
@@ -124,7 +123,7 @@ export class ImageStore {
 
   /** The image a name stands for, exactly. */
   resolve(reference: Reference): Image | undefined {
-    const record = this.referenceRecords.get(referenceString(exact(reference)));
+    const record = this.referenceRecords.get(referenceString(exactReference(reference)));
     return record === undefined ? undefined : this.images.get(record.imageId);
   }
 
@@ -269,7 +268,7 @@ export class ImageStore {
   /** Takes names off an image, inside `change`. */
   async untag(lease: Lease, references: readonly Reference[], events: readonly DomainEvent[]): Promise<void> {
     await this.records.commit({
-      deletes: references.map((reference) => this.referenceRecords.delete(referenceString(exact(reference)))),
+      deletes: references.map((reference) => this.referenceRecords.delete(referenceString(exactReference(reference)))),
       events,
       lease,
     });
@@ -389,25 +388,4 @@ export class ImageStore {
     );
     return unused;
   }
-}
-
-/** As it is stored: a digest outranks a tag, and a bare name means `latest`. */
-function exact(reference: Reference): Reference {
-  if (reference.digest !== undefined) return { domain: reference.domain, path: reference.path, digest: reference.digest };
-  return withDefaultTag(reference);
-}
-
-/** A name that a tag may be put on. @throws InvalidParameter in dockerd's words. */
-export function parseRepository(text: string): Reference {
-  const reference = parseReference(text);
-  if (reference.digest !== undefined) throw new InvalidParameter('refusing to create a tag with a digest reference');
-  if (familiarName(reference) === 'sha256') {
-    throw new InvalidParameter('refusing to create an ambiguous tag using digest algorithm as name');
-  }
-  return reference;
-}
-
-/** Whether two names are of one repository. */
-export function sameRepository(a: Reference, b: Reference): boolean {
-  return repositoryName(a) === repositoryName(b);
 }

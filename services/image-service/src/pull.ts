@@ -1,28 +1,22 @@
 /** Pulling: a reference resolved to a manifest of one platform, its config and layers brought in and verified, and the image registered. */
 import { errorKind, InvalidParameter, NotFound } from '@flotilla/errors';
 import {
-  acceptedManifestTypes,
-  bareMediaType,
   chooseManifest,
   type Descriptor,
   type Digest,
-  DigestVerifier,
   digestOf,
   familiarName,
   familiarString,
   formatPlatform,
   type ImageConfig,
-  InvalidContent,
   isImageConfigType,
   isIndexType,
   isLayerType,
   isManifestType,
   type Manifest,
   maxConfigBytes,
-  maxManifestBytes,
   mediaTypes,
   type Platform,
-  parseDigest,
   parseImageConfig,
   parseIndex,
   parseManifest,
@@ -42,9 +36,9 @@ import { platformMismatch } from './inspect.ts';
 import type { LayerFetcher, LayerProgress, LayerWanted } from './layerFetcher.ts';
 import { presentLayer } from './presentLayer.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
-import type { WithRegistry } from './registry/distribution.ts';
-import { type BlobSource, RegistryError, readBody, refusal, send } from './registry/distribution.ts';
+import { RegistryError, type WithRegistry } from './registry/distribution.ts';
 import { pullError } from './registry/errors.ts';
+import { RemoteRepository, type Served } from './registry/remoteRepository.ts';
 
 export interface PullRequest {
   /** A tag, a digest, or neither for `latest`. */
@@ -56,12 +50,6 @@ export interface PullRequest {
   readonly registryAuth: string;
   /** For the build cache: it gets no name. */
   readonly cacheOnly?: boolean;
-}
-
-interface Served {
-  readonly bytes: Buffer;
-  readonly mediaType: string;
-  readonly digest: Digest;
 }
 
 /** A manifest of one platform, and the index it was chosen from. */
@@ -89,7 +77,7 @@ export class Puller {
    */
   async pull(request: PullRequest, sink: ProgressSink, signal: AbortSignal): Promise<Image> {
     const reference = withDefaultTag(request.reference);
-    const remote = new Remote(this.registry, reference, request.registryAuth, signal);
+    const remote = new RemoteRepository(this.registry, reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
     // Without the registry's name, as dockerd says it.
     sink(message(`Pulling from ${reference.path}`, reference.digest ?? reference.tag));
@@ -130,11 +118,11 @@ export class Puller {
 
   /** Every tag of a repository, one after the other. */
   async tags(reference: Reference, registryAuth: string, signal: AbortSignal): Promise<string[]> {
-    const remote = new Remote(this.registry, reference, registryAuth, signal);
+    const remote = new RemoteRepository(this.registry, reference, registryAuth, signal);
     return remote.tags();
   }
 
-  private async resolve(remote: Remote, reference: Reference, platform: Platform): Promise<Target> {
+  private async resolve(remote: RemoteRepository, reference: Reference, platform: Platform): Promise<Target> {
     const top = await remote.manifest(reference.digest ?? reference.tag ?? 'latest');
     if (!isIndexType(top.mediaType)) {
       requireManifestType(top.mediaType);
@@ -149,7 +137,7 @@ export class Puller {
   }
 
   private async bring(
-    remote: Remote,
+    remote: RemoteRepository,
     reference: Reference,
     target: Target,
     blobs: readonly BlobReference[],
@@ -196,7 +184,7 @@ export class Puller {
     }
   }
 
-  private async config(remote: Remote, descriptor: Descriptor): Promise<Buffer> {
+  private async config(remote: RemoteRepository, descriptor: Descriptor): Promise<Buffer> {
     if (descriptor.size > maxConfigBytes) throw new LayerContentError(`image config of ${descriptor.size} bytes is too large`);
     if (this.store.content.hasBlob(descriptor.digest, descriptor.size)) return this.store.content.readBlob(descriptor.digest);
     const bytes = await remote.blob(descriptor.digest, maxConfigBytes);
@@ -207,7 +195,7 @@ export class Puller {
   }
 
   private async fetchLayers(
-    remote: Remote,
+    remote: RemoteRepository,
     reference: Reference,
     wanted: readonly LayerWanted[],
     sink: ProgressSink,
@@ -318,89 +306,6 @@ function requireManifestType(mediaType: string): void {
     );
   }
   throw new LayerContentError(`unsupported manifest media type ${mediaType}`);
-}
-
-/** One repository at the registry-proxy. */
-class Remote {
-  private readonly registry: WithRegistry;
-  private readonly reference: Reference;
-  private readonly headers: Readonly<Record<string, string>>;
-  private readonly signal: AbortSignal;
-
-  constructor(registry: WithRegistry, reference: Reference, registryAuth: string, signal: AbortSignal) {
-    this.registry = registry;
-    this.reference = reference;
-    this.signal = signal;
-    this.headers = registryAuth === '' ? {} : { 'X-Registry-Auth': registryAuth };
-  }
-
-  private path(rest: string): string {
-    return `/v2/${repositoryName(this.reference)}/${rest}`;
-  }
-
-  /** Reads a blob by `work`, which may be told of another address when the first has gone. */
-  withBlob<T>(digest: Digest, work: (source: BlobSource) => Promise<T>): Promise<T> {
-    // The layer's own signal ends the work; this one only the search for an address.
-    return this.registry((address) => work({ address, path: this.path(`blobs/${digest}`), headers: this.headers }), this.signal);
-  }
-
-  async manifest(tagOrDigest: string): Promise<Served> {
-    const bytes = await this.get(`manifests/${tagOrDigest}`, maxManifestBytes, { Accept: acceptedManifestTypes.join(', ') });
-    const digest = digestOf(bytes.body);
-    // What was asked by digest must be it; what was asked by tag is what it hashes to, whatever a header says.
-    if (tagOrDigest.includes(':') && !isContentOf(bytes.body, parseDigest(tagOrDigest))) {
-      throw new LayerContentError(`manifest verification failed for digest ${tagOrDigest}`);
-    }
-    const served = bareMediaType(bytes.contentType);
-    return { bytes: bytes.body, mediaType: ownMediaType(bytes.body) ?? served, digest };
-  }
-
-  async blob(digest: Digest, maxBytes: number): Promise<Buffer> {
-    return (await this.get(`blobs/${digest}`, maxBytes)).body;
-  }
-
-  async tags(): Promise<string[]> {
-    const { body } = await this.get('tags/list', maxManifestBytes);
-    const { tags } = JSON.parse(body.toString('utf8')) as { tags?: unknown };
-    return Array.isArray(tags) ? tags.filter((tag): tag is string => typeof tag === 'string') : [];
-  }
-
-  private async get(
-    rest: string,
-    maxBytes: number,
-    headers: Readonly<Record<string, string>> = {},
-  ): Promise<{ body: Buffer; contentType: string }> {
-    try {
-      return await this.registry(async (address) => {
-        const answer = await send(address, {
-          method: 'GET',
-          path: this.path(rest),
-          headers: { ...this.headers, ...headers },
-          signal: this.signal,
-        });
-        if (answer.status !== 200) throw await refusal(answer);
-        return { body: await readBody(answer, maxBytes), contentType: answer.headers['content-type'] ?? '' };
-      }, this.signal);
-    } catch (error) {
-      throw error instanceof RegistryError ? pullError(error, this.reference) : error;
-    }
-  }
-}
-
-function isContentOf(bytes: Buffer, digest: Digest): boolean {
-  const verifier = new DigestVerifier(digest);
-  verifier.update(bytes);
-  return verifier.verified();
-}
-
-/** The media type a document gives itself, which its digest vouches for. */
-function ownMediaType(bytes: Buffer): string | undefined {
-  try {
-    const { mediaType } = JSON.parse(bytes.toString('utf8')) as { mediaType?: unknown };
-    return typeof mediaType === 'string' && mediaType !== '' ? mediaType : undefined;
-  } catch (cause) {
-    throw new InvalidContent('manifest is not JSON', { cause });
-  }
 }
 
 /** The reference a pull request means: name and tag (or digest) given apart or together. */

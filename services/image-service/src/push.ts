@@ -24,8 +24,9 @@ import {
 } from '@flotilla/oci';
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image } from './image.ts';
-import { type ImageStore, sameRepository } from './imageStore.ts';
+import type { ImageStore } from './imageStore.ts';
 import { type LocalManifest, localManifest, makeManifest } from './localManifest.ts';
+import { sameRepository } from './names.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
 import type { WithRegistry } from './registry/distribution.ts';
 import { type Answer, RegistryError, readBody, refusal, send } from './registry/distribution.ts';

@@ -5,7 +5,8 @@ import { chainIds, type Digest, familiarString, parseReference, type Reference, 
 import type { DomainEvent, Lease } from '@flotilla/records';
 import { imageEvent } from './events.ts';
 import type { Image } from './image.ts';
-import { type ImageStore, sameRepository } from './imageStore.ts';
+import type { ImageStore } from './imageStore.ts';
+import { sameRepository } from './names.ts';
 
 /** A container that was made from an image. */
 export interface ContainerUse {

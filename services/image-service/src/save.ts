@@ -18,9 +18,10 @@ import {
 import { writeAll } from '@flotilla/streams';
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image } from './image.ts';
-import { type ImageStore, sameRepository } from './imageStore.ts';
+import type { ImageStore } from './imageStore.ts';
 import { imagePlatform } from './inspect.ts';
 import { type LocalManifest, localManifest } from './localManifest.ts';
+import { sameRepository } from './names.ts';
 import { encodeHeader, padding, plainEntry, trailer } from './tar/writer.ts';
 
 /** An image to save, the tags that were asked for, and the manifest it goes out by. */

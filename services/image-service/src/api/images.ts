@@ -7,7 +7,7 @@ import { type Digest, formatPlatform, parseReference, withTag } from '@flotilla/
 import type { Handlers, Logger } from '@flotilla/service-kit';
 import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
 import type { Committer } from '../commit.ts';
-import { type ImageStore, parseRepository } from '../imageStore.ts';
+import type { ImageStore } from '../imageStore.ts';
 import type { Importer } from '../import.ts';
 import { imageHistory, imagePlatform, inspectImage, requirePlatform } from '../inspect.ts';
 import { withProgress } from '../lineQueue.ts';
@@ -15,6 +15,7 @@ import { listImages } from '../list.ts';
 import type { Loader } from '../load.ts';
 import { localManifest } from '../localManifest.ts';
 import { imageDescriptor, manifestSummaries } from '../manifestSummaries.ts';
+import { parseRepository } from '../names.ts';
 import { failure } from '../progress.ts';
 import type { Pruner } from '../prune.ts';
 import { type Puller, pullReference } from '../pull.ts';
