@@ -1,5 +1,5 @@
 /** The operator's command. Each subcommand's code is loaded only when it is asked for, so that `flotilla ps` is quick. */
-import { errorMessage } from '@flotilla/errors/classes';
+import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import { Command, Option } from 'commander';
 import type { RegistryAddress } from './commands/registryClient.ts';
 import { directives, optionName, type RawSettings, readFlag } from './options/directives.ts';
@@ -14,8 +14,8 @@ const program = new Command('flotilla')
   .enablePositionalOptions();
 
 /** Which stack is meant; every command takes these. */
-function stackCommand(name: string, description: string): Command {
-  return program
+function stackCommand(name: string, description: string, parent: Command = program): Command {
+  return parent
     .command(name)
     .description(description)
     .option('--data-root <path>', `where records, images and volumes are kept (default: ${defaultDataRoot})`)
@@ -107,12 +107,7 @@ stackCommand('version', 'show the versions of this checkout and of the running s
 const volume = program.command('volume').description('archives of volumes');
 
 function volumeCommand(name: string, description: string): Command {
-  return volume
-    .command(name)
-    .description(description)
-    .argument('<volume>')
-    .option('--data-root <path>', `where records, images and volumes are kept (default: ${defaultDataRoot})`)
-    .option('--exec-root <path>', `where sockets and what runs are kept (default: ${defaultExecRoot})`);
+  return stackCommand(name, description, volume).argument('<volume>');
 }
 
 volumeCommand('backup', 'write the content of a volume to standard output, as a tar archive; containers may use it meanwhile').action(
@@ -202,8 +197,13 @@ function proxyCommand(name: string, description: string): Command {
 }
 
 function proxyOf(options: Options): RegistryAddress {
-  if (options.url === undefined) return { execRoot: String(options.execRoot ?? defaultExecRoot) };
   const text = (name: string): string | undefined => options[name] as string | undefined;
+  if (options.url === undefined) {
+    // A stack's own is asked at its socket, whose group decides.
+    const given = ['user', 'passwordFile', 'tlsCa', 'tlsCert', 'tlsKey'].filter((name) => text(name) !== undefined);
+    if (given.length > 0) throw new InvalidParameter('--user, --password-file, --tls-ca, --tls-cert and --tls-key go with --url');
+    return { execRoot: String(options.execRoot ?? defaultExecRoot) };
+  }
   return {
     url: String(options.url),
     user: text('user'),

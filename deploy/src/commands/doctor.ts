@@ -1,4 +1,5 @@
 /** `flotilla doctor`: what is missing, and how to mend it. Exit code 1 when Flotilla cannot work as things are. */
+import { InvalidParameter } from '@flotilla/errors/classes';
 import { checkContent } from '../doctor/content.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { checkDisk, checkKernel } from '../doctor/kernel.ts';
@@ -15,6 +16,7 @@ export interface DoctorOptions {
 }
 
 export async function doctor(roots: Roots, { json, disk, repair }: DoctorOptions): Promise<void> {
+  if (repair && !disk) throw new InvalidParameter('--repair goes with --disk');
   const findings = disk ? await checkContent(roots, repair) : await checkMachine(roots);
   process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
   if (findings.some((finding) => finding.state === 'missing')) process.exitCode = 1;

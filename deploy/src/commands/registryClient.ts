@@ -1,9 +1,9 @@
 /** What operators ask of a running registry-proxy, a lab's or a stack's: `flotilla registry status`, `prefetch`, `pins`, `unpin`, `collect`. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { type RequestOptions, request as tlsRequest } from 'node:https';
-import { join } from 'node:path';
 import { errorMessage, InvalidParameter, Unavailable } from '@flotilla/errors/classes';
+import { socketsOf } from '../stack/sockets.ts';
 
 /** Where a registry-proxy answers operators, and who they are to it: over TCP, or at its socket in a stack. */
 export type RegistryAddress = LabAddress | { readonly execRoot: string };
@@ -32,11 +32,13 @@ export interface RegistryStatus {
   readonly offline: boolean;
 }
 
+const statusMs = 5_000;
+
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** @throws Unavailable when it does not answer; undefined for one that has nothing to tell (it relays to a lab's). */
 export async function askStatus(where: RegistryAddress): Promise<RegistryStatus | undefined> {
-  const { status, text } = await ask(where, 'GET', '/flotilla/v1/status');
+  const { status, text } = await ask(where, 'GET', '/flotilla/v1/status', undefined, AbortSignal.timeout(statusMs));
   if (status === 404) return undefined;
   if (status !== 200) throw new Unavailable(messageOf(text));
   return JSON.parse(text) as RegistryStatus;
@@ -131,10 +133,9 @@ function connection(where: RegistryAddress): RequestOptions {
       ...(where.user === undefined ? {} : { auth: `${where.user}:${password(where)}` }),
     };
   }
-  const folder = join(where.execRoot, 'sockets/registry-proxy');
-  const socket = readdirSync(folder).find((name) => name.endsWith('.http.sock'));
-  if (socket === undefined) throw new Unavailable('registry-proxy is not running');
-  return { socketPath: join(folder, socket) };
+  const [socketPath] = socketsOf(where.execRoot, 'registry-proxy', 'http');
+  if (socketPath === undefined) throw new Unavailable('registry-proxy is not running');
+  return { socketPath };
 }
 
 function tlsOptions({ ca, certificate, key, trustAnyone }: LabAddress): RequestOptions {
@@ -159,11 +160,17 @@ function readText(flag: string, path: string): string {
   }
 }
 
-/** One request. */
-export function ask(where: RegistryAddress, method: string, path: string, document?: unknown): Promise<{ status: number; text: string }> {
+/** One request. A prefetch takes its time, so none is set but by `signal`. */
+export function ask(
+  where: RegistryAddress,
+  method: string,
+  path: string,
+  document?: unknown,
+  signal?: AbortSignal,
+): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
     const isTls = 'url' in where && where.url.startsWith('https:');
-    const options = { ...connection(where), method, path, agent: false as const };
+    const options = { ...connection(where), method, path, agent: false as const, ...(signal === undefined ? {} : { signal }) };
     const outgoing = (isTls ? tlsRequest : request)(options, (response: IncomingMessage) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -1,13 +1,12 @@
 /** `flotilla volume backup|restore`: a volume's content as a tar stream, of standard output or input. */
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { VolumesClient } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { fromServiceError, InvalidParameter, Unavailable } from '@flotilla/errors';
 import { dialTicket, parseLines, type Ticket } from '@flotilla/streams';
 import { credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
-import { type Roots, stackPaths } from '../stack/paths.ts';
+import type { Roots } from '../stack/paths.ts';
+import { socketsOf } from '../stack/sockets.ts';
 
 const callMs = 30_000;
 
@@ -46,10 +45,9 @@ async function open(
   roots: Roots,
   call: (client: VolumesClient, done: (error: ServiceError | null, answer: TicketAnswer) => void) => void,
 ): Promise<Awaited<ReturnType<typeof dialTicket>>> {
-  const folder = join(stackPaths(roots).execRoot, 'sockets/network-volume');
   let failure: unknown = new Unavailable(`no network-volume runs at ${roots.execRoot}`);
-  for (const socket of socketsIn(folder)) {
-    const client = new VolumesClient(`unix:${join(folder, socket)}`, credentials.createInsecure());
+  for (const socket of socketsOf(roots.execRoot, 'network-volume', 'grpc')) {
+    const client = new VolumesClient(`unix:${socket}`, credentials.createInsecure());
     try {
       const { ticket } = await asked(client, call);
       if (ticket !== undefined) return await dialTicket(ticket);
@@ -70,12 +68,4 @@ function asked(
   return new Promise((resolve, reject) => {
     call(client, (error, answer) => (error === null ? resolve(answer) : reject(fromServiceError(error))));
   });
-}
-
-function socketsIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => name.endsWith('.grpc.sock'));
-  } catch {
-    return [];
-  }
 }

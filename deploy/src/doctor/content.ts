@@ -1,16 +1,15 @@
 /** `flotilla doctor --disk`: image-service's own check of what it keeps, as findings. */
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { DiskClient, type DiskFinding } from '@flotilla/contracts/flotilla/image/v1/disk';
-import { credentials, status } from '@grpc/grpc-js';
+import { fromServiceError } from '@flotilla/errors';
+import { credentials, type ServiceError, status } from '@grpc/grpc-js';
 import type { Roots } from '../stack/paths.ts';
+import { socketsOf } from '../stack/sockets.ts';
 import { type Finding, missing, ok, warning } from './finding.ts';
 
 /** @param repair - removes and extracts anew what is damaged or nobody's. */
 export async function checkContent(roots: Roots, repair: boolean): Promise<Finding[]> {
-  const folder = join(roots.execRoot, 'sockets/image-service');
-  for (const socket of socketsIn(folder)) {
-    const findings = await askedAt(`unix:${join(folder, socket)}`, repair);
+  for (const socket of socketsOf(roots.execRoot, 'image-service', 'grpc')) {
+    const findings = await askedAt(`unix:${socket}`, repair);
     if (findings !== undefined) return findings;
   }
   return [warning('disk', 'image-service checks it, and does not run', 'flotilla up, then again')];
@@ -24,18 +23,11 @@ async function askedAt(address: string, repair: boolean): Promise<Finding[] | un
     for await (const message of client.check({ repair }) as AsyncIterable<DiskFinding>) findings.push(findingOf(message));
     return findings;
   } catch (error) {
-    if ((error as { code?: number }).code === status.UNAVAILABLE && findings.length === 0) return undefined;
-    throw error;
+    const failure = error as ServiceError;
+    if (failure.code === status.UNAVAILABLE && findings.length === 0) return undefined;
+    throw fromServiceError(failure);
   } finally {
     client.close();
-  }
-}
-
-function socketsIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => name.endsWith('.grpc.sock'));
-  } catch {
-    return [];
   }
 }
 

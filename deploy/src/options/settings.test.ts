@@ -103,6 +103,8 @@ describe('flags', () => {
     ['--registry-mirror', 'not a url', 'invalid mirror: "not a url" is not a valid URI'],
     ['--registry-mirror', 'https://x/path', 'invalid mirror: path, query, or fragment at end of the URI'],
     ['--registry-mirror', 'https://u:p@x', 'invalid mirror: username/password not allowed in URI'],
+    ['--image-gc-high', '101', 'invalid image gc thresholds: 91 to 101 percent'],
+    ['--image-gc-low', '50', '--image-gc-low says nothing without --image-gc-high'],
     ['--upstreams', 'upstreams.json', '--upstreams upstreams.json: must be an absolute path'],
     ['--insecure-registry', 'https://x', "insecure registry https://x should not contain '://'"],
     ['--bip', '10.0.0.1', 'invalid CIDR address: 10.0.0.1'],

@@ -321,12 +321,12 @@ function checkStorageOption(text: string): string {
 
 function imageGc(high: number | undefined, low: number | undefined): EngineOptions['imageGc'] {
   if (high === undefined && low === undefined) return undefined;
-  const highPercent = high ?? 100;
-  const lowPercent = low ?? Math.max(0, highPercent - 10);
-  if (highPercent < 1 || highPercent > 100 || lowPercent < 0 || lowPercent >= highPercent) {
-    throw new InvalidParameter(`invalid image gc thresholds: ${lowPercent} to ${highPercent} percent`);
+  if (high === undefined) throw new InvalidParameter('--image-gc-low says nothing without --image-gc-high');
+  const lowPercent = low ?? Math.max(0, high - 10);
+  if (high < 1 || high > 100 || lowPercent < 0 || lowPercent >= high) {
+    throw new InvalidParameter(`invalid image gc thresholds: ${lowPercent} to ${high} percent`);
   }
-  return { highPercent, lowPercent };
+  return { highPercent: high, lowPercent };
 }
 
 function atLeastOne(what: string, value: number | undefined): number | undefined {

@@ -54,5 +54,7 @@ export class Lifecycle {
     };
     process.on('SIGTERM', onSignal);
     process.on('SIGINT', onSignal);
+    // A service that reads files again on SIGHUP listens for itself; to the others it means nothing, and never the end.
+    process.on('SIGHUP', () => undefined);
   }
 }

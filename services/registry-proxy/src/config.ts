@@ -88,7 +88,12 @@ export const standaloneSettings = z.object({
   FLOTILLA_REGISTRY_PUSH_USERS: z
     .string()
     .default('')
-    .transform((text) => text.split(',').filter((each) => each !== '')),
+    .transform((text) =>
+      text
+        .split(',')
+        .map((each) => each.trim())
+        .filter((each) => each !== ''),
+    ),
 });
 
 export type StandaloneSettings = z.output<typeof standaloneSettings>;

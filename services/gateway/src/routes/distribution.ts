@@ -145,6 +145,8 @@ function registryMessage(body: Buffer): string {
     const { errors } = JSON.parse(body.toString('utf8')) as { errors?: { code?: string; message?: string }[] };
     const [first] = errors ?? [];
     if (first !== undefined) return `${first.code?.toLowerCase().replaceAll('_', ' ') ?? 'error'}: ${first.message ?? ''}`;
-  } catch {}
+  } catch {
+    // No JSON: whoever answered is no registry.
+  }
   return 'the registry refused the request';
 }

@@ -27,11 +27,15 @@ export interface Replicas {
 
 const connectionsPerReplica = 256;
 
-/** Undefined without a Redis to share. @throws InvalidParameter when nobody could reach us at the address. */
+/** Undefined without a Redis to share. @throws InvalidParameter when nobody could reach us at the address, or know of it. */
 export function replicaOptions(settings: StandaloneSettings, certificate: () => string | undefined): ReplicaOptions | undefined {
   const url = settings.FLOTILLA_REDIS_URL;
-  if (url === '') return undefined;
-  const address = settings.FLOTILLA_REGISTRY_ADVERTISE || settings.FLOTILLA_HTTP_ADDRESS;
+  const advertised = settings.FLOTILLA_REGISTRY_ADVERTISE;
+  if (url === '') {
+    if (advertised !== '') throw new InvalidParameter(`nobody asks for a replica at ${advertised}: it shares no Redis (REDIS_URL)`);
+    return undefined;
+  }
+  const address = advertised || settings.FLOTILLA_HTTP_ADDRESS;
   if (/^(?:unix:|0\.0\.0\.0:|\[::\]:)/.test(address)) {
     throw new InvalidParameter(`other replicas cannot reach ${address}: say where they can (--advertise HOST:PORT)`);
   }

@@ -50,7 +50,7 @@ export class Roll {
       const byId = new Map(members.map((member) => [member.id, member]));
       byId.delete(this.self.id);
       this.others = [...byId.values()];
-      for (const { id } of before) if (!this.others.some((other) => other.id === id)) this.onGone(id);
+      for (const { id } of before) if (this.get(id) === undefined) this.forget(id);
       if (!this.isKnown) this.logger.info({ replicas: this.size }, 'replicas are known again');
       this.isKnown = true;
     } catch (error) {
@@ -58,6 +58,11 @@ export class Roll {
       if (this.isKnown) this.logger.warn({ reason: errorMessage(error) }, 'Redis is away: replicas are as last known');
       this.isKnown = false;
     }
+  }
+
+  private forget(id: string): void {
+    this.down.delete(id);
+    this.onGone(id);
   }
 
   private described(): Replica {

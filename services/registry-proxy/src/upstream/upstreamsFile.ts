@@ -79,7 +79,7 @@ export interface Upstreams {
 
 /** Reads the file and all that it names. @throws InvalidParameter that names every mistake, and no secret. */
 export async function readUpstreams(file: string): Promise<Upstreams> {
-  const files = [file];
+  const files: string[] = [];
   const text = async (written: string): Promise<string> => {
     const at = resolve(dirname(file), written);
     files.push(at);
@@ -88,7 +88,6 @@ export async function readUpstreams(file: string): Promise<Upstreams> {
     });
   };
   const document = parse(file, await text(file));
-  files.pop();
   const named = new Map<string, NamedUpstream>();
   for (const [name, { url: base, mirrors, timeouts, concurrency, ...own }] of Object.entries(document.upstreams)) {
     const limits: Partial<TimeLimits> = {
