@@ -33,9 +33,13 @@ const folders = ['blobs/sha256', 'blobs/sha512', 'ingest', 'layers', 'l', 'snaps
 
 export class ContentStore {
   readonly root: string;
+  private readonly onError: (error: unknown) => void;
+  private emptying: Promise<void> = Promise.resolve();
 
-  constructor(root: string) {
+  /** @param onError - is told what could not be deleted. */
+  constructor(root: string, onError: (error: unknown) => void = () => undefined) {
     this.root = root;
+    this.onError = onError;
     mkdirSync(root, { recursive: true, mode: 0o711 });
     // Overlay looks layers up as the container's user: the way to them may be passed, not listed.
     for (const folder of folders) mkdirSync(join(root, folder), { recursive: true, mode: 0o711 });
@@ -223,9 +227,15 @@ export class ContentStore {
   }
 
   /** Deletes what was discarded. */
-  async emptyTrash(): Promise<void> {
+  emptyTrash(): Promise<void> {
+    this.emptying = this.emptying.then(() => this.deleteTrash()).catch(this.onError);
+    return this.emptying;
+  }
+
+  /** One after the other: two that delete the same directory fail each other. What cannot be deleted stays, and is tried again with the next. */
+  private async deleteTrash(): Promise<void> {
     for (const name of readdirSync(join(this.root, 'trash'))) {
-      await rm(join(this.root, 'trash', name), { recursive: true, force: true, maxRetries: 2 });
+      await rm(join(this.root, 'trash', name), { recursive: true, force: true, maxRetries: 2 }).catch(this.onError);
     }
   }
 

@@ -55,7 +55,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const maxLayerBytes = settings.FLOTILLA_MAX_LAYER_BYTES;
     const records = await openRecords('image-service', kit);
-    const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'));
+    const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'), (error) =>
+      logger.warn({ error }, 'not deleted yet'),
+    );
     const store = new ImageStore({ records, content });
     const alone = (): boolean => discovery.instances('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
     await pause(introductionMs);
