@@ -59,6 +59,8 @@ need ca-certificates etc/ssl/certs/ca-certificates.crt "checks the certificates 
 if [ -n "$for_tests" ]; then
   need docker-registry docker-registry "tests: a real registry to pull from"
   need curl curl "tests: reaches published ports"
+  need iputils-ping ping "tests: packets between sandboxes"
+  need bind9-dnsutils dig "tests: asks the name server in containers"
   need skopeo skopeo "tests: reads our archives and pushed images"
   need umoci umoci "tests: unpacks images, to compare file by file"
   need podman podman "tests: an engine to exchange archives with"
