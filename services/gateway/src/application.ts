@@ -6,7 +6,7 @@ import type { Backends } from './backends.ts';
 import type { Copies } from './copies.ts';
 import type { Events } from './events/follow.ts';
 import type { HostRelay } from './hosts/relay.ts';
-import { Metrics } from './metrics.ts';
+import type { Metrics } from './metrics.ts';
 import { errorHandler, pageNotFound, refuseHeadOfStreams } from './middleware/errors.ts';
 import { buildRoutes } from './routes/build.ts';
 import { buildkitRoutes } from './routes/buildkit.ts';
@@ -32,19 +32,19 @@ export interface ApplicationOptions {
   readonly version: () => Promise<SystemVersion>;
   readonly distribution: DistributionOptions;
   readonly cgroupV2: boolean;
+  readonly metrics: Metrics;
   /** Absent when no other hosts are reached through this one. */
   readonly hosts?: HostRelay;
   readonly logger: Logger;
 }
 
 export function createApplication(options: ApplicationOptions): Express {
-  const { backends } = options;
+  const { backends, metrics } = options;
   const application = express();
   application.disable('x-powered-by');
   application.disable('etag');
   application.set('query parser', false);
   application.set('env', 'production');
-  const metrics = new Metrics({ backends, eventFollowers: () => options.events.followerCount });
   application.use(metrics.observe);
   const router = Router({ caseSensitive: true, strict: true });
   containerRoutes(router, { backends, copies: options.copies, events: options.events, cgroupV2: options.cgroupV2 });

@@ -4,11 +4,12 @@ import { createApplication } from './application.ts';
 import { AuditLog } from './audit/auditLog.ts';
 import { connectBackends } from './backends.ts';
 import { gatewaySettings } from './config.ts';
-import { openCopies } from './copies.ts';
+import { answerFromCopies, openCopies } from './copies.ts';
 import { EventFeed } from './events/feed.ts';
 import { HostDirectory } from './hosts/directory.ts';
 import { HostRelay, withHosts } from './hosts/relay.ts';
 import { listenEverywhere } from './listening.ts';
+import { Metrics } from './metrics.ts';
 import { dispatch } from './middleware/dispatch.ts';
 import { guardAccess } from './rights/access.ts';
 import { scopeBackends, scopeEvents } from './rights/scope.ts';
@@ -33,9 +34,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const { auditLog, hostsFile } = settings.FLOTILLA_ENGINE_OPTIONS;
     const hosts = hostsFile === undefined ? undefined : new HostRelay(HostDirectory.follow(hostsFile, logger));
     if (hosts !== undefined) lifecycle.onStop('other hosts', () => hosts.close());
+    const copies = openCopies(discovery, policy);
+    const metrics = new Metrics({ backends, eventFollowers: () => events.followerCount });
     const application = createApplication({
       backends,
-      copies: openCopies(discovery, policy),
+      copies,
+      metrics,
       events: policy === undefined ? events : scopeEvents(events, policy),
       info: () =>
         systemInfo({
@@ -59,7 +63,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       audit,
       maxRequests: settings.FLOTILLA_MAX_REQUESTS,
     });
-    const servers = await listenEverywhere(settings, dispatch(guarded), logger);
+    const atOnce = policy === undefined && audit === undefined ? answerFromCopies(copies, metrics) : undefined;
+    const servers = await listenEverywhere(settings, dispatch(guarded, atOnce), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });

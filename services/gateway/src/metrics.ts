@@ -73,6 +73,12 @@ export class Metrics {
     next();
   };
 
+  /** Counts a GET that was answered with 200 at once, without a route. */
+  answered(path: string, ms: number): void {
+    this.requests.inc({ method: 'GET', path, status: 200 });
+    this.seconds.observe({ method: 'GET', path }, ms / 1000);
+  }
+
   /** The handler of `GET /metrics`. */
   async answer(_request: IncomingMessage, response: ServerResponse): Promise<void> {
     const text = await this.registry.metrics();

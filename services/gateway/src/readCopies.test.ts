@@ -62,6 +62,18 @@ describe('copies of reads', () => {
     expect(Buffer.from(await copies.read('x', 100, async () => Buffer.from('yes'))).toString()).toBe('yes');
   });
 
+  it('are ready as long as they may be used', async () => {
+    const { change, clock, copies, read } = made();
+    expect(copies.ready('a')).toBeUndefined();
+    await read('a');
+    expect(String(copies.ready('a'))).toBe('a1');
+    change();
+    expect(copies.ready('a')).toBeUndefined();
+    await read('a');
+    clock.now = 100;
+    expect(copies.ready('a')).toBeUndefined();
+  });
+
   it('stay within their limit', async () => {
     const { fetched, read } = made(30);
     for (let i = 0; i < 20; i++) await read(`key${i}`);

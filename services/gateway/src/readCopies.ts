@@ -15,6 +15,8 @@ interface Copy {
   readonly mark: string;
   readonly until: number;
   readonly answer: Promise<Uint8Array>;
+  /** undefined until the answer is there */
+  document: Uint8Array | undefined;
   /** 0 until the answer is there */
   bytes: number;
 }
@@ -53,18 +55,26 @@ export class ReadCopies {
     const known = this.copies.get(key);
     if (known !== undefined && known.mark === mark && this.now() < known.until) return known.answer;
     if (known !== undefined) this.drop(key, known);
-    const copy: Copy = { mark, until: this.now() + lifeMs, answer: fetch(), bytes: 0 };
+    const copy: Copy = { mark, until: this.now() + lifeMs, answer: fetch(), document: undefined, bytes: 0 };
     this.copies.set(key, copy);
     copy.answer.then(
-      (answer) => this.keep(key, copy, answer.length),
+      (answer) => this.keep(key, copy, answer),
       () => this.drop(key, copy),
     );
     return copy.answer;
   }
 
-  private keep(key: string, copy: Copy, bytes: number): void {
+  /** The answer that {@link read} would give at once; undefined when it would have to wait. */
+  ready(key: string): Uint8Array | undefined {
+    const known = this.copies.get(key);
+    if (known?.document === undefined || this.now() >= known.until || known.mark !== this.readMark()) return undefined;
+    return known.document;
+  }
+
+  private keep(key: string, copy: Copy, document: Uint8Array): void {
     if (this.copies.get(key) !== copy) return;
-    copy.bytes = bytes + key.length;
+    copy.document = document;
+    copy.bytes = document.length + key.length;
     this.bytes += copy.bytes;
     // The oldest go first; they are the first in the map.
     for (const [oldest, other] of this.copies) {

@@ -23,18 +23,18 @@ function nextRequestId(): string {
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** Wraps the application. `onError` logs what a handler failed with. */
-export function dispatch(application: Handler): Handler {
+/** Wraps the application. `answerAtOnce` says whether it has answered: it sees well-formed requests, without their version, before anything is made for them. */
+export function dispatch(application: Handler, answerAtOnce?: (request: IncomingMessage, response: ServerResponse) => boolean): Handler {
   return (request, response) => {
     const url = request.url ?? '/';
     if (ping.test(url) && (request.method === 'GET' || request.method === 'HEAD')) {
       answerPing(request, response);
       return;
     }
-    for (const [name, value] of Object.entries(commonHeaders)) response.setHeader(name, value);
     const mark = url.indexOf('?');
     const path = mark < 0 ? url : url.slice(0, mark);
     if (unclean.test(path)) {
+      setCommonHeaders(response);
       response.writeHead(301, { Location: cleanPath(path) + (mark < 0 ? '' : url.slice(mark)), 'Content-Length': 0 });
       response.end();
       return;
@@ -43,12 +43,15 @@ export function dispatch(application: Handler): Handler {
     if (version !== undefined) {
       const problem = versionProblem(version);
       if (problem !== undefined) {
+        setCommonHeaders(response);
         sendError(response, new InvalidParameter(problem));
         return;
       }
       setVersion(request, version);
       request.url = url.slice(version.length + 2) || '/';
     }
+    if (answerAtOnce?.(request, response) === true) return;
+    setCommonHeaders(response);
     const traceparent = request.headers.traceparent;
     const context = {
       requestId: nextRequestId(),
@@ -65,19 +68,35 @@ const commonHeaders = {
   Server: `Docker/${engineVersion} (linux)`,
 };
 
+/** The same, as `writeHead` takes them with the least work. */
+export const rawCommonHeaders: readonly string[] = Object.entries(commonHeaders).flat();
+
+function setCommonHeaders(response: ServerResponse): void {
+  for (const [name, value] of Object.entries(commonHeaders)) response.setHeader(name, value);
+}
+
 /** Builder-Version 2: clients of before 23 take BuildKit by themselves. */
 const pingHeaders = {
-  ...commonHeaders,
-  'Cache-Control': 'no-cache, no-store, must-revalidate',
-  Pragma: 'no-cache',
-  'Builder-Version': '2',
-  Swarm: 'inactive',
-  'Content-Type': 'text/plain; charset=utf-8',
+  get: rawPingHeaders('2'),
+  head: rawPingHeaders('0'),
 };
+
+function rawPingHeaders(length: string): string[] {
+  const headers = {
+    ...commonHeaders,
+    'Cache-Control': 'no-cache, no-store, must-revalidate',
+    Pragma: 'no-cache',
+    'Builder-Version': '2',
+    Swarm: 'inactive',
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': length,
+  };
+  return Object.entries(headers).flat();
+}
 
 function answerPing(request: IncomingMessage, response: ServerResponse): void {
   const head = request.method === 'HEAD';
-  response.writeHead(200, { ...pingHeaders, 'Content-Length': head ? 0 : 2 });
+  response.writeHead(200, head ? pingHeaders.head : pingHeaders.get);
   response.end(head ? undefined : 'OK');
 }
 

@@ -6,6 +6,7 @@ import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { createLogger, engineOptions } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { createApplication } from '../application.ts';
+import { Metrics } from '../metrics.ts';
 import { dispatch } from '../middleware/dispatch.ts';
 import { ReadCopies } from '../readCopies.ts';
 import { createGatewayServer, listen, type TlsMaterial } from '../server.ts';
@@ -38,6 +39,7 @@ export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> 
     version: () => version.read(),
     distribution: { proxyAddress: () => undefined },
     cgroupV2: true,
+    metrics: new Metrics({ backends, eventFollowers: () => 0 }),
     logger,
   });
   const server = createGatewayServer(dispatch(application), tls);
