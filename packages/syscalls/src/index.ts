@@ -34,6 +34,7 @@ export {
   unlinkAt,
   unlockFile,
 } from './files.ts';
+export { deleteFlow, type Flow, type FlowFilter, listFlows } from './flows.ts';
 export { hasCode, SyscallError } from './libc.ts';
 export {
   changeLink,

@@ -20,6 +20,8 @@ const dontWait = 0x40;
 
 /** Answers are read here and copied out before anything else runs. */
 const shared = Buffer.allocUnsafe(256 * 1024);
+/** Of an answer that is read in another thread: more than the kernel puts into one. */
+const backgroundBytes = 64 * 1024;
 
 /** NLM_F_* of a request. */
 export const netlinkFlags = {
@@ -79,18 +81,24 @@ export class NetlinkSocket implements Disposable {
    */
   async requestInBackground(type: number, flags: number, payload: Buffer, what: string): Promise<NetlinkMessage[]> {
     const request = this.#message(type, flags | netlinkFlags.request | netlinkFlags.ack, payload);
-    const sent = await new Promise<number>((resolve, reject) => {
-      sendCall.async(this.#fd, request, request.length, 0, (error: Error | null, result: number) =>
-        error === null ? resolve(result) : reject(error),
-      );
-    });
-    if (sent === -1) throw new Error(`netlink ${what}: send failed`);
+    await inBackground(sendCall, this.#fd, request, what);
     return this.#answers(what);
   }
 
   /** Asks for a whole table. */
   dump(type: number, payload: Buffer, what: string): NetlinkMessage[] {
     return this.#exchange(type, netlinkFlags.request | netlinkFlags.dump, payload, what);
+  }
+
+  /** As `dump`, in a thread of libuv's: for a table that takes the kernel long to walk. Nothing else on this socket meanwhile. */
+  async dumpInBackground(type: number, payload: Buffer, what: string): Promise<NetlinkMessage[]> {
+    await inBackground(sendCall, this.#fd, this.#message(type, netlinkFlags.request | netlinkFlags.dump, payload), what);
+    const buffer = Buffer.allocUnsafeSlow(backgroundBytes);
+    const answers: NetlinkMessage[] = [];
+    for (;;) {
+      const size = await inBackground(recvCall, this.#fd, buffer, what);
+      if (this.#collect(buffer.subarray(0, size), answers, what)) return answers;
+    }
   }
 
   /** Multicast messages that have arrived; never waits. `overrun` when the kernel had to drop some. */
@@ -141,17 +149,34 @@ export class NetlinkSocket implements Disposable {
     const answers: NetlinkMessage[] = [];
     for (;;) {
       const size = checked(recvCall(this.#fd, this.#buffer, this.#buffer.length, 0), 'recv', what);
-      for (const { sequence, message } of parseMessages(this.#buffer.subarray(0, size))) {
-        if (sequence !== this.#sequence) continue;
-        if (message.type === 2 || message.type === 3) {
-          // NLMSG_ERROR (0 is the acknowledgement) and NLMSG_DONE both begin with an error number.
-          throwIfRefused(message, what);
-          return answers;
-        }
-        answers.push(copied(message));
-      }
+      if (this.#collect(this.#buffer.subarray(0, size), answers, what)) return answers;
     }
   }
+
+  /** Takes what answers the last request; tells whether that was all. */
+  #collect(bytes: Buffer, answers: NetlinkMessage[], what: string): boolean {
+    for (const { sequence, message } of parseMessages(bytes)) {
+      if (sequence !== this.#sequence) continue;
+      if (message.type === 2 || message.type === 3) {
+        // NLMSG_ERROR (0 is the acknowledgement) and NLMSG_DONE both begin with an error number.
+        throwIfRefused(message, what);
+        return true;
+      }
+      answers.push(copied(message));
+    }
+    return false;
+  }
+}
+
+/** send or recv in a thread of libuv's. */
+function inBackground(call: typeof sendCall, fd: number, bytes: Buffer, what: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    call.async(fd, bytes, bytes.length, 0, (error: Error | null, result: number) => {
+      if (error !== null) reject(error);
+      else if (result < 0) reject(new Error(`netlink ${what}: no exchange with the kernel`));
+      else resolve(result);
+    });
+  });
 }
 
 function setOption(fd: number, name: number, value: number): void {
@@ -210,6 +235,11 @@ export function attribute(type: number, value: Buffer | readonly Buffer[]): Buff
   result.writeUInt16LE(type, 2);
   body.copy(result, 4);
   return result;
+}
+
+/** An attribute that holds attributes, for tables whose kernel side asks for the mark of that. */
+export function nestedAttribute(type: number, parts: readonly Buffer[]): Buffer {
+  return attribute(type | 0x8000, parts);
 }
 
 export function textAttribute(type: number, text: string): Buffer {

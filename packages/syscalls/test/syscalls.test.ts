@@ -1,5 +1,6 @@
 /** The real kernel, in a mount and network namespace of the test's own, so that nothing of the machine is touched. */
 import { execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import {
   closeSync,
   constants,
@@ -25,6 +26,7 @@ import {
   createBridge,
   createNetns,
   createVeth,
+  deleteFlow,
   deleteLink,
   findLink,
   hasCode,
@@ -33,6 +35,7 @@ import {
   kill,
   lgetxattr,
   listAddresses,
+  listFlows,
   listLinks,
   listRoutes,
   llistxattr,
@@ -47,6 +50,7 @@ import {
   mountPointsBelow,
   NetlinkSocket,
   namespaceKinds,
+  netlinkProtocols,
   netnsInode,
   openat2,
   peerCredentials,
@@ -253,6 +257,27 @@ describe('networks', () => {
     for (const path of [one, two]) removeNetns(path);
     removeNetns(one);
     expect(existsSync(one)).toBe(false);
+  });
+
+  it('lists flows and forgets one', async () => {
+    using links = NetlinkSocket.open();
+    changeLink(links, requireLink(links, 'lo').index, { up: true });
+    // Flows are tracked where a rule asks for their state.
+    execFileSync('nft', ['-f', '-'], { input: 'table ip t { chain c { type filter hook output priority 0; ct state new counter; }; }\n' });
+    const socket = createSocket('udp4');
+    await new Promise<void>((resolve) => socket.send('one', 9001, '127.0.0.1', () => resolve()));
+    await new Promise<void>((resolve) => socket.send('two', 9002, '127.0.0.1', () => resolve()));
+    socket.close();
+    using netfilter = NetlinkSocket.open(netlinkProtocols.netfilter);
+    const found = await listFlows(netfilter, { family: 4, protocol: 17 });
+    expect(found.map(({ destinationPort }) => destinationPort).sort()).toEqual([9001, 9002]);
+    expect(found[0]).toMatchObject({ family: 4, protocol: 17, answeredBy: '127.0.0.1' });
+    expect(await listFlows(netfilter, { family: 4, protocol: 6 })).toEqual([]);
+    expect(await listFlows(netfilter, { family: 4, answeredBy: '127.0.0.2' })).toEqual([]);
+    const first = found.find(({ destinationPort }) => destinationPort === 9001);
+    if (first !== undefined) for (const flow of [first, first]) deleteFlow(netfilter, flow);
+    const left = await listFlows(netfilter, { family: 4, answeredBy: '127.0.0.1' });
+    expect(left.map(({ destinationPort }) => destinationPort)).toEqual([9002]);
   });
 
   it('holds a port so that nobody else can bind it', () => {

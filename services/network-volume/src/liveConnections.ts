@@ -5,6 +5,7 @@ import { checkShared, type Joining } from './joining.ts';
 import { type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import { isOnParent } from './parentLinks.ts';
+import type { PublishedPort } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { SandboxKernel } from './sandboxKernel.ts';
@@ -20,6 +21,8 @@ export interface LiveConnectionsOptions {
   readonly chooser: EndpointChooser;
 }
 
+export type Publish = (sandbox: SandboxRecord, gateway: EndpointRecord) => PublishedPort[];
+
 export class LiveConnections {
   private readonly options: LiveConnectionsOptions;
 
@@ -27,7 +30,8 @@ export class LiveConnections {
     this.options = options;
   }
 
-  async connect(sandbox: SandboxRecord, joining: Joining): Promise<SandboxRecord> {
+  /** @param publish - finds host ports for a sandbox that has none, at the endpoint given. */
+  async connect(sandbox: SandboxRecord, joining: Joining, publish: Publish): Promise<SandboxRecord> {
     const { network } = joining;
     checkShared(network);
     for (const { networkId } of sandbox.endpoints) {
@@ -48,12 +52,14 @@ export class LiveConnections {
     try {
       const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
       now = { ...sandbox, endpoints: [...sandbox.endpoints, endpoint], ...(dnsPort === undefined ? {} : { dnsPort }) };
+      now = { ...now, ports: this.portsAfter(sandbox, now, publish) };
       await records.commit({
         puts: sandboxPuts(records, now, [endpoint]),
         events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
       });
     } catch (error) {
       if (sandbox.dnsPort === undefined) nameServers.stop(sandbox.containerId);
+      if (sandbox.ports.length === 0) kernel.closePorts(now);
       chooser.giveUp([endpoint]);
       throw error;
     } finally {
@@ -62,6 +68,7 @@ export class LiveConnections {
     try {
       kernel.attach(now, endpoint);
       kernel.moveGateway(sandbox, now);
+      if (gatewayEndpoint(now.endpoints)?.id === endpoint.id) await kernel.movePorts(sandbox, now);
       files.refresh(sandbox, now);
       return now;
     } catch (error) {
@@ -72,7 +79,7 @@ export class LiveConnections {
 
   async disconnect(sandbox: SandboxRecord, network: NetworkRecord, endpoint: EndpointRecord): Promise<SandboxRecord> {
     const { records, nameServers, files, kernel } = this.options;
-    const losesPorts = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
+    const wasGateway = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
     const endpoints = sandbox.endpoints.filter(({ id }) => id !== endpoint.id);
     const { dnsPort, ...rest } = sandbox;
     const keepsNameServer = endpoints.some(({ networkName }) => !predefinedNames.includes(networkName));
@@ -80,9 +87,9 @@ export class LiveConnections {
       ...rest,
       ...(dnsPort === undefined || !keepsNameServer ? {} : { dnsPort }),
       endpoints,
-      ports: losesPorts ? [] : sandbox.ports,
+      ports: this.portsAfter(sandbox, { ...sandbox, endpoints }, () => []),
     };
-    if (losesPorts) kernel.closePorts(sandbox);
+    if (wasGateway) await kernel.movePorts(sandbox, now);
     kernel.detach(sandbox, endpoint);
     if (!keepsNameServer) nameServers.stop(sandbox.containerId);
     const { sandboxes, addresses } = records;
@@ -94,5 +101,14 @@ export class LiveConnections {
     kernel.moveGateway(sandbox, now);
     files.refresh(sandbox, now);
     return now;
+  }
+
+  /** Published ports follow the gateway, but for one on a parent's wire, where there are none. */
+  private portsAfter(before: SandboxRecord, now: SandboxRecord, publish: Publish): readonly PublishedPort[] {
+    const gateway = gatewayEndpoint(now.endpoints);
+    if (gateway?.id === gatewayEndpoint(before.endpoints)?.id) return before.ports;
+    const network = gateway === undefined ? undefined : this.options.records.networks.get(gateway.networkId);
+    if (gateway === undefined || network === undefined || isOnParent(network.driver)) return [];
+    return before.ports.length > 0 ? before.ports : publish(now, gateway);
   }
 }

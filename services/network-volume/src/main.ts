@@ -15,6 +15,7 @@ import { PluginDirectory } from './adapters/pluginDirectory.ts';
 import { PortHolder } from './adapters/portHolder.ts';
 import { SandboxFiles } from './adapters/sandboxFiles.ts';
 import { shareWithHosts } from './adapters/sharedHosts.ts';
+import { TrackedFlows } from './adapters/trackedFlows.ts';
 import { copyUp, VolumeFolders } from './adapters/volumeFolders.ts';
 import { VolumePlugins } from './adapters/volumePlugins.ts';
 import { packDirectory, unpackInto } from './adapters/volumeTar.ts';
@@ -110,6 +111,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       stacks: kernel,
       slots,
       rules: filter,
+      flows: new TrackedFlows(onError),
       ports: new PortAllocator(holder),
       holder,
       files,

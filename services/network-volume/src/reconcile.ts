@@ -14,7 +14,7 @@ import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { Sandboxes } from './sandboxes.ts';
 import type { NameServers, PortRules, Stacks } from './sandboxOutside.ts';
-import { gatewayEndpoint, interfaceWish, portForwards } from './sandboxPlan.ts';
+import { interfaceWish, portForwards, portTarget } from './sandboxPlan.ts';
 
 export interface ReconcileOptions {
   readonly records: Records;
@@ -80,13 +80,8 @@ function repairEndpoint(
 
 /** A port that another instance holds is held; one that a process of the host took meanwhile is reported, the rule stays. */
 function holdPorts({ holder, rules, logger, livingOthers }: ReconcileOptions, sandbox: SandboxRecord): void {
-  const gateway = gatewayEndpoint(sandbox.endpoints);
-  const target = {
-    ...(gateway?.ipv4 === undefined ? {} : { ipv4: gateway.ipv4 }),
-    ...(gateway?.ipv6 === undefined ? {} : { ipv6: gateway.ipv6 }),
-  };
   for (const port of sandbox.ports) {
-    const refusal = holder.hold(port, target);
+    const refusal = holder.hold(port, portTarget(sandbox));
     if (refusal !== undefined && livingOthers.size === 0) {
       logger.warn({ containerId: sandbox.containerId, port, refusal }, 'a published port is not held');
     }

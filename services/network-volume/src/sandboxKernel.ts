@@ -4,13 +4,14 @@ import type { ClusterAddresses } from './endpointChooser.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
-import type { Files, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
-import { gatewayEndpoint, gatewaysOf, interfaceWish, portForwards } from './sandboxPlan.ts';
+import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
+import { gatewayEndpoint, gatewaysOf, interfaceWish, portForwards, portTarget } from './sandboxPlan.ts';
 
 export interface SandboxKernelOptions {
   readonly records: Records;
   readonly stacks: Stacks;
   readonly rules: PortRules;
+  readonly flows: Flows;
   readonly holder: PortHolder;
   readonly files: Files;
   readonly nameServers: NameServers;
@@ -26,10 +27,11 @@ export class SandboxKernel {
 
   /** Makes kernel and files what the record says. Idempotent. */
   realize(sandbox: SandboxRecord, sysctls: Readonly<Record<string, string>>): void {
-    const { stacks, rules, files } = this.options;
+    const { stacks, rules, flows, files } = this.options;
     for (const endpoint of sandbox.endpoints) this.attach(sandbox, endpoint);
     if (sandbox.kind === 'own' && Object.keys(sysctls).length > 0) stacks.setSysctls(stacks.netnsPath(sandbox.slot), sysctls);
     rules.addPorts(portForwards(sandbox));
+    void flows.forgetMisled(portForwards(sandbox));
     files.write(sandbox);
   }
 
@@ -80,5 +82,17 @@ export class SandboxKernel {
     const { rules, holder } = this.options;
     rules.removePorts(portForwards(sandbox));
     for (const port of sandbox.ports) holder.release(port);
+  }
+
+  /** Lets published ports lead to the endpoint that now has the best claim, and closes those that are not `now`'s. */
+  async movePorts(before: SandboxRecord, now: SandboxRecord): Promise<void> {
+    const { rules, holder, flows } = this.options;
+    rules.removePorts(portForwards(before));
+    for (const port of before.ports) holder.release(port);
+    // A port that `now` has is held without a break; one that was published for `now` is held already.
+    for (const port of now.ports) holder.hold(port, portTarget(now));
+    rules.addPorts(portForwards(now));
+    void flows.forgetMisled(portForwards(now));
+    await flows.forgetThoseOf(portForwards(before));
   }
 }

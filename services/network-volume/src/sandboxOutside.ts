@@ -25,6 +25,14 @@ export interface PortRules {
   removePorts(ports: readonly PortForward[]): void;
 }
 
+/** Flows that the kernel remembers: it sends their packets where the first one went, whatever the rules say by now. Never throws. */
+export interface Flows {
+  /** Those that were led to a container by these forwards: whoever has its address next must not get them. */
+  forgetThoseOf(forwards: readonly PortForward[]): Promise<void>;
+  /** Datagrams to these host ports that go elsewhere, because they came before the port was published. */
+  forgetMisled(forwards: readonly PortForward[]): Promise<void>;
+}
+
 /** The files of a sandbox, made of its record. */
 export interface Files {
   /** Writes them for a start. */

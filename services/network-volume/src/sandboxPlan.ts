@@ -6,6 +6,7 @@ import type { Gateways, InterfaceWish, Joint } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
 import { isOnParent, parentWish } from './parentLinks.ts';
+import type { PortTarget } from './ports.ts';
 import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
 
 /** An endpoint on host or none: there only to be shown. */
@@ -89,6 +90,15 @@ export function gatewaysOf(netnsPath: string, gateway: EndpointRecord): Gateways
     name: gateway.interfaceName,
     ...(gateway.ipv4Gateway === undefined ? {} : { ipv4: gateway.ipv4Gateway }),
     ...(gateway.ipv6Gateway === undefined ? {} : { ipv6: gateway.ipv6Gateway }),
+  };
+}
+
+/** Where a sandbox's published ports lead. */
+export function portTarget({ endpoints }: Pick<SandboxRecord, 'endpoints'>): PortTarget {
+  const gateway = gatewayEndpoint(endpoints);
+  return {
+    ...(gateway?.ipv4 === undefined ? {} : { ipv4: gateway.ipv4 }),
+    ...(gateway?.ipv6 === undefined ? {} : { ipv6: gateway.ipv6 }),
   };
 }
 

@@ -39,8 +39,8 @@ import {
 } from './sandbox.ts';
 import type { SandboxFilePaths } from './sandboxFileSet.ts';
 import { SandboxKernel } from './sandboxKernel.ts';
-import type { Files, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
-import { exposedPorts, gatewayEndpoint, plainEndpoint, usesNameServer } from './sandboxPlan.ts';
+import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
+import { exposedPorts, gatewayEndpoint, plainEndpoint, portForwards, portTarget, usesNameServer } from './sandboxPlan.ts';
 import { runningSettings, stoppedSettings } from './sandboxView.ts';
 
 export interface SandboxesOptions {
@@ -49,6 +49,7 @@ export interface SandboxesOptions {
   readonly stacks: Stacks;
   readonly slots: { take(): Slot };
   readonly rules: PortRules;
+  readonly flows: Flows;
   readonly ports: PortAllocator;
   readonly holder: PortHolder;
   readonly files: Files;
@@ -221,11 +222,7 @@ export class Sandboxes {
     // Containers on a parent's wire are reached there.
     if (network !== undefined && isOnParent(network.driver)) return [];
     if (wishes.length === 0) return [];
-    const target = {
-      ...(gateway.ipv4 === undefined ? {} : { ipv4: gateway.ipv4 }),
-      ...(gateway.ipv6 === undefined ? {} : { ipv6: gateway.ipv6 }),
-    };
-    return this.options.ports.allocate(wishes, target, { name: sandbox.containerName, id: gateway.id });
+    return this.options.ports.allocate(wishes, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
   }
 
   private portWishesOf(wish: SandboxWish, network: NetworkRecord | undefined): ReturnType<typeof portWishes> {
@@ -267,6 +264,8 @@ export class Sandboxes {
   /** Takes a sandbox out of kernel and records. */
   private async teardown(sandbox: SandboxRecord): Promise<void> {
     this.kernel.dismantle(sandbox);
+    // Before its addresses are free: a flow that is forgotten later could be their next owner's.
+    await this.options.flows.forgetThoseOf(portForwards(sandbox));
     const events = sandbox.endpoints.flatMap(({ networkId }) => {
       const network = this.records.networks.get(networkId);
       if (network === undefined) return [];
@@ -296,7 +295,9 @@ export class Sandboxes {
         const endpoints = { ...otherEndpoints(networks, wish, network), [network.name]: settings };
         return { settings: stoppedSettings(joinings(networks, { ...wish, endpoints }), wish), networkName: network.name };
       }
-      const now = await this.choosingAgain(() => this.live.connect(sandbox, { network, wish: settings }));
+      const now = await this.choosingAgain(() =>
+        this.live.connect(sandbox, { network, wish: settings }, (draft, gateway) => this.allocatePorts(draft, wish, gateway)),
+      );
       return { settings: this.settings(now), networkName: network.name };
     });
   }

@@ -37,6 +37,21 @@ function serve(sandbox: { netns: string }, port: number, word: string): Promise<
   return listening(stack.spawnInside(sandbox, process.execPath, '-e', serverScript(port, word)));
 }
 
+/** Sends a datagram every 50 ms, always from the same socket, and prints the answers. */
+const senderProgram = (address: string, port: number): string => `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.05)
+while True:
+    s.sendto(b'?', ('${address}', ${port}))
+    try: print(s.recv(100).decode())
+    except OSError: pass
+`;
+const echoProgram = (port: number, word: string): string => `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', ${port})); print('up')
+while True: s.sendto(b'${word}', s.recvfrom(100)[1])
+`;
+
 const fetchScript = (address: string, port: number): string => `timeout 2 busybox nc ${address} ${port} </dev/null || true`;
 
 async function fetchFrom(place: { sh(script: string): Promise<string> }, address: string, port: number): Promise<string> {
@@ -142,6 +157,62 @@ describe('published ports', () => {
     expect(ranged.map(({ settings }) => settings.Ports['80/tcp']?.[0]?.HostPort)).toEqual(['9000', '9001']);
     await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '9000-9001' }] } })).rejects.toThrow('port is already allocated');
     await release(random, ...ranged);
+  });
+
+  it('follow the gateway when networks come and go, and are published again with a network that has one', async () => {
+    await stack.createNetwork({ Name: 'ahead' });
+    const ports = { '80/tcp': [{ HostPort: '8086' }] };
+    const spec = sandboxSpec({ ports });
+    const web = await stack.prepare({ ...spec, ports });
+    const server = await serve(web, 80, 'here');
+    const call = { containerId: web.id, containerName: spec.containerName, force: false, running: true };
+    const connect = async (network: string, endpoint: object) => {
+      const { networkSettingsJson } = await stack.sandboxes.connect({ network, spec, endpointJson: json(endpoint), running: true });
+      return JSON.parse(Buffer.from(networkSettingsJson).toString());
+    };
+    const publishedTo = async () =>
+      /"tcp", 8086\]\}, \{"concat": \["([0-9.]+)"/.exec(await stack.host.sh('nft -j list map inet flotilla published4_any'))?.[1];
+    expect(await publishedTo()).toBe(web.settings.IPAddress);
+    const ahead = (await connect('ahead', { GwPriority: 1 })).Networks.ahead.IPAddress;
+    expect(await publishedTo()).toBe(ahead);
+    for (const address of ['127.0.0.1', '::1', outside.address]) expect(await fetchFrom(stack.host, address, 8086)).toBe('here');
+    await stack.sandboxes.disconnect({ ...call, network: 'ahead' });
+    expect(await publishedTo()).toBe(web.settings.IPAddress);
+    expect(await fetchFrom(stack.host, '::1', 8086)).toBe('here');
+    await stack.sandboxes.disconnect({ ...call, network: 'bridge' });
+    expect(await publishedTo()).toBeUndefined();
+    expect((await connect('bridge', {})).Ports['80/tcp'][0]).toEqual({ HostIp: '0.0.0.0', HostPort: '8086' });
+    expect(await fetchFrom(outside.outside, outside.address, 8086)).toBe('here');
+    server.kill('SIGKILL');
+    await release(web);
+    await stack.networks.remove({ network: 'ahead' });
+  });
+
+  it('give datagrams of a client that goes on sending to the container that has the port now', async () => {
+    // One socket all the time: to the kernel its datagrams are one flow, that led nowhere at first and then to the old container.
+    const client = outside.outside.spawn('/usr/bin/python3', ['-uc', senderProgram(outside.address, 9053)]);
+    let answers: string[] = [];
+    client.stdout?.on('data', (chunk: Buffer) => {
+      answers = chunk.toString().trim().split('\n');
+    });
+    const echo = (sandbox: { netns: string }, word: string) =>
+      listening(stack.spawnInside(sandbox, '/usr/bin/python3', '-uc', echoProgram(9053, word)));
+    await waitFor(async () => (await stack.host.sh('cat /proc/sys/net/netfilter/nf_conntrack_count')) !== '0\n', {
+      what: 'the first datagrams',
+    });
+    const ports = { '9053/udp': [{ HostPort: '9053' }] };
+    const old = await stack.prepare({ ports });
+    await echo(old, 'old');
+    await waitFor(() => answers.includes('old'), { what: 'an answer of the old container' });
+    await release(old);
+    const heir = await stack.prepare();
+    expect(heir.settings.IPAddress).toBe(old.settings.IPAddress);
+    await echo(heir, 'heir');
+    const now = await stack.prepare({ ports });
+    await echo(now, 'now');
+    await waitFor(() => answers.includes('now'), { what: 'an answer of the new container' });
+    client.kill('SIGKILL');
+    await release(heir, now);
   });
 
   it('come back when somebody flushes the packet filter', async () => {
