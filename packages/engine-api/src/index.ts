@@ -59,6 +59,7 @@ export type { EventMessage } from './events.ts';
 export { type ExecConfig, type ExecInspect, type ExecStartConfig, execConfig, execStartConfig } from './exec.ts';
 export { type Health, type HealthConfig, type HealthcheckResult, healthConfig } from './healthcheck.ts';
 export { type HostConfig, hostConfig, type LogConfig } from './hostConfig.ts';
+export { humanDuration } from './humanDuration.ts';
 export type {
   Descriptor,
   ImageConfig,

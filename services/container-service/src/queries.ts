@@ -1,4 +1,5 @@
 /** Reading containers: list, inspect, and what they take on disk. Answers come from memory; only sizes ask image-service. */
+import type { ListedAge } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { isNotFound } from '@flotilla/errors';
 import { inspectDocument } from './inspect.ts';
 import { linkTargets, shownLinks } from './links.ts';
@@ -22,8 +23,8 @@ export class Queries {
     this.options = options;
   }
 
-  /** A JSON array of ContainerSummary. @see Engine API v1.50 ContainerList */
-  async list(request: ListRequest & { readonly size: boolean }): Promise<string> {
+  /** A JSON array of ContainerSummary, and where in its bytes ages stand. @see Engine API v1.50 ContainerList */
+  async list(request: ListRequest & { readonly size: boolean }): Promise<{ readonly json: Buffer; readonly ages: ListedAge[] }> {
     const { store } = this.options;
     await store.fresh();
     const containers = await selectContainers(store.containers.values(), request, {
@@ -31,10 +32,17 @@ export class Queries {
       ancestors: (reference) => this.ancestors(reference),
     });
     const links = this.linkNames();
-    const texts = request.size
+    const summaries = request.size
       ? await Promise.all(containers.map(async (each) => this.summaries.text(each, links.get(each.id) ?? [], await this.size(each.id))))
       : containers.map((each) => this.summaries.text(each, links.get(each.id) ?? []));
-    return `[${texts.join(',')}]`;
+    const ages: ListedAge[] = [];
+    // Before each summary stands a bracket or a comma.
+    let offset = 1;
+    for (const { text, age } of summaries) {
+      if (age !== undefined) ages.push({ ...age, offset: offset + age.offset });
+      offset += Buffer.byteLength(text) + 1;
+    }
+    return { json: Buffer.from(`[${summaries.map(({ text }) => text).join(',')}]`), ages };
   }
 
   /** @see Engine API v1.50 ContainerInspect */

@@ -2,11 +2,11 @@
  * The documents of ContainerList. A container's part is serialised once for each version of its record; only the words that change with
  * the clock are put in when a list is asked for.
  */
-import type { ContainerSummary, EndpointSettings, Port } from '@flotilla/engine-api';
-import { nowNano, unixSeconds } from './clock.ts';
+import { type ContainerSummary, type EndpointSettings, humanDuration, type Port } from '@flotilla/engine-api';
+import { unixSeconds } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
 import { mountPoint, networkSettings } from './inspect.ts';
-import { statusText } from './statusText.ts';
+import { statusOf } from './statusText.ts';
 
 /** PORTS: published and exposed ones, ordered as the CLI wants them. */
 export function summaryPorts(container: ContainerRecord): Port[] {
@@ -60,15 +60,25 @@ export interface SummarySize {
   readonly rootFs: number;
 }
 
+export interface SummaryText {
+  readonly text: string;
+  /** All before it is ASCII. */
+  readonly age?: { readonly offset: number; readonly length: number; readonly sinceMs: number };
+}
+
 /** Serialised summaries by record. Records are never changed in place, so one that is the same object has the same text. */
 export class Summaries {
   private readonly texts = new WeakMap<ContainerRecord, string>();
 
-  /** The JSON text of one container's summary. */
-  text(container: ContainerRecord, linkNames: readonly string[], size?: SummarySize): string {
-    const status = JSON.stringify(statusText(container, nowNano()));
+  /** The JSON text of one container's summary, and where its age stands in it. */
+  text(container: ContainerRecord, linkNames: readonly string[], size?: SummarySize): SummaryText {
+    const { before, sinceMs, after } = statusOf(container);
     const sizes = size === undefined ? '' : `"SizeRw":${size.rw},"SizeRootFs":${size.rootFs},`;
-    return `{${sizes}"Status":${status},${this.rest(container, linkNames)}`;
+    const start = `{${sizes}"Status":"${before}`;
+    const end = `${after}",${this.rest(container, linkNames)}`;
+    if (sinceMs === undefined) return { text: start + end };
+    const words = humanDuration(Date.now() - sinceMs);
+    return { text: start + words + end, age: { offset: start.length, length: words.length, sinceMs } };
   }
 
   /** What does not change with the clock, without its opening brace. */

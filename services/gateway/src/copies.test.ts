@@ -30,7 +30,7 @@ beforeAll(async () => {
       if (request.url === '/metrics') return metrics.answer(request, response);
       asked.push(`${request.method} ${request.url}`);
       const document = async (): Promise<Uint8Array> => Buffer.from(`["${asked.length}"]`);
-      sendJson(response, 200, await copies.containers.read(copyKey(request), Number.POSITIVE_INFINITY, document));
+      sendJson(response, 200, await copies.containers.read(copyKey(request), document));
     },
     answerFromCopies(copies, metrics),
   );

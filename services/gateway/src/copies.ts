@@ -58,6 +58,6 @@ function operationOfCopy(url: string): string {
 }
 
 /** A document as bytes, once for every copy of it. */
-export function bytesOf(document: unknown): Uint8Array {
+export function documentBytes(document: unknown): Uint8Array {
   return document instanceof Uint8Array ? document : Buffer.from(JSON.stringify(document));
 }

@@ -11,66 +11,59 @@ let count = 0;
 function made(limitBytes?: number): {
   copies: ReadCopies;
   change: () => void;
-  clock: { now: number };
   fetched: string[];
   read: (key: string) => Promise<string>;
 } {
   const path = join(directory, `mark${count++}`);
-  const clock = { now: 0 };
   const fetched: string[] = [];
   const change = (): void => writeFileSync(path, String(count++).padStart(16, '0'));
   change();
-  const copies = new ReadCopies({ markPath: () => path, now: () => clock.now, ...(limitBytes === undefined ? {} : { limitBytes }) });
+  const copies = new ReadCopies({ markPath: () => path, ...(limitBytes === undefined ? {} : { limitBytes }) });
   const read = async (key: string): Promise<string> =>
     Buffer.from(
-      await copies.read(key, 100, async () => {
+      await copies.read(key, async () => {
         fetched.push(key);
         return Buffer.from(`${key}${fetched.length}`);
       }),
     ).toString();
-  return { copies, change, clock, fetched, read };
+  return { copies, change, fetched, read };
 }
 
 describe('copies of reads', () => {
-  it('are used until something changes or they are too old', async () => {
-    const { change, clock, read } = made();
+  it('are used until something changes', async () => {
+    const { change, read } = made();
     expect(await read('a')).toBe('a1');
     expect(await read('a')).toBe('a1');
     change();
     expect(await read('a')).toBe('a2');
-    clock.now = 100;
-    expect(await read('a')).toBe('a3');
-    expect(await read('b')).toBe('b4');
+    expect(await read('b')).toBe('b3');
   });
 
   it('fetched while something changed are not used again', async () => {
     const { copies, change } = made();
     let answer: (bytes: Uint8Array) => void = () => undefined;
-    const slow = copies.read('a', 100, () => new Promise((resolve) => (answer = resolve)));
+    const slow = copies.read('a', () => new Promise((resolve) => (answer = resolve)));
     change();
     answer(Buffer.from('before'));
     await slow;
-    expect(Buffer.from(await copies.read('a', 100, async () => Buffer.from('after'))).toString()).toBe('after');
+    expect(Buffer.from(await copies.read('a', async () => Buffer.from('after'))).toString()).toBe('after');
   });
 
   it('are fetched once for all who ask at the same time, and errors are not kept', async () => {
     const { copies, fetched, read } = made();
     expect(await Promise.all([read('a'), read('a'), read('a')])).toEqual(['a1', 'a1', 'a1']);
     expect(fetched).toHaveLength(1);
-    const fail = (): Promise<Uint8Array> => copies.read('x', 100, () => Promise.reject(new Error('no')));
+    const fail = (): Promise<Uint8Array> => copies.read('x', () => Promise.reject(new Error('no')));
     await expect(fail()).rejects.toThrow('no');
-    expect(Buffer.from(await copies.read('x', 100, async () => Buffer.from('yes'))).toString()).toBe('yes');
+    expect(Buffer.from(await copies.read('x', async () => Buffer.from('yes'))).toString()).toBe('yes');
   });
 
   it('are ready as long as they may be used', async () => {
-    const { change, clock, copies, read } = made();
+    const { change, copies, read } = made();
     expect(copies.ready('a')).toBeUndefined();
     await read('a');
     expect(String(copies.ready('a'))).toBe('a1');
     change();
-    expect(copies.ready('a')).toBeUndefined();
-    await read('a');
-    clock.now = 100;
     expect(copies.ready('a')).toBeUndefined();
   });
 
@@ -87,8 +80,8 @@ describe('copies of reads', () => {
     const copies = new ReadCopies({ markPath: () => join(directory, 'nowhere') });
     let fetches = 0;
     const fetch = async (): Promise<Uint8Array> => Buffer.from(String(++fetches));
-    await copies.read('a', 100, fetch);
-    await copies.read('a', 100, fetch);
+    await copies.read('a', fetch);
+    await copies.read('a', fetch);
     expect(fetches).toBe(2);
   });
 });

@@ -6,17 +6,22 @@
  * Where there is no mark to be read (another host, a service without records) nothing is kept.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { AgeingList } from './ageingList.ts';
 
 const markBytes = 16;
 /** How often it is checked that the open mark still is the file at its path. */
 const checkEveryMs = 1000;
 
+/** An answer as it is kept: bytes, or what has other bytes as time goes by. */
+export type Kept = Uint8Array | AgeingList;
+
+export const bytesOf = (kept: Kept): Uint8Array => (kept instanceof AgeingList ? kept.bytes() : kept);
+
 interface Copy {
   readonly mark: string;
-  readonly until: number;
-  readonly answer: Promise<Uint8Array>;
+  readonly answer: Promise<Kept>;
   /** undefined until the answer is there */
-  document: Uint8Array | undefined;
+  kept: Kept | undefined;
   /** 0 until the answer is there */
   bytes: number;
 }
@@ -45,17 +50,24 @@ export class ReadCopies {
     this.now = options.now ?? (() => performance.now());
   }
 
-  /**
-   * @param key - all that the answer depends on but the service's records.
-   * @param lifeMs - how long what ages by itself (`Up 5 seconds`) may be shown; Infinity for what does not.
-   */
-  read(key: string, lifeMs: number, fetch: () => Promise<Uint8Array>): Promise<Uint8Array> {
+  /** @param key - all that the answer depends on but the service's records. */
+  async read(key: string, fetch: () => Promise<Kept>): Promise<Uint8Array> {
+    return bytesOf(await this.copy(key, fetch));
+  }
+
+  /** The answer that {@link read} would give at once; undefined when it would have to wait. */
+  ready(key: string): Uint8Array | undefined {
+    const known = this.copies.get(key);
+    return known?.kept === undefined || known.mark !== this.readMark() ? undefined : bytesOf(known.kept);
+  }
+
+  private copy(key: string, fetch: () => Promise<Kept>): Promise<Kept> {
     const mark = this.readMark();
     if (mark === undefined) return fetch();
     const known = this.copies.get(key);
-    if (known !== undefined && known.mark === mark && this.now() < known.until) return known.answer;
+    if (known !== undefined && known.mark === mark) return known.answer;
     if (known !== undefined) this.drop(key, known);
-    const copy: Copy = { mark, until: this.now() + lifeMs, answer: fetch(), document: undefined, bytes: 0 };
+    const copy: Copy = { mark, answer: fetch(), kept: undefined, bytes: 0 };
     this.copies.set(key, copy);
     copy.answer.then(
       (answer) => this.keep(key, copy, answer),
@@ -64,17 +76,10 @@ export class ReadCopies {
     return copy.answer;
   }
 
-  /** The answer that {@link read} would give at once; undefined when it would have to wait. */
-  ready(key: string): Uint8Array | undefined {
-    const known = this.copies.get(key);
-    if (known?.document === undefined || this.now() >= known.until || known.mark !== this.readMark()) return undefined;
-    return known.document;
-  }
-
-  private keep(key: string, copy: Copy, document: Uint8Array): void {
+  private keep(key: string, copy: Copy, kept: Kept): void {
     if (this.copies.get(key) !== copy) return;
-    copy.document = document;
-    copy.bytes = document.length + key.length;
+    copy.kept = kept;
+    copy.bytes = kept.length + key.length;
     this.bytes += copy.bytes;
     // The oldest go first; they are the first in the map.
     for (const [oldest, other] of this.copies) {

@@ -82,7 +82,7 @@ describe('dockerode', () => {
   });
 
   it('lists, pulls with progress and follows events', async () => {
-    stack.services.containers = { list: async () => ({ containersJson: Buffer.from('[{"Id":"a"}]') }) };
+    stack.services.containers = { list: async () => ({ containersJson: Buffer.from('[{"Id":"a"}]'), ages: [] }) };
     stack.services.images = {
       pull: async function* () {
         yield { json: Buffer.from('{"status":"one"}') };

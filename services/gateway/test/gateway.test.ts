@@ -91,7 +91,7 @@ describe('documents', () => {
     stack.services.containers = {
       list: async (request) => {
         seen.push(request);
-        return { containersJson: Buffer.from('[ {"Id":"a"} ]') };
+        return { containersJson: Buffer.from('[ {"Id":"a"} ]'), ages: [] };
       },
     };
     const first = await ask(

@@ -65,7 +65,7 @@ export class Stack {
       throw new Error('not asked in these tests');
     };
     const handlers = Object.fromEntries(Object.keys(ContainersService).map((name) => [name, refuse]));
-    const list = async (): Promise<{ containersJson: Buffer }> => ({ containersJson: Buffer.from(JSON.stringify(this.containers)) });
+    const list = async (): Promise<unknown> => ({ containersJson: Buffer.from(JSON.stringify(this.containers)), ages: [] });
     this.containerServer.add(ContainersService, { ...handlers, list } as unknown as Parameters<
       typeof this.containerServer.add<typeof ContainersService>
     >[1]);

@@ -8,7 +8,7 @@ import { currentRequest } from '@flotilla/service-kit';
 import { isWithin, type PolicySource, type Role } from '@flotilla/service-kit/rights';
 import { type Backends, read } from '../backends.ts';
 import type { Events } from '../events/follow.ts';
-import { ReadCopies, type ReadCopiesOptions } from '../readCopies.ts';
+import { bytesOf, type Kept, ReadCopies, type ReadCopiesOptions } from '../readCopies.ts';
 
 type Own = NonNullable<Role['objects']>;
 type Labels = Record<string, string> | null | undefined;
@@ -161,7 +161,7 @@ export function scopeBackends(backends: Backends, policy: PolicySource): Backend
           const answer = (await call.call(target, limit > 0 ? { ...request, limit: 0 } : request, options)) as Record<string, unknown>;
           if (field === undefined) return answer;
           const shown = (parse<Listed[] | null>(answer[field] as Uint8Array) ?? []).filter((each) => isShown(own, service, each));
-          return { ...answer, [field]: bytes(limit > 0 ? shown.slice(0, limit) : shown) };
+          return { ...answer, ages: [], [field]: bytes(limit > 0 ? shown.slice(0, limit) : shown) };
         };
       },
     });
@@ -211,7 +211,7 @@ export class ScopedCopies extends ReadCopies {
     this.policy = policy;
   }
 
-  override read(key: string, lifeMs: number, fetch: () => Promise<Uint8Array>): Promise<Uint8Array> {
-    return ownOf(this.policy) === undefined ? super.read(key, lifeMs, fetch) : fetch();
+  override async read(key: string, fetch: () => Promise<Kept>): Promise<Uint8Array> {
+    return ownOf(this.policy) === undefined ? super.read(key, fetch) : bytesOf(await fetch());
   }
 }

@@ -5,8 +5,9 @@ import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/contain
 import { containerCreateRequest, containerUpdateRequest } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
+import { AgeingList } from '../ageingList.ts';
 import { type Backends, long, read, unbounded } from '../backends.ts';
-import { bytesOf, type Copies, copyKey } from '../copies.ts';
+import { type Copies, copyKey, documentBytes } from '../copies.ts';
 import type { Events } from '../events/follow.ts';
 import { compareVersions, olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson, requiredJson } from '../http/body.ts';
@@ -17,9 +18,6 @@ import { shimContainerInspect, shimContainerList } from '../shims/containerAnswe
 import { shimContainerCreate } from '../shims/containerCreate.ts';
 import { type Condition, waitForExit } from '../waiting.ts';
 import { name } from './parameters.ts';
-
-/** `Up 5 seconds` may be this much late. */
-const listCopyMs = 100;
 
 /** Fields of a create request that are not the container's own configuration. */
 const besideConfig = new Set(['HostConfig', 'NetworkingConfig']);
@@ -34,22 +32,23 @@ export interface ContainerRouteOptions {
 
 export function containerRoutes(router: Router, { backends: { containers }, copies, events, cgroupV2 }: ContainerRouteOptions): void {
   router.get(/^\/containers\/json$/, async (request, response) => {
-    const list = async (): Promise<Uint8Array> => {
-      const { containersJson } = await containers.list(listRequest(request), read);
-      return bytesOf(shimContainerList(containersJson, versionOf(request)));
+    const list = async (): Promise<AgeingList> => {
+      const { containersJson, ages } = await containers.list(listRequest(request), read);
+      const version = versionOf(request);
+      return new AgeingList(containersJson, ages, (json) => documentBytes(shimContainerList(json, version)));
     };
     // Sizes change without a record, and filters may depend on other services' records.
     const plain = !boolean(request, 'size') && text(request, 'filters') === '';
-    sendJson(response, 200, plain ? await copies.containers.read(copyKey(request), listCopyMs, list) : await list());
+    sendJson(response, 200, plain ? await copies.containers.read(copyKey(request), list) : (await list()).bytes());
   });
 
   router.get(/^\/containers\/(?<name>.*)\/json$/, async (request, response) => {
     const size = boolean(request, 'size');
     const inspect = async (): Promise<Uint8Array> => {
       const { containerJson } = await containers.inspect({ container: name(request), size }, read);
-      return bytesOf(shimContainerInspect(containerJson, versionOf(request)));
+      return documentBytes(shimContainerInspect(containerJson, versionOf(request)));
     };
-    sendJson(response, 200, size ? await inspect() : await copies.containers.read(copyKey(request), Number.POSITIVE_INFINITY, inspect));
+    sendJson(response, 200, size ? await inspect() : await copies.containers.read(copyKey(request), inspect));
   });
 
   router.post(/^\/containers\/create$/, async (request, response) => {

@@ -4,7 +4,7 @@ import { containerConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
-import { bytesOf, type Copies, copyKey } from '../copies.ts';
+import { type Copies, copyKey, documentBytes } from '../copies.ts';
 import { olderThan, versionOf } from '../http/apiVersion.ts';
 import { optionalJson } from '../http/body.ts';
 import { filtersOf, toProto, withFilter } from '../http/filters.ts';
@@ -32,11 +32,11 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
         },
         read,
       );
-      return bytesOf(shimImageList(imagesJson, versionOf(request)));
+      return documentBytes(shimImageList(imagesJson, versionOf(request)));
     };
     // `until` ages.
     const plain = !filters.has('until');
-    sendJson(response, 200, plain ? await copies.images.read(copyKey(request), Number.POSITIVE_INFINITY, list) : await list());
+    sendJson(response, 200, plain ? await copies.images.read(copyKey(request), list) : await list());
   });
 
   router.get(/^\/images\/search$/, async (request, response) => {
@@ -79,9 +79,9 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
     }
     const inspect = async (): Promise<Uint8Array> => {
       const { imageJson } = await images.inspect({ image: name(request), manifests, platform: wanted }, read);
-      return bytesOf(shimImageInspect(imageJson, versionOf(request)));
+      return documentBytes(shimImageInspect(imageJson, versionOf(request)));
     };
-    sendJson(response, 200, await copies.images.read(copyKey(request), Number.POSITIVE_INFINITY, inspect));
+    sendJson(response, 200, await copies.images.read(copyKey(request), inspect));
   });
 
   router.get(/^\/images\/(?<name>.*)\/history$/, async (request, response) => {

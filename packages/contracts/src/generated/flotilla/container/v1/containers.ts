@@ -168,6 +168,16 @@ export interface FilterValues {
 export interface ListContainersResponse {
   /** a JSON array of ContainerSummary. */
   containersJson: Buffer;
+  /** the words in it that change with the clock alone (`5 seconds` of `Up 5 seconds`), in order. */
+  ages: ListedAge[];
+}
+
+export interface ListedAge {
+  /** bytes from the start of containers_json. */
+  offset: number;
+  length: number;
+  /** what the age is counted from: milliseconds since the epoch. */
+  sinceMs: number;
 }
 
 export interface InspectContainerRequest {
@@ -1998,13 +2008,16 @@ export const FilterValues: MessageFns<FilterValues> = {
 };
 
 function createBaseListContainersResponse(): ListContainersResponse {
-  return { containersJson: Buffer.alloc(0) };
+  return { containersJson: Buffer.alloc(0), ages: [] };
 }
 
 export const ListContainersResponse: MessageFns<ListContainersResponse> = {
   encode(message: ListContainersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.containersJson.length !== 0) {
       writer.uint32(10).bytes(message.containersJson);
+    }
+    for (const v of message.ages) {
+      ListedAge.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2030,6 +2043,14 @@ export const ListContainersResponse: MessageFns<ListContainersResponse> = {
             message.containersJson = Buffer.from(reader.bytes());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ages.push(ListedAge.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2048,6 +2069,86 @@ export const ListContainersResponse: MessageFns<ListContainersResponse> = {
   fromPartial(object: DeepPartial<ListContainersResponse>): ListContainersResponse {
     const message = createBaseListContainersResponse();
     message.containersJson = object.containersJson ?? Buffer.alloc(0);
+    message.ages = object.ages?.map((e) => ListedAge.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseListedAge(): ListedAge {
+  return { offset: 0, length: 0, sinceMs: 0 };
+}
+
+export const ListedAge: MessageFns<ListedAge> = {
+  encode(message: ListedAge, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0) {
+      writer.uint32(8).uint32(message.offset);
+    }
+    if (message.length !== 0) {
+      writer.uint32(16).uint32(message.length);
+    }
+    if (message.sinceMs !== 0) {
+      writer.uint32(25).double(message.sinceMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListedAge {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListedAge();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.sinceMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListedAge>): ListedAge {
+    return ListedAge.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListedAge>): ListedAge {
+    const message = createBaseListedAge();
+    message.offset = object.offset ?? 0;
+    message.length = object.length ?? 0;
+    message.sinceMs = object.sinceMs ?? 0;
     return message;
   },
 };
