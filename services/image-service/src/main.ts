@@ -88,7 +88,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       imageHandlers({
         store,
         puller,
-        pusher: new Pusher({ store, registry, maxConcurrent: options.maxConcurrentUploads }),
+        pusher: new Pusher({ store, registry, workers, maxConcurrent: options.maxConcurrentUploads }),
         loader: new Loader({ store, workers, maxLayerBytes }),
         importer: new Importer({ store, workers, maxLayerBytes }),
         committer: new Committer({ store, workers, maxLayerBytes }),

@@ -172,7 +172,8 @@ export class Puller {
         references: cacheOnly ? [] : [reference.digest === undefined ? [reference] : [], withDigest(reference, target.top.digest)].flat(),
         cacheOnly,
         manifests: manifestRecords(target, id),
-        layers: layers.map((layer) => ({ ...layer, sources: layer.blobs.map((blob) => `${blob.digest} ${repositoryName(reference)}`) })),
+        // A layer that was here has its blob there all the same: a push can have it from there.
+        layers: layers.map((layer, i) => ({ ...layer, sources: [`${blobs[i]?.digest} ${repositoryName(reference)}`] })),
         events: (made) => (cacheOnly ? [] : [imageEvent('pull', familiarString(reference), familiarName(reference), made)]),
       });
       sink(message(`Digest: ${target.top.digest}`));

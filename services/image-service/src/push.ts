@@ -1,19 +1,18 @@
 /**
  * Pushing: the blobs a registry lacks, then the manifest, byte for byte as it came, so that digests are the same there. A blob that the registry
- * has in another repository is mounted from there instead of sent.
+ * has in another repository is mounted from there instead of sent; one that was never brought here, since its layer was here in another form, is
+ * fetched from where the image came from.
  */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { rm, stat } from 'node:fs/promises';
-import { Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { createGzip } from 'node:zlib';
+import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import type { ProgressMessage } from '@flotilla/engine-api';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import {
   type Digest,
-  DigestVerifier,
   familiarName,
   familiarString,
   isForeignLayerType,
+  layerCompression,
   mediaTypes,
   parseReference,
   type Reference,
@@ -25,12 +24,15 @@ import {
 import { imageEvent } from './events.ts';
 import type { BlobReference, Image } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
-import { type LocalManifest, localManifest, makeManifest } from './localManifest.ts';
+import { gzipFile } from './layers/gzipFile.ts';
+import type { TransferWorkers } from './layers/transferWorkers.ts';
+import { type LocalManifest, localLayers, makeManifest, manifestsOf, originalManifest } from './localManifest.ts';
 import { sameRepository } from './names.ts';
 import { bar, message, type ProgressSink, step } from './progress.ts';
-import type { WithRegistry } from './registry/distribution.ts';
-import { type Answer, RegistryError, readBody, refusal, send } from './registry/distribution.ts';
+import { RegistryError, type WithRegistry } from './registry/distribution.ts';
 import { pushError } from './registry/errors.ts';
+import { type PushProgress, PushTarget } from './registry/pushTarget.ts';
+import { RemoteRepository } from './registry/remoteRepository.ts';
 
 /** The tags a push means: one, or every tag of a repository when none is said. @throws NotFound in dockerd's words. */
 export function pushReferences(store: ImageStore, name: string, tag: string): Reference[] {
@@ -47,14 +49,33 @@ export function pushReferences(store: ImageStore, name: string, tag: string): Re
   return tags;
 }
 
+/** A blob of an image's own manifest is neither here nor where it came from. */
+class BlobAway extends Error {
+  override readonly name = 'BlobAway';
+}
+
+type LayerBlob = LocalManifest['layers'][number];
+
+/** One push under way. */
+interface Push {
+  readonly image: Image;
+  readonly reference: Reference;
+  readonly registryAuth: string;
+  readonly target: PushTarget;
+  readonly sink: ProgressSink;
+  readonly signal: AbortSignal;
+}
+
 export class Pusher {
   private readonly store: ImageStore;
   private readonly registry: WithRegistry;
+  private readonly workers: TransferWorkers;
   private readonly maxConcurrent: number;
 
-  constructor(options: { store: ImageStore; registry: WithRegistry; maxConcurrent: number }) {
+  constructor(options: { store: ImageStore; registry: WithRegistry; workers: TransferWorkers; maxConcurrent: number }) {
     this.store = options.store;
     this.registry = options.registry;
+    this.workers = options.workers;
     this.maxConcurrent = options.maxConcurrent;
   }
 
@@ -62,16 +83,13 @@ export class Pusher {
     const reference = withDefaultTag(tag);
     const image = this.store.resolve(reference);
     if (image === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
-    const release = this.store.holds.hold([image.id, ...image.layers]);
+    const release = this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)]);
     try {
       sink(message(`The push refers to repository [${repositoryName(reference)}]`));
-      const manifest = await this.compressed(image, await localManifest(this.store, image), sink);
-      // Begun again as a whole when registry-proxy goes away: what has arrived is found there.
-      await this.registry(async (address) => {
-        const remote = new Upload(address, reference, registryAuth, signal);
-        await this.uploadAll(image, manifest, remote, sink);
-        await remote.putManifest(manifest, reference.tag ?? 'latest');
-      }, signal);
+      const target = new PushTarget(this.registry, reference, registryAuth, signal);
+      const push: Push = { image, reference, registryAuth, target, sink, signal };
+      const manifest = (await this.pushOriginal(push)) ?? (await this.pushMade(push));
+      await target.putManifest(reference.tag ?? 'latest', manifest);
       const size = manifest.bytes.length;
       sink(message(`${reference.tag}: digest: ${manifest.digest} size: ${size}`));
       sink({ progressDetail: {}, aux: { Tag: reference.tag, Digest: manifest.digest, Size: size } });
@@ -83,66 +101,152 @@ export class Pusher {
     }
   }
 
-  /** Layers made here are plain tars: they are compressed once, and stay so. */
-  private async compressed(image: Image, manifest: LocalManifest, sink: ProgressSink): Promise<LocalManifest> {
-    if (manifest.layers.every((layer) => layer.mediaType !== mediaTypes.ociLayer && layer.mediaType !== mediaTypes.dockerLayer))
-      return manifest;
-    // A manifest that came from elsewhere is sent as it is, plain layers and all.
-    if (this.store.manifests.get(manifest.digest) !== undefined) return manifest;
-    const layers: LocalManifest['layers'][number][] = [];
-    for (const layer of manifest.layers) {
-      if (layer.mediaType !== mediaTypes.ociLayer) {
-        layers.push(layer);
-        continue;
-      }
-      sink(step('Preparing', shortDigest(layer.diffId)));
-      layers.push({ ...(await this.compress(layer)), diffId: layer.diffId });
-    }
-    return makeManifest(image, layers);
+  private blobsOf(image: Image): Digest[] {
+    const ofLayers = image.layers.flatMap((diffId) => this.store.layers.get(diffId)?.blobs ?? []);
+    const ofManifests = manifestsOf(this.store, image, new Set()).flatMap((record) => [record, ...record.blobs]);
+    return [...ofLayers, ...ofManifests].map((blob) => blob.digest);
   }
 
-  private async compress(layer: BlobReference & { diffId: Digest }): Promise<BlobReference> {
+  /** By the manifest that the image came with, wherever its blobs are. @returns undefined when there is none, or not all of them can be had. */
+  private async pushOriginal(push: Push): Promise<LocalManifest | undefined> {
+    const { store } = this;
+    const digests = store.references(push.image.id).flatMap((each) => {
+      return each.digest !== undefined && sameRepository(each, push.reference) ? [each.digest] : [];
+    });
+    const canBeHad = (layer: LayerBlob): boolean => {
+      return isForeignLayerType(layer.mediaType) || store.content.hasBlob(layer.digest, layer.sizeBytes) || this.sources(layer).length > 0;
+    };
+    for (const record of manifestsOf(store, push.image, new Set(digests))) {
+      if (!store.content.hasBlob(record.digest, record.sizeBytes)) continue;
+      const manifest = await originalManifest(store, push.image, record);
+      if (manifest === undefined || !manifest.layers.every(canBeHad)) continue;
+      try {
+        await this.pushLayers(push, manifest.layers, async (layer) => layer);
+        await this.pushConfig(push, manifest.config);
+        return manifest;
+      } catch (error) {
+        if (!(error instanceof BlobAway)) throw error;
+      }
+    }
+    return undefined;
+  }
+
+  /** By a manifest of the blobs that are here, plain ones compressed. */
+  private async pushMade(push: Push): Promise<LocalManifest> {
+    const isPlain = (blob: BlobReference): boolean => layerCompression(blob.mediaType) === 'none' && !isForeignLayerType(blob.mediaType);
+    const here = localLayers(this.store, push.image, (blobs) => blobs.find((blob) => !isPlain(blob)) ?? blobs[0]);
+    const layers = await this.pushLayers(push, here, async (layer, signal) => {
+      return isPlain(layer) ? { ...(await this.compress(layer, signal)), diffId: layer.diffId } : layer;
+    });
+    const manifest = makeManifest(push.image, layers);
+    await this.pushConfig(push, manifest.config);
+    return manifest;
+  }
+
+  private async compress(layer: LayerBlob, signal: AbortSignal): Promise<BlobReference> {
     const { content } = this.store;
     const path = content.newIngestPath('push');
-    const verifier = new DigestVerifier();
-    const hashing = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        verifier.update(chunk);
-        done(null, chunk);
-      },
-    });
     try {
-      await pipeline(
-        createReadStream(content.blobPath(layer.digest), { highWaterMark: 512 * 1024 }),
-        createGzip({ level: 4, chunkSize: 256 * 1024 }),
-        hashing,
-        createWriteStream(path, { mode: 0o600 }),
-      );
-      const blob = { digest: verifier.digest(), sizeBytes: verifier.sizeBytes, mediaType: mediaTypes.ociLayerGzip };
-      content.adoptBlob(path, blob.digest);
-      return blob;
+      const { digest, sizeBytes } = await gzipFile(content.blobPath(layer.digest), path, signal);
+      content.adoptBlob(path, digest);
+      return { digest, sizeBytes, mediaType: mediaTypes.ociLayerGzip };
     } finally {
       await rm(path, { force: true });
     }
   }
 
-  private async uploadAll(image: Image, manifest: LocalManifest, remote: Upload, sink: ProgressSink): Promise<void> {
-    const layers = [...new Map(manifest.layers.map((layer) => [layer.digest, layer])).values()].filter(
-      (layer) => !isForeignLayerType(layer.mediaType),
-    );
-    for (const layer of layers) sink(step('Preparing', shortDigest(layer.diffId)));
-    const pending = [...layers];
+  /** Pushes layers side by side, each once; `prepare` says as what. @returns them as they were pushed. */
+  private async pushLayers(
+    push: Push,
+    layers: readonly LayerBlob[],
+    prepare: (layer: LayerBlob, signal: AbortSignal) => Promise<LayerBlob>,
+  ): Promise<LayerBlob[]> {
+    const pushed = new Map<Digest, LayerBlob>();
+    const pending = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+    for (const layer of pending) if (!isForeignLayerType(layer.mediaType)) push.sink(step('Preparing', shortDigest(layer.diffId)));
+    // One layer that fails ends the others: the push has failed with it.
+    const failed = new AbortController();
+    const signal = AbortSignal.any([push.signal, failed.signal]);
+    const target = new PushTarget(this.registry, push.reference, push.registryAuth, signal);
     const one = async (): Promise<void> => {
       for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
-        const sources = (this.store.layers.get(layer.diffId)?.sources ?? []).flatMap((source) => {
-          const [digest, repository] = source.split(' ');
-          return digest === layer?.digest && repository !== undefined ? [repository] : [];
-        });
-        await remote.blob(layer, this.store.content.blobPath(layer.digest), shortDigest(layer.diffId), sources, sink);
+        const prepared = await prepare(layer, signal);
+        pushed.set(layer.digest, prepared);
+        if (!isForeignLayerType(layer.mediaType)) await this.pushLayer({ ...push, target, signal }, prepared);
       }
     };
-    await Promise.all(Array.from({ length: this.maxConcurrent }, one));
-    await remote.bytes(manifest.config, Buffer.from(image.record.config));
+    const failures: unknown[] = [];
+    const fail = (error: unknown): void => {
+      failures.push(error);
+      failed.abort();
+    };
+    await Promise.all(Array.from({ length: this.maxConcurrent }, () => one().catch(fail)));
+    if (failures.length > 0) throw failures[0];
+    return layers.map((layer) => pushed.get(layer.digest) ?? layer);
+  }
+
+  private async pushLayer(push: Push, layer: LayerBlob): Promise<void> {
+    const { content } = this.store;
+    const id = shortDigest(layer.diffId);
+    await push.target.blob(layer, {
+      sources: this.sources(layer),
+      bytes: async (start, end) => {
+        if (!content.hasBlob(layer.digest, layer.sizeBytes)) await this.fetch(push, layer);
+        return createReadStream(content.blobPath(layer.digest), { start, end: end - 1, highWaterMark: 512 * 1024 });
+      },
+      onProgress: (progress) => push.sink(progressLine(progress, id, layer.sizeBytes)),
+    });
+  }
+
+  private async pushConfig(push: Push, blob: BlobReference): Promise<void> {
+    const config = Buffer.from(push.image.record.config);
+    await push.target.blob(blob, {
+      sources: [],
+      bytes: async (start, end) => config.subarray(start, end),
+      onProgress: () => undefined,
+    });
+  }
+
+  /** Repositories that are known to hold a layer's blob. */
+  private sources(layer: LayerBlob): string[] {
+    return (this.store.layers.get(layer.diffId)?.sources ?? []).flatMap((source) => {
+      const [digest, repository] = source.split(' ');
+      return digest === layer.digest && repository !== undefined ? [repository] : [];
+    });
+  }
+
+  /** Brings a blob from where the image came from. @throws BlobAway */
+  private async fetch({ reference, registryAuth, sink, signal }: Push, layer: LayerBlob): Promise<void> {
+    const { content } = this.store;
+    const path = content.newIngestPath('push');
+    const id = shortDigest(layer.diffId);
+    let cause: unknown;
+    try {
+      for (const source of this.sources(layer).map(parseReference)) {
+        // Credentials are for the registry that is pushed to, and are nobody else's business.
+        const remote = new RemoteRepository(this.registry, source, source.domain === reference.domain ? registryAuth : '', signal);
+        try {
+          await remote.withBlob(layer.digest, (at) =>
+            this.workers.run(
+              { path, blob: layer, source: at },
+              layer.sizeBytes,
+              (progress) => {
+                if (progress.step === 'downloading') sink(bar('Downloading', id, progress.current, progress.total));
+              },
+              signal,
+            ),
+          );
+          content.adoptBlob(path, layer.digest);
+          return;
+        } catch (error) {
+          signal.throwIfAborted();
+          cause = error;
+        }
+      }
+    } finally {
+      await rm(path, { force: true });
+    }
+    throw new BlobAway(`blob ${layer.digest} cannot be had`, { cause });
   }
 
   /** Remembers the digest the image has there, and where its blobs are. */
@@ -156,7 +260,8 @@ export class Pusher {
     const repository = repositoryName(reference);
     const records = manifest.layers.map(({ diffId, ...blob }) => {
       const known = this.store.layers.get(diffId);
-      return { diffId, sizeBytes: known?.sizeBytes ?? 0, blobs: [blob], sources: [`${blob.digest} ${repository}`] };
+      const isHere = this.store.content.hasBlob(blob.digest, blob.sizeBytes);
+      return { diffId, sizeBytes: known?.sizeBytes ?? 0, blobs: isHere ? [blob] : [], sources: [`${blob.digest} ${repository}`] };
     });
     const { digest, mediaType, bytes, config } = manifest;
     await this.store.register({
@@ -178,125 +283,17 @@ export class Pusher {
   }
 }
 
-/** One repository to push to, at the registry-proxy. */
-class Upload {
-  private readonly address: string;
-  private readonly reference: Reference;
-  private readonly headers: Readonly<Record<string, string>>;
-  private readonly signal: AbortSignal;
-
-  constructor(address: string, reference: Reference, registryAuth: string, signal: AbortSignal) {
-    this.address = address;
-    this.reference = reference;
-    this.signal = signal;
-    this.headers = registryAuth === '' ? {} : { 'X-Registry-Auth': registryAuth };
-  }
-
-  private path(rest: string): string {
-    return `/v2/${repositoryName(this.reference)}/${rest}`;
-  }
-
-  private request(
-    method: string,
-    path: string,
-    options: { headers?: Readonly<Record<string, string>>; body?: Buffer | NodeJS.ReadableStream } = {},
-  ): Promise<Answer> {
-    return send(this.address, {
-      method,
-      path,
-      headers: { ...this.headers, ...options.headers },
-      ...(options.body === undefined ? {} : { body: options.body as Buffer }),
-      signal: this.signal,
-    });
-  }
-
-  private async has(digest: Digest): Promise<boolean> {
-    const answer = await this.request('HEAD', this.path(`blobs/${digest}`));
-    answer.body.resume();
-    if (answer.status === 200) return true;
-    if (answer.status === 404) return false;
-    throw new RegistryError(`received unexpected HTTP status: ${answer.status}`, { status: answer.status });
-  }
-
-  /** A layer: found there, mounted from another repository of the same registry, or sent. */
-  async blob(layer: BlobReference, path: string, id: string, sources: readonly string[], sink: ProgressSink): Promise<void> {
-    if (await this.has(layer.digest)) {
-      sink(step('Layer already exists', id));
-      return;
-    }
-    const prefix = `${this.reference.domain}/`;
-    const from = sources
-      .map((source) => (source.startsWith(prefix) ? source.slice(prefix.length) : ''))
-      .find((source) => source !== '' && source !== this.reference.path);
-    const location = await this.start(layer.digest, from);
-    if (location === undefined) {
-      sink(step(`Mounted from ${from}`, id));
-      return;
-    }
-    const { size } = await stat(path);
-    const file = createReadStream(path, { highWaterMark: 512 * 1024 });
-    let sent = 0;
-    let reportedAtMs = 0;
-    file.on('data', (chunk) => {
-      sent += chunk.length;
-      const now = performance.now();
-      if (now - reportedAtMs < 100 && sent < size) return;
-      reportedAtMs = now;
-      sink(bar('Pushing', id, sent, size));
-    });
-    await this.finish(location, layer.digest, size, file);
-    sink(step('Pushed', id));
-  }
-
-  /** A small blob at hand. */
-  async bytes(blob: BlobReference, content: Buffer): Promise<void> {
-    if (await this.has(blob.digest)) return;
-    const location = await this.start(blob.digest, undefined);
-    if (location !== undefined) await this.finish(location, blob.digest, content.length, content);
-  }
-
-  /** Begins an upload. @returns where to send it; undefined when the blob was mounted. */
-  private async start(digest: Digest, from: string | undefined): Promise<string | undefined> {
-    const query = from === undefined ? '' : `?mount=${encodeURIComponent(digest)}&from=${encodeURIComponent(from)}`;
-    const answer = await this.request('POST', this.path(`blobs/uploads/${query}`), { headers: { 'Content-Length': '0' } });
-    if (answer.status === 201) {
-      answer.body.resume();
-      return undefined;
-    }
-    if (answer.status !== 202) throw await refusal(answer);
-    answer.body.resume();
-    return this.location(answer);
-  }
-
-  /** Where an answer says to go on, as a path here: the proxy speaks for the registry. */
-  private location(answer: Answer): string {
-    const location = answer.headers.location;
-    if (location === undefined) throw new RegistryError('the registry did not say where to upload to');
-    const url = new URL(location, 'http://registry-proxy');
-    return url.pathname + url.search;
-  }
-
-  private async finish(location: string, digest: Digest, size: number, body: Buffer | NodeJS.ReadableStream): Promise<void> {
-    const patched = await this.request('PATCH', location, {
-      headers: { 'Content-Type': 'application/octet-stream', 'Content-Length': `${size}` },
-      body,
-    });
-    if (patched.status !== 202 && patched.status !== 204) throw await refusal(patched);
-    patched.body.resume();
-    const next = this.location(patched);
-    const answer = await this.request('PUT', `${next}${next.includes('?') ? '&' : '?'}digest=${encodeURIComponent(digest)}`, {
-      headers: { 'Content-Length': '0' },
-    });
-    if (answer.status !== 201 && answer.status !== 204) throw await refusal(answer);
-    answer.body.resume();
-  }
-
-  async putManifest(manifest: LocalManifest, tag: string): Promise<void> {
-    const answer = await this.request('PUT', this.path(`manifests/${tag}`), {
-      headers: { 'Content-Type': manifest.mediaType, 'Content-Length': `${manifest.bytes.length}` },
-      body: manifest.bytes,
-    });
-    if (answer.status < 200 || answer.status > 299) throw await refusal(answer);
-    await readBody(answer, 64 * 1024);
+function progressLine(progress: PushProgress, id: string, sizeBytes: number): ProgressMessage {
+  switch (progress.step) {
+    case 'exists':
+      return step('Layer already exists', id);
+    case 'mounted':
+      return step(`Mounted from ${progress.from}`, id);
+    case 'sending':
+      return bar('Pushing', id, progress.current, sizeBytes);
+    case 'retrying':
+      return step(`Retrying in ${progress.seconds} second${progress.seconds === 1 ? '' : 's'}`, id);
+    case 'pushed':
+      return step('Pushed', id);
   }
 }

@@ -3,7 +3,6 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import type { ProgressMessage } from '@flotilla/engine-api';
 import { lsetxattr, mknod } from '@flotilla/syscalls';
 import {
   buildImage,
@@ -194,36 +193,6 @@ describe('commit', () => {
     const items = await stack.remove('made:v1');
     expect(items[0]).toEqual({ Untagged: 'made:v1' });
     expect(await stack.list()).toHaveLength(1);
-  });
-});
-
-function digestOf(lines: readonly ProgressMessage[]): string | undefined {
-  const aux = lines.at(-1)?.aux as { Digest: string } | undefined;
-  return aux?.Digest;
-}
-
-describe('push', () => {
-  it('sends what the registry lacks, and what it has not', async () => {
-    const image = await buildImage({ layers: [[{ path: 'a', content: randomBytesOf(200_000) }], [{ path: 'b', content: 'b' }]] });
-    await stack.load(await dockerArchive([{ image, tags: [`${registry.address}/pushed:1`] }]));
-    const lines = await stack.push(`${registry.address}/pushed`, '1');
-    expect(lines[0]).toEqual({ status: `The push refers to repository [${registry.address}/pushed]` });
-    expect(lines.filter((line) => line.status === 'Pushed')).toHaveLength(2);
-    const digest = digestOf(lines);
-    expect((await stack.inspect<Inspected>(image.id)).RepoDigests).toEqual([`${registry.address}/pushed@${digest}`]);
-    const again = await stack.push(`${registry.address}/pushed`, '1');
-    expect(again.filter((line) => line.status === 'Layer already exists')).toHaveLength(2);
-    expect(digestOf(again)).toBe(digest);
-    await stack.images.tag({ image: image.id, repository: `${registry.address}/other`, tag: 'x' });
-    const mounted = await stack.push(`${registry.address}/other`, 'x');
-    expect(mounted.filter((line) => line.status === 'Mounted from pushed')).toHaveLength(2);
-    await stack.clear();
-    await stack.pull(`${registry.address}/other`, { tag: 'x' });
-    expect((await stack.inspect<Inspected>(`${registry.address}/other:x`)).Id).toBe(image.id);
-    await expect(stack.push('nothing', 'here')).rejects.toMatchObject({
-      kind: 'NotFound',
-      message: 'An image does not exist locally with the tag: nothing',
-    });
   });
 });
 

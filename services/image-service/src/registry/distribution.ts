@@ -78,8 +78,10 @@ export function send(
     if (options.body === undefined) request.end();
     else if (options.body instanceof Uint8Array) request.end(options.body);
     else {
-      options.body.on('error', (error) => request.destroy(error));
-      options.body.pipe(request);
+      const { body } = options;
+      body.on('error', (error) => request.destroy(error));
+      request.on('close', () => body.destroy());
+      body.pipe(request);
     }
   });
 }
