@@ -69,6 +69,16 @@ export class ContainerLifecycle {
     }
   }
 
+  /** The container when no start of it is under way any more, so that a running one is not taken for one that is not. @throws NotFound */
+  private async settled(reference: string): Promise<ContainerRecord> {
+    const { store, starter } = this.options;
+    const found = findContainer(store, reference);
+    if (isRunning(found) || !starter.isBegun(found.id)) return found;
+    return await store.withContainer(found.id, async (container, lease) =>
+      isRunning(container) ? container : ((await starter.finishCutOff(container, lease)) ?? container),
+    );
+  }
+
   /**
    * Stops a container: sends its stop signal, waits, then kills.
    *
@@ -78,7 +88,7 @@ export class ContainerLifecycle {
    */
   async stop(reference: string, signal: string, timeoutSeconds: number | undefined): Promise<void> {
     const { store } = this.options;
-    const { id, state } = findContainer(store, reference);
+    const { id, state } = await this.settled(reference);
     if (state.status === 'restarting' && (await this.cancelRestart(id))) return;
     const container = findContainer(store, id);
     if (!isRunning(container)) throw new NotModified('container is already stopped');
@@ -148,7 +158,7 @@ export class ContainerLifecycle {
   async kill(reference: string, signal: string): Promise<void> {
     const { store } = this.options;
     const number = parseSignal(signal || 'SIGKILL');
-    const { id, name, state } = findContainer(store, reference);
+    const { id, name, state } = await this.settled(reference);
     if (state.status === 'restarting' && (await this.cancelRestart(id))) return;
     const notRunning = (): Conflict =>
       new Conflict(`cannot kill container: ${reference.replace(/^\//, '') || name}: container ${id} is not running`);
@@ -252,7 +262,7 @@ export class ContainerLifecycle {
   /** @see Engine API v1.50 ContainerDelete */
   async remove(reference: string, options: { force: boolean; removeVolumes: boolean }): Promise<void> {
     const { store, remover, restarter } = this.options;
-    const before = findContainer(store, reference);
+    const before = await this.settled(reference);
     const { id } = before;
     if ((isRunning(before) || before.state.status === 'restarting') && !options.force) throw removalRefused(before);
     restarter.forget(id);

@@ -194,6 +194,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       store,
       neighbours,
       teardown,
+      starter,
       exits,
       execs,
       remover,

@@ -1,9 +1,10 @@
 /**
- * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, and
- * what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away. It may be cut off anywhere and run again.
+ * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, starts that
+ * were cut off are finished or undone, and what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away. It may be cut off anywhere and run again.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isNotFound } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
 import { type ContainerRecord, isRunning } from './container.ts';
 import type { Execs } from './exec.ts';
@@ -13,6 +14,8 @@ import type { Paths } from './paths.ts';
 import { signalProcess, startTimeOf } from './processes.ts';
 import type { Remover } from './removal.ts';
 import { shouldStartWithEngine } from './restartPolicy.ts';
+import type { Starter } from './start.ts';
+import { readPid } from './startedRun.ts';
 import type { ContainerStore } from './store.ts';
 import type { Teardown } from './teardown.ts';
 
@@ -23,6 +26,7 @@ export interface ReconcilerOptions {
   readonly store: ContainerStore;
   readonly neighbours: Neighbours;
   readonly teardown: Teardown;
+  readonly starter: Pick<Starter, 'finishCutOff'>;
   readonly exits: Exits;
   readonly execs: Execs;
   readonly remover: Remover;
@@ -90,24 +94,13 @@ export class Reconciler {
 
   /** What needs the other services; it goes on while calls are answered already. */
   async remote(): Promise<void> {
-    const { store, paths, teardown, exits, execs, remover, logger } = this.options;
+    const { store, paths, exits, execs, remover, logger } = this.options;
     const steps: [string, () => Promise<void>][] = [
       [
         'handling ends',
         async () => void (await Promise.all([...store.containers.values()].filter(isRunning).map(({ id }) => exits.handle(id)))),
       ],
-      [
-        'clearing cut-off starts',
-        async () => {
-          for (const id of readdirSync(paths.runs)) {
-            const known = store.containers.get(id);
-            if (known === undefined || isRunning(known)) continue;
-            await store.withContainer(id, async (container) => {
-              if (!isRunning(container)) await teardown.afterFailedStart(container);
-            });
-          }
-        },
-      ],
+      ['finishing cut-off starts', async () => void (await Promise.all(readdirSync(paths.runs).map((id) => this.finishCutOff(id))))],
       ['emptying the trash', () => remover.emptyAll()],
       [
         'following execs',
@@ -123,6 +116,21 @@ export class Reconciler {
       } catch (error) {
         logger.error({ error }, `reconciling: ${what} failed`);
       }
+    }
+  }
+
+  /** What came up is followed, and may have ended by now; the rest is undone. */
+  private async finishCutOff(id: string): Promise<void> {
+    const { store, starter, exits } = this.options;
+    const known = store.containers.get(id);
+    if (known === undefined || isRunning(known)) return;
+    try {
+      await store.withContainer(id, async (container, lease) => {
+        if (!isRunning(container)) await starter.finishCutOff(container, lease);
+      });
+      await exits.handle(id);
+    } catch (error) {
+      if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'a start that was cut off could not be finished');
     }
   }
 
@@ -194,15 +202,6 @@ export class Reconciler {
 function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
-function readPid(path: string): number | undefined {
-  try {
-    const pid = Number.parseInt(readFileSync(path, 'utf8'), 10);
-    return Number.isNaN(pid) ? undefined : pid;
   } catch {
     return undefined;
   }

@@ -1,6 +1,6 @@
 /**
  * Starting a container: root file system, network, volumes, bundle, then conmon and the runtime, then the record and the event. Whatever fails, what
- * was done before is undone; the bundle's directory, made first, is what tells reconcile of a start that was cut off.
+ * was done before is undone. A start that was cut off is known by its bundle: if the container came up it runs, else what there is of it is undone.
  */
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,11 +19,11 @@ import { type Monitor, RuntimeFailure } from './monitor.ts';
 import { prepareMounts } from './mounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
-import { startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import type { OciRuntime } from './runtime.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
 import { apparmorProfile, buildRuntimeSpec, defaultApparmorProfile, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
+import { type BegunRun, findStartedRun, runOf, type StartedRun, writeBegunRun } from './startedRun.ts';
 import { startFailure } from './startFailure.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 import type { Teardown } from './teardown.ts';
@@ -63,9 +63,7 @@ interface Network {
 
 interface Prepared {
   readonly spec: RuntimeSpec;
-  readonly network: Network;
-  readonly cgroup: string;
-  readonly shmPath: string | undefined;
+  readonly begun: BegunRun;
   /** to be called when the record tells of the run. */
   readonly recorded: () => void;
 }
@@ -98,35 +96,14 @@ export class Starter {
    */
   async start(container: ContainerRecord, lease: Lease, byPolicy = false): Promise<ContainerRecord> {
     const { paths, store, teardown } = this.options;
-    // We hold the lease, so this is of a start that was cut off, or of an end.
-    if (existsSync(paths.bundle(container.id))) await teardown.afterFailedStart(container);
+    const running = await this.finishCutOff(container, lease);
+    if (running !== undefined) return running;
     mkdirSync(paths.bundle(container.id), { mode: 0o700 });
     try {
-      const apparmor = apparmorProfile(container.hostConfig, this.options.host);
-      if (apparmor === defaultApparmorProfile) await this.options.apparmor.ensureDefaultProfile();
-      const { run, network, recorded } = await this.run(container);
-      const started: ContainerRecord = {
-        ...container,
-        ...(network.settings === undefined ? {} : { networkSettings: network.settings }),
-        files: network.files,
-        ...(apparmor === undefined ? {} : { apparmorProfile: apparmor }),
-        stoppedByUser: false,
-        restartRequested: false,
-        restartCount: byPolicy ? container.restartCount : 0,
-        state: {
-          status: 'running',
-          exitCode: 0,
-          error: '',
-          oomKilled: false,
-          startedAt: formatNano(nowNano()),
-          finishedAt: container.state.finishedAt,
-          run,
-          ...withHealth(container),
-        },
-      };
-      await store.save(started, lease, [containerEvent(started, 'start')]);
+      const { started, recorded } = await this.run(container, byPolicy);
+      const record = await this.record(container, started, lease);
       recorded();
-      return started;
+      return record;
     } catch (error) {
       const failure = this.explain(container, error);
       await teardown.afterFailedStart(container);
@@ -143,6 +120,52 @@ export class Starter {
     }
   }
 
+  /** Whether a start of a container that does not run, by its record, is under way or was cut off. */
+  isBegun(id: string): boolean {
+    return existsSync(this.options.paths.bundle(id));
+  }
+
+  /**
+   * Settles a start that was cut off. The caller holds the lease of the container, which does not run by its record.
+   *
+   * @returns the container when it has come up; undefined when there was no such start, or what there was of it is undone.
+   */
+  async finishCutOff(container: ContainerRecord, lease: Lease): Promise<ContainerRecord | undefined> {
+    const { paths, bootId, teardown, logger } = this.options;
+    if (!this.isBegun(container.id)) return undefined;
+    const started = await findStartedRun(paths, container.id, bootId);
+    if (started === undefined) {
+      await teardown.afterFailedStart(container);
+      return undefined;
+    }
+    logger.info({ containerId: container.id }, 'its start was cut off; it has come up');
+    return await this.record(container, started, lease);
+  }
+
+  private async record(container: ContainerRecord, started: StartedRun, lease: Lease): Promise<ContainerRecord> {
+    const { byPolicy, networkSettings, apparmorProfile, run } = started.begun;
+    const record: ContainerRecord = {
+      ...container,
+      ...(networkSettings === undefined ? {} : { networkSettings }),
+      files: run.files,
+      ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+      stoppedByUser: false,
+      restartRequested: false,
+      restartCount: byPolicy ? container.restartCount : 0,
+      state: {
+        status: 'running',
+        exitCode: 0,
+        error: '',
+        oomKilled: false,
+        startedAt: formatNano(started.atNano),
+        finishedAt: container.state.finishedAt,
+        run: runOf(started),
+        ...withHealth(container),
+      },
+    };
+    return await this.options.store.save(record, lease, [containerEvent(record, 'start')]);
+  }
+
   private explain(container: ContainerRecord, error: unknown): { error: FlotillaError; state: { exitCode: number; error: string } } {
     if (error instanceof RuntimeFailure) {
       const { error: told, exitCode } = startFailure(error.message, container.path);
@@ -152,7 +175,7 @@ export class Starter {
     return { error: told, state: { exitCode: container.state.exitCode || 128, error: told.message } };
   }
 
-  private async run(container: ContainerRecord): Promise<{ run: Run; network: Network; recorded: () => void }> {
+  private async run(container: ContainerRecord, byPolicy: boolean): Promise<{ started: StartedRun; recorded: () => void }> {
     const { paths, monitor, seccomp } = this.options;
     const { config, hostConfig } = container;
     const runtime = this.runtimeOf(hostConfig);
@@ -174,44 +197,42 @@ export class Starter {
       leaveStdinOpen: !config.StdinOnce || (config.Tty ?? false),
     });
     try {
-      const { spec, network, cgroup, shmPath, recorded } = await this.prepareBundle(container, runtime);
-      const { pid, monitorPid } = await waiting.start();
+      const { spec, begun, recorded } = await this.prepareBundle(container, runtime, { byPolicy, logOffset });
+      const monitored = await waiting.start();
       seccomp.keep(spec, runtime, container.id);
-      return {
-        network,
-        recorded,
-        run: {
-          id: `${pid}-${nowNano()}`,
-          bootId: this.options.bootId,
-          pid,
-          pidStart: startTimeOf(pid) ?? '',
-          monitorPid,
-          monitorStart: startTimeOf(monitorPid) ?? '',
-          runtime: runtime.name,
-          cgroup,
-          logOffset,
-          netns: network.netns,
-          files: network.files,
-          ...(shmPath === undefined ? {} : { shmPath }),
-        },
-      };
+      return { started: { ...monitored, begun, atNano: nowNano() }, recorded };
     } finally {
       waiting.abandon();
     }
   }
 
-  private async prepareBundle(container: ContainerRecord, runtime: OciRuntime): Promise<Prepared> {
-    const { paths, roots, neighbours, seccomp } = this.options;
+  private async prepareBundle(
+    container: ContainerRecord,
+    runtime: OciRuntime,
+    { byPolicy, logOffset }: { byPolicy: boolean; logOffset: number },
+  ): Promise<Prepared> {
+    const { paths, roots, neighbours, seccomp, bootId } = this.options;
+    const apparmor = apparmorProfile(container.hostConfig, this.options.host);
     const [network, mounts, recorded] = await Promise.all([
       this.prepareNetwork(container),
       mountImages(container, roots).then(() => prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index))),
       roots.mountForRun(container.id, container.snapshot),
+      apparmor === defaultApparmorProfile ? this.options.apparmor.ensureDefaultProfile() : undefined,
     ]);
     const shmPath = this.prepareShm(container);
     const cgroup = this.options.cgroupPath(container.id, container.hostConfig.CgroupParent);
     const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);
+    const { netns, files, settings } = network;
+    const begun: BegunRun = {
+      run: { bootId, runtime: runtime.name, cgroup, logOffset, netns, files, ...(shmPath === undefined ? {} : { shmPath }) },
+      byPolicy,
+      ...(settings === undefined ? {} : { networkSettings: settings }),
+      ...(apparmor === undefined ? {} : { apparmorProfile: apparmor }),
+    };
+    writeBegunRun(paths.bundle(container.id), begun);
+    // The last: a conmon whose service is killed goes on, and the runtime fails where this is not.
     writeFileSync(join(paths.bundle(container.id), 'config.json'), encodeSpec(spec));
-    return { spec, network, cgroup, shmPath, recorded };
+    return { spec, begun, recorded };
   }
 
   private runtimeOf(hostConfig: HostConfig): OciRuntime {

@@ -1,7 +1,8 @@
 /** What is left of containers when container-service is killed without a word: everything, and nothing too much. */
-import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { isNotModified } from '@flotilla/errors';
 import { tryLockFile } from '@flotilla/syscalls';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -78,13 +79,54 @@ test('starts that are cut off leave nothing, and may be made again', async () =>
   await stack.crash();
   await Promise.all(starts);
   for (const id of ids) {
-    const { State } = await inspect(stack, id);
-    if (State.Status !== 'running') await stack.containers.start({ container: id });
+    await stack.containers.start({ container: id }).catch((error: unknown) => expect(isNotModified(error), String(error)).toBe(true));
     expect((await inspect(stack, id)).State.Status).toBe('running');
   }
   for (const id of ids) await remove(stack, id);
   await waitFor(() => readdirSync(join(stack.execRoot, 'container-service/runs')).length === 0, { what: 'no bundle left' });
   expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(stack.directory);
+});
+
+/** Creates a container and kills the service while the runtime starts it. */
+async function startCutOff(command: readonly string[], meanwhile: (id: string) => Promise<void>): Promise<string> {
+  const id = await create(stack, command, { hostConfig: { Runtime: 'slow' } });
+  const cut = stack.containers.start({ container: id }).catch(() => undefined);
+  await waitFor(() => existsSync(stack.slowRuntimeBegan), { what: 'the runtime to begin' });
+  await stack.crash(() => meanwhile(id));
+  await cut;
+  rmSync(stack.slowRuntimeBegan);
+  return id;
+}
+
+test('a start that was cut off is the start of what came up', async () => {
+  const id = await startCutOff(['sh', '-c', 'echo once; sleep 60'], async () => undefined);
+  await stack.containers.start({ container: id }).catch((error: unknown) => expect(isNotModified(error), String(error)).toBe(true));
+  const { State } = await inspect(stack, id);
+  expect(State).toMatchObject({ Status: 'running', Running: true });
+  expect(stack.groupOf(id).processes()).toContain(State.Pid);
+  expect((await logsOf(stack, id)).stdout).toBe('once\n');
+  await stack.containers.kill({ container: id, signal: '' });
+  expect((await inspect(stack, id)).State.ExitCode).toBe(137);
+  await remove(stack, id);
+  expect(stack.events.filter(({ actorId, action }) => actorId === id && action === 'start')).toHaveLength(1);
+});
+
+test('an end that came before anybody knew of the start is told with its exit code', async () => {
+  const id = await startCutOff(['sh', '-c', 'echo once; exit 5'], (container) =>
+    waitFor(() => existsSync(join(stack.execRoot, 'container-service/exits', container)), { what: 'its exit file' }).then(() => undefined),
+  );
+  await waitFor(async () => (await inspect(stack, id)).State.Status === 'exited', { what: 'its end' });
+  expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', ExitCode: 5 });
+  expect((await logsOf(stack, id)).stdout).toBe('once\n');
+  await remove(stack, id);
+});
+
+test('who stops a container whose start was cut off stops it', async () => {
+  const id = await startCutOff(['sleep', '60'], async () => undefined);
+  await stack.containers.stop({ container: id, signal: 'SIGKILL', timeoutSeconds: 0 });
+  expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+  expect(stack.groupOf(id).processes()).toEqual([]);
+  await remove(stack, id);
 });
 
 test('an attached client of an exec loses its stream, the exec does not end', async () => {

@@ -19,6 +19,8 @@ import { Cgroups, type Group, Hierarchy } from '../src/cgroups/index.ts';
 export interface Stack {
   readonly directory: string;
   readonly execRoot: string;
+  /** a file that the runtime `slow` makes when it begins to start a container. */
+  readonly slowRuntimeBegan: string;
   groupOf(container: string): Group;
   readonly containers: Calls<typeof ContainersService>;
   readonly execs: Calls<typeof ExecsService>;
@@ -66,6 +68,14 @@ function makeImage(directory: string): string {
   writeFileSync(join(root, 'etc/plain'), 'not executable\n', { mode: 0o644 });
   writeFileSync(join(root, 'data/seed'), 'seed\n');
   return root;
+}
+
+/** An OCI runtime that tells when it was called to start a container, and takes its time then: by name `slow`. */
+function makeSlowRuntime(directory: string): { path: string; began: string } {
+  const path = join(directory, 'slow');
+  const began = `${path}.began`;
+  writeFileSync(path, `#!/bin/sh\ncase "$*" in *--detach*) touch ${began}; sleep 0.5;; esac\nexec crun "$@"\n`, { mode: 0o755 });
+  return { path, began };
 }
 
 function imageHandlers(asked: string[]): Handlers<typeof ImagesService> {
@@ -193,6 +203,7 @@ export async function startStack(): Promise<Stack> {
   // A tmpfs, as /run is.
   const execRoot = mkdtempSync('/dev/shm/container-service-');
   const layer = makeImage(directory);
+  const slow = makeSlowRuntime(directory);
   const [redis, nats] = await Promise.all([startRedis(), startNats()]);
   const asked: string[] = [];
   const engineId = 'test-engine';
@@ -206,7 +217,7 @@ export async function startStack(): Promise<Stack> {
     FLOTILLA_GRPC_ADDRESS: `unix:${join(directory, `${service}.grpc.sock`)}`,
     FLOTILLA_STREAM_ADDRESS: `unix:${join(directory, `${service}.stream.sock`)}`,
     FLOTILLA_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'info',
-    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent }),
+    FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent, runtimes: { slow: { path: slow.path } } }),
   });
   const images = await startService('image-service', plainSettings, envOf('image-service'), async ({ server }) => {
     server.add(ImagesService, imageHandlers(asked));
@@ -232,6 +243,7 @@ export async function startStack(): Promise<Stack> {
   const stack: Stack = {
     directory,
     execRoot,
+    slowRuntimeBegan: slow.began,
     groupOf: (container) => Cgroups.detect(cgroupParent).group(`${cgroupParent}/${container}`),
     asked,
     events,

@@ -4,7 +4,7 @@
  *
  * Two pipes speak with it while it starts: the sync pipe (JSON lines from it) and the start pipe (it waits for a byte before it does anything).
  */
-import { closeSync, openSync, readFileSync, symlinkSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, symlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor, kill, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
@@ -142,6 +142,9 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
   const sync = new SyncPipe(syncEnds.read);
   const starter = new Socket({ fd: startEnds.write, readable: false, writable: true });
   starter.on('error', () => starter.destroy());
+  // conmon ends when nobody can read its answer, and would leave the container to itself: it gets the reading end too, so that it outlives us from the start.
+  const syncFd = openSync(`/proc/self/fd/${syncEnds.write}`, constants.O_RDWR);
+  closeDescriptor(syncEnds.write);
   // What conmon itself complains of: the only trace when it ends without an answer.
   const complaints = join(options.bundle, 'monitor.log');
   const complaintsFd = openSync(complaints, 'w', 0o600);
@@ -153,7 +156,7 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
         _OCI_STARTPIPE: `${startDescriptor}`,
         ...(options.ownNamespace ? { [namespaceVariable]: namespace } : {}),
       }),
-      fds: { 2: complaintsFd, [syncDescriptor]: syncEnds.write, [startDescriptor]: startEnds.read },
+      fds: { 2: complaintsFd, [syncDescriptor]: syncFd, [startDescriptor]: startEnds.read },
       cwd: options.bundle,
       setsid: true,
     });
@@ -162,7 +165,7 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
     starter.destroy();
     throw error;
   } finally {
-    closeDescriptor(syncEnds.write);
+    closeSync(syncFd);
     closeDescriptor(startEnds.read);
     closeSync(complaintsFd);
   }
