@@ -7,7 +7,7 @@ import type { Digest } from '@flotilla/oci';
 import type { AccessBook } from './cache/accessBook.ts';
 import { type Credentials, credentialsKey } from './credentials.ts';
 import { isRefused, isUpstreamAway } from './distributionError.ts';
-import { type Repository, repositoryKey } from './route.ts';
+import { ownRegistry, type Repository, repositoryKey } from './route.ts';
 import { SingleFlight } from './singleFlight.ts';
 import { discard } from './upstream/transport.ts';
 import type { Upstream } from './upstream/upstream.ts';
@@ -47,8 +47,9 @@ export class Access {
     if (isRefused(error)) this.book.revoke(repositoryKey(asker.repository), credentialsKey(asker.credentials, this.secret));
   }
 
-  /** Let in a moment ago. */
+  /** Let in a moment ago. What is our own may be deleted at any moment: the replica that keeps it is near, and asked each time. */
   isFresh(asker: Asker): boolean {
+    if (asker.repository.registry === ownRegistry) return false;
     return this.book.isFresh(repositoryKey(asker.repository), credentialsKey(asker.credentials, this.secret));
   }
 

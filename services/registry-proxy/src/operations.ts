@@ -31,5 +31,5 @@ export interface Operations extends Registries {
   status(): Status;
   readonly prefetch: Prefetch;
   readonly pins: Pins;
-  readonly collector: Collector;
+  readonly collector: Pick<Collector, 'collect'>;
 }

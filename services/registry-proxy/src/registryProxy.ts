@@ -1,4 +1,5 @@
 /** The proxy itself, without servers: stores, upstreams, and the domain between them. */
+import { System } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import { type Logger, version } from '@flotilla/service-kit';
 import { Access } from './access.ts';
@@ -10,11 +11,12 @@ import { openSecret } from './cache/secret.ts';
 import { type RegistryProxySettings, transportSettings } from './config.ts';
 import { Distribution } from './http/distribution.ts';
 import { OwnDistribution } from './http/ownDistribution.ts';
+import { OwnElsewhere } from './http/ownElsewhere.ts';
 import { Login } from './login.ts';
 import { Manifests } from './manifests.ts';
 import { Metrics } from './metrics.ts';
 import type { Operations } from './operations.ts';
-import { Collector } from './own/collector.ts';
+import { type Collected, Collector } from './own/collector.ts';
 import { OwnRepositories } from './own/ownRepositories.ts';
 import { OwnStore } from './own/ownStore.ts';
 import { OwnUploads } from './own/ownUploads.ts';
@@ -22,16 +24,17 @@ import { PassThrough } from './passThrough.ts';
 import { Pins } from './pins.ts';
 import { Prefetch } from './prefetch.ts';
 import { registryInfo } from './registryInfo.ts';
+import type { Fleet } from './replicas/fleet.ts';
 import { openReplicas, type ReplicaOptions, type Replicas } from './replicas/open.ts';
 import { Search } from './search.ts';
 import { Slots } from './slots.ts';
-import { Uploads } from './uploads.ts';
+import { Uploads, uploadKeyOf } from './uploads.ts';
 import { CertificateFolder } from './upstream/certificateFolder.ts';
 import { Endpoints } from './upstream/endpoints.ts';
 import { LiveUpstreams } from './upstream/liveUpstreams.ts';
 import { Standings } from './upstream/standings.ts';
 import { Tokens } from './upstream/tokens.ts';
-import { type Sender, Transport } from './upstream/transport.ts';
+import { readBody, type Sender, Transport } from './upstream/transport.ts';
 import { Upstream } from './upstream/upstream.ts';
 import type { Upstreams } from './upstream/upstreamsFile.ts';
 
@@ -42,6 +45,7 @@ const fillRetryPausesMs = [200, 500, 1000, 2000, 4000, 8000, 8000];
 const refreshMs = 60_000;
 /** How often what nobody needs any longer leaves the own repositories. */
 const collectMs = 6 * 3_600_000;
+const maxAnswerBytes = 64 * 1024;
 
 export interface RegistryProxyOptions {
   /** Stacks that share the proxy ask for `lab/app` as docker.io's: those are stored here as well. */
@@ -73,6 +77,7 @@ export class RegistryProxy {
     book: AccessBook;
     store: BlobStore;
     blobs: Blobs;
+    collector: Collector;
     logger: Logger;
   }) {
     this.distribution = parts.distribution;
@@ -87,7 +92,7 @@ export class RegistryProxy {
       refresh(parts).catch((error: unknown) => parts.logger.error({ error }, 'cannot read the cache'));
     }, refreshMs).unref();
     this.collecting = setInterval(() => {
-      parts.operations.collector.collect().catch((error: unknown) => parts.logger.error({ error }, 'cannot collect garbage'));
+      parts.collector.collect().catch((error: unknown) => parts.logger.error({ error }, 'cannot collect garbage'));
     }, collectMs).unref();
   }
 
@@ -138,11 +143,15 @@ export class RegistryProxy {
     const metrics = new Metrics();
     const standings = new Standings({ quarantineMs: settings.FLOTILLA_REGISTRY_QUARANTINE_MS }, secret);
     const upstream = new Upstream({ sender, endpoints, tokens, observer: metrics, standings });
+    const own = new OwnStore(root);
+    const uploadKey = uploadKeyOf(secret);
+    const hasRepositories = async (): Promise<boolean> => (await own.allRepositories()).length > 0;
     const replicas =
-      options.replicas === undefined ? undefined : openReplicas(options.replicas, { upstream, transport: limits, secret, logger });
+      options.replicas === undefined
+        ? undefined
+        : await openReplicas(options.replicas, { root, secret, uploadKey, hasRepositories, upstream, transport: limits, logger });
     const reads = replicas?.fleet ?? upstream;
     const access = new Access({ book, upstream: reads, secret });
-    const own = new OwnStore(root);
     const ownUploads = new OwnUploads({ store: own, maxBlobBytes: settings.FLOTILLA_REGISTRY_MAX_BLOB_BYTES });
     await ownUploads.removeAbandoned();
     const blobs = new Blobs({
@@ -158,6 +167,7 @@ export class RegistryProxy {
       logger,
     });
     const manifests = new Manifests({ store: new ManifestStore(root), upstream: reads, access, logger });
+    const collector = new Collector({ store: own, logger });
     const operations: Operations = {
       login: new Login({ sender, endpoints, tokens }),
       search: new Search({ sender, endpoints }),
@@ -176,15 +186,16 @@ export class RegistryProxy {
       }),
       prefetch: new Prefetch({ manifests, blobs, pins }),
       pins,
-      collector: new Collector({ store: own, logger }),
+      collector: replicas === undefined ? collector : collectedByKeeper(collector, replicas.fleet),
     };
     const distribution = new Distribution({
       metrics,
       manifests,
       blobs,
-      uploads: new Uploads({ upstream, secret }),
+      uploads: new Uploads({ upstream, key: uploadKey, othersKeys: () => replicas?.roll.uploadKeys ?? [] }),
       passThrough: new PassThrough(upstream),
       own: new OwnDistribution({ repositories: new OwnRepositories(own), uploads: ownUploads, prefixes: ownPrefixes }),
+      ...(replicas === undefined ? {} : { ownElsewhere: new OwnElsewhere(replicas.fleet) }),
       ownPrefixes,
       tagMaxAgeMs: settings.FLOTILLA_REGISTRY_TAG_TTL_MS,
     });
@@ -198,7 +209,7 @@ export class RegistryProxy {
     );
     if (replicas !== undefined) metrics.gauge('replicas', 'Replicas that are alive, this one among them.', () => replicas.roll.size);
     metrics.gauge('fills', 'Blobs being fetched.', () => blobs.fillsInFlight);
-    return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, replicas, book, store, blobs, logger });
+    return new RegistryProxy({ metrics, distribution, operations, transport, upstreams, replicas, book, store, blobs, collector, logger });
   }
 
   /** Reads the operator's files again. */
@@ -221,6 +232,19 @@ async function refresh(parts: { store: BlobStore; operations: Operations; book: 
   await parts.book.refresh();
   await parts.operations.pins.refresh();
   await parts.store.refresh();
+}
+
+/** Collection of the own repositories, by whoever keeps them. */
+function collectedByKeeper(collector: Collector, fleet: Fleet): Pick<Collector, 'collect'> {
+  return {
+    collect: async () => {
+      if (fleet.keepsOwn) return collector.collect();
+      const answer = await fleet.askKeeper({ method: 'POST', path: '/flotilla/v1/collect', headers: { 'content-length': '0' } });
+      const document = JSON.parse((await readBody(answer, maxAnswerBytes)).toString('utf8')) as Collected & { message?: string };
+      if (answer.statusCode !== 200) throw new System(String(document.message));
+      return document;
+    },
+  };
 }
 
 /** Told to stay off the network: every upstream is away, so what is held is served, and the rest is refused at once. */

@@ -38,11 +38,14 @@ const uploadUnknown = (): DistributionError => new DistributionError('BLOB_UPLOA
 
 export class Uploads {
   private readonly upstream: Upstream;
-  private readonly secret: Buffer;
+  private readonly key: Buffer;
+  private readonly othersKeys: () => readonly Buffer[];
 
-  constructor(parts: { upstream: Upstream; secret: Buffer }) {
+  /** @param parts.othersKeys - of replicas on other data roots: an upload that was begun there may go on here. */
+  constructor(parts: { upstream: Upstream; key: Buffer; othersKeys?: () => readonly Buffer[] }) {
     this.upstream = parts.upstream;
-    this.secret = parts.secret;
+    this.key = parts.key;
+    this.othersKeys = parts.othersKeys ?? (() => []);
   }
 
   /** Begins an upload, mounts a blob of another repository, or does the whole in one request. */
@@ -97,18 +100,17 @@ export class Uploads {
   private seal(place: UploadPlace): string {
     const { base, host, verifyTls } = place.endpoint;
     const content = Buffer.from(JSON.stringify([place.repository, base, host, verifyTls, place.url.href])).toString('base64url');
-    return `${content}.${this.sign(content)}`;
-  }
-
-  private sign(content: string): string {
-    return createHmac('sha256', this.secret).update(`upload ${content}`).digest('base64url');
+    return `${content}.${sign(this.key, content)}`;
   }
 
   private open(id: string, repository: Repository): UploadPlace {
     const [content = '', signature = ''] = id.split('.');
-    const expected = Buffer.from(this.sign(content));
     const given = Buffer.from(signature);
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) throw uploadUnknown();
+    const isBy = (key: Buffer): boolean => {
+      const expected = Buffer.from(sign(key, content));
+      return given.length === expected.length && timingSafeEqual(given, expected);
+    };
+    if (![this.key, ...this.othersKeys()].some(isBy)) throw uploadUnknown();
     const [name, base, host, verifyTls, href] = JSON.parse(Buffer.from(content, 'base64url').toString('utf8')) as [
       string,
       string,
@@ -119,6 +121,15 @@ export class Uploads {
     if (name !== repositoryKey(repository)) throw uploadUnknown();
     return { repository: name, endpoint: { base, host, mirror: false, verifyTls }, url: new URL(href) };
   }
+}
+
+/** What signs the places of uploads that are begun on a data root. */
+export function uploadKeyOf(secret: Buffer): Buffer {
+  return createHmac('sha256', secret).update('uploads').digest();
+}
+
+function sign(key: Buffer, content: string): string {
+  return createHmac('sha256', key).update(`upload ${content}`).digest('base64url');
 }
 
 /** The name below the registry, when a client wrote it in full. */

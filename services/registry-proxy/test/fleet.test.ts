@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startRedis, type TestRedis, waitFor } from '@flotilla/testkit';
+import { startRedis, startRegistry, type TestRedis, waitFor } from '@flotilla/testkit';
 import { hashSync } from 'bcryptjs';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { Authority } from './support/certificates.ts';
@@ -157,6 +157,132 @@ it('trust each other by what Redis tells, where clients must show a password and
   } finally {
     await Promise.all(secure.map((replica) => replica.stop()));
     for (const authority of authorities) authority.remove();
+  }
+}, 120_000);
+
+const at = (index: number): StandaloneProcess => replicas[index % replicas.length] as StandaloneProcess;
+const octets = { 'content-type': 'application/octet-stream' };
+const manifestType = 'application/vnd.oci.image.manifest.v1+json';
+const ask = (
+  index: number,
+  method: string,
+  path: string,
+  body?: string | Buffer,
+  headers: Record<string, string> = {},
+): Promise<Response> =>
+  fetch(`${at(index).url}${path}`, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : new Uint8Array(body) }),
+  });
+
+/** Each request of an upload meets the next replica, as behind a name with several addresses. */
+async function pushInTurns(repository: string, bytes: Buffer): Promise<string> {
+  const begun = await ask(0, 'POST', `/v2/${repository}/blobs/uploads/`);
+  const [first, second] = [bytes.subarray(0, bytes.length / 2), bytes.subarray(bytes.length / 2)];
+  const sent = await ask(1, 'PATCH', begun.headers.get('location') ?? '', first, octets);
+  expect([begun.status, sent.status]).toEqual([202, 202]);
+  const place = sent.headers.get('location') ?? '';
+  const ended = await ask(2, 'PUT', `${place}${place.includes('?') ? '&' : '?'}digest=${sha256(bytes)}`, second, octets);
+  expect([ended.status, ended.headers.get('docker-content-digest')]).toEqual([201, sha256(bytes)]);
+  return sha256(bytes);
+}
+
+/** An image of one blob, pushed through the replicas in turn. @returns the manifest's digest. */
+async function pushImage(repository: string, tag: string, content: Buffer): Promise<string> {
+  const digest = await pushInTurns(repository, content);
+  const config = { mediaType: 'application/vnd.oci.empty.v1+json', digest, size: content.length };
+  const manifest = JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers: [] });
+  const put = await ask(1, 'PUT', `/v2/${repository}/manifests/${tag}`, manifest, { 'content-type': manifestType });
+  expect(put.status).toBe(201);
+  return put.headers.get('docker-content-digest') ?? '';
+}
+
+const everywhere = (path: string, method = 'GET'): Promise<Response[]> => Promise.all(replicas.map((_, index) => ask(index, method, path)));
+const keeper = (): number => replicas.findIndex(({ root }) => existsSync(join(root, 'own', 'repositories')));
+
+it('have the same own repositories, whichever of them is asked: content, tags, lists and deletions', async () => {
+  const [one, two] = [randomBytes(400_000), randomBytes(400_000)];
+  const first = await pushImage('lab/app', '1', one);
+  for (const answer of await everywhere('/v2/lab/app/manifests/1')) expect(answer.headers.get('docker-content-digest')).toBe(first);
+  for (const answer of await everywhere(`/v2/lab/app/blobs/${sha256(one)}`)) {
+    expect(sha256(Buffer.from(await answer.arrayBuffer()))).toBe(sha256(one));
+  }
+  const second = await pushImage('lab/app', '1', two);
+  await pushImage('lab/other', '2', one);
+  for (const answer of await everywhere('/v2/docker.io/lab/app/manifests/1')) {
+    expect(answer.headers.get('docker-content-digest')).toBe(second);
+  }
+  for (const answer of await everywhere('/v2/_catalog')) expect(await answer.json()).toEqual({ repositories: ['lab/app', 'lab/other'] });
+  for (const answer of await everywhere('/v2/lab/app/tags/list?n=5')) expect(await answer.json()).toEqual({ name: 'lab/app', tags: ['1'] });
+  for (const method of ['GET', 'HEAD']) {
+    expect((await everywhere(`/v2/lab/app/manifests/${second}`, method)).map(({ status }) => status)).toEqual([200, 200, 200]);
+  }
+  expect((await ask(0, 'DELETE', `/v2/lab/app/manifests/${second}`)).status).toBe(202);
+  expect((await ask(1, 'DELETE', `/v2/lab/app/blobs/${sha256(one)}`)).status).toBe(202);
+  for (const gone of [`manifests/${second}`, 'manifests/1', `blobs/${sha256(one)}`]) {
+    for (const method of ['GET', 'HEAD']) {
+      expect(
+        (await everywhere(`/v2/lab/app/${gone}`, method)).map(({ status }) => status),
+        `${method} ${gone}`,
+      ).toEqual([404, 404, 404]);
+    }
+  }
+  const missing = (await everywhere('/v2/lab/app/manifests/1'))[2];
+  expect(await missing?.json()).toMatchObject({ errors: [{ code: 'MANIFEST_UNKNOWN' }] });
+  for (const answer of await everywhere('/flotilla/v1/collect', 'POST')) expect(await answer.json()).toEqual({ blobs: 0, bytes: 0 });
+  // They are kept once.
+  expect(replicas.filter(({ root }) => existsSync(join(root, 'own', 'blobs')))).toHaveLength(1);
+});
+
+it('carry an upload to an upstream on, whichever of them it meets', async () => {
+  const registry = await startRegistry();
+  try {
+    const content = randomBytes(200_000);
+    await pushInTurns(`${registry.address}/pushed`, content);
+    expect(sha256((await at(0).get(`/v2/${registry.address}/pushed/blobs/${sha256(content)}`)).bytes)).toBe(sha256(content));
+  } finally {
+    await registry.stop();
+  }
+});
+
+it('go on serving own images they have seen while the one that keeps them is away, and say so of the rest', async () => {
+  await pushImage('lab/away', '1', randomBytes(1000));
+  const path = '/v2/lab/away/manifests/1';
+  await everywhere(path);
+  const kept = keeper();
+  await at(kept).end('SIGKILL');
+  const answer = await ask(kept + 1, 'GET', path);
+  expect([answer.status, answer.headers.get('warning')]).toEqual([200, expect.stringContaining('Stale')]);
+  const refused = await ask(kept + 1, 'POST', '/v2/lab/away/blobs/uploads/');
+  expect(refused.status).toBe(503);
+  expect(await refused.json()).toMatchObject({
+    errors: [{ code: 'UNAVAILABLE', message: 'the replica that keeps the repositories of this proxy cannot be reached' }],
+  });
+  await at(kept).run();
+  await allKnown();
+  await waitFor(async () => (await ask(kept + 1, 'POST', '/v2/lab/away/blobs/uploads/')).status === 202, { what: 'pushes again' });
+});
+
+it('know who keeps the own repositories when Redis has lost everything, and let no other data root bring its own', async () => {
+  await pushImage('lab/kept', '1', randomBytes(1000));
+  const client = redis.client();
+  const key = 'flotilla:{registry:registry-proxy}:own-home';
+  const before = await client.get(key);
+  await client.flushall();
+  await client.set(key, 'another');
+  await waitFor(async () => (await client.get(key)) === before, { what: 'the keeper to be known again' });
+  client.disconnect();
+  await allKnown();
+  await waitFor(async () => (await everywhere('/v2/lab/kept/manifests/1')).every(({ status }) => status === 200), { what: 'the image' });
+  const alone = await StandaloneProcess.start({});
+  try {
+    const blob = await fetch(`${alone.url}/v2/lab/mine/blobs/uploads/?digest=${sha256(Buffer.from('x'))}`, { method: 'POST', body: 'x' });
+    expect(blob.status).toBe(201);
+    await alone.end('SIGTERM');
+    await expect(alone.run({ FLOTILLA_REDIS_URL: redis.url })).rejects.toThrow('this data root has repositories of its own');
+  } finally {
+    await alone.stop();
   }
 }, 120_000);
 

@@ -14,6 +14,7 @@ import type { Uploads } from '../uploads.ts';
 import type { TransportResponse } from '../upstream/transport.ts';
 import { allow, blobHeaders, type Exchange, pick, readRequest, sendJson, sendManifest, serveBlob } from './exchange.ts';
 import type { OwnDistribution } from './ownDistribution.ts';
+import type { OwnElsewhere } from './ownElsewhere.ts';
 
 export interface DistributionParts {
   readonly manifests: Manifests;
@@ -22,6 +23,8 @@ export interface DistributionParts {
   readonly passThrough: PassThrough;
   /** Answers for the repositories that are stored here. */
   readonly own: OwnDistribution;
+  /** None: they are always stored here. */
+  readonly ownElsewhere?: OwnElsewhere;
   readonly metrics: Metrics;
   readonly ownPrefixes: ReadonlySet<string>;
   /** Milliseconds for which a tag counts without asking the upstream, unless the client says `Cache-Control: no-cache`. */
@@ -48,12 +51,16 @@ export class Distribution {
   }
 
   private dispatch(route: Route, exchange: Exchange): Promise<void> {
-    if ('repository' in route && route.repository.registry === ownRegistry) return this.parts.own.handle(route, exchange);
+    const { own, ownElsewhere } = this.parts;
+    const elsewhere = ownElsewhere?.isHere === false ? ownElsewhere : undefined;
+    if (route.kind === 'catalog') return elsewhere === undefined ? own.catalog(exchange) : elsewhere.pass(exchange);
+    if ('repository' in route && route.repository.registry === ownRegistry) {
+      if (elsewhere === undefined) return own.handle(route, exchange);
+      if (!elsewhere.isRead(route, exchange)) return elsewhere.pass(exchange);
+    }
     switch (route.kind) {
       case 'base':
         return this.base(exchange);
-      case 'catalog':
-        return this.parts.own.catalog(exchange);
       case 'manifest':
         return this.manifest(route.repository, route.reference, exchange);
       case 'blob':

@@ -11,8 +11,9 @@ import type { IncomingMessage } from 'node:http';
 import { currentRequest } from '@flotilla/service-kit';
 import { credentialsHeader } from '../credentials.ts';
 import { UpstreamAway } from '../distributionError.ts';
+import { ownRegistry, repositoryKey } from '../route.ts';
 import { refusalOf } from '../upstream/refusal.ts';
-import type { Sender, TransportResponse } from '../upstream/transport.ts';
+import type { Sender, TransportRequest, TransportResponse } from '../upstream/transport.ts';
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../upstream/upstream.ts';
 import type { Leases } from './lease.ts';
 import type { Replica } from './redis.ts';
@@ -26,6 +27,10 @@ export interface FleetParts {
 }
 
 const replicaHeader = 'x-flotilla-replica';
+
+/** A request to be passed on: its path with the query. */
+type KeeperRequest = Pick<TransportRequest, 'method' | 'headers' | 'body' | 'signal'> & { readonly path: string };
+
 const limits = { connectTimeoutMs: 2_000, headersTimeoutMs: 90_000, bodyIdleTimeoutMs: 60_000 };
 
 /** Set while a request of another replica is served, and in the fetch that it began. */
@@ -52,8 +57,9 @@ export class Fleet {
     forReplica.run(true, work);
   }
 
-  /** As Upstream's: of the replica that answers for it, or of the upstream. */
+  /** As Upstream's: of the replica that answers for it, or of the upstream. Own repositories are had from the one who keeps them. */
   async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
+    if (request.repository.registry === ownRegistry) return this.ofKeeper(request);
     const reads = request.method === 'GET' || request.method === 'HEAD';
     if (!reads || !/^(?:blobs|manifests)\//.test(request.path)) return this.parts.upstream.request(request);
     if (forReplica.getStore() === undefined) {
@@ -90,31 +96,15 @@ export class Fleet {
   /** @returns undefined when it cannot be reached or is not well itself. @throws UpstreamRefusal: what the upstream told it. */
   private async tryReplica(replica: Replica, request: UpstreamRequest): Promise<UpstreamAnswer | undefined> {
     const { repository, method, path, credentials, signal } = request;
-    const url = new URL(`${replica.url}/v2/${repository.registry}/${repository.name}/${path}`);
-    const requestId = currentRequest()?.requestId;
     const registryAuth = credentialsHeader(credentials);
-    let response: TransportResponse;
-    try {
-      response = await this.parts.sender.send({
-        method,
-        url,
-        headers: {
-          ...request.headers,
-          [replicaHeader]: replica.token,
-          ...(requestId === undefined ? {} : { 'x-request-id': requestId }),
-          ...(registryAuth === '' ? {} : { 'x-registry-auth': registryAuth }),
-        },
-        verifyTls: true,
-        ...(replica.certificate === undefined ? {} : { tls: { id: `replica ${replica.id}`, pinned: replica.certificate } }),
-        limits,
-        ...(signal === undefined ? {} : { signal }),
-      });
-    } catch {
-      signal?.throwIfAborted();
-      this.parts.roll.noteDown(replica);
-      return undefined;
-    }
-    this.follow(replica, response);
+    const url = new URL(`${replica.url}/v2/${repositoryKey(repository)}/${path}`);
+    const response = await this.send(replica, {
+      method,
+      url,
+      headers: { ...request.headers, ...(registryAuth === '' ? {} : { 'x-registry-auth': registryAuth }) },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    if (response === undefined) return undefined;
     if (response.statusCode >= 200 && response.statusCode < 300) {
       const endpoint = { base: replica.url, host: url.host, mirror: false, verifyTls: true };
       return { response, url, endpoint, disown: () => false };
@@ -123,6 +113,66 @@ export class Fleet {
     // Its own fault, not an upstream's.
     if (refusal.status === 500 && refusal.code === 'UNKNOWN') return undefined;
     throw refusal;
+  }
+
+  /** @returns undefined when it cannot be reached. */
+  private async send(
+    replica: Replica,
+    request: Pick<TransportRequest, 'method' | 'url' | 'headers' | 'body' | 'signal'>,
+  ): Promise<TransportResponse | undefined> {
+    const requestId = currentRequest()?.requestId;
+    let response: TransportResponse;
+    try {
+      response = await this.parts.sender.send({
+        ...request,
+        headers: {
+          ...request.headers,
+          [replicaHeader]: replica.token,
+          ...(requestId === undefined ? {} : { 'x-request-id': requestId }),
+        },
+        verifyTls: true,
+        ...(replica.certificate === undefined ? {} : { tls: { id: `replica ${replica.id}`, pinned: replica.certificate } }),
+        limits,
+      });
+    } catch {
+      request.signal?.throwIfAborted();
+      this.parts.roll.noteDown(replica);
+      return undefined;
+    }
+    this.follow(replica, response);
+    return response;
+  }
+
+  /** Whether the own repositories are on our data root. */
+  get keepsOwn(): boolean {
+    return this.parts.roll.keepsOwn;
+  }
+
+  private async ofKeeper(request: UpstreamRequest): Promise<UpstreamAnswer> {
+    for (const replica of this.keepers()) {
+      const answer = await this.tryReplica(replica, request);
+      if (answer !== undefined) return answer;
+    }
+    throw keeperAway();
+  }
+
+  /** Asks the replica that keeps the own repositories; any answer of its counts. @throws UpstreamAway */
+  async askKeeper({ path, ...request }: KeeperRequest): Promise<TransportResponse> {
+    for (const replica of this.keepers()) {
+      const response = await this.send(replica, { ...request, url: new URL(replica.url + path) });
+      if (response !== undefined) return response;
+      // What has been read of a body cannot be sent again.
+      if (request.body !== undefined) break;
+    }
+    throw keeperAway();
+  }
+
+  private keepers(): readonly Replica[] {
+    const keepers = this.parts.roll.keepers();
+    if (keepers === undefined) throw away('it is not known which replica keeps the repositories of this proxy: Redis is away');
+    // Whoever asked us takes us for the one: passing it on could go in a circle.
+    if (forReplica.getStore() !== undefined) throw away('the repositories of this proxy are not kept by this replica');
+    return keepers;
   }
 
   private follow({ id }: Replica, response: TransportResponse): void {
@@ -140,6 +190,14 @@ export class Fleet {
       response.destroy(new UpstreamAway('the replica that fetched it is gone', { status: 502 }));
     }
   }
+}
+
+function away(message: string): UpstreamAway {
+  return new UpstreamAway(message, { status: 503 });
+}
+
+function keeperAway(): UpstreamAway {
+  return away('the replica that keeps the repositories of this proxy cannot be reached');
 }
 
 /** A blob is the same wherever it comes from; a manifest is asked for by the repository. */

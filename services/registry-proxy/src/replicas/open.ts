@@ -7,6 +7,7 @@ import { Transport, type TransportSettings } from '../upstream/transport.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { Fleet } from './fleet.ts';
 import { Leases } from './lease.ts';
+import { OwnHome } from './ownHome.ts';
 import { ReplicaStore } from './redis.ts';
 import { Roll } from './roll.ts';
 
@@ -52,20 +53,30 @@ export function replicaOptions(settings: StandaloneSettings, certificate: () => 
   };
 }
 
-/** @param secret - that of the data root, by which replicas on one root are known. */
-export function openReplicas(
-  options: ReplicaOptions,
-  parts: { upstream: Pick<Upstream, 'request'>; transport: TransportSettings; secret: Buffer; logger: Logger },
-): Replicas {
-  const { upstream, logger, secret } = parts;
+export interface ReplicaParts {
+  readonly root: string;
+  /** That of the data root, by which replicas on one root are known. */
+  readonly secret: Buffer;
+  /** Signs the places of uploads. */
+  readonly uploadKey: Buffer;
+  readonly hasRepositories: () => Promise<boolean>;
+  readonly upstream: Pick<Upstream, 'request'>;
+  readonly transport: TransportSettings;
+  readonly logger: Logger;
+}
+
+export async function openReplicas(options: ReplicaOptions, parts: ReplicaParts): Promise<Replicas> {
+  const { root, upstream, logger, secret, hasRepositories } = parts;
   const store = new ReplicaStore(options.redis);
   const self = {
     id: randomBytes(8).toString('hex'),
     store: createHmac('sha256', secret).update('data root').digest('hex').slice(0, 16),
     url: options.url,
     token: randomBytes(24).toString('base64url'),
+    uploadKey: parts.uploadKey.toString('base64url'),
   };
-  const roll = new Roll({ store, self, certificate: options.certificate, logger, onGone: (id) => fleet.onGone(id) });
+  const home = await OwnHome.open({ root, store: self.store, hasRepositories, logger });
+  const roll = new Roll({ store, self, home, certificate: options.certificate, logger, onGone: (id) => fleet.onGone(id) });
   // Replicas are neighbours: no HTTP proxy is between them.
   const sender = new Transport({ ...parts.transport, environment: {}, maxConnectionsPerHost: connectionsPerReplica });
   const fleet = new Fleet({ upstream, roll, sender, leases: new Leases({ store, id: self.id, logger }) });

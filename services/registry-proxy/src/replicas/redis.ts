@@ -4,13 +4,14 @@ import { z } from 'zod';
 
 const commandTimeoutMs = 1_000;
 
-/** Notes ourselves for a time, forgets whose time is over, and tells who is there. By Redis' own clock. */
+/** Notes ourselves for a time, forgets whose time is over, and tells who keeps the own repositories and who is there. By Redis' own clock. */
 const rollScript = `
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ms)
 redis.call('ZADD', KEYS[1], ms + ARGV[2], ARGV[1])
-return redis.call('ZRANGE', KEYS[1], 0, -1)`;
+redis.call('SETNX', KEYS[2], ARGV[3])
+return {redis.call('GET', KEYS[2]), redis.call('ZRANGE', KEYS[1], 0, -1)}`;
 
 /** @returns who holds the lease now: we, when nobody did or the one named as dead. */
 const takeScript = `
@@ -36,6 +37,8 @@ const replica = z.object({
   url: z.url(),
   /** What a request must show to come from a replica. */
   token: z.string(),
+  /** Base64url, the same for all on one data root: what signs the places of uploads under way at upstreams. */
+  uploadKey: z.string(),
   /** PEM of the listener's certificate, which is the one to be trusted there. */
   certificate: z.string().optional(),
 });
@@ -43,7 +46,7 @@ const replica = z.object({
 export type Replica = z.output<typeof replica>;
 
 interface Commands {
-  flotillaRoll(key: string, member: string, ttlMs: number): Promise<string[]>;
+  flotillaRoll(key: string, homeKey: string, member: string, ttlMs: number, candidate: string): Promise<[string, string[]]>;
   flotillaTake(key: string, id: string, ttlMs: number, dead: string): Promise<string>;
   flotillaRenew(key: string, id: string, ttlMs: number): Promise<number>;
   flotillaRelease(key: string, id: string): Promise<number>;
@@ -67,7 +70,7 @@ export class ReplicaStore {
       ? new Redis({ path: options.url.slice('unix://'.length), ...settings })
       : new Redis(options.url, settings);
     redis.on('error', () => undefined);
-    redis.defineCommand('flotillaRoll', { numberOfKeys: 1, lua: rollScript });
+    redis.defineCommand('flotillaRoll', { numberOfKeys: 2, lua: rollScript });
     redis.defineCommand('flotillaTake', { numberOfKeys: 1, lua: takeScript });
     redis.defineCommand('flotillaRenew', { numberOfKeys: 1, lua: renewScript });
     redis.defineCommand('flotillaRelease', { numberOfKeys: 1, lua: releaseScript });
@@ -77,6 +80,10 @@ export class ReplicaStore {
 
   private get rollKey(): string {
     return `${this.prefix}:replicas`;
+  }
+
+  private get homeKey(): string {
+    return `${this.prefix}:own-home`;
   }
 
   private leaseKey(key: string): string {
@@ -92,10 +99,15 @@ export class ReplicaStore {
     });
   }
 
-  /** Notes ourselves; tells who is there, ourselves among them. */
-  async beat(self: Replica, ttlMs: number): Promise<Replica[]> {
-    const members = await this.redis.flotillaRoll(this.rollKey, JSON.stringify(self), ttlMs);
-    return members.flatMap((text) => {
+  /**
+   * Notes ourselves.
+   *
+   * @param candidate - the data root that keeps the own repositories, if nobody has noted another.
+   * @returns the one that does, and who is there, ourselves among them.
+   */
+  async beat(self: Replica, ttlMs: number, candidate: string): Promise<{ home: string; members: Replica[] }> {
+    const [home, texts] = await this.redis.flotillaRoll(this.rollKey, this.homeKey, JSON.stringify(self), ttlMs, candidate);
+    const members = texts.flatMap((text) => {
       try {
         return [replica.parse(JSON.parse(text))];
       } catch {
@@ -103,6 +115,12 @@ export class ReplicaStore {
         return [];
       }
     });
+    return { home, members };
+  }
+
+  /** Notes the data root that keeps the own repositories, whatever was noted before. */
+  async noteHome(store: string): Promise<void> {
+    await this.redis.set(this.homeKey, store);
   }
 
   async leave(self: Replica): Promise<void> {

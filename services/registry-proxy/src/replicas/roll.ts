@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { errorMessage } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
+import type { OwnHome } from './ownHome.ts';
 import type { Replica, ReplicaStore } from './redis.ts';
 
 const beatMs = 1_000;
@@ -12,18 +13,21 @@ const downMs = 5_000;
 
 export class Roll {
   readonly self: Replica;
+  private readonly home: OwnHome;
   private readonly certificate: () => string | undefined;
   private readonly store: ReplicaStore;
   private readonly logger: Logger;
   private readonly onGone: (id: string) => void;
   private others: readonly Replica[] = [];
   private readonly down = new Map<string, number>();
+  private readonly keys = new Map<string, Buffer>();
   private timer: NodeJS.Timeout | undefined;
   private isKnown = true;
 
   constructor(parts: {
     store: ReplicaStore;
     self: Replica;
+    home: OwnHome;
     certificate: () => string | undefined;
     logger: Logger;
     onGone: (id: string) => void;
@@ -31,32 +35,46 @@ export class Roll {
     this.certificate = parts.certificate;
     this.store = parts.store;
     this.self = parts.self;
+    this.home = parts.home;
     this.logger = parts.logger;
     this.onGone = parts.onGone;
   }
 
-  /** The first look; then one every second. */
+  /** The first look; then one every second. @throws InvalidParameter when we cannot be one of them (ownHome.ts). */
   async start(): Promise<void> {
     await this.store.ready().catch(() => undefined);
-    await this.beat();
-    this.timer = setInterval(() => void this.beat(), beatMs).unref();
+    const home = await this.beat();
+    if (home !== undefined) await this.home.hear(home);
+    this.timer = setInterval(() => void this.beat().then((named) => this.heard(named)), beatMs).unref();
   }
 
-  private async beat(): Promise<void> {
+  private async heard(home: string | undefined): Promise<void> {
     try {
-      const members = await this.store.beat(this.described(), lifeMs);
+      if (home !== undefined && (await this.home.hear(home))) await this.store.noteHome(this.self.store);
+    } catch (error) {
+      this.logger.error({ reason: errorMessage(error) }, 'own repositories are kept on two data roots');
+    }
+  }
+
+  /** @returns the data root that keeps the own repositories, if Redis could say. */
+  private async beat(): Promise<string | undefined> {
+    try {
+      const { home, members } = await this.store.beat(this.described(), lifeMs, this.home.candidate);
       const before = this.others;
       // One that has a new certificate is listed twice for a moment: the later counts.
       const byId = new Map(members.map((member) => [member.id, member]));
       byId.delete(this.self.id);
+      for (const { store, uploadKey } of byId.values()) this.keys.set(store, Buffer.from(uploadKey, 'base64url'));
       this.others = [...byId.values()];
       for (const { id } of before) if (this.get(id) === undefined) this.forget(id);
       if (!this.isKnown) this.logger.info({ replicas: this.size }, 'replicas are known again');
       this.isKnown = true;
+      return home;
     } catch (error) {
       // Who was there a moment ago is most likely there still.
       if (this.isKnown) this.logger.warn({ reason: errorMessage(error) }, 'Redis is away: replicas are as last known');
       this.isKnown = false;
+      return undefined;
     }
   }
 
@@ -103,6 +121,22 @@ export class Roll {
       .filter(({ other, rank: theirs }) => other.store !== this.self.store && theirs > own)
       .sort((a, b) => (a.rank < b.rank ? 1 : -1))
       .map(({ other }) => other);
+  }
+
+  /** Whether the own repositories are on our data root. */
+  get keepsOwn(): boolean {
+    return this.home.isHere;
+  }
+
+  /** Those that keep the own repositories, when we do not. Undefined: nobody has said who does. */
+  keepers(): readonly Replica[] | undefined {
+    const { store } = this.home;
+    return store === undefined ? undefined : this.others.filter((other) => other.store === store && this.isUp(other));
+  }
+
+  /** What signs the places of uploads on other data roots, also on those whose replicas have gone meanwhile. */
+  get uploadKeys(): readonly Buffer[] {
+    return [...this.keys.values()];
   }
 
   async leave(): Promise<void> {

@@ -33,8 +33,8 @@ export class StandaloneProcess {
     return this.child?.pid ?? 0;
   }
 
-  /** Starts it, again after a kill, and waits until it is ready. */
-  async run(): Promise<void> {
+  /** Starts it, again after a kill, with settings beside those of before, and waits until it is ready. */
+  async run(more: Record<string, string> = {}): Promise<void> {
     const main = join(import.meta.dirname, '../../src/standalone.ts');
     this.output = '';
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main], {
@@ -43,6 +43,7 @@ export class StandaloneProcess {
         FLOTILLA_HTTP_ADDRESS: this.address,
         FLOTILLA_REGISTRY_CERTIFICATES: '',
         ...this.env,
+        ...more,
       },
     });
     this.child = child;
@@ -51,13 +52,9 @@ export class StandaloneProcess {
     };
     child.stdout.on('data', collect);
     child.stderr.on('data', collect);
-    await waitFor(
-      () => {
-        if (child.exitCode !== null) throw new Error(`the proxy ended: ${this.output}`);
-        return this.output.includes('"message":"ready"');
-      },
-      { what: 'registry-proxy', timeoutMs: 60_000 },
-    );
+    const isReady = (): boolean => this.output.includes('"message":"ready"');
+    await waitFor(() => child.exitCode !== null || isReady(), { what: 'registry-proxy', timeoutMs: 60_000 });
+    if (!isReady()) throw new Error(`the proxy ended: ${this.output}`);
   }
 
   /** Sends it a signal that does not end it. */
