@@ -189,6 +189,14 @@ RUN stat -c '%n %a %u:%g' /tree/run.sh /owned/a.txt && readlink /tree/link && fi
     expect(await run('copied', 'cat', '/inline/EOF', '/inline/RAW')).toMatch(/^value \/usr\S+\nvalue \$PATH$/);
   });
 
+  it('may give the same layer twice, and what comes between does not shine through', async () => {
+    const folder = context({ Dockerfile: 'FROM BUSYBOX\nCOPY a /f\nCOPY b /f\nCOPY a /f\nRUN cat /f\n', a: 'first\n', b: 'second\n' });
+    expect(await mustBuild(folder, '-t', 'twice')).toContain('first\n');
+    const layers = JSON.parse(await stack.host.mustDocker('image', 'inspect', '--format', '{{json .RootFS.Layers}}', 'twice')) as string[];
+    expect(layers[1]).toBe(layers[3]);
+    expect(await run('twice', 'cat', '/f')).toBe('first');
+  });
+
   it('never lead outside of the context or the image', async () => {
     const folder = context({
       Dockerfile:
@@ -233,16 +241,28 @@ FROM BUSYBOX
 ARG N
 RUN --mount=type=cache,target=/cache echo $N >> /cache/all && cat /cache/all
 RUN --mount=type=bind,source=a,target=/a --mount=type=bind,from=other,source=/file,target=/f cat /a /f
+RUN --mount=type=bind,rw,source=sub,target=/w --mount=type=bind,rw,from=other,source=/etc,target=/e cp /w/b /w/new && rm /w/b /e/passwd && ls /w /e
+RUN --mount=type=bind,rw,source=sub:x,target=/w echo lost > /w/c && cat /w/c
+RUN --mount=type=bind,target=/all cat /all/sub/b /all/sub:x/c && ls /all/sub
 RUN --mount=type=tmpfs,target=/t touch /t/x && grep ' /t tmpfs' /proc/mounts
 RUN --mount=type=secret,id=s test ! -e /run/secrets/s
 RUN test ! -e /cache/all && test ! -e /t && test ! -e /f
 `,
       a: 'context\n',
+      'sub/b': 'kept\n',
+      'sub:x/c': 'kept too\n',
     });
-    expect(await mustBuild(folder, '--build-arg', 'N=1')).toContain('context\nother\n');
+    const out = await mustBuild(folder, '--build-arg', 'N=1');
+    expect(out).toContain('context\nother\n');
+    // What is written on a bind mount is there for that step alone.
+    expect(out).toContain('/e:\ngroup\n\n/w:\nnew\n');
+    expect(out).toContain('\nlost\n');
+    expect(out).toContain('kept\nkept too\nb\n');
     expect(await mustBuild(folder, '--build-arg', 'N=2')).toContain('1\n2\n');
     const secret = context({ Dockerfile: 'FROM BUSYBOX\nRUN --mount=type=secret,id=s,required=true true\n' });
     expect((await buildIn(secret)).stderr).toContain('secret s: not found');
+    const agent = context({ Dockerfile: 'FROM BUSYBOX\nRUN --mount=type=ssh,required=true true\n' });
+    expect((await buildIn(agent)).stderr).toContain('no SSH key "default" forwarded from the client');
   });
 
   it('takes here-documents, also as scripts', async () => {

@@ -110,7 +110,12 @@ export class ContentStore {
 
   /** Of a stack of layers given from the bottom: the directories, upper-most first. */
   lowerDirectories(layers: readonly Digest[]): string[] {
-    return layers.map((layer) => this.layerPath(layer)).reverse();
+    return fromTheTop(layers).map((layer) => this.layerPath(layer));
+  }
+
+  /** The same by their short links; at least one. */
+  lowerLinks(layers: readonly Digest[]): string[] {
+    return layers.length === 0 ? [this.emptyLayer()] : fromTheTop(layers).map((layer) => this.layerLink(layer));
   }
 
   hasLayer(diffId: Digest): boolean {
@@ -270,4 +275,9 @@ function linkName(diffId: Digest): string {
     }
   }
   return name;
+}
+
+/** A layer that comes twice is left out further down: what it says there it says again above, and overlay takes no directory twice. */
+function fromTheTop(layers: readonly Digest[]): Digest[] {
+  return [...new Set(layers.toReversed())];
 }

@@ -117,10 +117,7 @@ export class Snapshots {
   private mountsOf(record: SnapshotRecord): Mounts {
     const { content } = this.store;
     const { upperDir, workDir, mergedDir } = content.snapshotPaths(record.key);
-    // Overlay refuses a mount without lower directories: an image of no layers stands on an empty one.
-    const lowerDirs =
-      record.layers.length === 0 ? [content.emptyLayer()] : record.layers.map((layer) => content.layerLink(layer)).reverse();
-    return { lowerDirs, upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
+    return { lowerDirs: content.lowerLinks(record.layers), upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
   }
 }
 

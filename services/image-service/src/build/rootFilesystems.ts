@@ -5,6 +5,7 @@
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { System } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import { mount, mountFlags, mountPointsBelow, umount, umountFlags } from '@flotilla/syscalls';
 import type { ContentStore } from '../contentStore.ts';
@@ -60,11 +61,11 @@ export class RootFilesystems {
     const known = this.views.get(key);
     if (known !== undefined) return known;
     const target = this.newDirectory('view');
-    const [only] = layers;
-    if (layers.length === 1 && only !== undefined) {
+    if (layers.length > 0) {
+      const lowers = this.content.lowerLinks(layers);
       // Overlay wants two directories at least. An empty one below is no different.
-      this.mountOverlay(target, [this.content.layerLink(only), this.content.emptyLayer()], '', mountFlags.readOnly);
-    } else if (layers.length > 1) this.mountOverlay(target, this.lowers(layers), '', mountFlags.readOnly);
+      this.mountOverlay(target, lowers.length === 1 ? [...lowers, this.content.emptyLayer()] : lowers, '', mountFlags.readOnly);
+    }
     this.views.set(key, target);
     return target;
   }
@@ -74,8 +75,7 @@ export class RootFilesystems {
     const layer = this.content.newLayerDirectory();
     const root = this.newDirectory('root');
     const work = this.newDirectory('work');
-    const lowers = layers.length === 0 ? [this.content.emptyLayer()] : this.lowers(layers);
-    this.mountOverlay(root, lowers, `,upperdir=${layer.diff},workdir=${work}`, 0);
+    this.mountOverlay(root, this.content.lowerLinks(layers), `,upperdir=${layer.diff},workdir=${work}`, 0);
     let mounted = true;
     const unmount = (): void => {
       if (!mounted) return;
@@ -96,8 +96,16 @@ export class RootFilesystems {
     };
   }
 
-  private lowers(layers: readonly Digest[]): string[] {
-    return layers.map((layer) => this.content.layerLink(layer)).reverse();
+  /** A directory to be written on, while it stays as it is. @throws where the kernel stacks no further, or its path cannot be an option. */
+  over(directory: string): Pick<WritableRoot, 'root' | 'unmount'> {
+    if (/[:,\\]/.test(directory)) throw new System(`a path that overlay cannot take: ${directory}`);
+    const [root, upper, work] = [this.newDirectory('over'), this.newDirectory('upper'), this.newDirectory('work')];
+    this.mountOverlay(root, [directory], `,upperdir=${upper},workdir=${work}`, 0);
+    const unmount = (): void => {
+      umount(root, umountFlags.noFollow);
+      for (const path of [upper, work]) void rm(path, { recursive: true, force: true });
+    };
+    return { root, unmount };
   }
 
   private mountOverlay(target: string, lowers: readonly string[], rest: string, flags: number): void {

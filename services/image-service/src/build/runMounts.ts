@@ -98,7 +98,7 @@ export async function prepareMounts(
         });
         continue;
       }
-      const source = request.type === 'bind' ? await bindSource(request, parts) : await cacheSource(request, parts, releases);
+      const source = request.type === 'bind' ? await bindSource(request, parts, releases) : await cacheSource(request, parts, releases);
       mounts.push({ Type: 'bind', Source: source, Target: target, ReadOnly: request.readOnly });
     }
   } catch (error) {
@@ -116,14 +116,25 @@ async function sourceOf({ source, from }: MountRequest, parts: MountParts): Prom
   return path;
 }
 
-async function bindSource(request: MountRequest, parts: MountParts): Promise<string> {
+async function bindSource(request: MountRequest, parts: MountParts, releases: (() => void)[]): Promise<string> {
   const source = await sourceOf(request, parts);
   if (request.readOnly) return source;
   // What the command writes is thrown away.
-  const copy = parts.roots.newDirectory('bind');
-  if (statOf(source)?.isDirectory() === true) await new TreeCopier({ owner: undefined }, parts.signal).contents(source, copy);
-  else copyFileSync(source, join(copy, 'file'));
-  return statOf(source)?.isDirectory() === true ? copy : join(copy, 'file');
+  if (statOf(source)?.isDirectory() !== true) {
+    const copy = join(parts.roots.newDirectory('bind'), 'file');
+    copyFileSync(source, copy);
+    return copy;
+  }
+  try {
+    const { root, unmount } = parts.roots.over(source);
+    releases.push(unmount);
+    return root;
+  } catch {
+    // On a store that is an overlay itself, or with a colon in its path: a copy does the same.
+    const copy = parts.roots.newDirectory('bind');
+    await new TreeCopier({ owner: undefined }, parts.signal).contents(source, copy);
+    return copy;
+  }
 }
 
 async function cacheSource(request: MountRequest, parts: MountParts, releases: (() => void)[]): Promise<string> {
