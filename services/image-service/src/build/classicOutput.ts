@@ -88,6 +88,7 @@ class ClassicStage implements StageOutput {
   private readonly steps: number;
   private readonly aux: boolean;
   private step: number;
+  private isTrigger = false;
 
   constructor(speaker: Speaker, options: { firstStep: number; steps: number; aux: boolean }) {
     this.speaker = speaker;
@@ -108,8 +109,9 @@ class ClassicStage implements StageOutput {
     this.text(`# Executing ${count} build trigger${count > 1 ? 's' : ''}\n`);
   }
 
+  /** Triggers are parts of the step that has them: not counted, and nothing is told of their images. */
   beginTrigger(): void {
-    // Triggers are not counted.
+    this.isTrigger = true;
   }
 
   cached(): void {
@@ -117,7 +119,8 @@ class ClassicStage implements StageOutput {
   }
 
   done(image: Image | undefined): void {
-    this.text(` ---> ${image === undefined ? '' : shortId(image.id)}\n`);
+    if (!this.isTrigger) this.text(` ---> ${image === undefined ? '' : shortId(image.id)}\n`);
+    this.isTrigger = false;
   }
 
   /** The build's last line says what; this is where. */

@@ -1,4 +1,5 @@
 /** One stage: its instructions, one after the other, each a step from an image to the next. */
+import { randomBytes } from 'node:crypto';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Platform, parsePlatform } from '@flotilla/oci';
 import type { Image } from '../image.ts';
@@ -166,7 +167,18 @@ export class StageBuilder {
 
   /** A step that changes the configuration alone. */
   async commitConfig(words: string): Promise<void> {
-    await this.takeStep(`${this.state.shell.join(' ')} #(nop)  ${words}`, [], async () => undefined);
+    await this.takeStep(`${this.state.shell.join(' ')} #(nop)  ${words}`, [], async () => {
+      this.tellContainer();
+      return undefined;
+    });
+  }
+
+  /** dockerd makes a container for a step that runs nothing too, and says so. Here there is none to be had, but its lines are the same. */
+  tellContainer(): void {
+    if (!this.build.options.remove) return;
+    const id = randomBytes(32).toString('hex');
+    this.output.running(id);
+    this.output.removed(id);
   }
 
   /** A step: what the cache knows, or else what `work` gives. */

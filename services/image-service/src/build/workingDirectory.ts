@@ -8,6 +8,7 @@ export async function makeWorkingDirectory(stage: StageBuilder, written: string)
   const path = `/${cleanPath(written.startsWith('/') ? written : `${state.workingDirectory}/${written}`)}`;
   state.config.WorkingDir = path;
   await stage.takeStep(`${state.shell.join(' ')} #(nop) WORKDIR ${path}`, [], async () => {
+    stage.tellContainer();
     if (statOf(resolveInRoot(build.roots.view(state.layers), path)) !== undefined) return undefined;
     const root = build.roots.writable(state.layers);
     try {
