@@ -1,5 +1,5 @@
 /** Importing: a root file system's tar becomes an image of one layer. */
-import { closeSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import type { ImportImageRequest } from '@flotilla/contracts/flotilla/image/v1/images';
 import { InvalidParameter } from '@flotilla/errors';
@@ -20,6 +20,7 @@ import type { ImageStore } from './imageStore.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { makeConfig, makeLayer } from './newImage.ts';
 import type { ProgressSink } from './progress.ts';
+import { roomIn } from './room.ts';
 
 export interface ImportOptions {
   readonly reference: Reference | undefined;
@@ -27,8 +28,6 @@ export interface ImportOptions {
   readonly defaults: ContainerDefaults;
   readonly platform: Platform;
 }
-
-const reserveBytes = 256 * 1024 * 1024;
 
 export class Importer {
   private readonly store: ImageStore;
@@ -95,8 +94,7 @@ export class Importer {
 
   /** Spools the upload as a layer blob may be: gzip and zstd as they came, other compressions undone. */
   private async receive(source: AsyncIterable<Buffer>, path: string): Promise<number> {
-    const { bavail, bsize } = statfsSync(this.store.content.root);
-    const maxBytes = Math.min(this.maxLayerBytes, bavail * bsize - reserveBytes);
+    const maxBytes = Math.min(this.maxLayerBytes, roomIn(this.store.content.root));
     const fd = openSync(path, 'wx', 0o600);
     let size = 0;
     try {

@@ -2,12 +2,13 @@
  * An archive's files on disk, each with its digest, by the name it has in the archive. Names are only keys here: the files are numbered, so
  * that no name can lead anywhere.
  */
-import { closeSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Digest, DigestVerifier } from '@flotilla/oci';
 import { TarError } from '@flotilla/tar';
+import { roomIn } from '../room.ts';
 import type { TarEntry } from '../tar/header.ts';
 import { type TarHandler, TarParser } from '../tar/parser.ts';
 
@@ -18,7 +19,6 @@ export interface SpooledFile {
 }
 
 const maxFiles = 20_000;
-const reserveBytes = 256 * 1024 * 1024;
 
 export class SpooledArchive implements TarHandler {
   private readonly directory: string;
@@ -33,8 +33,7 @@ export class SpooledArchive implements TarHandler {
   private constructor(directory: string, onFile: (file: SpooledFile) => void) {
     this.directory = directory;
     this.onFile = onFile;
-    const { bavail, bsize } = statfsSync(directory);
-    this.left = Math.max(0, bavail * bsize - reserveBytes);
+    this.left = roomIn(directory);
   }
 
   /**

@@ -1,8 +1,8 @@
 /** One layer on its way from bytes to a directory: decompressed, hashed (diffID) and extracted as the bytes arrive, with back-pressure. */
-import { statfsSync } from 'node:fs';
 import type { Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { type Digest, DigestVerifier, sniffCompression } from '@flotilla/oci';
+import { roomIn } from '../room.ts';
 import { TarParser } from '../tar/parser.ts';
 import { LayerEntryError, TreeBuilder } from './treeBuilder.ts';
 
@@ -24,8 +24,6 @@ export interface UnpackedLayer {
 }
 
 const maxEntries = 2_000_000;
-/** Left free on the disk whatever a layer claims. */
-const reserveBytes = 256 * 1024 * 1024;
 const chunkSize = 256 * 1024;
 
 export class LayerUnpacker {
@@ -46,9 +44,8 @@ export class LayerUnpacker {
   private wake: () => void = () => undefined;
 
   constructor(job: UnpackJob) {
-    const { bavail, bsize } = statfsSync(job.root);
-    const room = bavail * bsize - reserveBytes;
-    this.maxBytes = Math.max(0, Math.min(job.maxBytes, room));
+    const room = roomIn(job.root);
+    this.maxBytes = Math.min(job.maxBytes, room);
     this.tooLarge =
       room < job.maxBytes
         ? `no space left on device: layer unpacks to more than the ${this.maxBytes} bytes there is room for`

@@ -6,10 +6,11 @@ import { sniffCompression } from '@flotilla/oci';
 import { blockBytes, TarError } from '@flotilla/tar';
 import { decompressed } from '../../archive/decompress.ts';
 import { isLayerFault, TreeBuilder } from '../../layers/treeBuilder.ts';
+import { roomIn } from '../../room.ts';
 import { checksumFits } from '../../tar/header.ts';
 import { TarParser } from '../../tar/parser.ts';
 
-const limits = { maxBytes: 64 * 1024 ** 3, maxEntries: 2_000_000 };
+const maxEntries = 2_000_000;
 
 /** Whether a file begins as a tar does, once it is decompressed. */
 export async function isArchive(path: string): Promise<boolean> {
@@ -67,6 +68,11 @@ export async function unpackArchive(path: string, directory: string, signal: Abo
  * @throws InvalidParameter in dockerd's words for what is no tar, or a hostile one.
  */
 export async function unpack(source: AsyncIterable<Buffer>, directory: string, signal: AbortSignal): Promise<void> {
+  const limits = {
+    maxBytes: roomIn(directory),
+    maxEntries,
+    tooLarge: 'no space left on device: it unpacks to more than there is room for',
+  };
   const tree = new TreeBuilder({ root: directory, limits, whiteouts: false });
   try {
     const parser = new TarParser(tree);
