@@ -144,6 +144,12 @@ describe('docker save', () => {
     const loaded = await stack.host.mustDocker('load', '-i', archive);
     expect(loaded.split('\n')).toEqual([`Loaded image: ${name}`, 'Loaded image: second:v1', `Loaded image ID: ${stack.busyboxImage.id}`]);
     await stack.host.mustDocker('rmi', 'second:v1');
+    // A digest names an image, and no tag of it.
+    const [digest = ''] = JSON.parse(
+      await stack.host.mustDocker('image', 'inspect', '--format', '{{json .RepoDigests}}', stack.busybox),
+    ) as string[];
+    await stack.host.mustDocker('save', '-o', archive, digest);
+    expect(JSON.parse(execFileSync('tar', ['-xOf', archive, 'manifest.json'], { encoding: 'utf8' }))[0].RepoTags).toBeNull();
     expect((await stack.host.docker('save', 'no-such-image')).stderr).toContain('No such image: no-such-image:latest');
   });
 });
@@ -245,6 +251,24 @@ describe('docker commit', () => {
       Config: { Cmd: ['true'] },
     });
     expect(inspected.Config.Env).toEqual(expect.arrayContaining(['A=b', 'C=d']));
+    const actions = async (): Promise<string[]> => {
+      const now = String(Date.now() / 1000);
+      const said = await stack.host.mustDocker(
+        'events',
+        '--since',
+        '0',
+        '--until',
+        now,
+        '-f',
+        `container=${id}`,
+        '--format',
+        '{{.Action}}',
+      );
+      return said.split('\n').filter((action) => /pause|commit/.test(action));
+    };
+    expect(await actions()).toEqual(['pause', 'commit', 'unpause']);
+    await stack.host.mustDocker('commit', '--pause=false', id);
+    expect(await actions()).toEqual(['pause', 'commit', 'unpause', 'commit']);
     const archive = file('committed.tar');
     await stack.host.mustDocker('save', '-o', archive, 'committed:v1');
     const tree = await unpacked(`docker-archive:${archive}`);

@@ -23,8 +23,10 @@ export async function commitContainer(options: CommitterOptions, request: Commit
     }
     const freezer =
       request.pause && container.state.status === 'running' && container.state.run ? freezerOf(container.state.run) : undefined;
+    const tell = (action: string): Promise<unknown> => store.commit({ events: [containerEvent(container, action)] });
     await freezer?.freeze();
     try {
+      if (freezer !== undefined) await tell('pause');
       const answer = await neighbours.images.commit(
         {
           snapshotKey: id,
@@ -38,13 +40,16 @@ export async function commitContainer(options: CommitterOptions, request: Commit
         },
         { deadlineMs: 30 * 60_000 },
       );
-      const comment: Record<string, string> = request.comment === '' ? {} : { comment: request.comment };
+      const { comment } = request;
       await store.commit({
-        events: [containerEvent(container, 'commit', { ...comment, imageID: answer.id, imageRef: reference(request) })],
+        events: [containerEvent(container, 'commit', { comment, imageID: answer.id, imageRef: reference(request) })],
       });
       return answer.id;
     } finally {
-      await freezer?.thaw();
+      if (freezer !== undefined) {
+        await freezer.thaw();
+        await tell('unpause');
+      }
     }
   });
 }
