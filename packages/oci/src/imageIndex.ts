@@ -17,7 +17,7 @@ const maxIndexEntries = 2048;
 /** Parses an index. `mediaType` is what it was served as. @throws InvalidContent */
 export function parseIndex(bytes: Uint8Array, mediaType: string): ImageIndex {
   const object = parseObject('index', bytes, maxManifestBytes);
-  if (object.schemaVersion !== 2) throw new InvalidContent(`index has schemaVersion ${JSON.stringify(object.schemaVersion)}, not 2`);
+  if (object.schemaVersion !== 2) throw new InvalidContent(`index has schemaVersion ${JSON.stringify(object.schemaVersion ?? '')}, not 2`);
   for (const field of ['config', 'layers', 'fsLayers', 'history']) {
     if (object[field] !== undefined) throw new InvalidContent(`index has the field "${field}" of a manifest`);
   }

@@ -23,7 +23,8 @@ export const maxLayers = 500;
  */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
   const object = parseObject('manifest', bytes, maxManifestBytes);
-  if (object.schemaVersion !== 2) throw new InvalidContent(`manifest has schemaVersion ${JSON.stringify(object.schemaVersion)}, not 2`);
+  if (object.schemaVersion !== 2)
+    throw new InvalidContent(`manifest has schemaVersion ${JSON.stringify(object.schemaVersion ?? '')}, not 2`);
   // A document that could be read as either kind is an attack on whoever reads it the other way (CVE-2021-41190).
   if (object.manifests !== undefined) throw new InvalidContent('manifest has the field "manifests" of an index');
   const own = optionalString('manifest.mediaType', object.mediaType);

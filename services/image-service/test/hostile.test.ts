@@ -1,18 +1,28 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: Dockerfiles write variables so
 /** What strangers send: a failed pull or load with a clear message, nothing outside, nothing left behind. */
-import { existsSync, readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import type { ProgressMessage } from '@flotilla/engine-api';
 import {
   assembleImage,
   buildImage,
   buildLayer,
   buildTar,
   dockerArchive,
+  escapeName,
   type LayerEntry,
+  ociArchive,
+  Random,
   randomBytesOf,
   type StaticRegistry,
   sha256,
+  spoiledJson,
+  spoiledTar,
   startStaticRegistry,
+  type TestImage,
 } from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Stack } from './stack.ts';
@@ -265,3 +275,258 @@ describe('hostile archives', () => {
     nothingLeft();
   });
 });
+
+/**
+ * Real archives with changes at random, the same for the same seed. Whatever comes of them: an answer in words for people, a service that lives, images
+ * that can be shown and removed, and nothing outside or left over.
+ */
+describe('spoiled archives', () => {
+  const count = process.env.FLOTILLA_SOAK === '1' ? 400 : 20;
+  const timeoutMs = 20_000 + count * 400;
+  let layerTars: Buffer[];
+  let images: TestImage[];
+  let outside: Record<string, string[]>;
+  let instances: string;
+
+  beforeAll(async () => {
+    layerTars = [await buildTar(kinds), sparseTar('gnu'), sparseTar('pax')];
+    const layers = layerTars.map((bytes) => ({ bytes, digest: sha256(bytes), diffId: sha256(bytes), compression: 'none' as const }));
+    const config = {
+      Env: ['A=1'],
+      Cmd: ['/a'],
+      ExposedPorts: { '80/tcp': {} },
+      Volumes: { '/v': {} },
+      Labels: { a: 'b' },
+      Healthcheck: { Test: ['CMD', 'x'], Interval: 1e9 },
+      OnBuild: ['RUN x'],
+    };
+    images = [assembleImage(layers, { config, format: 'oci' }), assembleImage(layers.slice(0, 2), { config, format: 'oci' })];
+    outside = neighbours();
+    instances = stack.running('image-service');
+  });
+
+  /** What stands around the places that archives may write to. */
+  function neighbours(): Record<string, string[]> {
+    const folders = ['/', '/etc', stack.root, join(stack.dataRoot, '..'), stack.dataRoot];
+    return Object.fromEntries(folders.map((folder) => [folder, readdirSync(folder).sort()]));
+  }
+
+  async function endures(seed: number, work: () => Promise<ProgressMessage[]>): Promise<boolean> {
+    const lines = await work();
+    const last = lines.at(-1);
+    const message = last?.errorDetail?.message;
+    const context = `seed ${seed}: ${JSON.stringify(last)?.slice(0, 400)}`;
+    expect(message ?? last?.stream ?? last?.status, context).toBeTruthy();
+    // Neither a fault of the program nor a path of this machine.
+    expect(message ?? '', context).not.toMatch(
+      /undefined|\bnull\b|NaN|\[object|TypeError|RangeError|Cannot|not a function|\bE[A-Z]{4,}\b|call stack|flotilla-images/,
+    );
+    for (const { Id } of await stack.list({}, true)) {
+      await stack.inspect(Id);
+      // dockerd tells no more of such an image either.
+      await stack.images.history({ image: Id, platform: '' }).catch((error: Error) => {
+        expect(error.message, context).toBe('too many non-empty layers in History section');
+      });
+    }
+    // A build that fails leaves the steps before.
+    if (message === undefined || lines.length > 1) await stack.clear();
+    expect(await stack.list({}, true), context).toEqual([]);
+    nothingLeft();
+    expect(neighbours(), context).toEqual(outside);
+    expect(stack.running('image-service'), `${context}\n${stack.log.slice(-2000)}`).toBe(instances);
+    return message === undefined;
+  }
+
+  /** Runs all seeds; some must be taken and some refused, or the changes are too weak or too strong to show anything. */
+  async function everySeed(work: (random: Random) => Promise<() => Promise<ProgressMessage[]>>): Promise<void> {
+    let taken = 0;
+    for (let seed = 1; seed <= count; seed++) if (await endures(seed, await work(new Random(seed)))) taken++;
+    expect(taken).toBeGreaterThan(0);
+    expect(taken).toBeLessThan(count);
+  }
+
+  it('their layers', { timeout: timeoutMs }, () =>
+    everySeed(async (random) => {
+      const bytes = spoiledTar(random.pick(layerTars as [Buffer, ...Buffer[]]), random);
+      const layer = { bytes, digest: sha256(bytes), diffId: sha256(bytes), compression: 'none' as const };
+      const archive = await dockerArchive([{ image: assembleImage([layer]), tags: ['spoiled:1'] }]);
+      return () => stack.load(archive);
+    }),
+  );
+
+  it('the archive around them, compressed or not', { timeout: timeoutMs }, async () => {
+    const whole = [
+      await dockerArchive(images.map((image, i) => ({ image, tags: [`spoiled:${i}`] }))),
+      await ociArchive(images.map((image, i) => ({ image, tags: [`docker.io/library/spoiled:${i}`] }))),
+    ] as const;
+    await everySeed(async (random) => {
+      const archive = packed(spoiledTar(random.pick(whole), random), random);
+      return () => stack.load(archive);
+    });
+  });
+
+  it('manifests and configs', { timeout: timeoutMs }, () =>
+    everySeed(async (random) => {
+      const archive = await spoiledDocuments(images[0] as TestImage, random);
+      return () => stack.load(archive);
+    }),
+  );
+
+  it('root file systems to import', { timeout: timeoutMs }, () =>
+    everySeed(async (random) => {
+      const archive = packed(spoiledTar(random.pick(layerTars as [Buffer, ...Buffer[]]), random), random);
+      return () => stack.import(archive, 'spoiled:1');
+    }),
+  );
+
+  it('contexts to build, and archives to add', { timeout: timeoutMs }, () =>
+    everySeed(async (random) => {
+      const inner = random.pick(layerTars as [Buffer, ...Buffer[]]);
+      const context = await buildTar([
+        { path: 'Dockerfile', content: random.below(2) === 0 ? plainDockerfile : spoiledDockerfile(random) },
+        ...kinds.filter((entry) => entry.type !== 'character-device' && entry.type !== 'fifo'),
+        { path: 'added.tar', content: random.below(2) === 0 ? inner : packed(spoiledTar(inner, random), random) },
+      ]);
+      const archive = random.below(2) === 0 ? context : packed(spoiledTar(context, random), random);
+      return () => stack.build(archive, { tags: ['spoiled:1'] });
+    }),
+  );
+});
+
+/** An entry of each kind. */
+const kinds: readonly LayerEntry[] = [
+  { path: 'd/' },
+  { path: 'd/a', content: 'content' },
+  { path: 'd/b', type: 'link', target: 'd/a' },
+  { path: 'link', target: 'd' },
+  { path: 'link/through', content: 'x' },
+  { path: 'self', target: 'self' },
+  { path: 'fifo', type: 'fifo' },
+  { path: 'null', type: 'character-device', device: { major: 1, minor: 3 } },
+  { path: 'n'.repeat(255), content: 'long' },
+  { path: `${'deep/'.repeat(60)}file`, content: 'deep' },
+  { path: 'ünïcode-\u{1f600}', content: 'u' },
+  { path: 'attributes', content: 'x', xattrs: { 'user.a': 'b' } },
+  { path: 'set', content: 'x', mode: 0o6755, uid: 12, gid: 34 },
+  { path: 'd/.wh.gone', content: '' },
+  { path: 'o/' },
+  { path: 'o/.wh..wh..opq', content: '' },
+  { path: 'large', content: randomBytesOf(100_000) },
+];
+
+function sparseTar(format: 'gnu' | 'pax'): Buffer {
+  const folder = mkdtempSync(join(tmpdir(), 'flotilla-sparse-'));
+  try {
+    const script = `truncate -s 3M sparse; for at in 0 1000000 2500000; do printf data | dd of=sparse bs=1 seek=$at conv=notrunc status=none; done
+      echo one > one; ln one two; tar c --sparse --format=${format} --owner=0 --group=0 --mtime=@0 --sort=name .`;
+    return execFileSync('sh', ['-ec', script], { cwd: folder, maxBuffer: 8 << 20 });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function packed(tar: Buffer, random: Random): Buffer {
+  const compressed = random.pick<() => Buffer>([
+    () => tar,
+    () => tar,
+    () => gzipSync(tar, { level: 1 }),
+    () => zstdCompressSync(tar),
+    () => execFileSync('xz', ['-0c'], { input: tar, maxBuffer: 8 << 20 }),
+    () => execFileSync('bzip2', ['-c'], { input: tar, maxBuffer: 8 << 20 }),
+  ])();
+  // Sometimes what the compression made is hurt too.
+  if (compressed === tar || random.below(4) > 0) return compressed;
+  if (random.below(2) === 0) return compressed.subarray(0, random.below(compressed.length));
+  const at = random.below(compressed.length);
+  compressed[at] = (compressed[at] ?? 0) ^ 0x10;
+  return compressed;
+}
+
+/** One of its documents is spoiled, and those above it know the digest of what came of it. */
+async function spoiledDocuments(image: TestImage, random: Random): Promise<Buffer> {
+  const which = random.pick(['config', 'manifest', 'index', 'docker-config', 'docker-manifest'] as const);
+  const spoil = (name: typeof which, text: string): string => (which === name ? spoiledJson(text, random) : text);
+  const layers: LayerEntry[] = image.layers.map((layer) => ({ path: `blobs/${layer.digest.replace(':', '/')}`, content: layer.bytes }));
+  if (which.startsWith('docker')) {
+    const manifest = JSON.stringify([{ Config: 'config.json', RepoTags: ['spoiled:1'], Layers: layers.map((layer) => layer.path) }]);
+    return buildTar([
+      ...layers,
+      { path: 'config.json', content: spoil('docker-config', image.config.toString()) },
+      { path: 'manifest.json', content: spoil('docker-manifest', manifest) },
+    ]);
+  }
+  const config = spoil('config', image.config.toString());
+  const { config: descriptor, ...others } = JSON.parse(image.manifest.toString()) as { config: object };
+  const manifest = spoil(
+    'manifest',
+    JSON.stringify({ ...others, config: { ...descriptor, digest: sha256(config), size: Buffer.byteLength(config) } }),
+  );
+  const index = JSON.stringify({
+    schemaVersion: 2,
+    manifests: [
+      {
+        ...image.manifestDescriptor,
+        digest: sha256(manifest),
+        size: Buffer.byteLength(manifest),
+        annotations: { 'io.containerd.image.name': 'docker.io/library/spoiled:1' },
+      },
+    ],
+  });
+  return buildTar([
+    ...layers,
+    ...[config, manifest].map((content) => ({ path: `blobs/${sha256(content).replace(':', '/')}`, content })),
+    { path: 'oci-layout', content: '{"imageLayoutVersion":"1.0.0"}' },
+    { path: 'index.json', content: spoil('index', index) },
+  ]);
+}
+
+const plainDockerfile = 'FROM scratch\nCOPY . /all/\nADD added.tar /added/\nLABEL a=b\n';
+
+/** Instructions that need no container, their words changed. */
+function spoiledDockerfile(random: Random): string {
+  const words: readonly [string, ...string[]] = [
+    'COPY',
+    'ADD',
+    'ENV',
+    'WORKDIR',
+    'FROM scratch AS x',
+    'ARG',
+    'LABEL',
+    'VOLUME',
+    'EXPOSE',
+    '--from=0',
+    '--from=x',
+    '--chown=a:b',
+    '--chmod=7777',
+    '--link',
+    '--parents',
+    '--exclude=*',
+    '.',
+    '..',
+    '/',
+    `../../${escapeName}`,
+    'link',
+    'd/*',
+    '[a-',
+    '\\',
+    '<<E',
+    'E',
+    '${',
+    '${A:-${B}}',
+    '"',
+    '["a",',
+    '["."]',
+    'added.tar',
+    '/added/',
+    'a=b',
+    '80/tcp',
+    '99999999999',
+    '\0',
+    '\u{1f600}',
+    '#',
+  ];
+  const lines = Array.from({ length: 1 + random.below(6) }, () =>
+    Array.from({ length: 1 + random.below(4) }, () => random.pick(words)).join(' '),
+  );
+  return `FROM scratch\nCOPY . /all/\n${lines.join('\n')}\n`;
+}

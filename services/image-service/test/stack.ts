@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { DiskService } from '@flotilla/contracts/flotilla/image/v1/disk';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import type { ProgressMessage } from '@flotilla/engine-api';
@@ -25,6 +26,7 @@ export class Stack {
   readonly images: Calls<typeof ImagesService>;
   readonly snapshots: Calls<typeof SnapshotsService>;
   readonly disk: Calls<typeof DiskService>;
+  readonly builds: Calls<typeof BuildsService>;
   /** What container-service says it has. */
   containers: FakeContainer[] = [];
   private readonly redis: TestRedis;
@@ -45,6 +47,7 @@ export class Stack {
     this.images = serviceCalls(ImagesService, 'image-service', this.discovery);
     this.snapshots = serviceCalls(SnapshotsService, 'image-service', this.discovery);
     this.disk = serviceCalls(DiskService, 'image-service', this.discovery);
+    this.builds = serviceCalls(BuildsService, 'image-service', this.discovery);
     this.containerServer = new GrpcServer({ logger, health: new Health() });
   }
 
@@ -83,6 +86,14 @@ export class Stack {
 
   get log(): string {
     return this.output;
+  }
+
+  /** The processes of a service that live. */
+  running(name: 'registry-proxy' | 'image-service'): string {
+    const alive = [...this.children.values()].filter(
+      ({ name: of, child }) => of === name && child.exitCode === null && child.signalCode === null,
+    );
+    return alive.map(({ child }) => child.pid).join(' ');
   }
 
   /** @returns the instance's name. */
@@ -183,6 +194,50 @@ export class Stack {
     return this.upload(ticket, archive);
   }
 
+  /** Builds a context that is a tar, without steps that run commands. @returns the lines after the verdict; a refusal is the one line. */
+  async build(archive: Buffer, options: { tags?: string[]; noCache?: boolean } = {}): Promise<ProgressMessage[]> {
+    const { ticket } = await this.builds.build({
+      dockerfile: '',
+      tags: options.tags ?? [],
+      remote: '',
+      quiet: false,
+      noCache: options.noCache ?? false,
+      cacheFrom: [],
+      pull: false,
+      remove: true,
+      forceRemove: true,
+      buildArgsJson: Buffer.alloc(0),
+      labels: {},
+      target: '',
+      platform: '',
+      hostConfigJson: Buffer.alloc(0),
+      registryConfig: '',
+      buildId: '',
+      aux: false,
+    });
+    if (ticket === undefined) throw new Error('no ticket');
+    const stream = await dialTicket(ticket);
+    stream.on('error', () => undefined);
+    stream.end(archive);
+    const chunks: Buffer[] = [];
+    for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString();
+    // Its last byte says that this was all.
+    if (!text.endsWith('\0')) throw new Error(`the build's answer was cut: ${text.slice(-500)}`);
+    const lines = text.slice(0, -1).split('\n');
+    const [verdict, ...rest] = lines.filter((line) => line !== '').map((line): unknown => JSON.parse(line));
+    const { message } = verdict as { message?: string };
+    return message === undefined ? (rest as ProgressMessage[]) : [{ error: message, errorDetail: { message } }];
+  }
+
+  /** What `doctor --disk` finds, each as `kind name: detail`. */
+  async findings(): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { kind, name, detail } of this.disk.check({ repair: false }, { signal: AbortSignal.timeout(50_000) }))
+      if (kind !== 'summary') found.push(`${kind} ${name}: ${detail}`);
+    return found;
+  }
+
   private async upload(ticket: { address: string; token: string } | undefined, archive: Buffer): Promise<ProgressMessage[]> {
     if (ticket === undefined) throw new Error('no ticket');
     const stream = await dialTicket(ticket);
@@ -223,11 +278,12 @@ export class Stack {
     return parse(itemsJson);
   }
 
-  /** Removes every image and snapshot. */
+  /** Removes every image and snapshot, and forgets the build cache. */
   async clear(): Promise<void> {
     this.containers = [];
     await this.snapshots.retain({ keys: [] });
     for (const { Id } of await this.list({}, true)) await this.remove(Id, { force: true }).catch(() => undefined);
+    await this.builds.prune({ all: true, filters: {}, keepStorage: 0n });
   }
 
   async stop(): Promise<void> {
