@@ -66,6 +66,7 @@ if [ -n "$for_tests" ]; then
   need podman podman "tests: an engine to exchange archives with"
   need docker.io dockerd "tests: the engine to exchange archives with, and to compare with; it is not started"
   need libcap2-bin setcap "tests: files with capabilities in images"
+  need e2fsprogs mkfs.ext4 "tests: a file system that loses its power"
   need gcc gcc "tests: a build that compiles C"
   need libc6-dev usr/include/stdlib.h "tests: a build that compiles C"
   need make make "tests: a build that compiles C"

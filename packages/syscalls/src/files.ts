@@ -1,6 +1,8 @@
 /** Files: special nodes, opening beneath a root that links cannot leave, times to the nanosecond, advisory locks. */
 import { constants } from 'node:fs';
-import { checked, cPath, libc, rawSyscall, requireKnownMachine } from './libc.ts';
+import { open } from 'node:fs/promises';
+import { constants as osConstants } from 'node:os';
+import { checked, cPath, libc, rawSyscall, requireKnownMachine, SyscallError } from './libc.ts';
 
 const mknodCall = libc.func('int mknod(const char *path, unsigned int mode, uint64_t device)');
 const mknodatCall = libc.func('int mknodat(int dirfd, const char *path, unsigned int mode, uint64_t device)');
@@ -9,6 +11,7 @@ const mkdiratCall = libc.func('int mkdirat(int dirfd, const char *path, unsigned
 const unlinkatCall = libc.func('int unlinkat(int dirfd, const char *path, int flags)');
 const utimensatCall = libc.func('int utimensat(int dirfd, const char *path, const void *times, int flags)');
 const flockCall = libc.func('int flock(int fd, int operation)');
+const syncfsCall = libc.func('int syncfs(int fd)');
 const umaskCall = libc.func('unsigned int umask(unsigned int mask)');
 const fchownatCall = libc.func('int fchownat(int dirfd, const char *path, unsigned int uid, unsigned int gid, int flags)');
 const symlinkatCall = libc.func('int symlinkat(const char *target, int dirfd, const char *path)');
@@ -161,4 +164,17 @@ export function unlockFile(fd: number): void {
 /** Sets the process' umask and gives the former one. Synchronous work only, then set it back: it is shared by all threads. */
 export function setUmask(mask: number): number {
   return umaskCall(mask) as number;
+}
+
+/** Writes all that the file system of `path` has been given to its disk. Nobody is kept waiting in this thread. */
+export async function syncFileSystem(path: string): Promise<void> {
+  await using directory = await open(path);
+  await new Promise<void>((resolve, reject) => {
+    // Its errno belongs to that thread and is not to be had here: a disk that cannot be written is the one reason there is.
+    syncfsCall.async(directory.fd, (error: Error | null, result: number) => {
+      if (error !== null) reject(error);
+      else if (result === -1) reject(new SyscallError('syncfs', osConstants.errno.EIO, path));
+      else resolve();
+    });
+  });
 }

@@ -30,6 +30,7 @@ export {
   setUmask,
   splitDevice,
   symlinkAt,
+  syncFileSystem,
   tryLockFile,
   unlinkAt,
   unlockFile,

@@ -10,6 +10,7 @@
  * l/<26 characters>        links to layers/<hex>/diff, short enough for the options of an overlay of many layers
  * snapshots/<key>/{diff,work,merged}   a container's writable layer
  * trash/                   what is being deleted
+ * unsynced/                notes of what the disk may not have yet (unsynced.ts)
  * ```
  *
  * Everything appears by rename, so that a name always stands for something whole.
@@ -21,6 +22,7 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '@flotilla/oci';
 import { hasCode, mountPointsBelow, umount, umountFlags } from '@flotilla/syscalls';
 import { LayerContentError } from './contentError.ts';
+import { Unsynced } from './unsynced.ts';
 
 export interface SnapshotPaths {
   readonly root: string;
@@ -33,16 +35,18 @@ const folders = ['blobs/sha256', 'blobs/sha512', 'ingest', 'layers', 'l', 'snaps
 
 export class ContentStore {
   readonly root: string;
+  readonly unsynced: Unsynced;
   private readonly onError: (error: unknown) => void;
   private emptying: Promise<void> = Promise.resolve();
 
-  /** @param onError - is told what could not be deleted. */
+  /** @param onError - is told what could not be deleted, or written to the disk. */
   constructor(root: string, onError: (error: unknown) => void = () => undefined) {
     this.root = root;
     this.onError = onError;
     mkdirSync(root, { recursive: true, mode: 0o711 });
     // Overlay looks layers up as the container's user: the way to them may be passed, not listed.
     for (const folder of folders) mkdirSync(join(root, folder), { recursive: true, mode: 0o711 });
+    this.unsynced = new Unsynced(root, onError);
   }
 
   // --- blobs
@@ -77,11 +81,12 @@ export class ContentStore {
     if (this.hasBlob(digest, bytes.byteLength)) return;
     const path = this.newIngestPath('blob');
     await writeFile(path, bytes, { mode: 0o600 });
-    renameSync(path, this.blobPath(digest));
+    this.adoptBlob(path, digest);
   }
 
   /** Moves a verified file in place. */
   adoptBlob(path: string, digest: Digest): void {
+    this.unsynced.note('blob', digest);
     renameSync(path, this.blobPath(digest));
   }
 
@@ -153,6 +158,7 @@ export class ContentStore {
    */
   async commitLayer(path: string, diffId: Digest, sizeBytes: number): Promise<void> {
     writeFileSync(join(path, 'size'), `${sizeBytes}\n`);
+    this.unsynced.note('layer', diffId);
     try {
       symlinkSync(join('..', 'layers', layerName(diffId), 'diff'), this.layerLink(diffId));
     } catch (error) {
@@ -169,8 +175,8 @@ export class ContentStore {
   /** Bytes of the files of a layer; undefined when it is not here, or not whole. */
   async layerSize(diffId: Digest): Promise<number | undefined> {
     try {
-      const size = Number(await readFile(join(dirname(this.layerPath(diffId)), 'size'), 'utf8'));
-      return Number.isSafeInteger(size) ? size : undefined;
+      const size = await readFile(join(dirname(this.layerPath(diffId)), 'size'), 'utf8');
+      return /^\d{1,15}\n$/.test(size) ? Number(size) : undefined;
     } catch {
       return undefined;
     }

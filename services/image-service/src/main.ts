@@ -28,6 +28,7 @@ import { workerList } from './buildkit/workers.ts';
 import { Committer } from './commit.ts';
 import { settingsSchema } from './config.ts';
 import { ContentStore } from './contentStore.ts';
+import { checkAfterPowerCut } from './disk/afterPowerCut.ts';
 import { ImageGc } from './imageGc.ts';
 import { ImageStore } from './imageStore.ts';
 import { Importer } from './import.ts';
@@ -56,19 +57,20 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const maxLayerBytes = settings.FLOTILLA_MAX_LAYER_BYTES;
     const records = await openRecords('image-service', kit);
     const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'), (error) =>
-      logger.warn({ error }, 'not deleted yet'),
+      logger.warn({ error }, 'not deleted, or not written to the disk, yet'),
     );
     const store = new ImageStore({ records, content });
     const alone = (): boolean => discovery.instances('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
     await pause(introductionMs);
+    const workers = new TransferWorkers();
+    lifecycle.onStop('layer workers', () => workers.stop());
+    await checkAfterPowerCut({ store, workers, maxLayerBytes, logger, signal: new AbortController().signal });
     await reconcile({ store, logger, alone: alone() });
     const timer = setInterval(() => {
       reconcile({ store, logger, alone: false }).catch((error: unknown) => logger.error({ error }, 'reconcile failed'));
     }, reconcileEveryMs).unref();
     lifecycle.onStop('reconcile', () => clearInterval(timer));
 
-    const workers = new TransferWorkers();
-    lifecycle.onStop('layer workers', () => workers.stop());
     const layers = new LayerFetcher({ content, workers, maxConcurrent: options.maxConcurrentDownloads, maxLayerBytes });
     const registry = withRegistry(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
     const remover = new Remover({ store, containers: containersOfImages(discovery) });

@@ -51,11 +51,13 @@ export class Stack {
     this.containerServer = new GrpcServer({ logger, health: new Health() });
   }
 
-  static async start(): Promise<Stack> {
+  /** @param options.prepare - is given the place of image-service's data before anything is there. */
+  static async start(options: { prepare?: (dataRoot: string) => void } = {}): Promise<Stack> {
     const root = mkdtempSync(join(tmpdir(), 'flotilla-images-'));
     const [redis, nats] = await Promise.all([startRedis(), startNats()]);
     const bus = await Bus.connect({ url: nats.url, user: '', password: '', engineId, name: 'test', logger });
     const stack = new Stack(root, redis, nats, bus);
+    options.prepare?.(stack.dataRoot);
     await stack.startContainerService();
     await stack.startService('registry-proxy');
     await stack.startService('image-service');

@@ -29,6 +29,8 @@ export interface DiskCheckOptions {
   readonly workers: TransferWorkers;
   readonly maxLayerBytes: number;
   readonly repair: boolean;
+  /** Look at these alone, which a power cut may have spoiled: nothing runs on them yet, so what cannot be mended goes. */
+  readonly suspects?: ReadonlySet<Digest>;
   readonly signal: AbortSignal;
 }
 
@@ -38,7 +40,8 @@ const settledMs = 60_000;
 export async function* checkDisk(options: DiskCheckOptions): AsyncGenerator<DiskFinding> {
   const check = new DiskCheck(options);
   let [checked, wrong, repaired] = [0, 0, 0];
-  for (const step of [check.blobs(), check.layers(), check.orphans()]) {
+  const steps = [check.blobs(), check.layers(), ...(options.suspects === undefined ? [check.orphans()] : [])];
+  for (const step of steps) {
     for await (const finding of step) {
       if (finding === 'sound') checked++;
       else {
@@ -71,6 +74,7 @@ class DiskCheck {
       for (const name of content.list(`blobs/${algorithm}`)) {
         this.options.signal.throwIfAborted();
         const digest: Digest = `${algorithm}:${name}`;
+        if (!this.isAskedFor(digest)) continue;
         const sizeBytes = content.blobSize(digest) ?? 0;
         const fault = await this.blobFault(digest);
         if (fault === undefined) {
@@ -85,6 +89,7 @@ class DiskCheck {
       }
     }
     for (const digest of this.store.inUse().blobs) {
+      if (!this.isAskedFor(digest)) continue;
       if (this.damaged.has(digest) || content.hasBlob(digest) || !this.isRequired(digest)) continue;
       yield {
         kind: 'blob',
@@ -95,6 +100,10 @@ class DiskCheck {
         sizeBytes: 0,
       };
     }
+  }
+
+  private isAskedFor(digest: Digest): boolean {
+    return this.options.suspects?.has(digest) ?? true;
   }
 
   /** Configs are in the records as well, and an index' other platforms were never here. */
@@ -125,6 +134,7 @@ class DiskCheck {
   async *layers(): AsyncGenerator<DiskFinding | 'sound'> {
     for (const layer of [...this.store.layers.values()]) {
       this.options.signal.throwIfAborted();
+      if (!this.isAskedFor(layer.diffId)) continue;
       const release = this.store.holds.hold([layer.diffId, ...layer.blobs.map((blob) => blob.digest)]);
       try {
         yield await this.layer(layer);
@@ -145,7 +155,7 @@ class DiskCheck {
       sizeBytes: layer.sizeBytes,
     });
     const blob = layer.blobs.find((each) => !this.damaged.has(each.digest) && content.hasBlob(each.digest, each.sizeBytes));
-    if (blob === undefined) return found('has no sound blob to be compared with: pull or load its image again');
+    if (blob === undefined) return found('has no sound blob to be compared with: pull or load its image again', this.giveUp(layer.diffId));
     const fresh = content.newLayerDirectory();
     try {
       const unpack = { root: fresh.diff, diffId: layer.diffId, maxBytes: this.options.maxLayerBytes };
@@ -156,11 +166,12 @@ class DiskCheck {
       if (difference === undefined && (await content.layerSize(layer.diffId)) !== undefined) return 'sound';
       const detail = difference ?? 'has lost its size';
       if (!this.options.repair) return found(detail);
-      if (this.hasContainers(layer.diffId) && isThere) return found(`${detail}: remove the containers that stand on it, then repair`);
+      if (this.options.suspects === undefined && this.hasContainers(layer.diffId) && isThere)
+        return found(`${detail}: remove the containers that stand on it, then repair`);
       return found(detail, await this.replace(layer.diffId, fresh.path, unpacked?.sizeBytes ?? layer.sizeBytes));
     } catch (error) {
       this.options.signal.throwIfAborted();
-      return found(`cannot be extracted from ${blob.digest}: ${errorMessage(error)}`);
+      return found(`cannot be extracted from ${blob.digest}: ${errorMessage(error)}`, this.giveUp(layer.diffId));
     } finally {
       content.discard(fresh.path);
     }
@@ -171,6 +182,13 @@ class DiskCheck {
       this.store.content.discardLayer(diffId);
       await this.store.content.commitLayer(path, diffId, sizeBytes);
     });
+    return true;
+  }
+
+  /** Takes away a layer of which nobody can say whether it is whole. */
+  private giveUp(diffId: Digest): boolean {
+    if (this.options.suspects === undefined) return false;
+    this.store.content.discardLayer(diffId);
     return true;
   }
 

@@ -1,0 +1,113 @@
+/** A machine that loses its power: an ext4 of our own is shut down with all it has not written, as `FS_IOC_SHUTDOWN` does for file systems' own tests. */
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { buildImage, pushImage, randomBytesOf, startRegistry, type TestImage, type TestRegistry, waitFor } from '@flotilla/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Stack } from './stack.ts';
+
+let stack: Stack;
+let registry: TestRegistry;
+let disk: string;
+
+const fileBytes = 3_000_000;
+const path = (folder: string): string => join(stack.dataRoot, folder);
+const contentOf = (image: TestImage): string => path(`layers/${image.layers[0]?.diffId.slice(7)}/diff/file`);
+
+async function pulled(name: string): Promise<TestImage> {
+  const image = await buildImage({ layers: [[{ path: 'file', content: randomBytesOf(fileBytes, name) }]] });
+  await pushImage(image, { address: registry.address, repository: name, tag: 'latest' });
+  await stack.pull(`${registry.address}/${name}`);
+  return image;
+}
+
+/** All that the disk was not told to write is lost; what its journal has stays. */
+function losePower(): void {
+  // Any program that syncs a file of its own writes the journal for all.
+  const directory = openSync(path('layers'), 'r');
+  fsyncSync(directory);
+  closeSync(directory);
+  const shutdown = 'open(F, "<", $ARGV[0]) or die; my $flags = pack("L", 2); ioctl(F, 0x8004587d, $flags) or die $!';
+  writeFileSync(path('any'), '');
+  execFileSync('perl', ['-e', shutdown, path('any')]);
+}
+
+async function damage(): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { kind, detail, orphan } of stack.disk.check({ repair: false }, { signal: AbortSignal.timeout(30_000) })) {
+    if (kind !== 'summary' && !orphan) found.push(`${kind} ${detail}`);
+  }
+  return found;
+}
+
+// A container of another engine may have no loop devices.
+describe.skipIf(!existsSync('/dev/loop-control'))('after a power cut', () => {
+  beforeAll(async () => {
+    registry = await startRegistry();
+    stack = await Stack.start({
+      prepare: (dataRoot) => {
+        disk = `${dataRoot}.img`;
+        mkdirSync(dataRoot, { recursive: true });
+        writeFileSync(disk, '');
+        // The store leaves 256 MiB of any disk to others.
+        truncateSync(disk, 512 * 1024 * 1024);
+        execFileSync('mkfs.ext4', ['-qF', disk]);
+        execFileSync('mount', ['-o', 'loop', disk, dataRoot]);
+      },
+    });
+  });
+  afterAll(async () => {
+    await stack?.kill('image-service');
+    execFileSync('umount', [stack.dataRoot]);
+    await stack?.stop();
+    await registry?.stop();
+  });
+
+  it('nothing half is taken for whole: what was written stays, what can be mended is, and the rest is pulled again', async () => {
+    const settled = await pulled('settled');
+    await stack.snapshots.prepare({ key: 'container', imageId: settled.id });
+    await waitFor(() => readdirSync(path('unsynced')).length === 0, { what: 'the disk to have it all' });
+
+    const lost = await pulled('lost');
+    losePower();
+    await stack.kill('image-service');
+    execFileSync('umount', [stack.dataRoot]);
+    execFileSync('mount', ['-o', 'loop', disk, stack.dataRoot]);
+    // The layer has its place and its names, and none of its bytes.
+    expect(statSync(contentOf(lost)).size).toBe(0);
+    expect(statSync(contentOf(settled)).size).toBe(fileBytes);
+
+    // This machine has not been started anew: its notes become those of another boot. A layer whose blob is sound is spoiled as well.
+    for (const note of readdirSync(path('unsynced')))
+      renameSync(join(path('unsynced'), note), join(path('unsynced'), note.replace(/^[^.]+/, 'before')));
+    writeFileSync(join(path('unsynced'), `before.layer.${settled.layers[0]?.diffId.replace(':', '-')}.1`), '');
+    truncateSync(contentOf(settled), 1000);
+    const unknown = path(`layers/${'1'.repeat(64)}`);
+    mkdirSync(join(unknown, 'diff'), { recursive: true });
+    writeFileSync(join(unknown, 'size'), '0\n');
+    writeFileSync(join(path('unsynced'), `before.layer.sha256-${'1'.repeat(64)}.1`), '');
+    rmSync(path('any'), { force: true });
+
+    await stack.startService('image-service');
+    expect(statSync(contentOf(settled)).size).toBe(fileBytes);
+    expect(existsSync(contentOf(lost))).toBe(false);
+    expect(existsSync(unknown)).toBe(false);
+    expect(await damage()).toContain('layer has no sound blob to be compared with: pull or load its image again');
+    await stack.pull(`${registry.address}/lost`);
+    expect(statSync(contentOf(lost)).size).toBe(fileBytes);
+    expect(await damage()).toEqual([]);
+    await waitFor(() => readdirSync(path('unsynced')).length === 0, { what: 'the disk to have it all' });
+  });
+});
