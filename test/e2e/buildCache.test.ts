@@ -86,8 +86,8 @@ describe('the cache', () => {
     await stack.host.mustDocker('pull', '-q', reference);
     expect(cachedSteps(await mustBuild(dockerfile, '--cache-from', reference, '-t', 'from:again'))).toBe(2);
     expect(await inspected('from:again', '{{json .RootFS.Layers}}')).toBe(layers);
-    // What it is not from is not used.
-    expect(cachedSteps(await mustBuild(dockerfile, '--cache-from', stack.busybox, '--no-cache'))).toBe(0);
+    // What it is not from is not used, though it is here.
+    expect(cachedSteps(await mustBuild(dockerfile, '--cache-from', 'nosuch:tag'))).toBe(0);
     await stack.host.mustDocker('rmi', '-f', 'from:again', reference);
   });
 

@@ -34,8 +34,10 @@ export interface Build {
   /** What the image is for. */
   readonly platform: Platform;
   readonly escape: string;
-  /** `--cache-from`: the only images the cache may use, when there are any. */
+  /** Images whose steps may stand in for ours: `--cache-from`, and caches that were imported. */
   readonly cacheSources: readonly Image[];
+  /** The classic builder's `--cache-from`: no other cache is used, also when none of the images it names is here. */
+  readonly onlyCacheSources: boolean;
   /** Keys of cache entries that were of use. */
   readonly usedKeys: string[];
   /** Keeps an image that the build reads from until it ends. */

@@ -159,6 +159,7 @@ export class Builder {
       args: new BuildArgs(options.buildArgs, platformArguments(platform, options.target)),
       cache,
       cacheSources: [...this.cacheSources(options), ...cacheImages],
+      onlyCacheSources: options.cacheFrom.length > 0,
       contexts: job.contexts ?? new NamedContexts(),
       client: job.client,
       output: job.output,

@@ -39,7 +39,7 @@ export async function cachedStep(
 
 async function lookUp({ build, state }: StageBuilder, key: string, createdBy: string): Promise<Image | undefined> {
   const known = build.cache.find(key);
-  if (build.cacheSources.length === 0) return known;
+  if (known !== undefined && !build.onlyCacheSources) return known;
   for (const source of build.cacheSources) {
     if (known !== undefined && descendsFrom(build.store, source, known)) return known;
   }
