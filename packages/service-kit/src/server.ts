@@ -94,12 +94,17 @@ export class GrpcServer {
   private unaryCall(name: string, path: string, handler: (request: unknown, call: CallContext) => Promise<unknown>) {
     return (call: ServerUnaryCall<unknown, unknown>, respond: sendUnaryData<unknown>): void => {
       const abort = new AbortController();
-      call.on('cancelled', () => abort.abort());
+      let isAnswered = false;
+      // It comes after every answer too, where nobody listens any more: an AbortError with its stack is not cheap.
+      call.on('cancelled', () => {
+        if (!isAnswered) abort.abort();
+      });
       const context = contextOf(call.metadata);
       void runWithRequest(context, async () => {
         try {
           this.policy?.current.checkCall(context.identity, path, call.request);
           const response = await handler(call.request, { requestId: context.requestId, signal: abort.signal });
+          isAnswered = true;
           respond(null, response);
           this.logger.debug({ method: name }, 'call answered');
         } catch (error) {

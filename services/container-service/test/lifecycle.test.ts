@@ -25,7 +25,7 @@ describe('a container', () => {
     const document = await inspect(stack, id);
     expect(document.State).toMatchObject({ Status: 'exited', ExitCode: 3, Running: false, Pid: 0 });
     expect(document.Name).toBe('/first');
-    const logs = await stack.containers.logs({
+    const asked = {
       container: 'first',
       follow: false,
       stdout: true,
@@ -34,8 +34,13 @@ describe('a container', () => {
       untilNano: 0n,
       timestamps: false,
       details: false,
-    });
-    expect(await readTicket(logs.ticket)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
+    };
+    expect(await readTicket((await stack.containers.logs(asked)).ticket)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
+    const short = await stack.containers.logs({ ...asked, stderr: false, mayBeWhole: true });
+    expect(short.ticket).toBeUndefined();
+    expect(short.whole?.subarray(8).toString()).toBe('out\n');
+    const follower = await stack.containers.logs({ ...asked, follow: true, mayBeWhole: true });
+    expect(await readTicket(follower.ticket)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
     await stack.containers.remove({ container: id, force: false, removeVolumes: false, removeLink: false });
     await expect(inspect(stack, id)).rejects.toThrow(`No such container: ${id}`);
     expect(existsSync(`${stack.directory}/snapshots/${id}`)).toBe(false);

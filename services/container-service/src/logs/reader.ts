@@ -13,16 +13,7 @@ import { LogFramer } from './framer.ts';
 import type { LogPins, Pin } from './pins.ts';
 import { formatTime } from './record.ts';
 import { sinceOffset, tailOffset } from './seek.ts';
-import {
-  type LogPlace,
-  type LogPosition,
-  listSegments,
-  logStart,
-  openIfExists,
-  openSegment,
-  type Segment,
-  statIfExists,
-} from './segments.ts';
+import { type LogPlace, type LogPosition, listSegments, logStart, openSegment, type Segment, statIfExists } from './segments.ts';
 
 export interface ReadLogOptions {
   /** the file conmon writes; rotated ones stand beside it */
@@ -51,6 +42,8 @@ export interface ReadLogOptions {
 }
 
 const inputBytes = 512 * 1024;
+/** The first read of a file: more would be for nothing where little is asked for. */
+const firstBytes = 64 * 1024;
 
 const nothing = Buffer.alloc(0);
 
@@ -172,7 +165,7 @@ export class LogReader implements AsyncIterable<Buffer> {
 
   /** Gives out everything from the position to the end of `file`. */
   async *#readToEnd(file: FileHandle, pin: Pin | undefined): AsyncGenerator<Buffer> {
-    let input = Buffer.allocUnsafe(inputBytes);
+    let input = Buffer.allocUnsafe(firstBytes);
     let kept = 0;
     let offset = this.#position.offset;
     if (pin !== undefined) pin.inode = this.#position.inode;
@@ -187,9 +180,10 @@ export class LogReader implements AsyncIterable<Buffer> {
       if (pin !== undefined) pin.offset = offset;
       if (this.#framer.done) return;
       kept = filled - used;
-      if (kept === input.length) {
-        const larger = Buffer.allocUnsafe(input.length * 2);
-        input.copy(larger);
+      const isFull = filled === input.length && input.length < inputBytes;
+      if (isFull || kept === input.length) {
+        const larger = Buffer.allocUnsafe(Math.max(inputBytes, kept * 2));
+        input.copy(larger, 0, used, filled);
         input = larger;
       } else {
         input.copyWithin(0, used, filled);
@@ -206,18 +200,17 @@ export class LogReader implements AsyncIterable<Buffer> {
       if (file !== undefined) return { file, position: from };
     }
     const segments = listSegments(path);
-    const start = tail === undefined ? undefined : await tailStart(segments, tail);
-    return since === undefined ? this.#openAt(segments, start) : this.#sinceStart(segments, start, formatTime(since));
+    const start = tail === undefined ? undefined : await tailStart(path, segments, tail);
+    if (since === undefined) return start ?? this.#openOldest(segments);
+    await start?.file.close();
+    return this.#sinceStart(segments, start?.position, formatTime(since));
   }
 
-  async #openAt(
-    segments: readonly Segment[],
-    start: LogPosition | undefined,
-  ): Promise<{ file: FileHandle; position: LogPosition } | undefined> {
-    const wanted = start ?? (segments[0] === undefined ? undefined : { inode: segments[0].inode, offset: 0 });
-    if (wanted === undefined) return undefined;
-    const file = await openSegment(this.#options.path, wanted.inode);
-    return file === undefined ? undefined : { file, position: wanted };
+  async #openOldest(segments: readonly Segment[]): Promise<{ file: FileHandle; position: LogPosition } | undefined> {
+    const oldest = segments[0];
+    if (oldest === undefined) return undefined;
+    const file = await openSegment(this.#options.path, oldest.inode);
+    return file === undefined ? undefined : { file, position: { inode: oldest.inode, offset: 0 } };
   }
 
   async #sinceStart(
@@ -272,21 +265,27 @@ export class LogReader implements AsyncIterable<Buffer> {
   }
 }
 
-async function tailStart(segments: readonly Segment[], lines: number): Promise<LogPosition | undefined> {
+/** Where the last lines begin, in the file that holds them. */
+async function tailStart(
+  path: string,
+  segments: readonly Segment[],
+  lines: number,
+): Promise<{ file: FileHandle; position: LogPosition } | undefined> {
   let missing = lines;
-  let start: LogPosition | undefined;
-  for (const segment of [...segments].reverse()) {
-    const file = await openIfExists(segment.path);
+  let start: { file: FileHandle; position: LogPosition } | undefined;
+  for (const { inode, sizeBytes } of [...segments].reverse()) {
+    const file = await openSegment(path, inode);
     if (file === undefined) break;
+    await start?.file.close();
     try {
-      const newest = segment === segments.at(-1);
-      const result = await tailOffset(file, segment.sizeBytes, missing, newest);
-      start = { inode: segment.inode, offset: result.offset };
+      const result = await tailOffset(file, sizeBytes, missing, inode === segments.at(-1)?.inode);
+      start = { file, position: { inode, offset: result.offset } };
       missing = result.missing;
-      if (missing === 0) break;
-    } finally {
+    } catch (error) {
       await file.close();
+      throw error;
     }
+    if (missing === 0) break;
   }
   return start;
 }

@@ -73,7 +73,7 @@ export async function openSegment(path: string, inode: number): Promise<FileHand
   return undefined;
 }
 
-export async function openIfExists(path: string): Promise<FileHandle | undefined> {
+async function openIfExists(path: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, 'r');
   } catch (error) {

@@ -64,8 +64,10 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
   router.get(/^\/containers\/(?<name>.*)\/logs$/, async (request, response) => {
     const options = logOptions(request);
     const signal = clientGone(response);
-    const { stream, tty } = await openLogs(containers, { container: name(request), ...options }, signal);
-    await sendStream(response, stream, { 'Content-Type': outputType(request, tty) });
+    const log = await openLogs(containers, { container: name(request), ...options }, signal);
+    const headers = { 'Content-Type': outputType(request, log.tty) };
+    if ('whole' in log) response.writeHead(200, headers).end(log.whole);
+    else await sendStream(response, log.stream, headers);
   });
 
   router.get(/^\/containers\/(?<name>.*)\/stats$/, async (request, response) => {
@@ -89,7 +91,7 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
 }
 
 /** Checked before the stream starts, while there still is a status to answer with. */
-function logOptions(request: IncomingMessage): Omit<Parameters<Backends['containers']['logs']>[0], 'container'> {
+function logOptions(request: IncomingMessage): Omit<Parameters<typeof openLogs>[1], 'container'> {
   const stdout = boolean(request, 'stdout');
   const stderr = boolean(request, 'stderr');
   if (!stdout && !stderr) throw new InvalidParameter('Bad parameters: you must choose at least one stream');

@@ -29,13 +29,16 @@ export async function openAttach(
   return { stream: await redeem(ticket, signal, { resume, lastWords }), tty };
 }
 
+/** A log: what is short comes whole. */
 export async function openLogs(
   containers: Backends['containers'],
-  asked: Omit<ContainerLogsRequest, 'cursor'>,
+  asked: Omit<ContainerLogsRequest, 'cursor' | 'mayBeWhole'>,
   signal: AbortSignal,
-): Promise<OpenStream> {
-  const { ticket, tty } = await containers.logs(asked, { signal, idempotent: true });
-  const resume = async (cursor: string) => promised((await containers.logs({ ...asked, cursor }, { signal })).ticket);
+): Promise<OpenStream | { readonly whole: Uint8Array; readonly tty: boolean }> {
+  const { ticket, tty, whole } = await containers.logs({ ...asked, mayBeWhole: true }, { signal, idempotent: true });
+  if (whole !== undefined) return { whole, tty };
+  const again = { ...asked, mayBeWhole: false };
+  const resume = async (cursor: string) => promised((await containers.logs({ ...again, cursor }, { signal })).ticket);
   return { stream: await redeem(ticket, signal, { resume }), tty };
 }
 

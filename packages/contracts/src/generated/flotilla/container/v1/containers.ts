@@ -154,6 +154,8 @@ export interface ListContainersRequest {
   size: boolean;
   /** the Engine API's filters: name → values. */
   filters: { [key: string]: FilterValues };
+  /** optional; with size: SizeRw counts the files of the container's log as well. */
+  logSize?: boolean | undefined;
 }
 
 export interface ListContainersRequest_FiltersEntry {
@@ -305,12 +307,19 @@ export interface ContainerLogsRequest {
     | bigint
     | undefined;
   /** optional; goes on with a stream that was cut: the last cursor it told. The rest of the request is the same as then. */
-  cursor?: string | undefined;
+  cursor?:
+    | string
+    | undefined;
+  /** optional; the caller takes what is short in the response itself. */
+  mayBeWhole?: boolean | undefined;
 }
 
 export interface ContainerLogsResponse {
+  /** absent when the response is whole. */
   ticket: Ticket | undefined;
   tty: boolean;
+  /** all that the stream would have carried. */
+  whole?: Buffer | undefined;
 }
 
 export interface ExportContainerRequest {
@@ -1782,7 +1791,7 @@ export const WaitContainerResponse_Result: MessageFns<WaitContainerResponse_Resu
 };
 
 function createBaseListContainersRequest(): ListContainersRequest {
-  return { all: false, limit: 0, size: false, filters: {} };
+  return { all: false, limit: 0, size: false, filters: {}, logSize: undefined };
 }
 
 export const ListContainersRequest: MessageFns<ListContainersRequest> = {
@@ -1799,6 +1808,9 @@ export const ListContainersRequest: MessageFns<ListContainersRequest> = {
     globalThis.Object.entries(message.filters).forEach(([key, value]: [string, FilterValues]) => {
       ListContainersRequest_FiltersEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
     });
+    if (message.logSize !== undefined) {
+      writer.uint32(40).bool(message.logSize);
+    }
     return writer;
   },
 
@@ -1850,6 +1862,14 @@ export const ListContainersRequest: MessageFns<ListContainersRequest> = {
             }
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.logSize = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1879,6 +1899,7 @@ export const ListContainersRequest: MessageFns<ListContainersRequest> = {
       },
       {},
     );
+    message.logSize = object.logSize ?? undefined;
     return message;
   },
 };
@@ -3479,6 +3500,7 @@ function createBaseContainerLogsRequest(): ContainerLogsRequest {
     details: false,
     tail: undefined,
     cursor: undefined,
+    mayBeWhole: undefined,
   };
 }
 
@@ -3522,6 +3544,9 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
     }
     if (message.cursor !== undefined) {
       writer.uint32(82).string(message.cursor);
+    }
+    if (message.mayBeWhole !== undefined) {
+      writer.uint32(88).bool(message.mayBeWhole);
     }
     return writer;
   },
@@ -3619,6 +3644,14 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
             message.cursor = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.mayBeWhole = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3646,12 +3679,13 @@ export const ContainerLogsRequest: MessageFns<ContainerLogsRequest> = {
     message.details = object.details ?? false;
     message.tail = (object.tail !== undefined && object.tail !== null) ? BigInt(object.tail) : undefined;
     message.cursor = object.cursor ?? undefined;
+    message.mayBeWhole = object.mayBeWhole ?? undefined;
     return message;
   },
 };
 
 function createBaseContainerLogsResponse(): ContainerLogsResponse {
-  return { ticket: undefined, tty: false };
+  return { ticket: undefined, tty: false, whole: undefined };
 }
 
 export const ContainerLogsResponse: MessageFns<ContainerLogsResponse> = {
@@ -3661,6 +3695,9 @@ export const ContainerLogsResponse: MessageFns<ContainerLogsResponse> = {
     }
     if (message.tty !== false) {
       writer.uint32(16).bool(message.tty);
+    }
+    if (message.whole !== undefined) {
+      writer.uint32(26).bytes(message.whole);
     }
     return writer;
   },
@@ -3694,6 +3731,14 @@ export const ContainerLogsResponse: MessageFns<ContainerLogsResponse> = {
             message.tty = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.whole = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3715,6 +3760,7 @@ export const ContainerLogsResponse: MessageFns<ContainerLogsResponse> = {
       ? Ticket.fromPartial(object.ticket)
       : undefined;
     message.tty = object.tty ?? false;
+    message.whole = object.whole ?? undefined;
     return message;
   },
 };
