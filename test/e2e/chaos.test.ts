@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
@@ -38,6 +40,12 @@ function watched(...args: string[]): { output: () => string; errors: () => strin
   });
   const code = new Promise<number | null>((resolve) => child.once('close', resolve));
   return { output: () => heard.output, errors: () => heard.errors, code };
+}
+
+/** An answer whose body nobody reads yet. */
+async function openAnswer(path: string): Promise<IncomingMessage> {
+  const [answer] = (await once(get({ socketPath: stack.host.socketPath, path }), 'response')) as [IncomingMessage];
+  return answer;
 }
 
 /** A question that only the killed service can answer. */
@@ -137,6 +145,22 @@ describe('kill -9 of container-service', () => {
     await must('exec', 'busy', 'touch', '/end');
     expect(await client.code).toBe(7);
     expect(client.errors()).toContain('flotilla: container-service was restarted');
+  });
+
+  it('ends a copy out of a container, and an export, with an error: half of it does not look whole', async () => {
+    await must('run', '-d', '--name', 'full', stack.busybox, 'sh', '-c', 'dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; sleep 1000');
+    await waitFor(async () => (await must('exec', 'full', 'stat', '-c', '%s', '/big')) === `${64 * 1024 * 1024}`, { what: 'the file' });
+    // Readers that take nothing yet, so that both are in the middle.
+    const answers = await Promise.all(
+      ['/v1.50/containers/full/archive?path=/big', '/v1.50/containers/full/export'].map((path) => openAnswer(path)),
+    );
+    await stack.host.kill('container-service');
+    for (const answer of answers) {
+      const end = new Promise((resolve) => answer.on('end', () => resolve('whole')).on('error', ({ message }) => resolve(message)));
+      answer.resume();
+      expect(await end).toBe('aborted');
+    }
+    await waitFor(async () => (await stack.host.docker('cp', 'full:/etc/passwd', '-')).code === 0, { what: 'copies to go on' });
   });
 
   it('in the middle of many starts leaves no half-made container', async () => {

@@ -1,6 +1,6 @@
 /**
  * Copying files in and out of containers, over tickets. A running container is seen through its first process' root, so with its mounts; one that does not
- * run has its root file system mounted for the time.
+ * run has its root file system mounted for the time. What goes out comes in pieces: a copy that was cut must not look whole.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import type { Readable } from 'node:stream';
 import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1/containers';
 import type { PathStat } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage } from '@flotilla/errors';
-import { chunksOf, encodeLine, type Ticket, type TicketServer, writeAll } from '@flotilla/streams';
+import { chunksOf, encodeLine, type Ticket, type TicketServer, writeAll, writeOutput } from '@flotilla/streams';
 import {
   type ArchiveRoot,
   checkDestination,
@@ -73,12 +73,12 @@ export class Archives {
         async (stream, signal) => {
           stream.resume();
           try {
-            await archive.write(stream, signal);
+            await archive.write((bytes) => writeOutput(stream, bytes), signal);
           } finally {
             giveUp();
           }
         },
-        { onExpired: giveUp },
+        { inPieces: true, onExpired: giveUp },
       );
       return { ticket, stat: archive.stat };
     } catch (error) {
@@ -145,12 +145,12 @@ export class Archives {
       async (stream, signal) => {
         stream.resume();
         try {
-          await exportTree(container.snapshot.mergedDir, stream, signal);
+          await exportTree(container.snapshot.mergedDir, (bytes) => writeOutput(stream, bytes), signal);
         } finally {
           release();
         }
       },
-      { onExpired: release },
+      { inPieces: true, onExpired: release },
     );
   }
 

@@ -24,6 +24,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { writeAll } from '@flotilla/streams';
 import { mknod, mount, mountFlags, umount } from '@flotilla/syscalls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ArchiveRoot, checkDestination, containerChanges, copyIn, exportTree, openArchive, statPath } from '../src/archive/index.ts';
@@ -52,7 +53,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 async function out(path: string): Promise<{ header: TarHeader; data: string }[]> {
   const stream = new PassThrough();
   const writing = openArchive(root, path)
-    .write(stream)
+    .write((bytes) => writeAll(stream, bytes))
     .then(() => stream.end());
   const found: { header: TarHeader; data: string }[] = [];
   for await (const entry of readTar(stream)) {
@@ -224,11 +225,17 @@ describe('stat', () => {
     ['/data/dangling', { linkTarget: '/data/nowhere' }],
     ['/../../etc/passwd', { size: 6 }],
     ['/', { name: '/' }],
+    ['/.', { name: '.' }],
+    ['.', { name: '.' }],
   ])('%s', (path, expected) => {
     expect(statPath(root, path)).toMatchObject(expected);
   });
 
-  it.each(['/nothing', '/data/file/below', '/data/dangling/'])('says that %s is not there', (path) => {
+  it.each(['/data/file/', '/data/file/below'])('says that %s is below no directory', (path) => {
+    expect(() => statPath(root, path)).toThrow(`lstat ${path}: not a directory`);
+  });
+
+  it.each(['/nothing', '/data/dangling/'])('says that %s is not there', (path) => {
     expect(() => statPath(root, path)).toThrow(`Could not find the file ${path} in container ship`);
   });
 });
@@ -240,6 +247,7 @@ describe('copying out', () => {
       ['absolute/', 'absolute/climber', 'absolute/dangling', 'absolute/file', 'absolute/link', 'absolute/sub/'].sort(),
     );
     expect((await out('/data/.')).map(({ header }) => header.name)).toContain('./file');
+    for (const path of ['.', '/.', './', '/./']) expect((await out(path)).map(({ header }) => header.name)).toContain('./data/file');
   });
 
   it('copies a link as a link, even one that leads out', async () => {
@@ -277,7 +285,7 @@ describe('copying out', () => {
 
   it('exports the whole root with relative names', async () => {
     const stream = new PassThrough();
-    const writing = exportTree(root.path, stream).then(() => stream.end());
+    const writing = exportTree(root.path, (bytes) => writeAll(stream, bytes)).then(() => stream.end());
     const names: string[] = [];
     for await (const entry of readTar(stream)) names.push(entry.header.name);
     await writing;
@@ -362,6 +370,7 @@ describe('copying in', () => {
   it('says why not, in Docker’s words', () => {
     expect(() => checkDestination(root, '/nothing')).toThrow('Could not find the file /nothing in container ship');
     expect(() => checkDestination(root, '/data/file')).toThrow('extraction point is not a directory');
+    expect(() => checkDestination(root, '/data/file/')).toThrow('lstat /data/file/: not a directory');
     expect(() => checkDestination({ ...root, readOnlyRootfs: true }, '/data')).toThrow('container rootfs is marked read-only');
     const mounts = [{ destination: '/data', rw: false }];
     expect(() => checkDestination({ ...root, mounts }, '/absolute/sub')).toThrow('mounted volume is marked read-only');

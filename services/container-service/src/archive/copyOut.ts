@@ -1,15 +1,14 @@
 /** `GET /containers/{id}/archive` and `/export`: files of a container as tar. */
 import { closeSync, constants, openSync } from 'node:fs';
-import type { Writable } from 'node:stream';
 import type { PathStat } from '@flotilla/engine-api';
 import { openInRoot } from '../spec/rootfs.ts';
 import { type ArchiveRoot, baseName, isKernelFile, notFound, pathStat, requestedPath, withPath } from './root.ts';
-import { TreeWriter } from './treeWriter.ts';
+import { type ArchiveSink, TreeWriter } from './treeWriter.ts';
 
 export interface OutgoingArchive {
   readonly stat: PathStat;
   /** Writes the archive; may be called once. */
-  write(out: Writable, signal?: AbortSignal): Promise<void>;
+  write(out: ArchiveSink, signal?: AbortSignal): Promise<void>;
   /** Gives up without writing. Idempotent. */
   close(): void;
 }
@@ -65,7 +64,7 @@ function hold(root: ArchiveRoot, path: string): { fd: number; isDirectory: boole
 }
 
 /** Writes a whole root directory, without what is mounted in it. */
-export async function exportTree(rootfs: string, out: Writable, signal?: AbortSignal): Promise<void> {
+export async function exportTree(rootfs: string, out: ArchiveSink, signal?: AbortSignal): Promise<void> {
   const fd = openSync(rootfs, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const writer = new TreeWriter(out, signal);

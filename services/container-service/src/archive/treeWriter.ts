@@ -3,9 +3,7 @@
  * entries are opened below it without following links, so that nothing swapped meanwhile leads elsewhere.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, read as readCallback, readdirSync, readlinkSync, type Stats } from 'node:fs';
-import type { Writable } from 'node:stream';
 import { promisify } from 'node:util';
-import { writeAll } from '@flotilla/streams';
 import { hasCode, lgetxattr, llistxattr, splitDevice } from '@flotilla/syscalls';
 import { isKernelFile } from './root.ts';
 import { encodeHeader, paddingBytes, type TarHeader, type TarType } from './tarFormat.ts';
@@ -15,15 +13,18 @@ const pieceBytes = 512 * 1024;
 /** Headers and small files are gathered before they are written: one write costs more than their copying. */
 const gatherBytes = 64 * 1024;
 
+/** Takes the next bytes of the archive; resolves when it can take more. */
+export type ArchiveSink = (bytes: Buffer) => Promise<void>;
+
 export class TreeWriter {
-  readonly #out: Writable;
+  readonly #out: ArchiveSink;
   readonly #signal: AbortSignal | undefined;
   /** device:inode of a file with several names → the first name written */
   readonly #linked = new Map<string, string>();
   #gathered: Buffer[] = [];
   #gatheredBytes = 0;
 
-  constructor(out: Writable, signal?: AbortSignal) {
+  constructor(out: ArchiveSink, signal?: AbortSignal) {
     this.#out = out;
     this.#signal = signal;
   }
@@ -160,7 +161,7 @@ export class TreeWriter {
     const bytes = this.#gathered.length === 1 && only !== undefined ? only : Buffer.concat(this.#gathered, this.#gatheredBytes);
     this.#gathered = [];
     this.#gatheredBytes = 0;
-    await writeAll(this.#out, bytes);
+    await this.#out(bytes);
   }
 }
 
