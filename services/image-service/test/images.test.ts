@@ -1,7 +1,7 @@
 /** list, tag, remove, prune, resolve and snapshots, by dockerd's rules and in its words. */
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildImage, dockerArchive, pushImage, startRegistry, type TestImage, type TestRegistry } from '@flotilla/testkit';
+import { buildImage, buildTar, dockerArchive, pushImage, startRegistry, type TestImage, type TestRegistry } from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parse, Stack } from './stack.ts';
 
@@ -80,6 +80,87 @@ describe('list', () => {
     await expect(stack.list({ nonsense: ['1'] })).rejects.toMatchObject({ kind: 'InvalidParameter', message: "invalid filter 'nonsense'" });
     await expect(stack.list({ dangling: ['x'] })).rejects.toMatchObject({ message: "invalid filter 'dangling=[x]'" });
     await expect(stack.list({ before: ['missing'] })).rejects.toMatchObject({ kind: 'NotFound', message: 'No such image: missing:latest' });
+  });
+});
+
+describe('list, of images made in 2024 and now', () => {
+  /** An image made now, which has no tag when `name` is empty. */
+  const made = async (name: string, content: string, changes: string[] = []): Promise<string> => {
+    const lines = await stack.import(await buildTar([{ path: 'made', content }]), name, changes);
+    return lines.at(-1)?.status ?? '';
+  };
+  const ids = async (filters: Record<string, string[]>, all = false): Promise<string[]> =>
+    (await stack.list(filters, all)).map((each) => each.Id).sort();
+
+  it('takes those before and since others, until a moment, and those without a tag', async () => {
+    const old = await loaded('old', 'old:1');
+    const named = await made('named:1', 'named');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const nameless = await made('', 'nameless');
+    const all = [old.id, named, nameless].sort();
+    expect(await ids({})).toEqual(all);
+    expect(await ids({ before: ['named:1'] })).toEqual([old.id]);
+    expect(await ids({ before: [nameless] })).toEqual([old.id, named].sort());
+    expect(await ids({ since: ['old:1'] })).toEqual([named, nameless].sort());
+    expect(await ids({ since: ['old:1'], before: [nameless] })).toEqual([named]);
+    expect(await ids({ until: ['2024-06-01'] })).toEqual([old.id]);
+    expect(await ids({ until: ['24h'] })).toEqual([old.id]);
+    expect(await ids({ until: [`${Math.ceil(Date.now() / 1000) + 60}`] })).toEqual(all);
+    expect(await ids({ dangling: ['true'] })).toEqual([nameless]);
+    expect(await ids({ dangling: ['false'] })).toEqual([old.id, named].sort());
+    expect(await ids({ dangling: ['false'], since: ['old'] }).catch((error: Error) => error.message)).toBe('No such image: old:latest');
+  });
+
+  it('goes by labels, each of which must be there', async () => {
+    const both = await made('both:1', 'both', ['LABEL tier=web zone=a']);
+    const one = await made('one:1', 'one', ['LABEL tier=web']);
+    expect(await ids({ label: ['tier'] })).toEqual([both, one].sort());
+    expect(await ids({ label: ['tier=web', 'zone=a'] })).toEqual([both]);
+    expect(await ids({ label: ['tier=db'] })).toEqual([]);
+    const { itemsJson } = await stack.images.prune({ filters: { dangling: { values: ['false'] }, 'label!': { values: ['zone'] } } });
+    expect(parse<object[]>(itemsJson).slice(0, 2)).toEqual([{ Untagged: 'one:1' }, { Deleted: one }]);
+    await stack.images.prune({ filters: { dangling: { values: ['false'] }, until: { values: ['2024-06-01'] } } });
+    expect(await ids({})).toEqual([both]);
+    await stack.images.prune({ filters: { dangling: { values: ['false'] }, label: { values: ['tier=web'] } } });
+    expect(await ids({})).toEqual([]);
+  });
+
+  it('goes by names: patterns of repositories, tags and digests', async () => {
+    const image = await buildImage({ layers: [[{ path: 'a', content: 'referenced' }]] });
+    const digest = image.manifestDescriptor.digest;
+    await pushImage(image, { address: registry.address, repository: 'team/app', tag: 'v1' });
+    await stack.pull(`${registry.address}/team/app`, { tag: 'v1' });
+    await stack.images.tag({ image: image.id, repository: 'app', tag: 'v2' });
+    const shown = async (...patterns: string[]): Promise<unknown> => (await stack.list({ reference: patterns }))[0];
+    expect(await shown('app')).toMatchObject({ RepoTags: ['app:v2'], RepoDigests: [] });
+    expect(await shown('*:v2')).toMatchObject({ RepoTags: ['app:v2'], RepoDigests: [] });
+    const names = { RepoTags: [`${registry.address}/team/app:v1`], RepoDigests: [`${registry.address}/team/app@${digest}`] };
+    expect(await shown(`${registry.address}/team/*`)).toMatchObject(names);
+    expect(await shown('app:v1')).toBeUndefined();
+    expect(await shown('nothing', 'app:v?')).toMatchObject({ RepoTags: ['app:v2'] });
+  });
+
+  it('says how much of an image others share, exactly', async () => {
+    const shared = { path: 'shared', content: 'x'.repeat(5000) };
+    const build = (own: string, bytes: number): Promise<TestImage> =>
+      buildImage({ layers: [[shared], [{ path: own, content: 'y'.repeat(bytes) }]] });
+    const [one, two] = [await build('one', 100), await build('two', 200)];
+    const archive = await dockerArchive([
+      { image: one, tags: ['one:1'] },
+      { image: two, tags: ['two:1'] },
+    ]);
+    await stack.load(archive);
+    const sizes = async (): Promise<Record<string, number[]>> => {
+      const request = { all: false, filters: {}, sharedSize: true, digests: false, manifests: false };
+      const list = parse<{ RepoTags: string[]; Size: number; SharedSize: number }[]>((await stack.images.list(request)).imagesJson);
+      return Object.fromEntries(list.map(({ RepoTags, Size, SharedSize }) => [RepoTags[0], [Size, SharedSize]]));
+    };
+    expect(await sizes()).toEqual({ 'one:1': [5100, 5000], 'two:1': [5200, 5000] });
+    expect((await stack.images.counts({})).layersSize).toBe(5300n);
+    await stack.remove('two:1');
+    expect(await sizes()).toEqual({ 'one:1': [5100, 0] });
+    expect((await stack.images.counts({})).layersSize).toBe(5100n);
+    expect((await stack.list())[0]).toMatchObject({ SharedSize: -1 });
   });
 });
 
