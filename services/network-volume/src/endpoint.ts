@@ -17,9 +17,41 @@ export function checkEndpoint(network: NetworkRecord, wish: EndpointSettings): v
   if (wish.MacAddress && !/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(wish.MacAddress)) {
     mistakes.push(`invalid MAC address: ${wish.MacAddress}`);
   }
+  mistakes.push(...sysctlMistakes(wish));
   if (mistakes.length > 0) {
     throw new InvalidParameter(`invalid config for network ${network.name}: invalid endpoint settings:\n${joinMistakes(mistakes)}`);
   }
+}
+
+/** `net.X.Y.IFNAME.Z=V`, several with commas between; IFNAME stands for whatever the interface is called. */
+const sysctlsOption = 'com.docker.network.endpoint.sysctls';
+/** What the interface is to be called. */
+export const interfaceNameOption = 'com.docker.network.endpoint.ifname';
+
+function sysctlTexts(wish: EndpointSettings): string[] {
+  const text = wish.DriverOpts?.[sysctlsOption];
+  return text === undefined ? [] : text.split(',');
+}
+
+const sysctlPattern = /^(net)\.(ipv4|ipv6|mpls)\.([^.]*)\.(?:IFNAME|ifname)\.([^=]+)(?:=(.*))?$/;
+
+function sysctlMistakes(wish: EndpointSettings): string[] {
+  return sysctlTexts(wish)
+    .filter((text) => !sysctlPattern.test(text))
+    .map(
+      (text) =>
+        `unrecognised network interface sysctl '${text}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+    );
+}
+
+/** The settings of an endpoint's interface, by their path below /proc/sys. */
+export function endpointSysctls(wish: EndpointSettings, interfaceName: string): Record<string, string> {
+  return Object.fromEntries(
+    sysctlTexts(wish).flatMap((text) => {
+      const [, net = '', family = '', kind = '', rest = '', value = ''] = sysctlPattern.exec(text) ?? [];
+      return net === '' ? [] : [[[net, family, kind, interfaceName, ...rest.split('.')].join('/'), value]];
+    }),
+  );
 }
 
 function addressMistakes(network: NetworkRecord, wish: EndpointSettings): string[] {

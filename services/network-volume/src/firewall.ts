@@ -1,3 +1,5 @@
+import type { BridgeOptions } from './bridgeOptions.ts';
+
 /**
  * The one nftables table of ours, as text: published ports by map elements, masquerading, isolation of networks. What varies is in sets
  * and maps, so that a network or a port changes elements and never a rule.
@@ -6,6 +8,7 @@
  * prerouting -300  packets for 127/8 from anywhere but lo: dropped (route_localnet is on for our bridges)
  * prerouting dstnat, output -100   for this host's addresses: published ports → container
  * forward 0        operator's chain `user` first; then established, same network, published, outgoing; the rest to a container dropped
+ *                  but where its network's gateway mode or trusted interfaces open it
  * postrouting srcnat   outgoing and hairpin connections get this host's address
  * ```
  */
@@ -15,18 +18,26 @@ export interface FirewallNetwork {
   /** CIDRs. */
   readonly subnets: readonly string[];
   readonly masquerade: boolean;
+  readonly gatewayMode: BridgeOptions['gatewayMode'];
+  readonly hostAddress: BridgeOptions['hostAddress'];
+  /** Interfaces of the host from which opened ports are reached. */
+  readonly trusted: readonly string[];
   readonly internal: boolean;
   readonly interContainer: boolean;
 }
 
-/** A published port with a container behind it. `hostAddress` undefined: every address of this host of that family. */
+/** A published port with a container behind it. */
 export interface PortForward {
   readonly family: 4 | 6;
   readonly protocol: 'tcp' | 'udp' | 'sctp';
+  /** Undefined: every address of this host of that family. */
   readonly hostAddress?: string;
-  readonly hostPort: number;
+  /** Undefined: no port of the host leads to it (`routed`). */
+  readonly hostPort?: number;
   readonly containerAddress: string;
   readonly containerPort: number;
+  /** Whether it is reached by the container's own address, from where its network allows that. */
+  readonly opened: boolean;
 }
 
 const setNames = [
@@ -35,8 +46,17 @@ const setNames = [
   'subnets6',
   'masqueraded4',
   'masqueraded6',
+  'snat4',
+  'snat6',
   'internal',
   'talking',
+  'routed4',
+  'routed6',
+  'unprotected4',
+  'unprotected6',
+  'trusted',
+  'opened4',
+  'opened6',
   'published4',
   'published4_any',
   'published6',
@@ -54,8 +74,17 @@ add set inet ${table} subnets4 { type ipv4_addr; flags interval; }
 add set inet ${table} subnets6 { type ipv6_addr; flags interval; }
 add set inet ${table} masqueraded4 { type ipv4_addr; flags interval; }
 add set inet ${table} masqueraded6 { type ipv6_addr; flags interval; }
+add map inet ${table} snat4 { type ipv4_addr : ipv4_addr; flags interval; }
+add map inet ${table} snat6 { type ipv6_addr : ipv6_addr; flags interval; }
 add set inet ${table} internal { type ifname; }
 add set inet ${table} talking { type ifname . ifname; }
+add set inet ${table} routed4 { type ifname; }
+add set inet ${table} routed6 { type ifname; }
+add set inet ${table} unprotected4 { type ifname; }
+add set inet ${table} unprotected6 { type ifname; }
+add set inet ${table} trusted { type ifname . ifname; }
+add set inet ${table} opened4 { type ipv4_addr . inet_proto . inet_service; }
+add set inet ${table} opened6 { type ipv6_addr . inet_proto . inet_service; }
 add map inet ${table} published4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
 add map inet ${table} published4_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
 add map inet ${table} published6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
@@ -82,10 +111,20 @@ add rule inet ${table} forward iifname . oifname @talking accept
 add rule inet ${table} forward iifname @internal drop
 add rule inet ${table} forward oifname @internal drop
 add rule inet ${table} forward oifname @bridges ct status dnat accept
+add rule inet ${table} forward oifname @unprotected4 meta nfproto ipv4 accept
+add rule inet ${table} forward oifname @unprotected6 meta nfproto ipv6 accept
+add rule inet ${table} forward oifname @routed4 meta l4proto icmp accept
+add rule inet ${table} forward oifname @routed6 meta l4proto ipv6-icmp accept
+add rule inet ${table} forward oifname @routed4 ip daddr . meta l4proto . th dport @opened4 accept
+add rule inet ${table} forward oifname @routed6 ip6 daddr . meta l4proto . th dport @opened6 accept
+add rule inet ${table} forward iifname . oifname @trusted ip daddr . meta l4proto . th dport @opened4 accept
+add rule inet ${table} forward iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @opened6 accept
 add rule inet ${table} forward oifname @bridges drop
 add rule inet ${table} postrouting oifname @bridges ct status dnat ip saddr @subnets4 masquerade
 add rule inet ${table} postrouting oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade
 add rule inet ${table} postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
+add rule inet ${table} postrouting oifname != @bridges snat ip to ip saddr map @snat4
+add rule inet ${table} postrouting oifname != @bridges snat ip6 to ip6 saddr map @snat6
 add rule inet ${table} postrouting oifname != @bridges ip saddr @masqueraded4 masquerade
 add rule inet ${table} postrouting oifname != @bridges ip6 saddr @masqueraded6 masquerade
 `;
@@ -103,7 +142,7 @@ export function allElements(table: string, networks: readonly FirewallNetwork[],
 }
 
 function isMap(name: string): boolean {
-  return name.startsWith('published');
+  return name.startsWith('published') || name.startsWith('snat');
 }
 
 /** Commands that make a network known to the rules, or unknown. */
@@ -114,9 +153,17 @@ export function networkElements(table: string, verb: 'add' | 'delete', network: 
     element('bridges', bridge),
     ...network.subnets.flatMap((subnet) => {
       const family = subnet.includes(':') ? 6 : 4;
-      const masquerades = network.masquerade && !network.internal;
-      return [element(`subnets${family}`, subnet), ...(masquerades ? [element(`masqueraded${family}`, subnet)] : [])];
+      const leaves = network.masquerade && !network.internal && network.gatewayMode[family] !== 'routed';
+      const source = network.hostAddress[family];
+      const translated = source === undefined ? element(`masqueraded${family}`, subnet) : element(`snat${family}`, `${subnet} : ${source}`);
+      return [element(`subnets${family}`, subnet), ...(leaves ? [translated] : [])];
     }),
+    ...([4, 6] as const).flatMap((family) => {
+      const mode = network.gatewayMode[family];
+      if (mode === 'routed') return [element(`routed${family}`, bridge)];
+      return mode === 'nat-unprotected' ? [element(`unprotected${family}`, bridge)] : [];
+    }),
+    ...network.trusted.map((name) => element('trusted', `${JSON.stringify(name)} . ${bridge}`)),
     ...(network.internal ? [element('internal', bridge)] : []),
     ...(network.interContainer ? [element('talking', `${bridge} . ${bridge}`)] : []),
   ];
@@ -124,12 +171,23 @@ export function networkElements(table: string, verb: 'add' | 'delete', network: 
 
 /** Commands that open ports, or close them: one for each map, however many ports. */
 export function portElements(table: string, verb: 'add' | 'delete', ports: readonly PortForward[]): string[] {
-  const byMap = new Map<string, string[]>();
-  for (const port of ports) {
-    const map = `published${port.family}${port.hostAddress === undefined ? '_any' : ''}`;
-    const key = [port.protocol, ...(port.hostAddress === undefined ? [] : [port.hostAddress]), port.hostPort].join(' . ');
-    const element = verb === 'add' ? `${key} : ${port.containerAddress} . ${port.containerPort}` : key;
-    byMap.set(map, [...(byMap.get(map) ?? []), element]);
+  const bySet = new Map<string, Set<string>>();
+  const note = (set: string, element: string): void => {
+    const elements = bySet.get(set) ?? new Set();
+    bySet.set(set, elements.add(element));
+  };
+  for (const { family, protocol, hostAddress, hostPort, containerAddress, containerPort, opened } of ports) {
+    if (opened) note(`opened${family}`, `${containerAddress} . ${protocol} . ${containerPort}`);
+    if (hostPort === undefined) continue;
+    const key = [protocol, ...(hostAddress === undefined ? [] : [hostAddress]), hostPort].join(' . ');
+    const element = verb === 'add' ? `${key} : ${containerAddress} . ${containerPort}` : key;
+    note(`published${family}${hostAddress === undefined ? '_any' : ''}`, element);
   }
-  return [...byMap].map(([map, elements]) => `${verb} element inet ${table} ${map} { ${elements.join(', ')} }`);
+  return [...bySet].map(([set, elements]) => `${verb} element inet ${table} ${set} { ${[...elements].join(', ')} }`);
+}
+
+/** How many elements they are. */
+export function portElementCount(ports: readonly PortForward[]): number {
+  const opened = ports.filter((port) => port.opened).map((port) => `${port.containerAddress}/${port.protocol}/${port.containerPort}`);
+  return ports.filter(({ hostPort }) => hostPort !== undefined).length + new Set(opened).size;
 }

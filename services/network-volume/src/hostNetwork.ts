@@ -39,6 +39,8 @@ export interface InterfaceWish {
   readonly mac: string;
   readonly mtu?: number;
   readonly addresses: readonly string[];
+  /** Settings of the interface itself, by their path below /proc/sys. */
+  readonly sysctls: Readonly<Record<string, string>>;
   /** Where packets for elsewhere go, when they leave by this interface. */
   readonly gateways?: { readonly ipv4?: string; readonly ipv6?: string };
 }

@@ -107,7 +107,7 @@ describe('the IPAM of a request', () => {
     const base = {
       enableIPv4: true,
       enableIPv6: false,
-      gateways: 'chosen' as const,
+      gateways: () => 'chosen' as const,
       pools: addressPools([]),
       ours: [cidr('10.1.0.0/16')],
       routes: [cidr('172.17.0.0/16')],

@@ -67,7 +67,7 @@ export interface SubnetChoice {
   /** Subnets of our other networks: overlap is refused. */
   readonly ours: readonly Cidr[];
   /** Whether a gateway is chosen where the client names none. */
-  readonly gateways: 'chosen' | 'named';
+  readonly gateways: (family: Family) => 'chosen' | 'named';
   /** What the host has routes to: only avoided when we choose. */
   readonly routes: readonly Cidr[];
 }
@@ -91,7 +91,9 @@ export function chooseSubnets(choice: SubnetChoice): SubnetRecord[] {
     if (!enabled || given.some(({ cidr }) => cidr.family === family)) continue;
     wanted.push({ config: {}, cidr: freeSubnet(choice.pools, family, [...seen, ...choice.routes]) });
   }
-  return wanted.sort((a, b) => a.cidr.family - b.cidr.family).map(({ config, cidr }) => subnetRecord(config, cidr, choice.gateways));
+  return wanted
+    .sort((a, b) => a.cidr.family - b.cidr.family)
+    .map(({ config, cidr }) => subnetRecord(config, cidr, choice.gateways(cidr.family)));
 }
 
 /** The subnets of a configuration-only network: as the client wrote them, for others to take. */
@@ -102,7 +104,7 @@ export function writtenSubnets(ipam: IPAM | undefined): SubnetRecord[] {
   });
 }
 
-function subnetRecord(config: IPAMConfig, cidr: Cidr, gateways: SubnetChoice['gateways']): SubnetRecord {
+function subnetRecord(config: IPAMConfig, cidr: Cidr, gateways: ReturnType<SubnetChoice['gateways']>): SubnetRecord {
   const range = config.IPRange === undefined || config.IPRange === '' ? undefined : parseCidr(config.IPRange);
   const auxiliary = config.AuxiliaryAddresses ?? {};
   const reserved = Object.values(auxiliary).flatMap((text) => parseAddress(text)?.value ?? []);

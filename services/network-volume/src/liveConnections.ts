@@ -10,7 +10,7 @@ import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { SandboxKernel } from './sandboxKernel.ts';
 import type { Files, NameServers, Stacks } from './sandboxOutside.ts';
-import { freeInterface, gatewayEndpoint, usesNameServer } from './sandboxPlan.ts';
+import { gatewayEndpoint, interfaceNameFor, usesNameServer } from './sandboxPlan.ts';
 
 export interface LiveConnectionsOptions {
   readonly records: Records;
@@ -44,7 +44,7 @@ export class LiveConnections {
     const { records, stacks, nameServers, files, kernel, chooser } = this.options;
     const netnsPath = stacks.netnsPath(sandbox.slot);
     const place = {
-      interfaceName: freeInterface(sandbox.endpoints),
+      interfaceName: interfaceNameFor(joining, sandbox.endpoints),
       hostLink: isOnParent(network.driver) ? '' : stacks.newHostLink(),
     };
     const endpoint = await chooser.choose(joining, place, sandbox);
@@ -109,6 +109,7 @@ export class LiveConnections {
     if (gateway?.id === gatewayEndpoint(before.endpoints)?.id) return before.ports;
     const network = gateway === undefined ? undefined : this.options.records.networks.get(gateway.networkId);
     if (gateway === undefined || network === undefined || isOnParent(network.driver)) return [];
-    return before.ports.length > 0 ? before.ports : publish(now, gateway);
+    // What is only opened on a routed network has no port of the host that could stay the same.
+    return before.ports.some(({ hostPort }) => hostPort !== 0) ? before.ports : publish(now, gateway);
   }
 }

@@ -65,6 +65,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       onError,
       recordedPorts: () => [...records.sandboxes.values()].flatMap(portForwards),
       onRestore: () => logger.warn('the packet filter table was gone or changed: put back'),
+      onMisfit: (error) => logger.warn({ error }, 'a change did not fit the packet filter table: it is written anew'),
       onBridge: (name, isThere) => (isThere ? forwardJump.addBridge(name) : forwardJump.removeBridge(name)),
       onForeignChange: () => forwardJump.check(),
     });

@@ -1,4 +1,4 @@
-/** A network: its record, its names, the options that steer a bridge, and how the Engine API shows it. */
+/** A network: its record, its names, and how the Engine API shows it. */
 
 import type { IPAMConfig, NetworkContainer, NetworkInspect } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
@@ -56,61 +56,6 @@ export function checkNetworkName(name: string): void {
   }
 }
 
-/** What the `com.docker.network.…` options say of a bridge. */
-export interface BridgeOptions {
-  readonly name?: string;
-  readonly interContainer: boolean;
-  readonly masquerade: boolean;
-  /** Where ports of its containers are published when no address is given. */
-  readonly hostBinding?: string;
-  readonly mtu?: number;
-}
-
-const optionNames = {
-  name: 'com.docker.network.bridge.name',
-  interContainer: 'com.docker.network.bridge.enable_icc',
-  masquerade: 'com.docker.network.bridge.enable_ip_masquerade',
-  hostBinding: 'com.docker.network.bridge.host_binding_ipv4',
-  mtu: 'com.docker.network.driver.mtu',
-} as const;
-
-/** @throws InvalidParameter in dockerd's words for a value that cannot be. */
-export function bridgeOptions(options: Readonly<Record<string, string>>): BridgeOptions {
-  const hostBinding = options[optionNames.hostBinding];
-  if (hostBinding !== undefined && parseAddress(hostBinding)?.family !== 4) {
-    throw new InvalidParameter(`failed to parse ${optionNames.hostBinding} value: "${hostBinding}" (Invalid IP)`);
-  }
-  const name = options[optionNames.name];
-  if (name !== undefined && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/.test(name)) {
-    throw new InvalidParameter(`invalid interface name: "${name}"`);
-  }
-  return {
-    ...(name === undefined ? {} : { name }),
-    interContainer: booleanOption(options, optionNames.interContainer),
-    masquerade: booleanOption(options, optionNames.masquerade),
-    ...(hostBinding === undefined ? {} : { hostBinding }),
-    ...mtuOption(options),
-  };
-}
-
-function booleanOption(options: Readonly<Record<string, string>>, name: string): boolean {
-  const value = options[name];
-  if (value === undefined) return true;
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true;
-  if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false;
-  throw new InvalidParameter(`failed to parse ${name} value: "${value}" (strconv.ParseBool: parsing "${value}": invalid syntax)`);
-}
-
-function mtuOption(options: Readonly<Record<string, string>>): { mtu?: number } {
-  const value = options[optionNames.mtu];
-  if (value === undefined) return {};
-  const mtu = Number(value);
-  if (!/^\d+$/.test(value) || mtu < 68 || mtu > 65_535) {
-    throw new InvalidParameter(`failed to parse ${optionNames.mtu} value: "${value}" (strconv.Atoi: parsing "${value}": invalid syntax)`);
-  }
-  return { mtu };
-}
-
 export function bridgeName(id: string): string {
   return `br-${shortId(id)}`;
 }
@@ -126,6 +71,9 @@ export function networkSubnets(network: NetworkRecord): NetworkSubnet[] {
     const cidr = parseCidr(record.subnet);
     if (cidr === undefined) return [];
     const range = record.ipRange === undefined ? undefined : parseCidr(record.ipRange);
+    // dockerd's way to send a bridge's containers by another router than the bridge itself.
+    const other = network.driver === 'bridge' ? record.auxiliary?.[`DefaultGatewayIPv${cidr.family}`] : undefined;
+    const gateway = other ?? record.gateway;
     const reserved = [record.gateway, ...Object.values(record.auxiliary ?? {})].flatMap((text) => {
       const address = text === undefined ? undefined : parseAddress(text);
       return address === undefined || !contains(cidr, address.family, address.value) ? [] : [address.value];
@@ -136,7 +84,7 @@ export function networkSubnets(network: NetworkRecord): NetworkSubnet[] {
         ...(range === undefined ? {} : { range }),
         reserved,
         prefixLength: cidr.prefixLength,
-        ...(record.gateway === undefined ? {} : { gateway: record.gateway }),
+        ...(gateway === undefined ? {} : { gateway }),
       },
     ];
   });

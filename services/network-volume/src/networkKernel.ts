@@ -1,9 +1,11 @@
 /** What a network is in the kernel: a bridge with its rules, or the parent interface that its containers' interfaces hang on. */
+
 import { NotImplemented } from '@flotilla/errors';
+import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import type { Cidr } from './cidr.ts';
 import type { FirewallNetwork } from './firewall.ts';
 import type { BridgeWish } from './hostNetwork.ts';
-import { bridgeOptions, type NetworkRecord } from './network.ts';
+import type { NetworkRecord } from './network.ts';
 import { isOnParent, type ParentWish, parentWish } from './parentLinks.ts';
 
 export interface Bridges {
@@ -73,7 +75,9 @@ export class NetworkKernel {
     const steering = bridgeOptions(network.options);
     const addresses = network.subnets.flatMap(({ subnet, gateway }) => {
       const length = subnet.split('/')[1];
-      return gateway === undefined || length === undefined ? [] : [`${gateway}/${length}`];
+      const family = subnet.includes(':') ? 6 : 4;
+      const isBare = (family === 4 && steering.inhibitIPv4) || skipsGateway(steering, family, network.internal);
+      return gateway === undefined || length === undefined || isBare ? [] : [`${gateway}/${length}`];
     });
     bridges.ensureBridge({ name: network.bridge, addresses, ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }) });
     if (network.enableIPv4) bridges.enableForwarding(4);
@@ -109,6 +113,9 @@ function firewallNetwork(network: NetworkRecord): FirewallNetwork {
     bridge: network.bridge,
     subnets: network.subnets.map(({ subnet }) => subnet),
     masquerade: steering.masquerade,
+    gatewayMode: steering.gatewayMode,
+    hostAddress: steering.hostAddress,
+    trusted: steering.trustedHostInterfaces,
     internal: network.internal,
     interContainer: steering.interContainer,
   };

@@ -1,8 +1,10 @@
 /** The body of NetworkCreate: checked in dockerd's words, with the configuration it takes from another network. Pure. */
+
 import type { NetworkCreateRequest } from '@flotilla/engine-api';
 import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
+import { type BridgeOptions, bridgeOptions, checkGatewayModes } from './bridgeOptions.ts';
 import { checkIpam } from './ipam.ts';
-import { bridgeOptions, checkNetworkName, type Driver, type NetworkRecord, predefinedNames } from './network.ts';
+import { checkNetworkName, type Driver, type NetworkRecord, predefinedNames } from './network.ts';
 import { isOnParent, parentWish } from './parentLinks.ts';
 
 /** What is to be made. */
@@ -40,9 +42,18 @@ export function networkWish(given: NetworkCreateRequest, known: Known): NetworkW
   if (!enableIPv4 && !enableIPv6) throw new InvalidParameter('IPv4 or IPv6 must be enabled');
   checkIpam(request.IPAM, enableIPv6);
   const options = request.Options ?? {};
-  bridgeOptions(options);
+  const steering = bridgeOptions(options);
+  if (driver === 'bridge') checkBridge(request, steering);
   if (isOnParent(driver)) parentWish(driver, '', options);
   return { name, driver, enableIPv4, enableIPv6, request };
+}
+
+/** @throws Forbidden, System for what a bridge cannot be. */
+function checkBridge(request: NetworkCreateRequest, steering: BridgeOptions): void {
+  checkGatewayModes(steering, request.Internal ?? false);
+  const families = (request.IPAM?.Config ?? []).map(({ Subnet }) => (Subnet?.includes(':') === true ? 6 : 4));
+  const several = [4, 6].some((family) => families.filter((one) => one === family).length > 1);
+  if (several) throw new Forbidden("bridge driver doesn't support multiple subnets");
 }
 
 function checkConfigurationFields(request: NetworkCreateRequest): void {

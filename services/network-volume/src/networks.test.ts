@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { addressPools } from './addressPools.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
-import { checkEndpoint, dnsNames, macAddress } from './endpoint.ts';
+import { checkEndpoint, dnsNames, endpointSysctls, macAddress } from './endpoint.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
@@ -111,6 +111,8 @@ describe('a network', () => {
     [{ Name: 'x', Options: { 'com.docker.network.bridge.enable_icc': 'maybe' } }, 'InvalidParameter'],
     [{ Name: 'x', Options: { 'com.docker.network.bridge.name': 'a name/with;more' } }, 'InvalidParameter'],
     [{ Name: 'x', Options: { 'com.docker.network.driver.mtu': '1e9' } }, 'InvalidParameter'],
+    [{ Name: 'x', Options: { 'com.docker.network.bridge.gateway_mode_ipv4': 'isolated' } }, 'System'],
+    [{ Name: 'x', IPAM: { Config: [{ Subnet: '10.1.0.0/24' }, { Subnet: '10.2.0.0/24' }] } }, 'Forbidden'],
   ])('is refused as %j', async (request, kind) => {
     const made = await networks();
     await expect(made.create(request)).rejects.toMatchObject({ kind });
@@ -221,6 +223,20 @@ describe('an endpoint', () => {
     expect(ask('fixed', '10.0.0.9')).not.toThrow();
     expect(() => checkEndpoint(made.find('bridge'), { Aliases: ['x'] })).toThrow('only supported for user-defined networks');
     expect(() => checkEndpoint(made.find('fixed'), { MacAddress: 'zz' })).toThrow('invalid MAC address');
+  });
+
+  it('may have settings of its interface, which are named by dockerd’s rules', async () => {
+    const made = await networks();
+    const wish = (text: string) => ({ DriverOpts: { 'com.docker.network.endpoint.sysctls': text } });
+    expect(endpointSysctls(wish('net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.ifname.a.b=2'), 'eth0.7')).toEqual({
+      'net/ipv4/conf/eth0.7/log_martians': '1',
+      'net/ipv6/neigh/eth0.7/a/b': '2',
+    });
+    for (const bad of ['net.ipv4.ip_forward=1', 'net.core.conf.IFNAME.x=1', 'kernel.ipv4.conf.IFNAME.x=1', 'net.ipv4.conf.eth0.x=1']) {
+      expect(() => checkEndpoint(made.find('bridge'), wish(bad))).toThrow(
+        `invalid endpoint settings:\nunrecognised network interface sysctl '${bad}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+      );
+    }
   });
 
   it('has a MAC address of its address, and names without doubles', () => {

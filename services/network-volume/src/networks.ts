@@ -1,12 +1,14 @@
 /** Networks: create, find, list, remove, prune, and the two kinds that are always there. */
+
 import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
 import type { AddressPool } from './addressPools.ts';
+import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
 import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels, untilMs } from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, writtenSubnets } from './ipam.ts';
-import { bridgeName, bridgeOptions, type NetworkRecord, networkDocument, networkScope, predefinedNames } from './network.ts';
+import { bridgeName, type NetworkRecord, networkDocument, networkScope, predefinedNames } from './network.ts';
 import type { Bridges, NetworkKernel } from './networkKernel.ts';
 import { eventAttributes, saveNetwork } from './networkRecords.ts';
 import { type NetworkWish, networkWish } from './networkRequest.ts';
@@ -148,7 +150,10 @@ export class Networks {
             ipam: request.IPAM,
             enableIPv4,
             enableIPv6,
-            gateways: isParented ? 'named' : 'chosen',
+            gateways: (family) =>
+              isParented || (driver === 'bridge' && skipsGateway(bridgeOptions(options), family, request.Internal ?? false))
+                ? 'named'
+                : 'chosen',
             pools: this.options.pools,
             ours: this.subnets(),
             routes: this.options.bridges.occupiedBlocks(),

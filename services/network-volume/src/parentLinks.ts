@@ -23,7 +23,8 @@ export interface ParentWish {
 
 const macvlanModes: readonly MacvlanMode[] = ['bridge', 'private', 'vepa', 'passthru'];
 const ipvlanModes: readonly IpvlanMode[] = ['l2', 'l3', 'l3s'];
-const linkNamePattern = /^(?!\.{1,2}$)[^\s/:\0]{1,15}$/;
+/** What the kernel takes as an interface's name. */
+export const linkNamePattern = /^(?!\.{1,2}$)[^\s/:\0]{1,15}$/;
 
 export function isOnParent(driver: string): driver is 'macvlan' | 'ipvlan' {
   return driver === 'macvlan' || driver === 'ipvlan';

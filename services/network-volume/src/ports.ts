@@ -12,7 +12,10 @@ export interface PublishedPort {
   readonly protocol: Protocol;
   readonly containerPort: number;
   readonly hostIp: string;
+  /** 0: no port of the host leads to it, its network is routed. */
   readonly hostPort: number;
+  /** Its network lets it be reached by the container's own address too. */
+  readonly opened?: true;
 }
 
 /** What one binding asks for. */
@@ -95,6 +98,27 @@ function hostAddresses(text: string, defaults: PortDefaults): string[] {
   const address = isIP(text) === 0 ? undefined : parseAddress(text);
   if (address === undefined) throw new InvalidParameter(`invalid IP address: ${text}`);
   return [addressText(address.family, address.value)];
+}
+
+/** Divides wishes by their addresses' families: on a network that is routed, ports are opened, and none of the host is taken. */
+export function splitRouted(
+  wishes: readonly PortWish[],
+  isRouted: (family: 4 | 6) => boolean,
+): { direct: PublishedPort[]; wishes: PortWish[] } {
+  const familyOf = (hostIp: string): 4 | 6 => (hostIp.includes(':') ? 6 : 4);
+  const direct = wishes.flatMap(({ protocol, containerPort, hostIps }) =>
+    hostIps
+      .filter((hostIp) => isRouted(familyOf(hostIp)))
+      .map((hostIp) => ({
+        protocol,
+        containerPort,
+        hostIp: familyOf(hostIp) === 4 ? '0.0.0.0' : '::',
+        hostPort: 0,
+        opened: true as const,
+      })),
+  );
+  const rest = wishes.map((wish) => ({ ...wish, hostIps: wish.hostIps.filter((hostIp) => !isRouted(familyOf(hostIp))) }));
+  return { direct, wishes: rest.filter(({ hostIps }) => hostIps.length > 0) };
 }
 
 /** Why a host port cannot be had. */
@@ -206,7 +230,7 @@ export function portMapOf(
   for (const text of exposed) map[canonicalPort(text)] = null;
   for (const { protocol, containerPort, hostIp, hostPort } of published) {
     const key = `${containerPort}/${protocol}`;
-    map[key] = [...(map[key] ?? []), { HostIp: hostIp, HostPort: String(hostPort) }];
+    map[key] = [...(map[key] ?? []), { HostIp: hostIp, HostPort: hostPort === 0 ? '' : String(hostPort) }];
   }
   return map;
 }

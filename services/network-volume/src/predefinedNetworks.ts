@@ -91,7 +91,7 @@ export class PredefinedNetworks {
   private choice(exceptId: string, pools: readonly AddressPool[]): Omit<Parameters<typeof chooseSubnets>[0], 'ipam'> {
     const others = [...this.records.networks.values()].filter(({ id }) => id !== exceptId);
     const ours = others.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
-    return { enableIPv4: true, enableIPv6: false, gateways: 'chosen', pools, ours, routes: this.options.bridges.occupiedBlocks() };
+    return { enableIPv4: true, enableIPv6: false, gateways: () => 'chosen', pools, ours, routes: this.options.bridges.occupiedBlocks() };
   }
 }
 

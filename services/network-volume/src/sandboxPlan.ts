@@ -1,11 +1,16 @@
 /** What follows from a sandbox's record and its networks: the interface, the routes, the rules. Pure. */
+
 import type { EndpointSettings } from '@flotilla/engine-api';
+import { System } from '@flotilla/errors';
 import { lowestFree } from './addressAllocator.ts';
+import { bridgeOptions } from './bridgeOptions.ts';
+import { endpointSysctls, interfaceNameOption } from './endpoint.ts';
 import type { PortForward } from './firewall.ts';
 import type { Gateways, InterfaceWish, Joint } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
-import { bridgeOptions, type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
-import { isOnParent, parentWish } from './parentLinks.ts';
+import type { Joining } from './joining.ts';
+import { type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
+import { isOnParent, linkNamePattern, parentWish } from './parentLinks.ts';
 import type { PortTarget } from './ports.ts';
 import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
 
@@ -38,10 +43,17 @@ export function usesNameServer(networks: readonly NetworkRecord[]): boolean {
   return networks.some(({ name }) => !predefinedNames.includes(name));
 }
 
-export function freeInterface(endpoints: readonly EndpointRecord[]): string {
-  for (let index = 0; ; index += 1) {
-    if (!endpoints.some(({ interfaceName }) => interfaceName === `eth${index}`)) return `eth${index}`;
+/** The name the client wants for an endpoint's interface, or the first free one of its network's prefix. @throws System for one that cannot be. */
+export function interfaceNameFor({ network, wish }: Joining, others: readonly EndpointRecord[]): string {
+  const isTaken = (name: string): boolean => name === 'lo' || others.some(({ interfaceName }) => interfaceName === name);
+  const wanted = wish.DriverOpts?.[interfaceNameOption];
+  if (wanted !== undefined && wanted !== '') {
+    const problem = isTaken(wanted) ? 'file exists' : linkNamePattern.test(wanted) ? undefined : 'invalid argument';
+    if (problem === undefined) return wanted;
+    throw new System(`failed to set up container networking: error renaming interface "eth0" to "${wanted}": ${problem}`);
   }
+  const { interfacePrefix } = bridgeOptions(network.options);
+  for (let index = 0; ; index += 1) if (!isTaken(`${interfacePrefix}${index}`)) return `${interfacePrefix}${index}`;
 }
 
 /** The endpoint that default routes and published ports use: highest priority, then by network name. */
@@ -52,14 +64,15 @@ export function gatewayEndpoint(endpoints: readonly EndpointRecord[]): EndpointR
 
 /** What the kernel is asked for an endpoint. */
 export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox: SandboxRecord, endpoint: EndpointRecord): InterfaceWish {
-  const steering = bridgeOptions(network.options);
+  const { mtu } = bridgeOptions(network.options);
   const isGateway = gatewayEndpoint(sandbox.endpoints)?.id === endpoint.id;
   return {
     netnsPath,
     name: endpoint.interfaceName,
     joint: jointOf(network, sandbox, endpoint),
     mac: endpoint.mac,
-    ...(steering.mtu === undefined ? {} : { mtu: steering.mtu }),
+    ...(mtu === undefined ? {} : { mtu }),
+    sysctls: endpointSysctls(endpoint.wish, endpoint.interfaceName),
     addresses: [
       ...(endpoint.ipv4 === undefined ? [] : [`${endpoint.ipv4}/${endpoint.ipv4PrefixLength}`]),
       ...(endpoint.ipv6 === undefined ? [] : [`${endpoint.ipv6}/${endpoint.ipv6PrefixLength}`]),
@@ -105,11 +118,12 @@ export function portTarget({ endpoints }: Pick<SandboxRecord, 'endpoints'>): Por
 /** What the packet filter does for a sandbox's ports. IPv6 to a container without it is the holder's relay. */
 export function portForwards(sandbox: SandboxRecord): PortForward[] {
   const gateway = gatewayEndpoint(sandbox.endpoints);
-  return sandbox.ports.flatMap(({ protocol, hostIp, hostPort, containerPort }) => {
+  return sandbox.ports.flatMap(({ protocol, hostIp, hostPort, containerPort, opened = false }) => {
     const family = hostIp.includes(':') ? 6 : 4;
     const containerAddress = family === 4 ? gateway?.ipv4 : gateway?.ipv6;
     if (containerAddress === undefined) return [];
     const isAny = hostIp === '0.0.0.0' || hostIp === '::';
-    return [{ family, protocol, ...(isAny ? {} : { hostAddress: hostIp }), hostPort, containerAddress, containerPort } as const];
+    const host = hostPort === 0 ? {} : { hostPort, ...(isAny ? {} : { hostAddress: hostIp }) };
+    return [{ family, protocol, ...host, containerAddress, containerPort, opened } as const];
   });
 }

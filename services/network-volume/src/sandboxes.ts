@@ -16,17 +16,18 @@ import type {
 import type { NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
 import { KeyedQueue } from '@flotilla/service-kit';
+import { bridgeOptions } from './bridgeOptions.ts';
 import { checkEndpoint } from './endpoint.ts';
 import { type ClusterAddresses, claimOf, EndpointChooser } from './endpointChooser.ts';
 import type { Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
 import { LiveConnections } from './liveConnections.ts';
-import { bridgeOptions, type NetworkRecord, predefinedNames } from './network.ts';
+import { type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
 import { isOnParent } from './parentLinks.ts';
-import { type PortAllocator, type PortHolder, type PublishedPort, portWishes } from './ports.ts';
+import { type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import {
   checkContainerId,
@@ -40,7 +41,7 @@ import {
 import type { SandboxFilePaths } from './sandboxFileSet.ts';
 import { SandboxKernel } from './sandboxKernel.ts';
 import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
-import { exposedPorts, gatewayEndpoint, plainEndpoint, portForwards, portTarget, usesNameServer } from './sandboxPlan.ts';
+import { exposedPorts, gatewayEndpoint, interfaceNameFor, plainEndpoint, portForwards, portTarget, usesNameServer } from './sandboxPlan.ts';
 import { runningSettings, stoppedSettings } from './sandboxView.ts';
 
 export interface SandboxesOptions {
@@ -166,10 +167,10 @@ export class Sandboxes {
     const endpoints: EndpointRecord[] = [];
     try {
       for (const one of joining) {
-        const index = endpoints.length;
         const hasPeer = !isOnParent(one.network.driver);
-        const hostLink = !hasPeer ? '' : index === 0 ? slot.hostLink : this.options.stacks.newHostLink();
-        endpoints.push(await this.chooser.choose(one, { interfaceName: `eth${index}`, hostLink }, wish));
+        const hostLink = !hasPeer ? '' : endpoints.length === 0 ? slot.hostLink : this.options.stacks.newHostLink();
+        const interfaceName = interfaceNameFor(one, endpoints);
+        endpoints.push(await this.chooser.choose(one, { interfaceName, hostLink }, wish));
       }
     } catch (error) {
       this.chooser.giveUp(endpoints);
@@ -220,9 +221,11 @@ export class Sandboxes {
     const network = this.records.networks.get(gateway.networkId);
     const wishes = this.portWishesOf(wish, network);
     // Containers on a parent's wire are reached there.
-    if (network !== undefined && isOnParent(network.driver)) return [];
-    if (wishes.length === 0) return [];
-    return this.options.ports.allocate(wishes, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
+    if (network === undefined || isOnParent(network.driver) || wishes.length === 0) return [];
+    const { gatewayMode, trustedHostInterfaces } = bridgeOptions(network.options);
+    const { direct, wishes: translated } = splitRouted(wishes, (family) => gatewayMode[family] === 'routed');
+    const held = this.options.ports.allocate(translated, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
+    return [...direct, ...(trustedHostInterfaces.length === 0 ? held : held.map((port) => ({ ...port, opened: true as const })))];
   }
 
   private portWishesOf(wish: SandboxWish, network: NetworkRecord | undefined): ReturnType<typeof portWishes> {

@@ -110,7 +110,7 @@ export class NetworkVolumeStack {
         if (child.exitCode !== null) throw new Error('network-volume ended');
         return this.log.includes('"ready"');
       },
-      { what: 'network-volume' },
+      { what: 'network-volume', timeoutMs: 30_000 },
     ).catch((error: Error) => {
       throw new Error(`${error.message}\n${this.log}`, { cause: error });
     });

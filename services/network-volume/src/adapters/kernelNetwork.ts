@@ -13,6 +13,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { System } from '@flotilla/errors';
 import {
   addAddress,
   addRoute,
@@ -194,16 +195,25 @@ export class KernelNetwork {
     else if (findLink(this.socket, wish.joint.hostLink) === undefined) this.makePair(wish.joint.hostLink, wish.netnsPath, wish.name);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
     this.inside(wish.netnsPath, (socket) => {
-      const inner = requireLink(socket, wish.name);
+      const inner = this.innerLink(socket, wish);
       if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');
       // An ipvlan interface has its parent's address.
       const mac = inner.mac === wish.mac || inner.kind === 'ipvlan' ? {} : { mac: wish.mac };
       changeLink(socket, inner.index, { up: true, ...mac, ...mtu });
       for (const text of wish.addresses) addAddress(socket, { link: inner.index, ...splitAddress(text) });
+      setInterfaceSysctls(wish.sysctls);
       if (wish.gateways !== undefined) addDefaultRoutes(socket, inner.index, wish.gateways);
     });
     // The bridge comes last: an interface that is its port is whole, which is what a reconcile looks at.
     if (wish.joint.kind === 'port') this.joinBridge(wish.joint, mtu);
+  }
+
+  /** The interface inside; that of a slot made ahead has to get its name first. */
+  private innerLink(socket: NetlinkSocket, { name, joint }: InterfaceWish): Link {
+    const found = findLink(socket, name);
+    if (found !== undefined || joint.kind === 'child') return found ?? requireLink(socket, name);
+    changeLink(socket, requireLink(socket, 'eth0').index, { name });
+    return requireLink(socket, name);
   }
 
   private joinBridge(joint: Extract<Joint, { kind: 'port' }>, mtu: { mtu?: number }): void {
@@ -293,6 +303,18 @@ export class KernelNetwork {
 function addDefaultRoutes(socket: NetlinkSocket, link: number, { ipv4, ipv6 }: { readonly ipv4?: string; readonly ipv6?: string }): void {
   if (ipv4 !== undefined) addRoute(socket, { destination: '0.0.0.0', prefixLength: 0, gateway: ipv4, link });
   if (ipv6 !== undefined) addRoute(socket, { destination: '::', prefixLength: 0, gateway: ipv6, link });
+}
+
+/** @throws System, for the client: which settings there are depends on the kernel. */
+function setInterfaceSysctls(sysctls: Readonly<Record<string, string>>): void {
+  for (const [path, value] of Object.entries(sysctls)) {
+    try {
+      writeSysctl(path, value);
+    } catch (error) {
+      const reason = hasCode(error, 'ENOENT') ? 'no such file or directory' : 'invalid argument';
+      throw new System(`failed to set up container networking: failed to set /proc/sys/${path}=${value}: ${reason}`, { cause: error });
+    }
+  }
 }
 
 function splitAddress(text: string): { address: string; prefixLength: number } {

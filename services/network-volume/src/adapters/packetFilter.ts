@@ -3,7 +3,15 @@
  * remembered, and written by `start` in one transaction.
  */
 import { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from '@flotilla/syscalls';
-import { allElements, baseRules, type FirewallNetwork, networkElements, type PortForward, portElements } from '../firewall.ts';
+import {
+  allElements,
+  baseRules,
+  type FirewallNetwork,
+  networkElements,
+  type PortForward,
+  portElementCount,
+  portElements,
+} from '../firewall.ts';
 import { Nftables } from './nftables.ts';
 
 const table = 'flotilla';
@@ -20,6 +28,8 @@ export interface PacketFilterOptions {
   readonly recordedPorts: () => readonly PortForward[];
   /** Our table had been changed by somebody and is whole again. */
   readonly onRestore: () => void;
+  /** A change did not fit what the kernel has: the whole table is written instead. */
+  readonly onMisfit: (error: unknown) => void;
   /** A bridge is new, or gone. */
   readonly onBridge: (name: string, isThere: boolean) => void;
   /** The host's iptables changed. */
@@ -93,7 +103,8 @@ export class PacketFilter {
     if (this.nft === undefined) return;
     try {
       this.nft.run(`${commands().join('\n')}\n`);
-    } catch {
+    } catch (error) {
+      this.options.onMisfit(error);
       this.write();
     }
   }
@@ -132,7 +143,7 @@ export class PacketFilter {
 
   private expectedElements(): number {
     const networks = [...this.networks.values()].reduce((sum, network) => sum + networkElements(table, 'add', network).length, 0);
-    return networks + this.allPorts().length;
+    return networks + portElementCount(this.allPorts());
   }
 
   close(): void {
@@ -153,6 +164,7 @@ function elementCount(set: unknown): number {
   return set.elem.length;
 }
 
-function keyOf({ family, protocol, hostAddress, hostPort }: PortForward): string {
+function keyOf({ family, protocol, hostAddress, hostPort, containerAddress, containerPort }: PortForward): string {
+  if (hostPort === undefined) return `${family}/${protocol}/to ${containerAddress}/${containerPort}`;
   return `${family}/${protocol}/${hostAddress ?? ''}/${hostPort}`;
 }

@@ -31,6 +31,7 @@ export class PortHolder implements Holder {
   }
 
   hold(port: PublishedPort, target: PortTarget): PortRefusal | undefined {
+    if (port.hostPort === 0) return undefined;
     if (this.conflicts(port)) return 'ours';
     try {
       this.held.set(keyOf(port), this.open(port, target));

@@ -23,7 +23,7 @@ export class TrackedFlows implements Flows {
       const published = new Map(
         forwards
           .filter((forward) => forward.protocol === 'udp' && forward.family === family)
-          .map(({ hostPort, containerAddress }) => [hostPort, containerAddress]),
+          .flatMap(({ hostPort, containerAddress }) => (hostPort === undefined ? [] : [[hostPort, containerAddress] as const])),
       );
       const isMisled = ({ destinationPort, answeredBy }: Flow): boolean =>
         published.has(destinationPort) && published.get(destinationPort) !== answeredBy;

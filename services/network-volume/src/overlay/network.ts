@@ -28,7 +28,7 @@ export function chooseOverlay(
       ipam: request.IPAM,
       enableIPv4: true,
       enableIPv6: false,
-      gateways: 'chosen',
+      gateways: () => 'chosen',
       pools: [overlayPool],
       ours: [...agreed, ...host.ours],
       routes: host.routes,
