@@ -1,6 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
-/** Three runners: unit beside the code, integration against real servers, e2e with the docker CLI on a whole stack. */
+/** What measures times, or what else runs would be counted in, has the machine to itself. */
+const timed = ['test/e2e/chaos.test.ts', 'test/e2e/stats.test.ts', 'services/registry-proxy/test/memory.test.ts'];
+
+/**
+ * Four runners: unit beside the code, integration against real servers, e2e with the docker CLI on a whole stack, and what is to run alone. Two files of real
+ * servers at a time: each has namespaces and data of its own, and most of its time it waits.
+ */
 export default defineConfig({
   test: {
     projects: [
@@ -15,12 +21,14 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['packages/*/test/**/*.test.ts', 'services/*/test/**/*.test.ts', 'deploy/test/**/*.test.ts'],
+          exclude: timed,
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
+          maxWorkers: 2,
         },
       },
-      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false } },
+      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], exclude: timed, testTimeout: 120_000, hookTimeout: 120_000, maxWorkers: 2 } },
+      { test: { name: 'timed', include: timed, testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false } },
     ],
   },
 });

@@ -18,7 +18,7 @@ mkdir -p "$results"
 
 CHECK_RESULTS=$results/check.txt sh deploy/check.sh
 
-for project in unit integration e2e; do
+for project in unit integration e2e timed; do
   echo "test: $project"
   vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json"
   echo $? > "$results/$project.status"

@@ -27,7 +27,7 @@ for (const line of readText('check.txt').split('\n').filter(Boolean)) {
   else failures.push(`check: ${line.slice('failed '.length)}`);
 }
 
-for (const project of ['unit', 'integration', 'e2e']) {
+for (const project of ['unit', 'integration', 'e2e', 'timed']) {
   const text = readText(`${project}.json`);
   if (text === '') {
     failures.push(`${project}: no results; vitest did not get to its end`);
