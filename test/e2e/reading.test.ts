@@ -1,4 +1,5 @@
 /** Lists by every filter, waiting by every condition, pruning and `system df`: what the API says of containers, and what is freed. */
+import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
@@ -143,7 +144,7 @@ describe('pruning and system df', () => {
   it('counts what is there, and frees what nobody uses', async () => {
     const write = (megabytes: number): string => `dd if=/dev/zero of=/big bs=1M count=${megabytes} 2>/dev/null`;
     await must('run', '--name', 'old', '-l', 'keep=no', '-v', 'data:/data', stack.busybox, 'sh', '-c', `${write(3)}; cp /big /data/`);
-    await must('run', '--name', 'kept', '-l', 'keep=yes', stack.busybox, 'sh', '-c', write(2));
+    await must('run', '--name', 'kept', '-l', 'keep=yes', stack.busybox, 'sh', '-c', `${write(2)}; seq 20000`);
     await must('run', '-d', '--name', 'running', stack.busybox, 'sh', '-c', `${write(1)}; sleep 600`);
     await waitFor(async () => (await must('exec', 'running', 'sh', '-c', 'wc -c < /big')) === '1048576');
     const { json } = await engineApi(stack.host, 'GET', '/v1.50/system/df');
@@ -155,6 +156,12 @@ describe('pruning and system df', () => {
     };
     const sizes = Object.fromEntries(usage.Containers.map(({ Names, SizeRw }) => [Names[0], Math.floor(SizeRw / 1048576)]));
     expect(sizes).toEqual({ '/old': 3, '/kept': 2, '/running': 1 });
+    // What a container has logged is counted as well: it fills the disk like the rest.
+    const listed = (await engineApi(stack.host, 'GET', '/v1.50/containers/json?all=1&size=1')).json as typeof usage.Containers;
+    const log = statSync(await must('inspect', '-f', '{{.LogPath}}', 'kept')).size;
+    expect(log).toBeGreaterThan(100_000);
+    const sizeIn = (list: typeof usage.Containers): number => list.find(({ Names }) => Names[0] === '/kept')?.SizeRw ?? 0;
+    expect(sizeIn(usage.Containers) - sizeIn(listed)).toBe(log);
     expect(usage.Volumes.find(({ Name }) => Name === 'data')?.UsageData).toEqual({ Size: expect.any(Number), RefCount: 1 });
     expect(usage.Images[0]?.Containers).toBe(3);
     expect(usage.LayersSize).toBeGreaterThan(1_000_000);

@@ -4,6 +4,7 @@ import { isNotFound } from '@flotilla/errors';
 import { inspectDocument } from './inspect.ts';
 import { linkTargets, shownLinks } from './links.ts';
 import { type ListRequest, selectContainers } from './list.ts';
+import { listSegments } from './logs/index.ts';
 import { findContainer } from './lookup.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { ContainerStore } from './store.ts';
@@ -24,7 +25,9 @@ export class Queries {
   }
 
   /** A JSON array of ContainerSummary, and where in its bytes ages stand. @see Engine API v1.50 ContainerList */
-  async list(request: ListRequest & { readonly size: boolean }): Promise<{ readonly json: Buffer; readonly ages: ListedAge[] }> {
+  async list(
+    request: ListRequest & { readonly size: boolean; readonly logSize?: boolean },
+  ): Promise<{ readonly json: Buffer; readonly ages: ListedAge[] }> {
     const { store } = this.options;
     await store.fresh();
     const containers = await selectContainers(store.containers.values(), request, {
@@ -33,7 +36,13 @@ export class Queries {
     });
     const links = this.linkNames();
     const summaries = request.size
-      ? await Promise.all(containers.map(async (each) => this.summaries.text(each, links.get(each.id) ?? [], await this.size(each.id))))
+      ? await Promise.all(
+          containers.map(async (each) => {
+            const { rw, rootFs } = await this.size(each.id);
+            const size = { rw: rw + (request.logSize === true ? logBytes(each.logPath) : 0), rootFs };
+            return this.summaries.text(each, links.get(each.id) ?? [], size);
+          }),
+        )
       : containers.map((each) => this.summaries.text(each, links.get(each.id) ?? []));
     const ages: ListedAge[] = [];
     // Before each summary stands a bracket or a comma.
@@ -92,4 +101,9 @@ export class Queries {
     }
     return names;
   }
+}
+
+/** Bytes of a container's log, with what has been rotated away. */
+function logBytes(logPath: string): number {
+  return logPath === '' ? 0 : listSegments(logPath).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }

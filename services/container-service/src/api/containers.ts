@@ -102,8 +102,8 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
       const exitCode = await waiting;
       if (exitCode !== undefined) yield { result: { exitCode, error: '' } };
     },
-    list: async ({ all, limit, size, filters }) => {
-      const { json, ages } = await queries.list({ all, limit, size, filters: filtersFromWire(filters) });
+    list: async ({ all, limit, size, logSize = false, filters }) => {
+      const { json, ages } = await queries.list({ all, limit, size, logSize, filters: filtersFromWire(filters) });
       return { containersJson: json, ages };
     },
     inspect: async ({ container, size }) => ({ containerJson: Buffer.from(await queries.inspect(container, size)) }),

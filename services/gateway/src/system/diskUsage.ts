@@ -24,7 +24,7 @@ export async function diskUsage({ containers, images, volumes, builds }: Backend
   const [counts, imageList, containerList, volumeList, cache] = await Promise.all([
     wanted.has('image') ? images.counts({}, long) : nothing,
     wanted.has('image') ? images.list({ all: false, filters: {}, sharedSize: true, digests: true, manifests: false }, long) : nothing,
-    sizes || wanted.has('image') ? containers.list({ all: true, limit: 0, size: sizes, filters: {} }, long) : nothing,
+    sizes || wanted.has('image') ? containers.list({ all: true, limit: 0, size: sizes, logSize: sizes, filters: {} }, long) : nothing,
     wanted.has('volume') ? volumes.list({ filters: {}, usage: true }, long) : nothing,
     wanted.has('build-cache') ? builds.cache({}, long) : nothing,
   ]);
