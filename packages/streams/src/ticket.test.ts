@@ -49,6 +49,14 @@ describe('tickets', () => {
     await expired;
   });
 
+  it('say so too when their server closes first', async () => {
+    let expired = 0;
+    server.issue(async () => undefined, { onExpired: () => expired++ });
+    await server.close(100);
+    expect(expired).toBe(1);
+    await server.listen();
+  });
+
   it.each(['', 'nonsense\n', `${'a'.repeat(1000)}`])('refuse a peer that sends %j', async (hello) => {
     const socket = connect({ path: `${folder}/s.sock`, allowHalfOpen: true });
     socket.end(hello);

@@ -33,7 +33,7 @@ export interface IssueOptions {
   readonly inPieces?: boolean;
   /** The holder can have it go on at another instance: when this one stops, the stream is cut at once. */
   readonly resumable?: boolean;
-  /** Runs when nobody came in time. */
+  /** Runs when nobody came in time, or before the server closed. */
   readonly onExpired?: () => void;
 }
 
@@ -156,8 +156,12 @@ export class TicketServer {
 
   /** Refuses new streams, cuts those that can go on elsewhere, waits for the others until the deadline, then cuts them too. */
   async close(deadlineMs: number): Promise<void> {
-    for (const pending of this.pending.values()) clearTimeout(pending.timer);
+    const pending = [...this.pending.values()];
     this.pending.clear();
+    for (const { timer, options } of pending) {
+      clearTimeout(timer);
+      options.onExpired?.();
+    }
     for (const socket of this.resumable) socket.destroy();
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     const timer = setTimeout(() => {
