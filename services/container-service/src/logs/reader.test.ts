@@ -1,4 +1,5 @@
-import { appendFile, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { appendFile, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -29,6 +30,11 @@ async function collect(options: Partial<ReadLogOptions> = {}): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of readLog({ path, stdout: true, stderr: true, tty: true, ...options })) chunks.push(chunk);
   return Buffer.concat(chunks).toString();
+}
+
+/** What this process has asked files for. */
+function bytesRead(): number {
+  return Number(/rchar: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
 }
 
 describe('reading a finished log', () => {
@@ -97,6 +103,20 @@ describe('reading a finished log', () => {
       const lines = (await collect({ tail })).trimEnd().split('\n');
       expect(lines).toHaveLength(tail);
       expect(lines[0]).toBe(`line ${20_000 - tail}`);
+    }
+  });
+
+  it('reads little of a large log for its tail, or what was written since', async () => {
+    const lines = 4_000;
+    for (const [index, segment] of [`${path}.1`, path].entries()) {
+      await writeFile(segment, Array.from({ length: lines }, (_, n) => record(index * lines + n, 'x'.repeat(5_000))).join(''));
+    }
+    const size = (await stat(path)).size;
+    expect(size).toBeGreaterThan(20_000_000);
+    for (const options of [{ tail: 10 }, { since: nanoseconds(2 * lines - 10) }, { since: nanoseconds(2 * lines - 10), tail: 20 }]) {
+      const before = bytesRead();
+      expect((await collect(options)).trimEnd().split('\n')).toHaveLength(10);
+      expect(bytesRead() - before).toBeLessThan(size / 10);
     }
   });
 
