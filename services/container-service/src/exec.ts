@@ -67,15 +67,14 @@ export class Execs {
     if (exec.state === 'exited') throw new Conflict(`exec ${id} has already run`);
     if (exec.state === 'running') throw new Conflict(`exec ${id} is already running`);
     requireReady(container);
-    const tty = exec.config.Tty ?? false;
     if (options.detach) {
       const session = new ExecSession(this.options, exec, container, options);
       await session.begin(undefined);
       void session.finish();
-      return { tty };
+      return { tty: options.tty };
     }
     const ticket = tickets.issue((stream, signal) => this.serve(exec, container, options, stream, signal), { inPieces: true });
-    return { ticket, tty };
+    return { ticket, tty: options.tty };
   }
 
   private async serve(
@@ -92,7 +91,7 @@ export class Execs {
       // The connection is the client's stream already: dockerd writes the reason into it.
       const text = Buffer.from(`${isFlotillaError(error) ? error.message : errorMessage(error)}\r\n`);
       discard(stream);
-      await writeOutput(stream, exec.config.Tty ? text : frame(1, text));
+      await writeOutput(stream, options.tty ? text : frame(1, text));
       return;
     }
     await session.carry(stream, signal);

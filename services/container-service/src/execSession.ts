@@ -30,6 +30,7 @@ export interface ExecSessionOptions {
 
 export interface StartExecOptions {
   readonly detach: boolean;
+  /** Output goes out as it is, not in frames. That it is a terminal's says the exec itself; dockerd goes by what the start says. */
   readonly tty: boolean;
   readonly height: number;
   readonly width: number;
@@ -136,7 +137,7 @@ export class ExecSession {
     const { config } = this.exec;
     if (source === 1 ? !config.AttachStdout : !config.AttachStderr) return;
     // The socket's buffer is used again for its next message.
-    this.output.add(config.Tty ? Buffer.from(bytes) : frame(source, bytes));
+    this.output.add(this.start.tty ? Buffer.from(bytes) : frame(source, bytes));
   }
 
   /** Carries bytes between the client and the process until the process has ended and all of its output is written. */

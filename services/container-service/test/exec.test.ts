@@ -32,10 +32,13 @@ async function inspectExec(exec: string) {
   };
 }
 
-async function run(config: Record<string, unknown>): Promise<{ stdout: string; stderr: string; code: number | null }> {
+async function run(
+  config: Record<string, unknown>,
+  tty = config.Tty === true,
+): Promise<{ stdout: string; stderr: string; code: number | null }> {
   const exec = await createExec(config);
-  const { ticket } = await stack.execs.start({ exec, ...attached });
-  const output = await readTicket(ticket, { tty: config.Tty === true });
+  const { ticket } = await stack.execs.start({ exec, ...attached, tty });
+  const output = await readTicket(ticket, { tty });
   return { ...output, code: (await inspectExec(exec)).ExitCode };
 }
 
@@ -52,6 +55,12 @@ describe('an exec', () => {
     ['shows only the stream that was asked for', { Cmd: ['sh', '-c', 'echo out; echo err >&2'], AttachStderr: false }, 'out\n', 0],
   ])('%s', async (_name, config, stdout, code) => {
     expect(await run(config)).toEqual({ stdout, stderr: '', code });
+  });
+
+  test('comes in frames or raw as its start says, whether it has a terminal or not', async () => {
+    const command = { Cmd: ['sh', '-c', 'echo a line'] };
+    expect(await run({ ...command, Tty: true }, false)).toEqual({ stdout: 'a line\r\n', stderr: '', code: 0 });
+    expect(await run(command, true)).toEqual({ stdout: 'a line\n', stderr: '', code: 0 });
   });
 
   test('of a command that is not there says so on its stream, with 127', async () => {

@@ -22,10 +22,11 @@ import {
   symlinkAt,
   unlinkAt,
 } from '@flotilla/syscalls';
+import { entryRefusal } from '@flotilla/tar';
 import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { decompressed } from './compression.ts';
 import { writeFile } from './fileContent.ts';
-import { type ArchiveRoot, isKernelFile, notFound, requestedPath } from './root.ts';
+import { type ArchiveRoot, isKernelFile, notFound, requestedPath, unreachable } from './root.ts';
 import type { TarHeader } from './tarFormat.ts';
 import { readTar, type TarEntry } from './tarReader.ts';
 
@@ -50,8 +51,7 @@ export function checkDestination(root: ArchiveRoot, path: string): void {
     try {
       fd = openInRoot(rootFd, wanted, openPath);
     } catch (error) {
-      if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) throw notFound(root, path, error);
-      throw error;
+      throw unreachable(root, path, error);
     }
     try {
       if (isKernelFile(fd)) throw notFound(root, path);
@@ -122,20 +122,15 @@ class Unpacking {
       // The directory unpacked into: only what it holds matters.
       return;
     }
-    const parent = this.#openParent(posix.dirname(name));
-    const base = posix.basename(name);
-    this.#makeRoom(parent, base, header);
     try {
+      const parent = this.#openParent(posix.dirname(name));
+      const base = posix.basename(name);
+      this.#makeRoom(parent, base, header);
       await this.#make(parent, base, entry);
+      if (header.type !== 'hardlink') this.#setAttributes(parent, base, header);
     } catch (error) {
-      if (hasCode(error, 'EEXIST', 'ELOOP', 'ENOTDIR', 'EINVAL', 'ENAMETOOLONG', 'ENXIO')) {
-        throw new InvalidParameter(`cannot unpack ${JSON.stringify(header.name)}: ${error instanceof Error ? error.message : ''}`, {
-          cause: error,
-        });
-      }
-      throw error;
+      throw refused(header.name, error);
     }
-    if (header.type !== 'hardlink') this.#setAttributes(parent, base, header);
     if (header.type === 'directory') this.#directories.push({ name, header });
   }
 
@@ -164,7 +159,7 @@ class Unpacking {
     try {
       fd = openInRoot(this.#root, path, constants.O_RDONLY | constants.O_DIRECTORY);
     } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw refused(directory, error);
+      if (!hasCode(error, 'ENOENT')) throw error;
       fd = this.#makeParents(directory);
     }
     this.#parent = { path, fd };
@@ -189,7 +184,7 @@ class Unpacking {
         fd = next;
       } catch (error) {
         closeSync(fd);
-        throw refused(directory, error);
+        throw error;
       }
     }
     return fd;
@@ -255,8 +250,6 @@ class Unpacking {
     );
     try {
       linkAt(directory, posix.basename(target), parent, base);
-    } catch (error) {
-      throw refused(linkName, error);
     } finally {
       closeSync(directory);
     }
@@ -290,9 +283,9 @@ function insideName(name: string): string {
   return parts.join('/');
 }
 
-function refused(path: string, error: unknown): unknown {
-  if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EEXIST', 'EXDEV', 'ENAMETOOLONG', 'EPERM', 'EMLINK')) return error;
-  return new InvalidParameter(`cannot unpack ${JSON.stringify(path)}: ${error instanceof Error ? error.message : ''}`, { cause: error });
+function refused(name: string, error: unknown): unknown {
+  const refusal = entryRefusal(error);
+  return refusal === undefined ? error : new InvalidParameter(`cannot unpack ${JSON.stringify(name)}: ${refusal}`, { cause: error });
 }
 
 function statAt(parent: number, base: string): Stats | undefined {

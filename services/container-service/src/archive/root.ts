@@ -5,7 +5,7 @@
 import { closeSync, fstatSync, readlinkSync, type Stats, statfsSync } from 'node:fs';
 import { posix } from 'node:path';
 import type { PathStat } from '@flotilla/engine-api';
-import { NotFound } from '@flotilla/errors';
+import { NotFound, System } from '@flotilla/errors';
 import { hasCode, openPath } from '@flotilla/syscalls';
 import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { goFileMode } from './fileMode.ts';
@@ -33,6 +33,13 @@ const kernelFilesystems = new Set([
   0xcafe4a11, // bpf
 ]);
 
+/** The kernel's reasons in Go's words. */
+const lookupFailures: Readonly<Record<string, string>> = {
+  ENOTDIR: 'not a directory',
+  ELOOP: 'too many levels of symbolic links',
+  ENAMETOOLONG: 'file name too long',
+};
+
 /** Whether the open file is on such a file system. */
 export function isKernelFile(fd: number): boolean {
   return kernelFilesystems.has(statfsSync(`/proc/self/fd/${fd}`).type);
@@ -41,7 +48,7 @@ export function isKernelFile(fd: number): boolean {
 /** A path of a request: absolute and clean, but for a last `/` or `/.`, which say that a link there is to be followed. */
 export function requestedPath(path: string): string {
   const clean = posix.join('/', path).replace(/(.)\/$/, '$1');
-  if (/(^|\/)\.$/.test(path) && clean !== '/') return `${clean}/.`;
+  if (/(^|\/)\.\/*$/.test(path)) return clean === '/' ? '/.' : `${clean}/.`;
   return path.endsWith('/') && clean !== '/' ? `${clean}/` : clean;
 }
 
@@ -72,9 +79,15 @@ function openOrNotFound(root: ArchiveRoot, rootFd: number, path: string): number
   try {
     return openInRoot(rootFd, path, openPath | noFollow);
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) throw notFound(root, path, error);
-    throw error;
+    throw unreachable(root, path, error);
   }
+}
+
+/** Why a path cannot be followed to its end, as dockerd tells it. */
+export function unreachable(root: ArchiveRoot, path: string, error: unknown): unknown {
+  if (hasCode(error, 'ENOENT')) return notFound(root, path, error);
+  const reason = Object.entries(lookupFailures).find(([code]) => hasCode(error, code));
+  return reason === undefined ? error : new System(`lstat ${path}: ${reason[1]}`, { cause: error });
 }
 
 export function notFound(root: ArchiveRoot, path: string, cause?: unknown): NotFound {
