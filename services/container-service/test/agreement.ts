@@ -28,8 +28,21 @@ export function isOf(pid: number, container: string): boolean {
   return pid > 1 && ['cgroup', 'cmdline'].some((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8').includes(container));
 }
 
+/** What the events say of each container that is there: whether it runs. */
+function toldToRun(stack: Stack): Map<string, boolean> {
+  const runs = new Map<string, boolean>();
+  for (const { actorId, action } of stack.events) {
+    if (action === 'create' || action === 'die') runs.set(actorId, false);
+    if (action === 'start') runs.set(actorId, true);
+    if (action === 'destroy') runs.delete(actorId);
+  }
+  return runs;
+}
+
 async function agree(stack: Stack): Promise<void> {
   const containers = await listAll(stack);
+  const isUp = ({ State }: ContainerSummary): boolean => State === 'running' || State === 'paused';
+  expect(toldToRun(stack)).toEqual(new Map(containers.map((container) => [container.Id, isUp(container)])));
   for (const { Id, State } of containers) {
     const document = await inspect(stack, Id);
     const pid = document.State.Pid;

@@ -1,6 +1,6 @@
 /**
- * Random lives of containers from several clients at once, while container-service, conmon and containers' own processes are killed. After each round inspect, records,
- * processes, mounts, control groups and files must agree; at the end the events must tell a life that can be, and nothing may be left.
+ * Random lives of containers from several clients at once, while container-service, conmon and containers' own processes are killed. After each round inspect, events,
+ * records, processes, mounts, control groups and files must agree; at the end the events must tell a life that can be, and nothing may be left.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
