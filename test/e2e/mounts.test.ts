@@ -1,4 +1,5 @@
 /** Every type and option of `--mount`, and `-v`, by what the container sees and may do; what makes no sense is refused in dockerd's words. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -146,6 +147,22 @@ describe('--mount type=volume', () => {
 });
 
 describe('--mount of the other types', () => {
+  it('mount points that the image has not are directories like any other, and so is what an export shows of them', async () => {
+    const args = ['-v', '/fresh/deep', '--tmpfs', '/scratch'];
+    expect(await must('run', '--name', 'points', ...args, stack.busybox, 'stat', '-c', '%a %n', '/fresh', '/fresh/deep')).toBe(
+      '755 /fresh\n755 /fresh/deep',
+    );
+    const tar = join(directory, 'points.tar');
+    await must('export', '-o', tar, 'points');
+    const listed = execFileSync('tar', ['-tvf', tar, 'fresh', 'scratch'], { encoding: 'utf8' }).trim().split('\n');
+    expect(listed.map((line) => [line.split(' ')[0], line.split(' ').at(-1)])).toEqual([
+      ['drwxr-xr-x', 'fresh/'],
+      ['drwxr-xr-x', 'fresh/deep/'],
+      ['drwxr-xr-x', 'scratch/'],
+    ]);
+    await must('rm', '-v', 'points');
+  });
+
   it('tmpfs with size, mode and more; a tmpfs covers a volume of the image', async () => {
     const args = ['--mount', 'type=tmpfs,target=/m,tmpfs-size=2m,tmpfs-mode=1770', '--tmpfs', '/t:rw,exec,size=1m', '-v', '/t'];
     const output = await seen(args, 'grep -E " /(m|t) " /proc/mounts; stat -c %a /m');

@@ -5,6 +5,7 @@ import type { RuntimeNamespace, RuntimeSpec } from '@flotilla/oci';
 import { containerDevices } from './devices.ts';
 import type { HostFacts } from './host.ts';
 import type { ResolvedMount } from './mountPlan.ts';
+import { ensureMountPoints } from './mountPoints.ts';
 import { containerMounts } from './mounts.ts';
 import { containerCapabilitiesOf, containerProcess } from './process.ts';
 import { runtimeResources } from './resources.ts';
@@ -19,7 +20,7 @@ export interface RuntimeSpecInput {
   readonly id: string;
   readonly config: ContainerConfig;
   readonly hostConfig: HostConfig;
-  /** the mounted root directory, absolute: its users are looked up, its working directory is made */
+  /** the mounted root directory, absolute: its users are looked up, its working directory and mount points are made */
   readonly rootfs: string;
   readonly mounts: readonly ResolvedMount[];
   /** the network namespace to join; absent: the host's with NetworkMode host, else a new one */
@@ -55,6 +56,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
     writableCgroups: security.writableCgroups,
     ...(init && host.initPath !== undefined ? { initPath: host.initPath } : {}),
   });
+  ensureMountPoints(input.rootfs, mounts);
   const devices = containerDevices(hostConfig);
   const seccomp = privileged ? undefined : seccompFilter(security.seccomp, containerCapabilitiesOf(hostConfig, host), host);
   const ownUts = hostConfig.UTSMode !== 'host';
