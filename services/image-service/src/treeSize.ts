@@ -2,17 +2,15 @@
 import { type Dirent, lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { hasCode } from '@flotilla/syscalls';
-
-const filesATurn = 500;
+import { Turns } from './turns.ts';
 
 /** What is taken away while it is counted counts as nothing: containers and builds change their files. */
 export async function treeSize(root: string): Promise<number> {
   const top = lstatSync(root, { throwIfNoEntry: false });
   if (top?.isDirectory() !== true) return top?.size ?? 0;
   let size = 0;
-  let count = 0;
+  const turns = new Turns();
   const seen = new Set<number>();
   const pending = [root];
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
@@ -20,7 +18,7 @@ export async function treeSize(root: string): Promise<number> {
       const path = join(directory, entry.name);
       if (entry.isDirectory()) pending.push(path);
       if (!entry.isFile()) continue;
-      if (++count % filesATurn === 0) await nextTurn();
+      await turns.pass();
       const stat = lstatSync(path, { throwIfNoEntry: false });
       if (stat === undefined || seen.has(stat.ino)) continue;
       if (stat.nlink > 1) seen.add(stat.ino);

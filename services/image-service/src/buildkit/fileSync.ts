@@ -19,11 +19,11 @@ import {
 } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Packet, Packet_PacketType as PacketType, type Stat } from '@flotilla/contracts/fsutil/types/wire';
 import { FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
 import { InvalidParameter, System } from '@flotilla/errors';
 import { lutimesNs } from '@flotilla/syscalls';
+import { Turns } from '../turns.ts';
 import { kindOf, permissionsOf } from './fileMode.ts';
 import type { CallMetadata, GrpcConnection, GrpcExchange } from './grpcConnection.ts';
 
@@ -38,7 +38,6 @@ export interface SyncRequest {
 
 const mostEntries = 2_000_000;
 const longestPath = 4096;
-const entriesATurn = 500;
 
 interface Wanted {
   readonly stat: Stat;
@@ -107,9 +106,11 @@ class Receiver {
   async run(): Promise<void> {
     let saidEnd = false;
     let heardEnd = false;
+    const turns = new Turns();
     for await (const packets of this.exchange.batches()) {
       const requests: Packet[] = [];
       for (const packet of packets) {
+        await turns.pass();
         if (packet.type === PacketType.PACKET_FIN) {
           heardEnd = true;
           this.exchange.end();
@@ -125,10 +126,9 @@ class Receiver {
     }
     if (!saidEnd) throw new System('the client ended its files too early');
     // What was written in a directory has changed its time.
-    let count = 0;
     for (const [path, { modTime }] of this.directories) {
       lutimesNs(join(this.target, path), modTime, modTime);
-      if (++count % entriesATurn === 0) await nextTurn();
+      await turns.pass();
     }
   }
 

@@ -3,11 +3,11 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '@flotilla/oci';
 import { lgetxattr, splitDevice } from '@flotilla/syscalls';
 import type { EntryType, TarEntry } from '../tar/header.ts';
 import { encodeHeader, padding, plainEntry, trailer } from '../tar/writer.ts';
+import { Turns } from '../turns.ts';
 import { keptAttributes } from './keptAttributes.ts';
 
 export interface LayerTar {
@@ -41,8 +41,6 @@ export async function writeLayerTar(
   }
 }
 
-const piecesATurn = 16;
-
 const types: Readonly<Record<number, EntryType>> = {
   [constants.S_IFREG]: 'file',
   [constants.S_IFDIR]: 'directory',
@@ -61,7 +59,7 @@ class LayerTarWriter {
   private readonly hash = createHash('sha256');
   private written = 0;
   private contentBytes = 0;
-  private pieces = 0;
+  private readonly turns = new Turns();
 
   constructor(root: string, path: string, skipped: ReadonlySet<string>) {
     this.root = root;
@@ -70,11 +68,12 @@ class LayerTarWriter {
   }
 
   async directory(relative: string, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
     const names = (await readdir(join(this.root, relative))).sort();
     if (relative !== '' && isOpaque(join(this.root, relative)))
       this.write(encodeHeader(plainEntry({ name: `${relative}/.wh..wh..opq`, type: 'file' })));
     for (const name of names) {
+      await this.turns.pass();
+      signal.throwIfAborted();
       const path = relative === '' ? name : `${relative}/${name}`;
       if (this.skipped.has(path)) continue;
       if (await this.entry(relative, name, path, signal)) await this.directory(path, signal);
@@ -131,11 +130,8 @@ class LayerTarWriter {
         const piece = this.buffer.subarray(0, length === 0 ? Math.min(left, this.buffer.length) : length);
         this.write(piece);
         left -= piece.length;
-        // Large files share the thread with requests.
-        if (left > 0 && ++this.pieces % piecesATurn === 0) {
-          await nextTurn();
-          signal.throwIfAborted();
-        }
+        await this.turns.pass();
+        signal.throwIfAborted();
       }
       this.write(padding(size));
     } finally {
