@@ -12,18 +12,15 @@ import { newReference } from './import.ts';
 import { imagePlatform } from './inspect.ts';
 import { writeLayerTar } from './layers/layerTar.ts';
 import { runtimePoints } from './layers/runtimePoints.ts';
-import type { TransferWorkers } from './layers/transferWorkers.ts';
-import { makeConfig, makeLayer } from './newImage.ts';
+import { makeConfig, type NewLayers } from './newImage.ts';
 
 export class Committer {
   private readonly store: ImageStore;
-  private readonly workers: TransferWorkers;
-  private readonly maxLayerBytes: number;
+  private readonly newLayers: NewLayers;
 
-  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+  constructor(options: { store: ImageStore; newLayers: NewLayers }) {
     this.store = options.store;
-    this.workers = options.workers;
-    this.maxLayerBytes = options.maxLayerBytes;
+    this.newLayers = options.newLayers;
   }
 
   /** @returns the new image's id. @throws NotFound for an unknown snapshot; InvalidParameter for changes that make no sense. */
@@ -98,7 +95,7 @@ export class Committer {
       const { upperDir } = content.snapshotPaths(snapshot.key);
       const skipped = runtimePoints(upperDir, content.lowerDirectories(snapshot.layers));
       const { sizeBytes } = await writeLayerTar(upperDir, path, signal, new Set(skipped));
-      return await makeLayer({ store: this.store, workers: this.workers, maxLayerBytes: this.maxLayerBytes, path, sizeBytes, signal });
+      return await this.newLayers.make(path, sizeBytes, signal);
     } finally {
       await rm(path, { force: true });
     }

@@ -17,8 +17,7 @@ import { applyChanges } from './changes.ts';
 import { rfc3339Nano } from './clock.ts';
 import { imageEvent } from './events.ts';
 import type { ImageStore } from './imageStore.ts';
-import type { TransferWorkers } from './layers/transferWorkers.ts';
-import { makeConfig, makeLayer } from './newImage.ts';
+import { makeConfig, type NewLayers } from './newImage.ts';
 import type { ProgressSink } from './progress.ts';
 import { roomIn } from './room.ts';
 
@@ -31,12 +30,12 @@ export interface ImportOptions {
 
 export class Importer {
   private readonly store: ImageStore;
-  private readonly workers: TransferWorkers;
+  private readonly newLayers: NewLayers;
   private readonly maxLayerBytes: number;
 
-  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+  constructor(options: { store: ImageStore; newLayers: NewLayers; maxLayerBytes: number }) {
     this.store = options.store;
-    this.workers = options.workers;
+    this.newLayers = options.newLayers;
     this.maxLayerBytes = options.maxLayerBytes;
   }
 
@@ -55,14 +54,7 @@ export class Importer {
     const path = this.store.content.newIngestPath('import');
     try {
       const sizeBytes = await this.receive(source, path);
-      const layer = await makeLayer({
-        store: this.store,
-        workers: this.workers,
-        maxLayerBytes: this.maxLayerBytes,
-        path,
-        sizeBytes,
-        signal,
-      });
+      const layer = await this.newLayers.make(path, sizeBytes, signal);
       const release = this.store.holds.hold([layer.diffId, ...layer.blobs.map((blob) => blob.digest)]);
       try {
         const created = rfc3339Nano();

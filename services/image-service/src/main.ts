@@ -35,6 +35,7 @@ import { Importer } from './import.ts';
 import { LayerFetcher } from './layerFetcher.ts';
 import { TransferWorkers } from './layers/transferWorkers.ts';
 import { Loader } from './load.ts';
+import { NewLayers } from './newImage.ts';
 import { Pruner } from './prune.ts';
 import { Puller } from './pull.ts';
 import { Pusher } from './push.ts';
@@ -84,6 +85,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    const newLayers = new NewLayers({ store, workers, maxLayerBytes });
     const puller = new Puller({ store, layers, registry });
     server.add(
       ImagesService,
@@ -92,8 +94,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         puller,
         pusher: new Pusher({ store, registry, workers, maxConcurrent: options.maxConcurrentUploads }),
         loader: new Loader({ store, workers, maxLayerBytes }),
-        importer: new Importer({ store, workers, maxLayerBytes }),
-        committer: new Committer({ store, workers, maxLayerBytes }),
+        importer: new Importer({ store, newLayers, maxLayerBytes }),
+        committer: new Committer({ store, newLayers }),
         remover,
         pruner: new Pruner({ store, remover }),
         tickets,
@@ -110,7 +112,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       store,
       puller,
       cache,
-      layers: new StepLayers({ store, workers, maxLayerBytes }),
+      layers: new StepLayers({ store, newLayers }),
       containers,
       directory: builds,
       instance: settings.FLOTILLA_INSTANCE,

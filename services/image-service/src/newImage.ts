@@ -9,35 +9,38 @@ import type { ImageStore } from './imageStore.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { fileCompression, layerMediaTypes } from './load.ts';
 
-export interface NewLayerOptions {
-  readonly store: ImageStore;
-  readonly workers: TransferWorkers;
-  readonly maxLayerBytes: number;
-  /** The layer's tar, compressed or not; becomes a blob. */
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly signal: AbortSignal;
-}
+/** Makes layers of tars. */
+export class NewLayers {
+  private readonly store: ImageStore;
+  private readonly workers: TransferWorkers;
+  private readonly maxLayerBytes: number;
 
-/** Extracts a tar as a new layer. @throws LayerContentError for a tar that is none, or hostile. */
-export async function makeLayer({ store, workers, maxLayerBytes, path, sizeBytes, signal }: NewLayerOptions): Promise<LayerRecord> {
-  const { content } = store;
-  const directory = content.newLayerDirectory();
-  try {
-    const [unpacked, digest] = await Promise.all([
-      workers.run({ path, unpack: { root: directory.diff, maxBytes: maxLayerBytes } }, sizeBytes, () => undefined, signal),
-      fileDigest(path),
-    ]);
-    if (unpacked === undefined) throw new Error('nothing was unpacked');
-    const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
-    content.adoptBlob(path, digest);
-    await content.commitLayer(directory.path, unpacked.diffId, unpacked.sizeBytes);
-    return { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] };
-  } catch (error) {
-    content.discard(directory.path);
-    await rm(path, { force: true });
-    void content.emptyTrash();
-    throw error;
+  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+    this.store = options.store;
+    this.workers = options.workers;
+    this.maxLayerBytes = options.maxLayerBytes;
+  }
+
+  /** Extracts a tar, compressed or not; its file becomes the layer's blob. @throws LayerContentError for a tar that is none, or hostile. */
+  async make(path: string, sizeBytes: number, signal: AbortSignal): Promise<LayerRecord> {
+    const { content } = this.store;
+    const directory = content.newLayerDirectory();
+    try {
+      const [unpacked, digest] = await Promise.all([
+        this.workers.run({ path, unpack: { root: directory.diff, maxBytes: this.maxLayerBytes } }, sizeBytes, () => undefined, signal),
+        fileDigest(path),
+      ]);
+      if (unpacked === undefined) throw new Error('nothing was unpacked');
+      const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
+      content.adoptBlob(path, digest);
+      await content.commitLayer(directory.path, unpacked.diffId, unpacked.sizeBytes);
+      return { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] };
+    } catch (error) {
+      content.discard(directory.path);
+      await rm(path, { force: true });
+      void content.emptyTrash();
+      throw error;
+    }
   }
 }
 

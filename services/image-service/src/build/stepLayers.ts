@@ -6,8 +6,7 @@ import { mediaTypes } from '@flotilla/oci';
 import type { LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { writeLayerTar } from '../layers/layerTar.ts';
-import type { TransferWorkers } from '../layers/transferWorkers.ts';
-import { makeLayer } from '../newImage.ts';
+import type { NewLayers } from '../newImage.ts';
 
 /** A layer that is held against removal until `release`. */
 export interface HeldLayer {
@@ -20,13 +19,11 @@ const nothing: HeldLayer = { record: undefined, release: async () => undefined }
 
 export class StepLayers {
   private readonly store: ImageStore;
-  private readonly workers: TransferWorkers;
-  private readonly maxLayerBytes: number;
+  private readonly newLayers: NewLayers;
 
-  constructor(options: { store: ImageStore; workers: TransferWorkers; maxLayerBytes: number }) {
+  constructor(options: { store: ImageStore; newLayers: NewLayers }) {
     this.store = options.store;
-    this.workers = options.workers;
-    this.maxLayerBytes = options.maxLayerBytes;
+    this.newLayers = options.newLayers;
   }
 
   /** Takes a layer directory of the content store whose `diff` is complete. */
@@ -71,8 +68,7 @@ export class StepLayers {
       if (tar.isEmpty) return nothing;
       const release = holds.hold([tar.digest]);
       try {
-        const { store, workers, maxLayerBytes } = this;
-        return { record: await makeLayer({ store, workers, maxLayerBytes, path, sizeBytes: tar.sizeBytes, signal }), release };
+        return { record: await this.newLayers.make(path, tar.sizeBytes, signal), release };
       } catch (error) {
         await release();
         throw error;
