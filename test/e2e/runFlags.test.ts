@@ -139,6 +139,34 @@ describe('a flag of docker run', () => {
     ).toBe('x\nro');
     const linked = await run('--link', 'other:alias', stack.busybox, 'sh', '-c', 'grep -c alias /etc/hosts; env | grep ^ALIAS_ | sort');
     expect(linked).toMatch(/^1\nALIAS_ENV_WHO=me\nALIAS_NAME=\/\w+\/alias\nALIAS_PORT=tcp:\/\/172\.\d+\.\d+\.\d+:80\nALIAS_PORT_80_TCP=/);
+    await stack.host.mustDocker(
+      'create',
+      '--name',
+      'parent',
+      '--link',
+      'other:one',
+      '--link',
+      'other:two',
+      stack.busybox,
+      'sh',
+      '-c',
+      'env; cat /etc/hosts',
+    );
+    expect(await stack.host.mustDocker('rm', '--link', '/parent/one')).toBe('/parent/one');
+    expect(await stack.host.mustDocker('inspect', '-f', '{{.HostConfig.Links}}', 'parent')).toBe('[/other:/parent/two]');
+    const left = await stack.host.mustDocker('start', '-a', 'parent');
+    expect(left).toContain('TWO_ENV_WHO=me');
+    expect(left).not.toMatch(/ONE_ENV_WHO|\bone\b/);
+    for (const [link, says] of [
+      ['parent/one', 'Cannot get parent parent for link name one'],
+      ['nobody/one', 'No such container: nobody'],
+      ['parent', 'Conflict, cannot remove the default link name of the container'],
+    ] as const) {
+      const refused = await stack.host.docker('rm', '--link', link);
+      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(says)]);
+    }
+    expect(await stack.host.mustDocker('inspect', '-f', '{{.State.Status}}', 'other')).toBe('running');
+    await stack.host.mustDocker('rm', 'parent');
     expect(await run('--pid', 'container:other', stack.busybox, 'sh', '-c', 'cat /proc/1/comm')).toMatch(/^(sh|sleep)$/);
     expect(await run('--ipc', 'container:other', stack.busybox, 'ls', '/dev/shm')).toBe('memory');
     const address = await stack.host.mustDocker('exec', 'other', 'hostname', '-i');
