@@ -41,6 +41,7 @@ export interface CreateRequest {
   readonly platform: string;
   /** the body of ContainerCreate. */
   readonly configJson: Uint8Array;
+  readonly readOnlyBindsNonRecursive?: boolean | undefined;
 }
 
 type Undo = () => Promise<unknown> | unknown;
@@ -100,15 +101,25 @@ export class Creator {
       restartCount: 0,
       stoppedByUser: false,
     };
-    const networkWarnings = await this.makeHoldings(draft, name);
+    const networkWarnings = await this.makeHoldings(draft, name, request.readOnlyBindsNonRecursive);
     const platformWarnings = request.platform === '' ? foreignPlatform(imageConfig) : [];
     return { id, warnings: [...warnings, ...platformWarnings, ...networkWarnings] };
   }
 
-  private async makeHoldings(draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>, name: string | undefined): Promise<string[]> {
+  private async makeHoldings(
+    draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>,
+    name: string | undefined,
+    readOnlyBindsNonRecursive: boolean | undefined,
+  ): Promise<string[]> {
     const { neighbours, paths, roots, logger } = this.options;
     const { id, config, hostConfig } = draft;
-    const plans = planMounts(config, hostConfig, (reference) => this.named(reference).mounts, this.options.context.dataRoot);
+    const plans = planMounts(
+      config,
+      hostConfig,
+      (reference) => this.named(reference).mounts,
+      this.options.context.dataRoot,
+      readOnlyBindsNonRecursive,
+    );
     const undo: Undo[] = [];
     try {
       const directory = paths.containerDirectory(id);

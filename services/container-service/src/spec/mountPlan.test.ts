@@ -1,6 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { planMounts } from './mountPlan.ts';
 
+describe('read-only binds of clients before API 1.44', () => {
+  it.each([
+    ['/a:/x:ro', true],
+    ['/a:/x', undefined],
+    ['/a:/x:ro-force-recursive', undefined],
+    ['name:/x:ro', undefined],
+  ])('%s: what is mounted below stays writable: %s', (bind, nonRecursive) => {
+    const [plan] = planMounts({}, { Binds: [bind] }, () => [], '/var/lib/flotilla', true);
+    expect(plan?.readOnlyNonRecursive).toBe(nonRecursive);
+  });
+});
+
 describe('binds of the engine’s own files', () => {
   it.each([
     ['/', '', 'rslave'],

@@ -61,6 +61,7 @@ const defaultPropagation = 'rprivate';
 /**
  * @param volumesFrom - the mounts of the container a `--volumes-from` entry names.
  * @param dataRoot - the engine's own files: binds that show them must not hold on to what is mounted there.
+ * @param readOnlyBindsNonRecursive - what `-v …:ro` means to clients before API 1.44.
  * @throws InvalidParameter in dockerd's words; whatever `volumesFrom` throws.
  */
 export function planMounts(
@@ -68,6 +69,7 @@ export function planMounts(
   hostConfig: HostConfig,
   volumesFrom: (container: string) => readonly MountPlan[],
   dataRoot: string,
+  readOnlyBindsNonRecursive = false,
 ): MountPlan[] {
   const plans = new Map<string, MountPlan>();
   for (const entry of hostConfig.VolumesFrom ?? []) {
@@ -85,7 +87,11 @@ export function planMounts(
     claimed.add(plan.destination);
     plans.set(plan.destination, plan.type === 'bind' ? { ...plan, ...bindPropagation(plan, dataRoot) } : plan);
   };
-  for (const bind of hostConfig.Binds ?? []) claim(parseBind(bind, hostConfig.VolumeDriver ?? ''));
+  for (const bind of hostConfig.Binds ?? []) {
+    const plan = parseBind(bind, hostConfig.VolumeDriver ?? '');
+    const nonRecursive = readOnlyBindsNonRecursive && plan.type === 'bind' && !plan.rw && !plan.readOnlyForceRecursive;
+    claim(nonRecursive ? { ...plan, readOnlyNonRecursive: true } : plan);
+  }
   for (const mount of hostConfig.Mounts ?? []) claim(parseMount(mount));
   for (const path of Object.keys(config.Volumes ?? {})) {
     const plan = parseBind(path, hostConfig.VolumeDriver ?? '');

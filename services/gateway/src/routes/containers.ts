@@ -62,6 +62,7 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
         name: text(request, 'name'),
         platform: olderThan(request, '1.41') ? '' : text(request, 'platform'),
         configJson: Buffer.from(JSON.stringify(config)),
+        readOnlyBindsNonRecursive: olderThan(request, '1.44'),
       },
       long,
     );

@@ -45,6 +45,8 @@ export interface CreateContainerRequest {
   platform: string;
   /** required; the body of ContainerCreate: ContainerConfig with HostConfig and NetworkingConfig. */
   configJson: Buffer;
+  /** optional; read-only binds leave what is mounted below them writable, as before API 1.44. */
+  readOnlyBindsNonRecursive?: boolean | undefined;
 }
 
 export interface CreateContainerResponse {
@@ -440,7 +442,7 @@ export interface CommitContainerResponse {
 }
 
 function createBaseCreateContainerRequest(): CreateContainerRequest {
-  return { name: "", platform: "", configJson: Buffer.alloc(0) };
+  return { name: "", platform: "", configJson: Buffer.alloc(0), readOnlyBindsNonRecursive: undefined };
 }
 
 export const CreateContainerRequest: MessageFns<CreateContainerRequest> = {
@@ -453,6 +455,9 @@ export const CreateContainerRequest: MessageFns<CreateContainerRequest> = {
     }
     if (message.configJson.length !== 0) {
       writer.uint32(26).bytes(message.configJson);
+    }
+    if (message.readOnlyBindsNonRecursive !== undefined) {
+      writer.uint32(32).bool(message.readOnlyBindsNonRecursive);
     }
     return writer;
   },
@@ -494,6 +499,14 @@ export const CreateContainerRequest: MessageFns<CreateContainerRequest> = {
             message.configJson = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.readOnlyBindsNonRecursive = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -514,6 +527,7 @@ export const CreateContainerRequest: MessageFns<CreateContainerRequest> = {
     message.name = object.name ?? "";
     message.platform = object.platform ?? "";
     message.configJson = object.configJson ?? Buffer.alloc(0);
+    message.readOnlyBindsNonRecursive = object.readOnlyBindsNonRecursive ?? undefined;
     return message;
   },
 };
