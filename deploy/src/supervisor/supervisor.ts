@@ -224,9 +224,14 @@ export class Supervisor {
   /** Gives the gateway new copies of certificate files that the operator has replaced. */
   private copyCertificates(): void {
     for (const copy of this.plan.tlsCopies) {
-      if (!isRenewed(copy)) continue;
-      copyCertificate(copy);
-      this.log.info('certificate renewed', { path: copy.from });
+      try {
+        if (!isRenewed(copy)) continue;
+        copyCertificate(copy);
+        this.log.info('certificate renewed', { path: copy.from });
+      } catch (error) {
+        // One that cannot be read keeps none of the others from being renewed.
+        this.log.error('certificate not renewed', { path: copy.from, error: String(error) });
+      }
     }
   }
 }

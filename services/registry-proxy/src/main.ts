@@ -7,7 +7,7 @@ import { registriesHandlers } from './api/registries.ts';
 import { registryProxySettings, transportSettings } from './config.ts';
 import { followHangup } from './hangup.ts';
 import { HttpServer } from './http/server.ts';
-import { labAt } from './lab.ts';
+import { type Lab, LabLink } from './lab.ts';
 import { Metrics } from './metrics.ts';
 import { RegistryProxy } from './registryProxy.ts';
 import { Relay } from './relay.ts';
@@ -25,10 +25,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     };
     const { registryProxy } = settings.FLOTILLA_ENGINE_OPTIONS;
     if (registryProxy !== undefined) {
-      const lab = await labAt(registryProxy, settings);
-      const relay = new Relay(lab);
+      const link = await LabLink.open(registryProxy, settings, logger);
+      lifecycle.onStop('lab', () => link.close());
+      followHangup(lifecycle, () => void link.reload());
+      const lab = (): Promise<Lab> => link.current();
+      const limits = transportSettings(settings, env);
+      const relay = new Relay(lab, limits.connectTimeoutMs);
       lifecycle.onStop('relay', () => relay.close());
-      const transport = new Transport(transportSettings(settings, env));
+      const transport = new Transport(limits);
       lifecycle.onStop('connections', () => transport.close());
       await listen(new HttpServer({ distribution: relay, metrics: new Metrics(), health, logger }));
       server.add(RegistriesService, registriesHandlers(remoteRegistries(lab, transport)));

@@ -10,8 +10,9 @@ import { readBody, type Sender } from './upstream/transport.ts';
 
 const maxAnswerBytes = 8 * 1024 * 1024;
 
-export function remoteRegistries({ url: base, connection, authorization }: Lab, sender: Sender): Registries {
+export function remoteRegistries(lab: () => Promise<Lab>, sender: Sender): Registries {
   const ask = async (method: 'GET' | 'POST', path: string, document: unknown, signal: AbortSignal | undefined): Promise<unknown> => {
+    const { url: base, connection, authorization } = await lab();
     const body = document === undefined ? undefined : Buffer.from(JSON.stringify(document));
     let status: number;
     let answer: unknown;

@@ -4,14 +4,15 @@ import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLogger, Health, readConfig } from '@flotilla/service-kit';
-import { buildImage, buildIndex, busyboxImage, pushImage, startRegistry, type TestRegistry } from '@flotilla/testkit';
+import { buildImage, buildIndex, busyboxImage, pushImage, startRegistry, type TestRegistry, waitFor } from '@flotilla/testkit';
 import { hashSync } from 'bcryptjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type RegistryProxySettings, standaloneSettings } from '../src/config.ts';
 import { anonymous } from '../src/credentials.ts';
 import { HttpServer } from '../src/http/server.ts';
-import { type Lab, labAt } from '../src/lab.ts';
+import { LabLink } from '../src/lab.ts';
 import { Metrics } from '../src/metrics.ts';
 import { Collector } from '../src/own/collector.ts';
 import { OwnStore } from '../src/own/ownStore.ts';
@@ -148,6 +149,7 @@ describe('garbage collection of own repositories', () => {
 describe('a stack that shares the proxy', () => {
   let upstream: StandIn;
   let lab: TestProxy;
+  let link: LabLink;
   let relay: Relay;
   let http: HttpServer;
   let url: string;
@@ -159,10 +161,18 @@ describe('a stack that shares the proxy', () => {
     environment: {},
   });
 
-  const plain = (target: string): Lab => ({ url: target, connection: { verifyTls: true } });
+  /** Settings of a stack with this file of upstreams. */
+  const settingsOf = (upstreamsFile?: string): RegistryProxySettings =>
+    readConfig(standaloneSettings, {
+      FLOTILLA_HTTP_ADDRESS: '127.0.0.1:0',
+      FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ upstreamsFile }),
+      FLOTILLA_REGISTRY_CERTIFICATES: '',
+    });
+  const remote = () => remoteRegistries(() => link.current(), transport);
 
-  async function relayTo(target: Lab): Promise<void> {
-    relay = new Relay(target);
+  async function relayTo(target: string, upstreamsFile?: string): Promise<void> {
+    link = await LabLink.open(target, settingsOf(upstreamsFile), logger);
+    relay = new Relay(() => link.current(), 5000);
     http = new HttpServer({ distribution: relay, metrics: new Metrics(), health: new Health(), logger });
     url = `http://127.0.0.1:${await http.listen('127.0.0.1:0')}`;
   }
@@ -170,11 +180,15 @@ describe('a stack that shares the proxy', () => {
   beforeEach(async () => {
     upstream = await StandIn.start();
     lab = await startProxy();
-    await relayTo(plain(lab.url));
+    await relayTo(lab.url);
   });
-  afterEach(async () => {
+  const leave = async (): Promise<void> => {
     await http.close(0);
     relay.close();
+    link.close();
+  };
+  afterEach(async () => {
+    await leave();
     await lab.stop();
     await upstream.stop();
   });
@@ -201,9 +215,8 @@ describe('a stack that shares the proxy', () => {
       setTimeout(() => response.destroy(), 20);
     });
     await new Promise<void>((resolve) => cutting.listen(0, '127.0.0.1', resolve));
-    await http.close(0);
-    relay.close();
-    await relayTo(plain(`http://127.0.0.1:${(cutting.address() as AddressInfo).port}`));
+    await leave();
+    await relayTo(`http://127.0.0.1:${(cutting.address() as AddressInfo).port}`);
     await expect(fetch(`${url}/v2/a/blobs/x`).then((answer) => answer.arrayBuffer())).rejects.toThrow();
     cutting.closeAllConnections();
     await new Promise<void>((resolve) => cutting.close(() => resolve()));
@@ -212,7 +225,7 @@ describe('a stack that shares the proxy', () => {
     expect(await away.text()).toMatch(/the registry proxy at http:\/\/127\.0\.0\.1:\d+ cannot be reached: .*ECONNREFUSED/);
   });
 
-  it('is to a proxy that asks for names who the upstreams file says it is', async () => {
+  it('is to a proxy that asks for names who the upstreams file says it is, also when that changes', async () => {
     const authority = new Authority();
     authority.issue('server');
     writeFileSync(authority.path('htpasswd'), `stack:${hashSync('hush', 4)}\n`);
@@ -226,44 +239,72 @@ describe('a stack that shares the proxy', () => {
       },
     });
     const { host } = new URL(lab.url);
-    const settingsOf = (document: unknown): RegistryProxySettings => {
+    const write = (document: unknown): void =>
       writeFileSync(authority.path('upstreams.json'), JSON.stringify({ upstreams: { [host]: document } }));
-      const options = JSON.stringify({ upstreamsFile: authority.path('upstreams.json') });
-      return readConfig(standaloneSettings, { FLOTILLA_HTTP_ADDRESS: '127.0.0.1:0', FLOTILLA_ENGINE_OPTIONS: options });
-    };
-    const again = async (document: unknown): Promise<Lab> => {
-      await http.close(0);
-      relay.close();
-      const target = await labAt(`${lab.url}/`, settingsOf(document));
-      await relayTo(target);
-      return target;
-    };
+    const catalog = async (): Promise<number> => (await fetch(`${url}/v2/_catalog`)).status;
     try {
-      await again({});
+      write({});
+      await leave();
+      await relayTo(`${lab.url}/`, authority.path('upstreams.json'));
       expect(await (await fetch(`${url}/v2/_catalog`)).text()).toMatch(/cannot be reached: .*certificate/);
-      const stranger = await again({ ca: 'ca.crt' });
-      expect((await fetch(`${url}/v2/_catalog`)).status).toBe(401);
-      await expect(remoteRegistries(stranger, transport).info()).rejects.toThrow('authentication required');
-      const known = await again({ ca: 'ca.crt', credentials: { username: 'stack', passwordFile: 'password' } });
-      expect((await fetch(`${url}/v2/_catalog`)).status).toBe(200);
-      expect(await remoteRegistries(known, transport).info()).toHaveProperty('IndexConfigs');
+      write({ ca: 'ca.crt' });
+      await waitFor(async () => (await catalog()) === 401, { what: 'the authority to count' });
+      await expect(remote().info()).rejects.toThrow('authentication required');
+      write({ ca: 'ca.crt', credentials: { username: 'stack', passwordFile: 'password' } });
+      await waitFor(async () => (await catalog()) === 200, { what: 'the name to count' });
+      expect(await remote().info()).toHaveProperty('IndexConfigs');
+      write({ mirrors: ['https://elsewhere.example'] });
+      await sleep(400);
+      expect(await catalog()).toBe(200);
     } finally {
       authority.remove();
     }
   });
 
+  it('waits for it no longer than the upstreams file says', async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const { port } = silent.address() as AddressInfo;
+    const file = join(lab.root, 'upstreams.json');
+    writeFileSync(file, JSON.stringify({ upstreams: { [`127.0.0.1:${port}`]: { timeouts: { firstByteMs: 200 } } } }));
+    try {
+      await leave();
+      await relayTo(`http://127.0.0.1:${port}`, file);
+      const answer = await fetch(`${url}/v2/a/manifests/x`);
+      expect([answer.status, await answer.text()]).toEqual([502, expect.stringContaining('cannot be reached')]);
+      await expect(remote().info()).rejects.toThrow('cannot be reached');
+    } finally {
+      silent.closeAllConnections();
+      silent.close();
+    }
+  });
+
+  it.each([
+    ['mirrors', { mirrors: ['https://elsewhere.example'] }, {}],
+    ['concurrency', { concurrency: 4 }, {}],
+    ['url', { url: 'https://elsewhere.example' }, {}],
+    ['upstreams.ghcr.io', {}, { upstreams: { 'ghcr.io': {} } }],
+    ['ownPrefixes', {}, { ownPrefixes: ['lab'] }],
+  ])('says of what its upstreams file cannot tell the lab’s proxy: %s', async (what, entry, document) => {
+    const file = join(lab.root, 'upstreams.json');
+    writeFileSync(file, JSON.stringify({ upstreams: { 'registry.lab:5000': entry }, ...document }));
+    const named = what.includes('.') || what === 'ownPrefixes' ? what : `upstreams.registry.lab:5000.${what}`;
+    await expect(LabLink.open('http://registry.lab:5000', settingsOf(file), logger)).rejects.toThrow(
+      `upstreams.json: ${named}: to be told`,
+    );
+  });
+
   it('logs in and searches by it, with its words', async () => {
-    const remote = remoteRegistries(plain(lab.url), transport);
     const signal = new AbortController().signal;
     upstream.guard = (authorization) =>
       authorization === `Basic ${Buffer.from('ada:right').toString('base64')}` ||
       ({ status: 401, challenge: 'Basic realm="x"', body: { errors: [{ code: 'UNAUTHORIZED', message: 'no' }] } } as const);
     const config = { serveraddress: upstream.host, username: 'ada' };
-    expect(await remote.login.check({ ...config, password: 'right' }, signal)).toMatchObject({ status: 'Login Succeeded' });
-    await expect(remote.login.check({ ...config, password: 'wrong' }, signal)).rejects.toThrow(/401 Unauthorized/);
-    await expect(remote.search.find({ term: 'x', limit: 1000, filters: {}, credentials: anonymous }, signal)).rejects.toMatchObject({
+    expect(await remote().login.check({ ...config, password: 'right' }, signal)).toMatchObject({ status: 'Login Succeeded' });
+    await expect(remote().login.check({ ...config, password: 'wrong' }, signal)).rejects.toThrow(/401 Unauthorized/);
+    await expect(remote().search.find({ term: 'x', limit: 1000, filters: {}, credentials: anonymous }, signal)).rejects.toMatchObject({
       kind: 'InvalidParameter',
     });
-    expect((await remote.info()).IndexConfigs).toHaveProperty('docker.io');
+    expect((await remote().info()).IndexConfigs).toHaveProperty('docker.io');
   });
 });

@@ -186,6 +186,24 @@ describe('the file', () => {
     expect((await manifest('b.example')).status).toBe(200);
   });
 
+  it('is still followed when its folder is made anew', async () => {
+    upstream = await StandIn.start();
+    upstream.addManifest('app', 'latest', {});
+    await begin({});
+    const at = { url: `http://${upstream.host}` };
+    // Made again at once, and only after that was noticed.
+    rmSync(directory, { recursive: true });
+    mkdirSync(directory);
+    write({ upstreams: { 'first.example': at } });
+    await waitFor(async () => (await manifest('first.example')).ok, { what: 'the file to be read' });
+    rmSync(directory, { recursive: true });
+    await sleep(400);
+    mkdirSync(directory);
+    await sleep(400);
+    write({ upstreams: { 'second.example': at } });
+    await waitFor(async () => (await manifest('second.example')).ok, { what: 'the file to be read again' });
+  });
+
   it.each([
     ['is not JSON', '{"password": "hush"'],
     ['upstreams.a.example.url: must be http', { upstreams: { 'a.example': { url: 'ftp://x' } } }],

@@ -8,7 +8,7 @@ export interface LiveUpstreamsParts {
   readonly file: string;
   /** Registries that flags speak of: the file may not say otherwise. */
   readonly flagged: readonly string[];
-  /** Takes what is in force from now on. */
+  /** Takes what is in force from now on; what it throws refuses it. */
   readonly use: (upstreams: Upstreams) => void;
   readonly logger: Logger;
 }
@@ -51,8 +51,8 @@ export class LiveUpstreams {
     const upstreams = await readUpstreams(file);
     const twice = flagged.filter((name) => upstreams.named.has(name));
     if (twice.length > 0) throw new InvalidParameter(`${file}: ${twice.join(', ')}: named by a flag as well`);
-    this.current = upstreams;
     use(upstreams);
+    this.current = upstreams;
     this.files.follow(upstreams.files);
   }
 

@@ -6,6 +6,7 @@
  */
 import type * as http from 'node:http';
 import * as https from 'node:https';
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { http as plainHttp } from '@flotilla/service-kit/http';
@@ -68,10 +69,7 @@ export class Transport implements Sender {
 
   /** Connections made so far end with their requests; certificates may have changed. */
   retire(): void {
-    for (const agent of this.agents.values()) {
-      agent.maxFreeSockets = 0;
-      for (const socket of Object.values(agent.freeSockets).flatMap((each) => each ?? [])) socket.destroy();
-    }
+    for (const agent of this.agents.values()) retireAgent(agent);
     this.agents.clear();
   }
 
@@ -94,30 +92,27 @@ export class Transport implements Sender {
       request.signal?.addEventListener('abort', abort, { once: true });
       outgoing.once('close', () => request.signal?.removeEventListener('abort', abort));
       const times = { ...this.settings, ...request.limits };
-      const limits = new Limits(outgoing, times);
-      outgoing.on('error', (error) => {
-        limits.clear();
-        reject(request.signal?.aborted ? request.signal.reason : error);
-      });
+      keepLimits(outgoing, times);
+      outgoing.on('error', (error) => reject(request.signal?.aborted ? request.signal.reason : error));
       outgoing.on('response', (response) => {
-        limits.clear();
         // Whoever reads the body sees the error there; a body nobody reads any more must not end the process.
         response.on('error', () => undefined);
-        response.setTimeout(times.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
         resolve(response as TransportResponse);
       });
-      if (body === undefined || Buffer.isBuffer(body)) {
-        outgoing.end(body);
-        limits.requestSent();
-      } else {
-        sendBody(body, outgoing, limits);
-      }
+      if (body === undefined || Buffer.isBuffer(body)) outgoing.end(body);
+      else sendBody(body, outgoing);
     });
   }
 
   close(): void {
     for (const agent of this.agents.values()) agent.destroy();
   }
+}
+
+/** Its connections end with their requests. */
+export function retireAgent(agent: http.Agent): void {
+  agent.maxFreeSockets = 0;
+  for (const socket of Object.values(agent.freeSockets).flatMap((each) => each ?? [])) socket.destroy();
 }
 
 /** How far the other end is trusted, and who we say we are. */
@@ -139,13 +134,23 @@ function secureContextOf({ ca, certificate, key, pinned }: TlsIdentity): SecureC
 }
 
 /** Passes a client's body on; a client that leaves half-way cuts the request, so the upstream never takes half a body for a whole. */
-function sendBody(body: Readable, outgoing: http.ClientRequest, limits: Limits): void {
+function sendBody(body: Readable, outgoing: http.ClientRequest): void {
   body.on('error', (error) => outgoing.destroy(error));
   body.on('close', () => {
     if (!body.readableEnded) outgoing.destroy(new Error('the client left'));
   });
-  body.on('end', () => limits.requestSent());
   body.pipe(outgoing);
+}
+
+/** Ends a request, or its answer, that takes longer than it may. */
+export function keepLimits(outgoing: http.ClientRequest, settings: TimeLimits): void {
+  const limits = new Limits(outgoing, settings);
+  outgoing.on('finish', () => limits.requestSent());
+  outgoing.on('error', () => limits.clear());
+  outgoing.on('response', (response) => {
+    limits.clear();
+    response.setTimeout(settings.bodyIdleTimeoutMs, () => response.destroy(new UpstreamTimeout('body')));
+  });
 }
 
 /** The time limits of a request that has no answer yet. */
@@ -159,12 +164,18 @@ class Limits {
   constructor(outgoing: http.ClientRequest, settings: TimeLimits) {
     this.outgoing = outgoing;
     this.settings = settings;
-    outgoing.on('socket', (socket) => {
-      if (!socket.connecting) return this.onConnected();
-      this.start('connect', settings.connectTimeoutMs);
-      // A TLS socket says `connect` before its handshake; `secureConnect` comes after it.
-      socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => this.onConnected());
-    });
+    if (outgoing.socket === null) outgoing.on('socket', (socket) => this.onSocket(socket));
+    else this.onSocket(outgoing.socket);
+  }
+
+  private onSocket(socket: Socket): void {
+    if (!socket.connecting) {
+      this.onConnected();
+      return;
+    }
+    this.start('connect', this.settings.connectTimeoutMs);
+    // A TLS socket says `connect` before its handshake; `secureConnect` comes after it.
+    socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => this.onConnected());
   }
 
   private onConnected(): void {
