@@ -16,11 +16,13 @@ import {
   type TestRegistry,
   waitFor,
 } from '@flotilla/testkit';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 const MiB = 1024 * 1024;
+const soak = process.env.FLOTILLA_SOAK === '1';
 /** Of each of an image's four layers: 500 MiB in full. */
-const blobBytes = process.env.FLOTILLA_SOAK === '1' ? 125 * MiB : 6 * MiB;
+const blobBytes = soak ? 125 * MiB : 6 * MiB;
+if (soak) vi.setConfig({ testTimeout: 900_000 });
 const port = 5555;
 const name = 'registry.lab';
 
