@@ -147,6 +147,11 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
       response.destroy();
       return;
     }
+    // Before 1.34 an answer had no place for a failure: it was left empty.
+    if (result.error !== '' && olderThan(request, '1.34')) {
+      response.end();
+      return;
+    }
     const document = { StatusCode: result.exitCode, ...(result.error === '' ? {} : { Error: { Message: result.error } }) };
     if (response.headersSent) response.end(`${JSON.stringify(document)}\n`);
     else sendJson(response, 200, document);

@@ -1,5 +1,6 @@
 /** Routes of networks. Joining and leaving change a container's record, so container-service is asked for those. */
 import { networkConnectRequest, networkCreateRequest, networkDisconnectRequest } from '@flotilla/engine-api';
+import { isNotFound } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
@@ -12,8 +13,24 @@ import { name } from './parameters.ts';
 export function networkRoutes(router: Router, { containers, networks }: Backends): void {
   router.get(/^\/networks\/?$/, async (request, response) => {
     const { networksJson } = await networks.list({ filters: toProto(filtersOf(request)) }, read);
-    sendJson(response, 200, networksJson);
+    // Before 1.28 a list told of each network's containers too.
+    sendJson(response, 200, olderThan(request, '1.28') ? await inspectEach(networksJson) : networksJson);
   });
+
+  async function inspectEach(networksJson: Uint8Array): Promise<unknown[]> {
+    const listed = JSON.parse(new TextDecoder().decode(networksJson)) as { Id: string }[];
+    const inspected = listed.map(async ({ Id }) => {
+      try {
+        const { networkJson } = await networks.inspect({ network: Id, verbose: false, scope: '' }, read);
+        return JSON.parse(new TextDecoder().decode(networkJson)) as unknown;
+      } catch (error) {
+        // It was removed since.
+        if (isNotFound(error)) return undefined;
+        throw error;
+      }
+    });
+    return (await Promise.all(inspected)).filter((network) => network !== undefined);
+  }
 
   router.get(/^\/networks\/(?<name>.+)$/, async (request, response) => {
     const { networkJson } = await networks.inspect(

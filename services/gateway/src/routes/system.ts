@@ -7,7 +7,7 @@ import { olderThan, versionOf } from '../http/apiVersion.ts';
 import { decodeBody, readBody } from '../http/body.ts';
 import { query } from '../http/query.ts';
 import { sendEmpty, sendJson } from '../http/respond.ts';
-import { shimSystemInfo } from '../shims/system.ts';
+import { shimDiskUsage, shimSystemInfo } from '../shims/system.ts';
 import { diskUsage, diskUsageTypes } from '../system/diskUsage.ts';
 
 export interface SystemRouteOptions {
@@ -28,7 +28,7 @@ export function systemRoutes(router: Router, { backends, info, version }: System
   router.get(/^\/system\/df$/, async (request, response) => {
     // Types came with 1.42.
     const types = olderThan(request, '1.42') ? [] : query(request).getAll('type');
-    sendJson(response, 200, await diskUsage(backends, diskUsageTypes(types)));
+    sendJson(response, 200, shimDiskUsage(await diskUsage(backends, diskUsageTypes(types)), versionOf(request)));
   });
 
   router.options(/.*/, (_request, response) => {

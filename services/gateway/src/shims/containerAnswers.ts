@@ -34,15 +34,16 @@ export function shimContainerInspect(bytes: Uint8Array, version: string): Uint8A
   return document;
 }
 
-/** ContainerList: before 1.48 no manifest descriptor. */
+/** ContainerList: before 1.48 no manifest descriptor, before 1.46 no annotations. */
 export function shimContainerList(bytes: Uint8Array, version: string): Uint8Array | Document[] {
-  if (
-    compareVersions(version, '1.48') >= 0 ||
-    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf('"ImageManifestDescriptor"') < 0
-  ) {
-    return bytes;
+  const holds = (field: string): boolean => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf(`"${field}"`) >= 0;
+  const descriptors = compareVersions(version, '1.48') < 0 && holds('ImageManifestDescriptor');
+  const annotations = compareVersions(version, '1.46') < 0 && holds('Annotations');
+  if (!descriptors && !annotations) return bytes;
+  const documents = parseDocuments(bytes) as (Document & { HostConfig?: Document })[];
+  for (const document of documents) {
+    if (descriptors) delete document.ImageManifestDescriptor;
+    if (annotations) delete document.HostConfig?.Annotations;
   }
-  const documents = parseDocuments(bytes);
-  for (const document of documents) delete document.ImageManifestDescriptor;
   return documents;
 }

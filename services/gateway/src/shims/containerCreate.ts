@@ -36,6 +36,10 @@ export function shimContainerCreate(config: ContainerCreateRequest, version: str
   if (older('1.45') && mounts.some((mount) => mount.VolumeOptions?.Subpath)) {
     throw new InvalidParameter('VolumeOptions.Subpath needs API v1.45 or newer');
   }
+  if (older('1.48')) {
+    if (mounts.some(({ Type }) => Type === 'image')) throw new InvalidParameter('Mount type "Image" needs API v1.48 or newer');
+    for (const endpoint of Object.values(config.NetworkingConfig?.EndpointsConfig ?? {})) delete endpoint.GwPriority;
+  }
   const warnings = [containerWideMacAddress(config, older), interfaceSysctls(config, version), kernelMemory(config, version)];
   if (host.PidsLimit !== undefined && host.PidsLimit <= 0) delete host.PidsLimit;
   return warnings.filter((warning) => warning !== undefined);

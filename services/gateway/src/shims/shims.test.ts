@@ -103,7 +103,15 @@ describe('answers in older versions', () => {
   });
 
   it('show the engine as it was shown', () => {
-    const info = { SecurityOptions: ['name=seccomp,profile=builtin'], BridgeNfIptables: true, BridgeNfIp6tables: true } as SystemInfo;
+    const commit = { ID: '' };
+    const info = {
+      SecurityOptions: ['name=seccomp,profile=builtin'],
+      BridgeNfIptables: true,
+      BridgeNfIp6tables: true,
+      ContainerdCommit: commit,
+      RuncCommit: commit,
+      InitCommit: commit,
+    } as SystemInfo;
     expect(shimSystemInfo(info, '1.50')).not.toHaveProperty('BridgeNfIptables');
     expect(shimSystemInfo(info, '1.49')).toHaveProperty('BridgeNfIptables', true);
     expect(shimSystemInfo(info, '1.24')).toMatchObject({ SecurityOptions: ['seccomp'], ExecutionDriver: '<not supported>' });

@@ -1,5 +1,5 @@
 /** What older API versions expect in the answers about the engine. */
-import type { SystemInfo } from '@flotilla/engine-api';
+import type { BuildCacheRecord, ImageSummary, SystemInfo } from '@flotilla/engine-api';
 import { compareVersions } from '../http/apiVersion.ts';
 
 /** SystemInfo: before 1.25 security options are names alone; fields that were removed are back for those who knew them. */
@@ -16,7 +16,16 @@ export function shimSystemInfo(info: SystemInfo, version: string): object {
     delete shown.DiscoveredDevices;
     shown = { ...shown, BridgeNfIptables, BridgeNfIp6tables };
   }
-  if (older('1.49')) delete shown.FirewallBackend;
+  if (older('1.49')) {
+    delete shown.FirewallBackend;
+    const expected = <T extends { ID: string }>(commit: T) => ({ ...commit, Expected: commit.ID });
+    shown = {
+      ...shown,
+      ContainerdCommit: expected(info.ContainerdCommit),
+      RuncCommit: expected(info.RuncCommit),
+      InitCommit: expected(info.InitCommit),
+    };
+  }
   if (older('1.47')) {
     shown.RegistryConfig = { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, ...registry };
   }
@@ -27,4 +36,22 @@ export function shimSystemInfo(info: SystemInfo, version: string): object {
     shown = { ...shown, ExecutionDriver: '<not supported>', SecurityOptions: names };
   }
   return shown;
+}
+
+/** SystemDataUsage: before 1.44 VirtualSize, before 1.42 one parent of a cache record, and the size of the cache. */
+export function shimDiskUsage(bytes: Uint8Array, version: string): object {
+  const older = (than: string): boolean => compareVersions(version, than) < 0;
+  if (!older('1.44')) return bytes;
+  const usage = JSON.parse(new TextDecoder().decode(bytes)) as {
+    Images: ImageSummary[] | null;
+    BuildCache: (BuildCacheRecord & { Parents?: string[] })[] | null;
+  };
+  const shown = { ...usage, Images: usage.Images?.map((image) => ({ ...image, VirtualSize: image.Size })) ?? null };
+  if (!older('1.42')) return shown;
+  const records = usage.BuildCache ?? [];
+  return {
+    ...shown,
+    BuildCache: records.map(({ Parents, ...record }) => (Parents?.[0] === undefined ? record : { ...record, Parent: Parents[0] })),
+    BuilderSize: records.reduce((sum, { Size }) => sum + Size, 0),
+  };
 }
