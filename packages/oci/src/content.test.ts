@@ -55,6 +55,9 @@ describe('manifest and index', () => {
   it('reads a manifest', () => {
     expect(parseManifest(bytes(manifest), '').layers).toEqual([descriptor]);
   });
+  it.each([undefined, 0])('reads a manifest whose schemaVersion is %s', (schemaVersion) => {
+    expect(parseManifest(bytes({ ...manifest, schemaVersion }), '').layers).toEqual([descriptor]);
+  });
   it.each([
     ['not JSON', '{'],
     ['an array', []],

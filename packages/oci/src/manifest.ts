@@ -23,7 +23,8 @@ export const maxLayers = 500;
  */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
   const object = parseObject('manifest', bytes, maxManifestBytes);
-  if (object.schemaVersion !== 2)
+  // Some tools leave it out or write 0, and dockerd and containerd look at the media type alone; 1 is docker's old format.
+  if (![undefined, 0, 2].includes(object.schemaVersion as number | undefined))
     throw new InvalidContent(`manifest has schemaVersion ${JSON.stringify(object.schemaVersion ?? '')}, not 2`);
   // A document that could be read as either kind is an attack on whoever reads it the other way (CVE-2021-41190).
   if (object.manifests !== undefined) throw new InvalidContent('manifest has the field "manifests" of an index');

@@ -21,7 +21,8 @@ export function listImages(store: ImageStore, request: ListRequest): ImageSummar
   const dangling = booleanFilter(filters, 'dangling');
   const before = newest(filters.get('before'), store, Math.min);
   const since = newest(filters.get('since'), store, Math.max);
-  const until = untilFilter(filters);
+  const untils = (filters.get('until') ?? []).map((value) => untilFilter(new Map([['until', [value]]])) ?? Number.POSITIVE_INFINITY);
+  const until = Math.min(...untils);
   const patterns = filters.get('reference') ?? [];
   const parents = new Set<Digest>();
   for (const image of store.all()) if (image.record.parent !== undefined) parents.add(image.record.parent);
@@ -30,7 +31,7 @@ export function listImages(store: ImageStore, request: ListRequest): ImageSummar
   for (const image of store.all()) {
     if (before !== undefined && image.createdMs >= before) continue;
     if (since !== undefined && image.createdMs <= since) continue;
-    if (until !== undefined && image.createdMs > until) continue;
+    if (image.createdMs >= until) continue;
     if (!matchesLabels(filters, 'label', image.config.config.Labels ?? {})) continue;
     const names = store
       .references(image.id)

@@ -17,7 +17,7 @@ import {
 } from '@flotilla/oci';
 import { writeAll } from '@flotilla/streams';
 import { imageEvent } from './events.ts';
-import type { BlobReference, Image } from './image.ts';
+import { type BlobReference, createdSeconds, type Image } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import { imagePlatform } from './inspect.ts';
 import { type LocalManifest, localManifest } from './localManifest.ts';
@@ -72,20 +72,19 @@ export async function selectImages(store: ImageStore, names: readonly string[]):
 
 /** Writes the archive. @throws LayerContentError when a blob is missing; what the stream fails with. */
 export async function saveImages(store: ImageStore, selected: readonly SavedImage[], out: Writable, signal: AbortSignal): Promise<void> {
-  const manifests = selected.map(({ manifest }) => manifest);
   const release = store.holds.hold(
-    manifests.flatMap((manifest) => [manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]),
+    selected.flatMap(({ manifest }) => [manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]),
   );
   try {
     const mtimeNs = 0n;
     const written = new Set<Digest>();
     await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/', type: 'directory', mtimeNs })));
     await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/sha256/', type: 'directory', mtimeNs })));
-    for (const manifest of manifests) {
+    for (const { image, manifest } of selected) {
       for (const blob of [manifest.config, ...manifest.layers]) {
         if (written.has(blob.digest)) continue;
         written.add(blob.digest);
-        await writeBlob(store, blob, out, signal);
+        await writeBlob(store, blob, image.config.created, out, signal);
       }
       if (!written.has(manifest.digest)) await writeFile(out, blobName(manifest.digest), manifest.bytes);
       written.add(manifest.digest);
@@ -101,8 +100,16 @@ export async function saveImages(store: ImageStore, selected: readonly SavedImag
   }
 }
 
-async function writeBlob(store: ImageStore, blob: BlobReference, out: Writable, signal: AbortSignal): Promise<void> {
-  await writeAll(out, encodeHeader(plainEntry({ name: blobName(blob.digest), type: 'file', sizeBytes: blob.sizeBytes })));
+/** @param created - of the image: the time of its files, as in dockerd's archives. */
+async function writeBlob(
+  store: ImageStore,
+  blob: BlobReference,
+  created: string | undefined,
+  out: Writable,
+  signal: AbortSignal,
+): Promise<void> {
+  const mtimeNs = BigInt(Math.max(createdSeconds(created), 0)) * 1_000_000_000n;
+  await writeAll(out, encodeHeader(plainEntry({ name: blobName(blob.digest), type: 'file', sizeBytes: blob.sizeBytes, mtimeNs })));
   for await (const chunk of createReadStream(store.content.blobPath(blob.digest), { highWaterMark: readBytes }) as AsyncIterable<Buffer>) {
     signal.throwIfAborted();
     await writeAll(out, chunk);

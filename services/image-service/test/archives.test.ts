@@ -102,6 +102,8 @@ describe('save', () => {
     expect(lines.find((line) => line.status?.startsWith('latest: digest:'))?.status).toContain(pinned.split('@')[1]);
     const names = execFileSync('tar', ['-t'], { input: archive, encoding: 'utf8' }).split('\n');
     expect(names).toEqual(expect.arrayContaining(['manifest.json', 'index.json', 'oci-layout', 'repositories']));
+    const listing = execFileSync('tar', ['-tv'], { input: archive, encoding: 'utf8', env: { ...process.env, TZ: 'UTC' } });
+    expect(listing).toMatch(new RegExp(` 2024-01-01 00:00 blobs/sha256/${image.id.slice(7)}`));
     await expect(stack.save('nothing')).rejects.toMatchObject({ kind: 'NotFound', message: 'No such image: nothing:latest' });
   });
 });

@@ -105,6 +105,9 @@ describe('list, of images made in 2024 and now', () => {
     expect(await ids({ since: ['old:1'], before: [nameless] })).toEqual([named]);
     expect(await ids({ until: ['2024-06-01'] })).toEqual([old.id]);
     expect(await ids({ until: ['24h'] })).toEqual([old.id]);
+    // Of several the earliest counts; an image of that very moment is not among them.
+    expect(await ids({ until: ['2024-06-01', '1h', '2024-01-01T00:00:01Z'] })).toEqual([old.id]);
+    expect(await ids({ until: ['2024-01-01T00:00:00Z', '1h'] })).toEqual([]);
     expect(await ids({ until: [`${Math.ceil(Date.now() / 1000) + 60}`] })).toEqual(all);
     expect(await ids({ dangling: ['true'] })).toEqual([nameless]);
     expect(await ids({ dangling: ['false'] })).toEqual([old.id, named].sort());
