@@ -8,9 +8,13 @@ import {
   busyboxImage,
   busyboxLayer,
   dockerArchive,
+  escapeName,
+  everyKind,
   type LayerEntry,
+  Random,
   type StaticRegistry,
   sha256,
+  spoiledTar,
   startStaticRegistry,
 } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -332,5 +336,38 @@ describe('archives with a way out', () => {
         return [];
       });
     expect(temporary(join(stack.host.dataRoot, 'image-service'))).toEqual([]);
+  });
+});
+
+describe('spoiled archives for containers', () => {
+  const count = process.env.FLOTILLA_SOAK === '1' ? 400 : 30;
+
+  it('are taken or refused in words, and stay inside', { timeout: 20_000 + count * 1000 }, async () => {
+    const { host } = stack;
+    const container = (await host.mustDocker('create', stack.busybox)).trim();
+    const pids = async (): Promise<number[]> => (await host.processes()).map(({ pid }) => pid).sort();
+    const [before, outside] = [await pids(), readdirSync('/').sort()];
+    const tar = await buildTar(everyKind);
+    const answers = { taken: 0, refused: 0 };
+    for (let seed = 1; seed <= count; seed++) {
+      const random = new Random(seed);
+      const path = random.pick(['/', '/tmp', '/root', `/d/${escapeName}`]);
+      const request = { body: spoiledTar(tar, random), headers: { 'content-type': 'application/x-tar' } };
+      const { status, message } = await engineApi(host, 'PUT', `/v1.50/containers/${container}/archive?path=${path}`, request);
+      const context = `seed ${seed}: ${status} ${message}`;
+      if (status === 200) answers.taken++;
+      else {
+        answers.refused++;
+        expect([400, 404, 500], context).toContain(status);
+        expect(message, context).toMatch(/\w/);
+        expect(message, context).not.toMatch(
+          /undefined|NaN|\[object|TypeError|RangeError|not a function|\bE[A-Z]{4,}\b|call stack|flotilla-test/,
+        );
+      }
+      expect(readdirSync('/').sort(), context).toEqual(outside);
+    }
+    expect(await pids()).toEqual(before);
+    expect(Math.min(answers.taken, answers.refused)).toBeGreaterThan(0);
+    await host.mustDocker('rm', container);
   });
 });

@@ -1,6 +1,28 @@
 /** Archives as bad disks and attackers leave them: real tars, changed at random but the same for the same seed. */
+import { type LayerEntry, randomBytesOf } from './layers.ts';
 
 const blockBytes = 512;
+
+/** An entry of each kind. */
+export const everyKind: readonly LayerEntry[] = [
+  { path: 'd/' },
+  { path: 'd/a', content: 'content' },
+  { path: 'd/b', type: 'link', target: 'd/a' },
+  { path: 'link', target: 'd' },
+  { path: 'link/through', content: 'x' },
+  { path: 'self', target: 'self' },
+  { path: 'fifo', type: 'fifo' },
+  { path: 'null', type: 'character-device', device: { major: 1, minor: 3 } },
+  { path: 'n'.repeat(255), content: 'long' },
+  { path: `${'deep/'.repeat(60)}file`, content: 'deep' },
+  { path: 'ünïcode-\u{1f600}', content: 'u' },
+  { path: 'attributes', content: 'x', xattrs: { 'user.a': 'b' } },
+  { path: 'set', content: 'x', mode: 0o6755, uid: 12, gid: 34 },
+  { path: 'd/.wh.gone', content: '' },
+  { path: 'o/' },
+  { path: 'o/.wh..wh..opq', content: '' },
+  { path: 'large', content: randomBytesOf(100_000) },
+];
 
 export class Random {
   private state: number;
@@ -9,7 +31,7 @@ export class Random {
     this.state = seed >>> 0;
   }
 
-  /** 0 ≤ it < 1; Marsaglia's xorshift32 over a Weyl sequence. */
+  /** 0 ≤ it < 1: a counter by the golden ratio, its bits mixed as MurmurHash3 mixes its last. */
   next(): number {
     this.state = (this.state + 0x9e3779b9) >>> 0;
     let x = this.state;

@@ -21,7 +21,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { hasCode, lsetxattr, lutimesNs, makeDevice, mkfifo, mknod } from '@flotilla/syscalls';
-import { TarError } from '@flotilla/tar';
+import { entryRefusal, TarError } from '@flotilla/tar';
 import type { TarEntry } from '../tar/header.ts';
 import type { TarHandler } from '../tar/parser.ts';
 
@@ -89,6 +89,14 @@ export class TreeBuilder implements TarHandler {
   }
 
   entry(entry: TarEntry): void {
+    try {
+      this.take(entry);
+    } catch (error) {
+      throw entryFault(entry, error);
+    }
+  }
+
+  private take(entry: TarEntry): void {
     this.entries++;
     if (this.entries > this.limits.maxEntries) throw new LayerEntryError(`layer has more than ${this.limits.maxEntries} entries`);
     this.bytes += entry.sizeBytes;
@@ -151,6 +159,8 @@ export class TreeBuilder implements TarHandler {
         const seconds = Number(entry.mtimeNs / 1_000_000_000n);
         futimesSync(fd, seconds, seconds);
       } else lutimesNs(this.absolute(path), entry.mtimeNs, entry.mtimeNs);
+    } catch (error) {
+      throw entryFault(entry, error);
     } finally {
       closeSync(fd);
     }
@@ -381,6 +391,12 @@ function setAttributes(path: string, entry: TarEntry): void {
       if (!hasCode(error, 'EOPNOTSUPP', 'ENOTSUP', 'EPERM')) throw error;
     }
   }
+}
+
+/** What the kernel refuses is the entry's fault, not this machine's. */
+function entryFault(entry: TarEntry, error: unknown): unknown {
+  const refusal = entryRefusal(error);
+  return refusal === undefined ? error : new LayerEntryError(`"${entry.name.slice(0, 255)}" cannot be made: ${refusal}`, { cause: error });
 }
 
 /** Whether an error is about the layer's content, not about this machine. */
