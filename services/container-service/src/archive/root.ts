@@ -7,6 +7,7 @@ import { posix } from 'node:path';
 import type { PathStat } from '@flotilla/engine-api';
 import { NotFound, System } from '@flotilla/errors';
 import { hasCode, openPath } from '@flotilla/syscalls';
+import { entryRefusal } from '@flotilla/tar';
 import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { goFileMode } from './fileMode.ts';
 
@@ -32,13 +33,6 @@ const kernelFilesystems = new Set([
   0x73636673, // securityfs
   0xcafe4a11, // bpf
 ]);
-
-/** The kernel's reasons in Go's words. */
-const lookupFailures: Readonly<Record<string, string>> = {
-  ENOTDIR: 'not a directory',
-  ELOOP: 'too many levels of symbolic links',
-  ENAMETOOLONG: 'file name too long',
-};
 
 /** Whether the open file is on such a file system. */
 export function isKernelFile(fd: number): boolean {
@@ -86,8 +80,8 @@ function openOrNotFound(root: ArchiveRoot, rootFd: number, path: string): number
 /** Why a path cannot be followed to its end, as dockerd tells it. */
 export function unreachable(root: ArchiveRoot, path: string, error: unknown): unknown {
   if (hasCode(error, 'ENOENT')) return notFound(root, path, error);
-  const reason = Object.entries(lookupFailures).find(([code]) => hasCode(error, code));
-  return reason === undefined ? error : new System(`lstat ${path}: ${reason[1]}`, { cause: error });
+  const reason = entryRefusal(error);
+  return reason === undefined ? error : new System(`lstat ${path}: ${reason}`, { cause: error });
 }
 
 export function notFound(root: ArchiveRoot, path: string, cause?: unknown): NotFound {

@@ -25,7 +25,11 @@ export function bindSubpath(
       closeSync(source);
     }
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EXDEV', 'ELOOP')) {
+    if (hasCode(error, 'EXDEV')) {
+      const escape = `path concatenation escapes the base directory, base: ${directory}, subpath: ${subpath}`;
+      throw new InvalidParameter(escape, { cause: error });
+    }
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) {
       throw new InvalidParameter(`cannot access path ${subpath}: no such file or directory`, { cause: error });
     }
     throw error;
