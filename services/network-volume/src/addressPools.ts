@@ -1,4 +1,5 @@
 /** Where subnets come from when a client names none: dockerd's default pools, or the operator's, without what the host has routes to. */
+import { createHash } from 'node:crypto';
 import { InvalidParameter } from '@flotilla/errors';
 import { addressBits, type Cidr, cidrOf, type Family, overlaps, parseCidr } from './cidr.ts';
 
@@ -25,16 +26,26 @@ const dockerPools: readonly AddressPool[] = [
   pool('192.168.0.0/16', 20),
 ];
 
-/** @throws InvalidParameter in dockerd's words for a pool that cannot be. */
-export function addressPools(configured: readonly { base: string; size: number }[]): AddressPool[] {
-  if (configured.length === 0) return [...dockerPools];
-  return configured.map(({ base, size }) => {
+/**
+ * @param engineId - says which IPv6 subnets there are where the operator names none: dockerd's unique local ones.
+ * @throws InvalidParameter in dockerd's words for a pool that cannot be.
+ */
+export function addressPools(configured: readonly { base: string; size: number }[], engineId: string): AddressPool[] {
+  const pools = configured.map(({ base, size }) => {
     const one = pool(base, size);
     if (size < one.base.prefixLength || size > addressBits(one.base.family)) {
       throw new InvalidParameter(`invalid pool request: address pool ${base} cannot be cut into subnets of /${size}`);
     }
     return one;
   });
+  const chosen = pools.length === 0 ? dockerPools : pools;
+  return chosen.some(({ base }) => base.family === 6) ? [...chosen] : [...chosen, uniqueLocalPool(engineId)];
+}
+
+/** RFC 4193: a /48 whose global id, 40 bits, comes from the engine's own id and so is the same after every restart. */
+function uniqueLocalPool(engineId: string): AddressPool {
+  const globalId = createHash('sha256').update(engineId).digest().subarray(3, 8).toString('hex');
+  return { base: cidrOf(6, BigInt(`0xfd${globalId}`) << 80n, 48), size: 64 };
 }
 
 /**

@@ -30,18 +30,26 @@ describe('addresses and blocks', () => {
 
 describe('default pools', () => {
   it('go in dockerd’s order and leave out what the host has', () => {
-    const pools = addressPools([]);
+    const pools = addressPools([], 'e');
     expect(cidrText(freeSubnet(pools, 4, []))).toBe('172.17.0.0/16');
     expect(cidrText(freeSubnet(pools, 4, [cidr('172.17.5.0/24'), cidr('172.18.0.0/15')]))).toBe('172.20.0.0/16');
     expect(cidrText(freeSubnet(pools, 4, [cidr('172.16.0.0/12')]))).toBe('192.168.0.0/20');
     expect(() => freeSubnet(pools, 4, [cidr('0.0.0.0/0')])).toThrow('all predefined address pools have been fully subnetted');
   });
 
+  it('have unique local subnets for IPv6, the same ones that dockerd derives from an engine’s id', () => {
+    const pools = addressPools([], '499d4bc0-b0b3-416f-b1ee-cf6486315593');
+    expect(cidrText(freeSubnet(pools, 6, []))).toBe('fd62:fb69:18af::/64');
+    expect(cidrText(freeSubnet(pools, 6, [cidr('fd62:fb69:18af::/64')]))).toBe('fd62:fb69:18af:1::/64');
+    expect(cidrText(freeSubnet(addressPools([], ''), 6, []))).toBe('fd42:98fc:1c14::/64');
+    expect(cidrText(freeSubnet(addressPools([{ base: 'fd00:7::/48', size: 64 }], ''), 6, []))).toBe('fd00:7::/64');
+  });
+
   it('may be the operator’s', () => {
-    const pools = addressPools([{ base: '10.10.0.0/16', size: 24 }]);
+    const pools = addressPools([{ base: '10.10.0.0/16', size: 24 }], 'e');
     expect(cidrText(freeSubnet(pools, 4, [cidr('10.10.0.0/24')]))).toBe('10.10.1.0/24');
-    expect(() => addressPools([{ base: '10.10.0.0/16', size: 8 }])).toThrow('cannot be cut');
-    expect(() => addressPools([{ base: 'x', size: 8 }])).toThrow('invalid address pool');
+    expect(() => addressPools([{ base: '10.10.0.0/16', size: 8 }], 'e')).toThrow('cannot be cut');
+    expect(() => addressPools([{ base: 'x', size: 8 }], 'e')).toThrow('invalid address pool');
   });
 });
 
@@ -108,7 +116,7 @@ describe('the IPAM of a request', () => {
       enableIPv4: true,
       enableIPv6: false,
       gateways: () => 'chosen' as const,
-      pools: addressPools([]),
+      pools: addressPools([], 'e'),
       ours: [cidr('10.1.0.0/16')],
       routes: [cidr('172.17.0.0/16')],
     };

@@ -75,7 +75,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const holder = new PortHolder(onError);
     lifecycle.onStop('port holder', () => holder.close());
 
-    const pools = addressPools(options.defaultAddressPools);
+    const pools = addressPools(options.defaultAddressPools, settings.FLOTILLA_ENGINE_ID);
     const parents = new ParentInterfaces({ engineId: settings.FLOTILLA_ENGINE_ID });
     const hosts = await shareWithHosts({ kit, records, follow: (shared) => networks.follow(shared), onError });
     lifecycle.onStop('overlay', () => hosts?.overlay.close());
@@ -85,6 +85,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       bridges: kernel,
       pools,
       overlay: hosts?.overlay,
+      onError,
     });
     const files = new SandboxFileSet({
       files: new SandboxFiles(join(execFolder, 'sandboxes')),

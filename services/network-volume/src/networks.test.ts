@@ -28,17 +28,19 @@ class FakeKernel {
 
 let records: MemoryRecords;
 let kernel: FakeKernel;
+let errors: unknown[];
 
 async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}): Promise<Networks> {
-  const pools = addressPools([]);
+  const pools = addressPools([], 'e');
   const inKernel = new NetworkKernel({ bridges: kernel, parents: kernel, rules: kernel });
   await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: { icc: true, ...defaultBridge } }).ensure();
-  return new Networks({ records, kernel: inKernel, bridges: kernel, pools });
+  return new Networks({ records, kernel: inKernel, bridges: kernel, pools, onError: (error) => errors.push(error) });
 }
 
 beforeEach(() => {
   records = memoryRecords();
   kernel = new FakeKernel();
+  errors = [];
 });
 
 describe('the predefined networks', () => {
@@ -127,6 +129,18 @@ describe('a network', () => {
     };
     await expect(made.create({ Name: 'blue' })).rejects.toThrow('no more bridges');
     expect(() => made.find('blue')).toThrow('not found');
+  });
+
+  it('that cannot be pruned is reported and keeps no other from it', async () => {
+    const made = await networks();
+    for (const Name of ['one', 'two', 'three']) await made.create({ Name });
+    const failing = made.find('two').bridge;
+    kernel.removeBridge = (name) => {
+      if (name === failing) throw new Error('busy');
+      kernel.bridges.delete(name);
+    };
+    expect((await made.prune({})).sort()).toEqual(['one', 'three']);
+    expect(errors).toEqual([new Error('busy')]);
   });
 
   it('is listed and pruned by filters', async () => {

@@ -1,7 +1,7 @@
 /** Networks: create, find, list, remove, prune, and the two kinds that are always there. */
 
 import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
-import { Conflict, Forbidden, InvalidParameter, NotFound, Unavailable } from '@flotilla/errors';
+import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFound, Unavailable } from '@flotilla/errors';
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
@@ -29,6 +29,7 @@ export interface NetworksOptions {
   readonly pools: readonly AddressPool[];
   /** Agrees on overlay networks with other hosts; absent where NATS is shared with nobody. */
   readonly overlay?: OverlayAgreement | undefined;
+  readonly onError: (error: unknown) => void;
 }
 
 export class Networks {
@@ -276,8 +277,9 @@ export class Networks {
       try {
         await this.remove(network.id);
         removed.push(network.name);
-      } catch {
-        // Somebody joined it meanwhile: then it stays.
+      } catch (error) {
+        // Somebody joined it meanwhile, or removed it. Anything else keeps no other network from being removed.
+        if (!isForbidden(error) && !isNotFound(error)) this.options.onError(error);
       }
     }
     if (removed.length > 0) await this.records.commit({ events: [event('network', 'prune', '', { reclaimed: '0' })] });

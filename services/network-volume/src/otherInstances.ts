@@ -17,7 +17,7 @@ export function followOthers({ records, sandboxes, filter, holder, nameServers }
     // What this instance changes itself, it has let go of.
     if (before === undefined || sandboxes.isChanging(containerId)) return;
     // A port that is free again may be another container's by now.
-    const held = new Set([...records.sandboxes.values()].flatMap(({ ports }) => ports.map(portKey)));
+    const held = new Set(before.ports.length === 0 ? [] : [...records.sandboxes.values()].flatMap(({ ports }) => ports.map(portKey)));
     const gone = before.ports.filter((port) => (port.hostPort === 0 ? now === undefined : !held.has(portKey(port))));
     for (const port of gone) holder.release(port);
     if (gone.length > 0) filter.removePorts(portForwards({ ...before, ports: gone }));

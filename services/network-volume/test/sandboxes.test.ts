@@ -52,6 +52,28 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', ${port}
 while True: s.sendto(b'${word}', s.recvfrom(100)[1])
 `;
 
+/** A name server on a loopback address: it counts what it is asked, and one of its names has sixty addresses. */
+const upstreamProgram = `
+const dns = require('dns-packet');
+let asked = 0;
+function answer(message, limit) {
+  const query = dns.decode(message), [{ name }] = query.questions;
+  asked += 1;
+  const record = (last) => ({ type: 'A', name, ttl: 60, data: '192.0.2.' + last });
+  const answers = name === 'nothing.test' ? [] : name === 'big.test' ? Array.from({ length: 60 }, (_, index) => record(index)) : [record(asked)];
+  const packet = { type: 'response', id: query.id, flags: name === 'nothing.test' ? 3 : 0, questions: query.questions, answers };
+  const whole = dns.encode(packet);
+  return whole.length <= limit ? whole : dns.encode({ ...packet, flags: dns.TRUNCATED_RESPONSE, answers: [] });
+}
+const datagrams = require('dgram').createSocket('udp4');
+datagrams.on('message', (message, from) => datagrams.send(answer(message, 512), from.port, from.address));
+datagrams.bind(53, '127.0.0.53', () => require('net').createServer((socket) => socket.on('data', (framed) => {
+  const whole = answer(framed.subarray(2), 65535), length = Buffer.alloc(2);
+  length.writeUInt16BE(whole.length);
+  socket.end(Buffer.concat([length, whole]));
+})).listen(53, '127.0.0.53', () => console.log('up')));
+`;
+
 const fetchScript = (address: string, port: number): string => `timeout 2 busybox nc ${address} ${port} </dev/null || true`;
 
 async function fetchFrom(place: { sh(script: string): Promise<string> }, address: string, port: number): Promise<string> {
@@ -285,6 +307,35 @@ describe('user-made networks', () => {
     await stack.networks.remove({ network: id });
     await stack.networks.remove({ network: 'red' });
     expect(await stack.host.sh('ip -o link show type bridge')).not.toContain('br-');
+  });
+
+  it('answer every kind of question in turn, and ask a server of the host’s loopback about the rest', async () => {
+    await stack.createNetwork({ Name: 'named', EnableIPv6: true });
+    const upstream = await listening(stack.host.spawn(process.execPath, ['-e', upstreamProgram], { cwd: import.meta.dirname }));
+    const wish = { networkMode: 'named', endpoints: { named: { Aliases: ['svc'] } } };
+    const all = [await stack.prepare(wish), await stack.prepare(wish), await stack.prepare(wish)];
+    const asker = await stack.prepare({ networkMode: 'named', dns: ['127.0.0.53'] });
+    const dig = async (...words: string[]): Promise<string[]> =>
+      (await stack.inside(asker, `dig +short +time=2 +tries=2 @127.0.0.11 ${words.join(' ')}`)).trim().split('\n');
+    const addresses = all.map(({ settings }) => settings.Networks.named?.IPAddress ?? '');
+    const firsts = new Set<string>();
+    for (let tries = 0; tries < 40 && firsts.size < 3; tries += 1) firsts.add((await dig('svc', 'A'))[0] ?? '');
+    expect([...firsts].sort()).toEqual(addresses.sort());
+    expect((await dig('svc', 'AAAA')).sort()).toEqual(all.map(({ settings }) => settings.Networks.named?.GlobalIPv6Address).sort());
+    expect((await dig('-x', all[0]?.settings.Networks.named?.GlobalIPv6Address ?? ''))[0]).toMatch(/^c\d+\.named\.$/);
+    expect(await stack.inside(asker, 'dig +time=2 @127.0.0.11 svc MX')).toMatch(/status: NOERROR.*ANSWER: 0/s);
+    // The upstream counts: the second answer is the first one, kept.
+    const [first] = await dig('count.test', 'A');
+    expect(first).toMatch(/^192\.0\.2\./);
+    expect(await dig('count.test', 'A')).toEqual([first]);
+    expect(await dig('+tcp', 'other.test', 'A')).not.toEqual([first]);
+    // Too long for a datagram: cut, and whole by TCP.
+    expect(await stack.inside(asker, 'dig +ignore +noedns +time=2 @127.0.0.11 big.test A')).toMatch(/flags:[^;]* tc/);
+    expect(await dig('+noedns', 'big.test', 'A')).toHaveLength(60);
+    expect(await stack.inside(asker, 'dig +time=2 @127.0.0.11 nothing.test A')).toContain('status: NXDOMAIN');
+    upstream.kill('SIGKILL');
+    await release(asker, ...all);
+    await stack.networks.remove({ network: 'named' });
   });
 
   it('connects and disconnects while a container runs', async () => {

@@ -293,11 +293,6 @@ export class KernelNetwork {
       return work(socket);
     });
   }
-
-  close(): void {
-    this.socket.close();
-    this.removal.close();
-  }
 }
 
 function addDefaultRoutes(socket: NetlinkSocket, link: number, { ipv4, ipv6 }: { readonly ipv4?: string; readonly ipv6?: string }): void {

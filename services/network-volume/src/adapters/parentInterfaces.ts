@@ -82,8 +82,4 @@ export class ParentInterfaces implements Parents {
   removeParent(name: string): void {
     if (findLink(this.socket, name)?.alias === this.alias) deleteLink(this.socket, name);
   }
-
-  close(): void {
-    this.socket.close();
-  }
 }

@@ -24,6 +24,8 @@ const refusals: Readonly<Record<string, PortRefusal>> = {
 
 export class PortHolder implements Holder {
   private readonly held = new Map<string, Held>();
+  /** Addresses on which a port number is held, by protocol, family and number: how many ports are held makes no difference. */
+  private readonly addresses = new Map<string, Set<string>>();
   private readonly onError: (error: unknown) => void;
 
   constructor(onError: (error: unknown) => void) {
@@ -35,6 +37,8 @@ export class PortHolder implements Holder {
     if (this.conflicts(port)) return 'ours';
     try {
       this.held.set(keyOf(port), this.open(port, target));
+      const addresses = this.addresses.get(numberOf(port)) ?? new Set();
+      this.addresses.set(numberOf(port), addresses.add(port.hostIp));
       return undefined;
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? String(error.code) : '';
@@ -47,24 +51,23 @@ export class PortHolder implements Holder {
   release(port: PublishedPort): void {
     this.held.get(keyOf(port))?.close();
     this.held.delete(keyOf(port));
-  }
-
-  isHeld(port: PublishedPort): boolean {
-    return this.held.has(keyOf(port));
+    const addresses = this.addresses.get(numberOf(port));
+    addresses?.delete(port.hostIp);
+    if (addresses?.size === 0) this.addresses.delete(numberOf(port));
   }
 
   close(): void {
     for (const held of this.held.values()) held.close();
     this.held.clear();
+    this.addresses.clear();
   }
 
   /** The same port on the same address, or on all addresses of the family by either. */
   private conflicts(port: PublishedPort): boolean {
-    if (this.held.has(keyOf(port))) return true;
+    const addresses = this.addresses.get(numberOf(port));
+    if (addresses === undefined) return false;
     const any = port.hostIp.includes(':') ? '::' : '0.0.0.0';
-    if (port.hostIp !== any) return this.held.has(keyOf({ ...port, hostIp: any }));
-    const ending = `/${port.protocol}/${port.hostPort}`;
-    return [...this.held.keys()].some((key) => key.endsWith(ending) && key.includes(':') === port.hostIp.includes(':'));
+    return port.hostIp === any || addresses.has(port.hostIp) || addresses.has(any);
   }
 
   private open(port: PublishedPort, target: PortTarget): Held {
@@ -85,6 +88,10 @@ export class PortHolder implements Holder {
 
 function keyOf({ hostIp, protocol, hostPort }: PublishedPort): string {
   return `${hostIp}/${protocol}/${hostPort}`;
+}
+
+function numberOf({ hostIp, protocol, hostPort }: PublishedPort): string {
+  return `${hostIp.includes(':') ? 6 : 4}/${protocol}/${hostPort}`;
 }
 
 /**

@@ -20,6 +20,16 @@ const idleMs = 10_000;
 const maxConnections = 64;
 const [serverFailure, formatError] = [2, 1];
 
+/** A client's cookie is for us, not for those we ask (RFC 7873); as it is another each time, no two questions would be equal. */
+function withoutCookie(message: Buffer, query: Packet): Buffer {
+  const isCookie = ({ code }: { code: string | number }): boolean => code === 'COOKIE' || code === 10;
+  const additionals = query.additionals?.map((record) =>
+    record.type === 'OPT' ? { ...record, options: record.options.filter((option) => !isCookie(option)) } : record,
+  );
+  const hasCookie = query.additionals?.some((record) => record.type === 'OPT' && record.options.some(isCookie)) === true;
+  return hasCookie && additionals !== undefined ? encode({ ...query, additionals }) : message;
+}
+
 export class NameServer {
   private readonly options: NameServerOptions;
   private readonly datagrams: DatagramSocket;
@@ -66,7 +76,7 @@ export class NameServer {
   }
 
   private async forward(message: Buffer, query: Packet, transport: 'udp' | 'tcp'): Promise<Buffer> {
-    const answer = await this.options.forwarder.ask(message, this.options.upstreams(), transport);
+    const answer = await this.options.forwarder.ask(withoutCookie(message, query), this.options.upstreams(), transport);
     return answer ?? encode(failure(query, serverFailure));
   }
 
