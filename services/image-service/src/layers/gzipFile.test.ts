@@ -48,7 +48,7 @@ describe('a file as gzip', () => {
   it('is small, for pieces know what came before them', async () => {
     const block = randomBytesOf(20_000);
     const repeated = Buffer.concat(Array.from({ length: 200 }, () => block));
-    expect((await compressed(repeated)).bytes.length).toBeLessThan(60_000);
+    expect((await compressed(repeated)).bytes.length).toBeLessThan(100_000);
   });
 
   it('is the same every time', async () => {
