@@ -126,8 +126,10 @@ export class Archives {
     }
   }
 
-  private ownerOf({ config }: ContainerRecord, root: ArchiveRoot): { uid: number; gid: number } {
-    const { uid, gid } = lookUpUser(root.path, config.User ?? '', []);
+  /** Without a user the archive's own ids stay. */
+  private ownerOf({ config }: ContainerRecord, root: ArchiveRoot): { uid: number; gid: number } | undefined {
+    if (!config.User) return undefined;
+    const { uid, gid } = lookUpUser(root.path, config.User, []);
     return { uid, gid };
   }
 

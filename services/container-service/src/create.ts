@@ -22,7 +22,7 @@ import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
-import { type CreateContext, planMounts, validateCreate } from './spec/index.ts';
+import { type CreateContext, ensureWorkingDirectory, planMounts, validateCreate } from './spec/index.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 
 export interface CreatorOptions {
@@ -101,7 +101,11 @@ export class Creator {
       restartCount: 0,
       stoppedByUser: false,
     };
-    const networkWarnings = await this.makeHoldings(draft, name, request.readOnlyBindsNonRecursive);
+    const networkWarnings = await this.makeHoldings(draft, name, {
+      readOnlyBindsNonRecursive: request.readOnlyBindsNonRecursive === true,
+      // What an image names is there already.
+      makesWorkingDirectory: config.WorkingDir !== imageConfig.WorkingDir,
+    });
     const platformWarnings = request.platform === '' ? foreignPlatform(imageConfig) : [];
     return { id, warnings: [...warnings, ...platformWarnings, ...networkWarnings] };
   }
@@ -109,7 +113,7 @@ export class Creator {
   private async makeHoldings(
     draft: Omit<ContainerRecord, 'name' | 'snapshot' | 'mounts'>,
     name: string | undefined,
-    readOnlyBindsNonRecursive: boolean | undefined,
+    asked: { readonly readOnlyBindsNonRecursive: boolean; readonly makesWorkingDirectory: boolean },
   ): Promise<string[]> {
     const { neighbours, paths, roots, logger } = this.options;
     const { id, config, hostConfig } = draft;
@@ -118,7 +122,7 @@ export class Creator {
       hostConfig,
       (reference) => this.named(reference).mounts,
       this.options.context.dataRoot,
-      readOnlyBindsNonRecursive,
+      asked.readOnlyBindsNonRecursive,
     );
     const undo: Undo[] = [];
     try {
@@ -138,6 +142,9 @@ export class Creator {
       const imageMounts = await prepareImageMounts(id, mounts, neighbours, (key) => {
         undo.push(() => neighbours.snapshots.remove({ key }, { idempotent: true }));
       });
+      if (asked.makesWorkingDirectory && config.WorkingDir) {
+        await roots.with(id, snapshot, async (root) => ensureWorkingDirectory(root, config.WorkingDir ?? ''));
+      }
       await populateVolumes({ id, snapshot, mounts }, neighbours, roots);
       await this.save({ ...draft, snapshot, mounts, ...(Object.keys(imageMounts).length === 0 ? {} : { imageMounts }) }, name);
       return warnings;

@@ -11,6 +11,7 @@ import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { ExecOutput } from './execOutput.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { aborted, discard, forward } from './input.ts';
+import { linkTargets, runningLinkEnvironment } from './links.ts';
 import { type ExecMonitorOptions, type Monitor, RuntimeFailure, type StdioConnection } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { isAlive, signalProcess, startTimeOf } from './processes.ts';
@@ -100,7 +101,7 @@ export class ExecSession {
   }
 
   private monitorOptions(run: Run, attach: boolean): ExecMonitorOptions {
-    const { paths, host, runtimes } = this.options;
+    const { paths, store, host, runtimes } = this.options;
     const { config } = this.exec;
     const spec = JSON.parse(readFileSync(join(paths.bundle(this.container.id), 'config.json'), 'utf8')) as RuntimeSpec;
     const container: RuntimeProcess = spec.process ?? { args: [], cwd: '/', user: { uid: 0, gid: 0 }, env: [] };
@@ -112,6 +113,10 @@ export class ExecSession {
       rootfs: `/proc/${run.pid}/root`,
       container,
       host,
+      linkEnvironment: runningLinkEnvironment(
+        this.container.name,
+        linkTargets(this.container, (target) => store.containers.get(target)),
+      ),
     });
     const runtime = runtimes.get(run.runtime);
     if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);

@@ -1,7 +1,7 @@
 import { NotFound } from '@flotilla/errors';
 import { expect, it } from 'vitest';
 import type { ContainerRecord } from './container.ts';
-import { linkEnvironment, linkTargets, resolvedLinks, shownLinks, withoutLink } from './links.ts';
+import { linkEnvironment, linkTargets, resolvedLinks, runningLinkEnvironment, shownLinks, withoutLink } from './links.ts';
 import { containerRecord, runningState } from './testing/containers.ts';
 
 const database = containerRecord({
@@ -52,6 +52,16 @@ it('brings the address, ports and environment of what is linked', () => {
     'MY_DB_NAME=/web/my-db',
     'MY_DB_ENV_PASSWORD=a=b',
   ]);
+});
+
+it('brings an exec those that run', () => {
+  const stopped = { ...database, state: containerRecord().state };
+  const variables = runningLinkEnvironment('web', [
+    { container: stopped, alias: 'stopped' },
+    { container: database, alias: 'db' },
+  ]);
+  expect(variables).toContain('DB_NAME=/web/db');
+  expect(variables.join()).not.toContain('STOPPED');
 });
 
 it('refuses a start while what is linked does not run', () => {

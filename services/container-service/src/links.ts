@@ -90,6 +90,14 @@ export function linkEnvironment(parentName: string, targets: readonly LinkTarget
   });
 }
 
+/** The same for an exec: what was linked to and runs no more is left out. */
+export function runningLinkEnvironment(parentName: string, targets: readonly LinkTarget[]): string[] {
+  const running = targets.filter(
+    ({ container: { state, networkSettings } }) => state.run !== undefined && networkSettings?.Networks.bridge?.IPAddress,
+  );
+  return linkEnvironment(parentName, running);
+}
+
 function variablesOf({ config }: ContainerRecord, name: string, prefix: string, address: string): string[] {
   const ports = Object.keys(config.ExposedPorts ?? {}).map(portOf);
   ports.sort((a, b) => a.number - b.number || a.protocol.localeCompare(b.protocol));

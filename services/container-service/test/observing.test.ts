@@ -190,8 +190,8 @@ describe('logs', () => {
 describe('files', () => {
   const header = (name: string, size: number) => ({ name, type: 'file' as const, mode: 0o644, uid: 0, gid: 0, size, mtime: 1_700_000_000 });
 
-  async function put(container: string, path: string, bytes: Buffer): Promise<string> {
-    const { ticket } = await stack.containers.putArchive({ container, path, noOverwriteDirNonDir: false, copyUidGid: false });
+  async function put(container: string, path: string, bytes: Buffer, copyUidGid = false): Promise<string> {
+    const { ticket } = await stack.containers.putArchive({ container, path, noOverwriteDirNonDir: false, copyUidGid });
     if (ticket === undefined) throw new Error('no ticket');
     const stream = await dialTicket(ticket);
     stream.end(bytes);
@@ -213,6 +213,16 @@ describe('files', () => {
   }
 
   const archive = Buffer.concat([encodeHeader(header('note', 5)), Buffer.from('hello'), Buffer.alloc(paddingBytes(5)), Buffer.alloc(1024)]);
+
+  test('keep their owner with copyUIDGID in a container without a user; its working directory is there before it runs', async () => {
+    const id = await create(stack, ['busybox', 'stat', '-c', '%u', 'note'], { config: { WorkingDir: '/made/here' } });
+    made.push(id);
+    const owned = Buffer.concat([encodeHeader({ ...header('note', 0), uid: 7 }), Buffer.alloc(1024)]);
+    expect(await put(id, '/made/here', owned, true)).toBe('{}');
+    await stack.containers.start({ container: id });
+    expect(await wait(stack, id)).toBe(0);
+    expect((await logsOf(stack, id)).stdout).toBe('7\n');
+  });
 
   test.each(['running', 'stopped'])('go in and out of a %s container, its binds and a volume', async (state) => {
     const bound = join(stack.directory, `bound-${state}`);

@@ -15,3 +15,4 @@ export { type MountPlan, type MountPoint, planMounts, type ResolvedMount } from 
 export { updatedResources } from './resources.ts';
 export { seccompDigest } from './seccomp.ts';
 export { bindSubpath } from './subpath.ts';
+export { ensureWorkingDirectory } from './workingDirectory.ts';

@@ -52,6 +52,7 @@ export interface ExecProcessInput {
   /** `process` of the spec the container runs by */
   readonly container: RuntimeProcess;
   readonly host: HostFacts;
+  readonly linkEnvironment?: readonly string[];
 }
 
 /** The process of an exec. @throws InvalidParameter for a user or group that is not there. */
@@ -66,7 +67,7 @@ export function buildExecProcess(input: ExecProcessInput): RuntimeProcess {
     ...(tty && height > 0 && width > 0 ? { consoleSize: { height, width } } : {}),
     user: runtimeUser(user),
     args: [...(exec.Cmd ?? [])],
-    env: environment(config, merged(config.Env ?? [], exec.Env ?? []), tty, user.home),
+    env: environment(config, merged([...(input.linkEnvironment ?? []), ...(config.Env ?? [])], exec.Env ?? []), tty, user.home),
     cwd: exec.WorkingDir || config.WorkingDir || '/',
     capabilities: capabilitySets(bounding, user),
     ...(container.rlimits === undefined ? {} : { rlimits: container.rlimits }),

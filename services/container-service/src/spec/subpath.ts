@@ -26,8 +26,8 @@ export function bindSubpath(
     }
   } catch (error) {
     if (hasCode(error, 'EXDEV')) {
-      const escape = `path concatenation escapes the base directory, base: ${directory}, subpath: ${subpath}`;
-      throw new InvalidParameter(escape, { cause: error });
+      const reason = `path concatenation escapes the base directory, base: ${directory}, subpath: ${subpath}`;
+      throw new InvalidParameter(reason, { cause: error });
     }
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) {
       throw new InvalidParameter(`cannot access path ${subpath}: no such file or directory`, { cause: error });
