@@ -12,7 +12,7 @@ import { newReference } from './import.ts';
 import { imagePlatform } from './inspect.ts';
 import { writeLayerTar } from './layers/layerTar.ts';
 import { runtimePoints } from './layers/runtimePoints.ts';
-import { makeConfig, type NewLayers } from './newImage.ts';
+import { makeConfig, type NewLayer, type NewLayers } from './newImage.ts';
 
 export class Committer {
   private readonly store: ImageStore;
@@ -34,12 +34,11 @@ export class Committer {
     const release = this.store.holds.hold(snapshot.layers);
     try {
       const top = await this.layerOf(snapshot, signal);
-      const releaseTop = this.store.holds.hold([top.diffId, ...top.blobs.map((blob) => blob.digest)]);
       try {
-        const image = await this.register({ request, snapshot, base, top, defaults, reference });
+        const image = await this.register({ request, snapshot, base, top: top.record, defaults, reference });
         return image.id;
       } finally {
-        await releaseTop();
+        await top.release();
       }
     } finally {
       await release();
@@ -88,7 +87,7 @@ export class Committer {
     });
   }
 
-  private async layerOf(snapshot: SnapshotRecord, signal: AbortSignal): Promise<LayerRecord> {
+  private async layerOf(snapshot: SnapshotRecord, signal: AbortSignal): Promise<NewLayer> {
     const path = this.store.content.newIngestPath('commit');
     try {
       const { content } = this.store;

@@ -55,12 +55,11 @@ export class Importer {
     try {
       const sizeBytes = await this.receive(source, path);
       const layer = await this.newLayers.make(path, sizeBytes, signal);
-      const release = this.store.holds.hold([layer.diffId, ...layer.blobs.map((blob) => blob.digest)]);
       try {
         const created = rfc3339Nano();
         const { id, config } = makeConfig({
           defaults: options.defaults,
-          diffIds: [layer.diffId],
+          diffIds: [layer.record.diffId],
           history: [{ created, comment: options.message }],
           platform: options.platform,
           comment: options.message,
@@ -72,12 +71,12 @@ export class Importer {
           config,
           references: options.reference === undefined ? [] : [options.reference],
           manifests: [],
-          layers: [layer],
+          layers: [layer.record],
           events: (image) => [imageEvent('import', image.id, image.id, image)],
         });
         sink({ status: id });
       } finally {
-        await release();
+        await layer.release();
       }
     } finally {
       await rm(path, { force: true });

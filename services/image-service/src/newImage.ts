@@ -9,6 +9,12 @@ import type { ImageStore } from './imageStore.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { fileCompression, layerMediaTypes } from './load.ts';
 
+/** A layer that is held against removal until `release`. One that no image needs by then goes again. */
+export interface NewLayer {
+  readonly record: LayerRecord;
+  release(): Promise<void>;
+}
+
 /** Makes layers of tars. */
 export class NewLayers {
   private readonly store: ImageStore;
@@ -21,10 +27,22 @@ export class NewLayers {
     this.maxLayerBytes = options.maxLayerBytes;
   }
 
+  /** Holds a layer and its blob from before they are in place: others of the same content may be removed at that moment. */
+  hold(diffId: Digest, blob: Digest): () => Promise<void> {
+    const { holds, layers } = this.store;
+    const release = holds.hold([diffId, blob]);
+    return async () => {
+      await release();
+      const isRecorded = layers.get(diffId)?.blobs.some(({ digest }) => digest === blob) === true;
+      if (!isRecorded) await this.store.discardUnused([diffId], [blob]);
+    };
+  }
+
   /** Extracts a tar, compressed or not; its file becomes the layer's blob. @throws LayerContentError for a tar that is none, or hostile. */
-  async make(path: string, sizeBytes: number, signal: AbortSignal): Promise<LayerRecord> {
+  async make(path: string, sizeBytes: number, signal: AbortSignal): Promise<NewLayer> {
     const { content } = this.store;
     const directory = content.newLayerDirectory();
+    let release: (() => Promise<void>) | undefined;
     try {
       const [unpacked, digest] = await Promise.all([
         this.workers.run({ path, unpack: { root: directory.diff, maxBytes: this.maxLayerBytes } }, sizeBytes, () => undefined, signal),
@@ -32,12 +50,14 @@ export class NewLayers {
       ]);
       if (unpacked === undefined) throw new Error('nothing was unpacked');
       const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
+      release = this.hold(unpacked.diffId, digest);
       content.adoptBlob(path, digest);
       await content.commitLayer(directory.path, unpacked.diffId, unpacked.sizeBytes);
-      return { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] };
+      return { record: { diffId: unpacked.diffId, sizeBytes: unpacked.sizeBytes, blobs: [blob] }, release };
     } catch (error) {
       content.discard(directory.path);
       await rm(path, { force: true });
+      await release?.();
       void content.emptyTrash();
       throw error;
     }

@@ -28,12 +28,12 @@ export class StepLayers {
 
   /** Takes a layer directory of the content store whose `diff` is complete. */
   async seal(layerDirectory: string, signal: AbortSignal): Promise<HeldLayer> {
-    const { content, holds } = this.store;
+    const { content } = this.store;
     const path = content.newIngestPath('build');
     try {
       const tar = await writeLayerTar(join(layerDirectory, 'diff'), path, signal);
       if (tar.isEmpty) return nothing;
-      const release = holds.hold([tar.digest]);
+      const release = this.newLayers.hold(tar.digest, tar.digest);
       try {
         content.adoptBlob(path, tar.digest);
         await content.commitLayer(layerDirectory, tar.digest, tar.contentBytes);
@@ -61,18 +61,12 @@ export class StepLayers {
 
   /** Copies the writable layer of a container that stays. */
   async copy(snapshotKey: string, signal: AbortSignal): Promise<HeldLayer> {
-    const { content, holds } = this.store;
+    const { content } = this.store;
     const path = content.newIngestPath('build');
     try {
       const tar = await writeLayerTar(content.snapshotPaths(snapshotKey).upperDir, path, signal);
       if (tar.isEmpty) return nothing;
-      const release = holds.hold([tar.digest]);
-      try {
-        return { record: await this.newLayers.make(path, tar.sizeBytes, signal), release };
-      } catch (error) {
-        await release();
-        throw error;
-      }
+      return await this.newLayers.make(path, tar.sizeBytes, signal);
     } finally {
       await rm(path, { force: true });
     }
