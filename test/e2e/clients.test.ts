@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { waitFor } from '@flotilla/testkit';
 import Docker from 'dockerode';
@@ -125,5 +126,23 @@ import time; since = int(time.time())
 c = client.containers.create(image, name='snake'); c.remove()
 for e in client.events(since=since, until=int(time.time()) + 2, decode=True, filters={'container': 'snake'}): print(e['Action'])`),
     ).toBe("['pyvolume']\ncreate\ndestroy");
+  });
+});
+
+describe('testcontainers', () => {
+  it('starts services, waits for them, talks to them, and throws them away', { timeout: 120_000 }, async () => {
+    const { stdout } = await stack.host.mustRun(process.execPath, [join(import.meta.dirname, 'testcontainersJob.ts'), stack.busybox], {
+      env: { ...stack.host.dockerEnvironment, TESTCONTAINERS_RYUK_DISABLED: 'true' },
+    });
+    expect(JSON.parse(stdout)).toEqual({
+      published: 'hello',
+      named: 'hello',
+      exec: { output: 'y /tmp nobody\nerr\n', stdout: 'y /tmp nobody\n', stderr: 'err\n', exitCode: 3 },
+      logs: expect.stringMatching(/^(starting\noops\n|oops\nstarting\n)$/),
+      archive: true,
+      late: 'Log message "never" not received after 500ms',
+    });
+    // Also what failed to start is gone.
+    expect(await stack.host.mustDocker('ps', '-aq', '--filter', 'label=org.testcontainers=true')).toBe('');
   });
 });
