@@ -43,6 +43,8 @@ export async function startRegistry(
         delete: { enabled: options.deletable ?? true },
         maintenance: { uploadpurging: { enabled: false } },
       },
+      // Foreign layers, which it has only the addresses of, are refused otherwise.
+      validation: { manifests: { urls: { allow: ['^http'] } } },
       http: { addr: `${host}:${options.port ?? 0}` },
       ...(options.htpasswd !== undefined && { auth: { htpasswd: { realm: 'test', path: join(directory, 'htpasswd') } } }),
       ...(options.proxyOf !== undefined && { proxy: { remoteurl: options.proxyOf } }),

@@ -6,6 +6,7 @@ import type { ProgressMessage } from '@flotilla/engine-api';
 import { digestOf, parseReference } from '@flotilla/oci';
 import {
   type AccessLogEntry,
+  assembleImage,
   buildImage,
   buildIndex,
   dockerArchive,
@@ -133,6 +134,42 @@ describe('push', () => {
     const far = await stack.push(`${other.address}/third`, '1');
     expect(digestSaid(far)).toBe(image.manifestDescriptor.digest);
     expect(statuses(far, 'Pushed')).toBe(2);
+  });
+
+  it('keeps foreign layers, empty ones and one layer twice as they were; foreign ones are not sent', async () => {
+    const parts = await buildImage({ layers: [[{ path: 'foreign', content: randomBytesOf(3000) }], [], [{ path: 'a', content: 'a' }]] });
+    const [foreign, empty, file] = parts.layers;
+    if (foreign === undefined || empty === undefined || file === undefined) throw new Error('three layers were asked for');
+    const plain = assembleImage([foreign, empty, file, empty]);
+    const manifest = JSON.parse(plain.manifest.toString()) as { layers: { mediaType: string; urls?: string[] }[] };
+    manifest.layers[0] = {
+      ...manifest.layers[0],
+      mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+      urls: ['http://127.0.0.1:1/foreign'],
+    };
+    const bytes = Buffer.from(JSON.stringify(manifest));
+    const digest = digestOf(bytes);
+    const image: TestImage = {
+      ...plain,
+      manifest: bytes,
+      manifestDescriptor: { ...plain.manifestDescriptor, digest, size: bytes.length },
+      blobs: new Map([...plain.blobs, [digest, bytes]]),
+    };
+    await pushImage(image, { address: registry.address, repository: 'shapes', tag: '1' });
+    await stack.pull(`${registry.address}/shapes`, { tag: '1' });
+    const inspected = await stack.inspect<{ Size: number; RootFS: { Layers: string[] } }>(image.id);
+    expect(inspected.RootFS.Layers).toEqual([foreign, empty, file, empty].map((layer) => layer.diffId));
+    expect(inspected.Size).toBe(3001);
+    await stack.images.tag({ image: image.id, repository: `${other.address}/shapes`, tag: '1' });
+    // A tag brings no digest of its own.
+    expect(await repoDigests(image.id)).toEqual([`${registry.address}/shapes@${digest}`]);
+    const lines = await stack.push(`${other.address}/shapes`, '1');
+    expect(digestSaid(lines)).toBe(digest);
+    expect(statuses(lines, 'Pushed')).toBe(2);
+    const sent = await fetch(`http://${other.address}/v2/shapes/blobs/${foreign.digest}`, { method: 'HEAD' });
+    expect(sent.status).toBe(404);
+    await stack.load(await stack.save(`${registry.address}/shapes:1`));
+    expect((await stack.inspect<{ Id: string }>(`${registry.address}/shapes:1`)).Id).toBe(image.id);
   });
 
   it('compresses anew when the blobs are nowhere any more', async () => {
