@@ -7,10 +7,13 @@ const web = containerRecord({
   name: 'web',
   config: { Labels: { tier: 'front', empty: '' }, ExposedPorts: { '443/tcp': {} } },
   state: runningState({ health: { Status: 'healthy', FailingStreak: 0, Log: null } }),
-  mounts: [{ type: 'volume', name: 'data', destination: '/data', mode: 'z', rw: true, propagation: '' }],
+  mounts: [
+    { type: 'volume', name: 'data', destination: '/data', mode: 'z', rw: true, propagation: '' },
+    { type: 'bind', source: '/srv/site', destination: '/site', mode: '', rw: true, propagation: 'rprivate' },
+  ],
   networkSettings: {
     Ports: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] },
-    Networks: { front: { NetworkID: 'n1' } },
+    Networks: { front: { NetworkID: 'n1f2' } },
   } as never,
 });
 const failed = containerRecord({ name: 'failed', config: { Labels: { tier: 'back' } }, state: exitedState(3) });
@@ -38,6 +41,8 @@ describe('a list', () => {
     expect(await select({}, { all: false })).toEqual(['web']);
     expect(await select({})).toEqual(['web-old', 'failed', 'web']);
     expect(await select({}, { all: false, limit: 2 })).toEqual(['web-old', 'failed']);
+    expect(await select({ since: ['web'] }, { all: false })).toEqual([]);
+    expect(await select({ before: ['web-old'] }, { all: false })).toEqual(['web']);
   });
 
   test.each<[Filters, string[]]>([
@@ -53,7 +58,10 @@ describe('a list', () => {
     [{ health: ['healthy'] }, ['web']],
     [{ health: ['none'] }, ['web-old', 'failed']],
     [{ network: ['front'] }, ['web']],
+    [{ network: ['n1f2'] }, ['web']],
     [{ network: ['n1'] }, ['web']],
+    [{ network: ['1f'] }, []],
+    [{ volume: ['/srv/site'] }, ['web']],
     [{ volume: ['data'] }, ['web']],
     [{ volume: ['/data'] }, ['web']],
     [{ publish: ['8080'] }, ['web']],

@@ -49,8 +49,7 @@ export async function selectContainers(
   lookups: ListLookups,
 ): Promise<ContainerRecord[]> {
   const tests = await filterTests(request.filters, lookups);
-  const bounded = request.filters.before !== undefined || request.filters.since !== undefined;
-  const everything = request.all || request.limit > 0 || bounded || request.filters.status !== undefined;
+  const everything = request.all || request.limit > 0 || request.filters.status !== undefined;
   const chosen = [...containers].filter(
     (container) => (everything || isShownByDefault(container)) && tests.every((test) => test(container)),
   );
@@ -105,14 +104,14 @@ async function filterTests(filters: Filters, lookups: ListLookups): Promise<Test
     'network',
     (value) => (container) =>
       Object.entries(networkSettings(container).Networks).some(
-        ([name, endpoint]) => name === value || (endpoint.NetworkID ?? '') === value,
+        ([name, endpoint]) => name === value || (endpoint.NetworkID ?? '').startsWith(value),
       ),
   );
   some(
     'volume',
     (value) =>
       ({ mounts }) =>
-        mounts.some((mount) => mount.name === value || mount.destination === value),
+        mounts.some((mount) => (mount.name || mount.source) === value || mount.destination === value),
   );
   some('publish', (value) => portTest('publish', value, (container) => publishedPorts(container)));
   some('expose', (value) => portTest('expose', value, (container) => exposedPorts(container)));
