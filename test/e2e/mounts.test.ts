@@ -96,6 +96,19 @@ describe('--mount type=bind', () => {
   });
 });
 
+describe('/proc', () => {
+  it('is not hidden in part, and whole only by another /proc', async () => {
+    for (const [mount, reason] of [
+      ['/proc//sys', 'it is inside /proc'],
+      ['name:/proc', 'it is not of type proc'],
+    ] as const) {
+      const refused = await stack.host.docker('run', '--rm', '-v', mount, stack.busybox, 'true');
+      expect([refused.code, refused.stderr]).toEqual([125, expect.stringContaining(`cannot be mounted because ${reason}`)]);
+    }
+    await must('run', '--rm', '--pid', 'host', '-v', '/proc:/proc', '-v', '/proc/uptime:/proc/uptime', stack.busybox, 'true');
+  });
+});
+
 describe('--mount type=volume', () => {
   it.each([
     ['copies up what the image has', 'source=up,target=/etc', 'grep -c alice /etc/passwd; touch /etc/x && echo wrote', '1\nwrote'],

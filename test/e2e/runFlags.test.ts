@@ -138,6 +138,8 @@ describe('a flag of docker run', () => {
       await run('--volumes-from', 'other:ro', stack.busybox, 'sh', '-c', 'cat /shared/file; touch /shared/y 2>/dev/null || echo ro'),
     ).toBe('x\nro');
     const linked = await run('--link', 'other:alias', stack.busybox, 'sh', '-c', 'grep -c alias /etc/hosts; env | grep ^ALIAS_ | sort');
+    const own = await stack.host.docker('run', '--name', 'me', '--network', 'container:me', stack.busybox, 'true');
+    expect(own.stderr).toContain('cannot join own network');
     expect(linked).toMatch(/^1\nALIAS_ENV_WHO=me\nALIAS_NAME=\/\w+\/alias\nALIAS_PORT=tcp:\/\/172\.\d+\.\d+\.\d+:80\nALIAS_PORT_80_TCP=/);
     await stack.host.mustDocker(
       'create',

@@ -75,7 +75,7 @@ export class Creator {
       {
         id,
         config: askedConfig,
-        hostConfig: this.resolveReferences(askedHostConfig),
+        hostConfig: this.resolveReferences(askedHostConfig, name),
         networkingConfig: networking,
         image: imageConfig,
       },
@@ -196,7 +196,8 @@ export class Creator {
   }
 
   /** `container:name` becomes `container:<id>`, and so do links: a later rename or reuse of the name changes nothing. */
-  private resolveReferences(hostConfig: HostConfig): HostConfig {
+  private resolveReferences(hostConfig: HostConfig, name: string | undefined): HostConfig {
+    if (name !== undefined && sharedContainer(hostConfig.NetworkMode) === name) throw new InvalidParameter('cannot join own network');
     const resolve = (mode: string | undefined): string | undefined => {
       const reference = sharedContainer(mode);
       if (reference === undefined || reference === '') return mode;

@@ -8,12 +8,12 @@ describe('detach keys', () => {
     ['a', [97]],
     ['ctrl-],x', [29, 120]],
     ['ctrl-@', [0]],
-    ['ctrl-A', [1]],
+    ['ctrl-a,DEL', [1, 127]],
   ])('%j are %j', (text, bytes) => {
     expect([...parseDetachKeys(text)]).toEqual(bytes);
   });
 
-  test.each(['ctrl-1', 'ab', 'ctrl-', 'ctrl-p,,', 'é'])('%j are refused', (text) => {
+  test.each(['ctrl-1', 'ctrl-A', 'ab', 'ctrl-', 'ctrl-p,,', 'é'])('%j are refused', (text) => {
     expect(() => parseDetachKeys(text)).toThrow('Invalid detach keys');
   });
 });

@@ -13,9 +13,10 @@ export function parseDetachKeys(text: string): Buffer {
   if (text === '') return defaultKeys;
   const bytes = text.split(',').map((key) => {
     if (key.length === 1 && key.charCodeAt(0) < 128) return key.charCodeAt(0);
-    const control = /^ctrl-([a-zA-Z@[\\\]^_])$/.exec(key)?.[1];
+    if (key === 'DEL') return 127;
+    const control = /^ctrl-([a-z@[\\\]^_])$/.exec(key)?.[1];
     if (control === undefined) throw new InvalidParameter(`Invalid detach keys (${text}) provided`);
-    return controls[control] ?? control.toLowerCase().charCodeAt(0) - 96;
+    return controls[control] ?? control.charCodeAt(0) - 96;
   });
   return Buffer.from(bytes);
 }

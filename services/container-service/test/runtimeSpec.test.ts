@@ -34,6 +34,7 @@ describe('the default container', () => {
     const [pid, name, ...env] = stdout.trim().split('\n');
     expect([pid, name]).toEqual(['1', 'ship']);
     expect(env).toEqual(expect.arrayContaining(['PATH=/bin', 'HOSTNAME=ship', 'A=b', 'HOME=/root']));
+    expect((await bench.run({ Env: ['HOME='], Cmd: ['/bin/sh', '-c', 'echo $HOME'] })).stdout).toBe('/root\n');
   });
 
   it('has the mounts Docker gives', async () => {

@@ -19,9 +19,11 @@ export function hostsFile(entries: readonly HostsEntry[]): string {
   return [...standard, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
 }
 
-/** The names a container's own address is known by: `name.domain name`. */
+/** The names a container's own address is known by: `name.domain name`, of which the hostname may hold the domain too. */
 export function ownNames(hostname: string, domainname: string): string[] {
-  return domainname === '' ? [hostname] : [`${hostname}.${domainname}`, hostname];
+  const full = domainname === '' ? hostname : `${hostname}.${domainname}`;
+  const dot = full.indexOf('.');
+  return dot < 0 ? [full] : [full, full.slice(0, dot)];
 }
 
 /** One `name:address` of `--add-host`, IPv6 with or without brackets. */

@@ -49,6 +49,8 @@ describe('hosts', () => {
     const text = hostsFile([{ address: '10.0.0.2', names: ownNames('web', 'lab.test') }]);
     expect(text.split('\n')[0]).toBe('127.0.0.1\tlocalhost');
     expect(text).toContain('10.0.0.2\tweb.lab.test web\n');
+    expect(ownNames('web.lab.test', '')).toEqual(['web.lab.test', 'web']);
+    expect(ownNames('web', '')).toEqual(['web']);
   });
 
   it('takes name:address, also of IPv6', () => {

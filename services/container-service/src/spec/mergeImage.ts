@@ -16,6 +16,9 @@ export function mergeImage(config: ContainerConfig, image: ContainerDefaults | u
     if (!config.Shell?.length && image.Shell?.length) merged.Shell = [...image.Shell];
     if (image.ExposedPorts) merged.ExposedPorts = { ...emptyValues(image.ExposedPorts), ...config.ExposedPorts };
     if (image.Volumes) merged.Volumes = { ...emptyValues(image.Volumes), ...config.Volumes };
+    // Empty is as if it was not given: inspect shows null.
+    if (!image.ExposedPorts && isEmpty(config.ExposedPorts)) delete merged.ExposedPorts;
+    if (!image.Volumes && isEmpty(config.Volumes)) delete merged.Volumes;
     const env = mergeEnv(config.Env ?? [], image.Env ?? []);
     if (env.length > 0) merged.Env = env;
     if (!config.Entrypoint?.length) {
@@ -54,6 +57,10 @@ function mergeHealthcheck(user: HealthConfig | undefined, image: ContainerDefaul
     if (!user[name] && inherited[name]) merged[name] = inherited[name];
   }
   return merged;
+}
+
+function isEmpty(record: object | undefined): boolean {
+  return Object.keys(record ?? {}).length === 0;
 }
 
 function emptyValues(record: Readonly<Record<string, unknown>>): Record<string, Record<string, never>> {

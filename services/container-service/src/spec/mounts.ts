@@ -1,5 +1,5 @@
 /** The mounts of a container: the kernel's file systems, then its own, in the order in which they have to be made. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import type { HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { RuntimeLinux, RuntimeMount } from '@flotilla/oci';
@@ -100,7 +100,25 @@ function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
 }
 
+/** Files of /proc that may be mounted over: lxcfs shows a container's own numbers in them. */
+const replaceableProcFiles = new Set(
+  'cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo net/dev sys/kernel/ns_last_pid'.split(' ').map((name) => `/proc/${name}`),
+);
+const procMagic = 0x9fa0;
+
+/** runc refuses what would hide a part of /proc; crun does not. @throws InvalidParameter in runc's words. */
+function refuseInProc({ type, source = '', destination }: ResolvedMount): void {
+  if (destination !== '/proc' && !destination.startsWith('/proc/')) return;
+  if (replaceableProcFiles.has(destination)) return;
+  if (destination === '/proc' && type === 'bind' && statfsSync(source).type === procMagic) return;
+  const reason = destination === '/proc' ? 'it is not of type proc' : 'it is inside /proc';
+  throw new InvalidParameter(
+    `failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "${source}" to rootfs at "${destination}": "${destination}" cannot be mounted because ${reason}: unknown`,
+  );
+}
+
 function userMount(mount: ResolvedMount): RuntimeMount {
+  refuseInProc(mount);
   if (mount.type === 'tmpfs') {
     return { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: [...(mount.options ?? [])] };
   }

@@ -103,7 +103,9 @@ function rlimit({ Name = '', Hard = 0, Soft = 0 }: Ulimit): { type: string; hard
 function environment(config: ContainerConfig, asked: readonly string[], tty: boolean, home: string): string[] {
   const base = [defaultPath, `HOSTNAME=${config.Hostname ?? ''}`, ...(tty ? ['TERM=xterm'] : [])];
   const variables = merged(base, asked);
-  return variables.some((variable) => variable.startsWith('HOME=')) ? variables : [...variables, `HOME=${home}`];
+  // An empty HOME is none, as in runc.
+  const others = variables.filter((variable) => variable !== 'HOME=');
+  return others.some((variable) => variable.startsWith('HOME=')) ? others : [...others, `HOME=${home}`];
 }
 
 function merged(base: readonly string[], over: readonly string[]): string[] {
