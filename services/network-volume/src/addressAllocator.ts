@@ -1,5 +1,5 @@
 /** Choosing addresses in a network's subnets. Which ones are taken is in the records: this only looks and picks. */
-import { Forbidden, InvalidParameter, System } from '@flotilla/errors';
+import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { addressText, type Cidr, cidrText, contains, type Family, lastAddress, parseAddress } from './cidr.ts';
 
 /** A subnet of a network as the allocator needs it. */
@@ -24,9 +24,9 @@ function isUsable(subnet: Subnet, address: bigint): boolean {
  * The lowest free address, as dockerd gives them.
  *
  * @param from - where to begin to look: addresses below are known to be taken.
- * @throws System in dockerd's words when all are taken.
+ * @returns undefined when all are taken.
  */
-export function lowestFree(subnet: Subnet, isTaken: (address: string) => boolean): string {
+export function lowestFree(subnet: Subnet, isTaken: (address: string) => boolean): string | undefined {
   const within = subnet.range ?? subnet.cidr;
   const last = lastAddress(within);
   for (let address = within.base; address <= last; address += 1n) {
@@ -34,7 +34,7 @@ export function lowestFree(subnet: Subnet, isTaken: (address: string) => boolean
     const text = addressText(subnet.cidr.family, address);
     if (!isTaken(text)) return text;
   }
-  throw new System("no available IPv4 addresses on this network's address pools".replace('IPv4', `IPv${subnet.cidr.family}`));
+  return undefined;
 }
 
 /** The first usable address of a subnet: the gateway where none is given. */

@@ -89,7 +89,7 @@ export class EndpointChooser {
       const ofFamily = subnets.filter(({ cidr }) => cidr.family === family);
       if (ofFamily.length === 0) continue;
       const asked = family === 4 ? wish.IPAMConfig?.IPv4Address : wish.IPAMConfig?.IPv6Address;
-      const { address, subnet } = asked ? requestedAddress(ofFamily, family, asked, isTaken) : firstFree(ofFamily, isTaken);
+      const { address, subnet } = asked ? requestedAddress(ofFamily, family, asked, isTaken) : firstFree(network, ofFamily, isTaken);
       chosen.push({ address, prefixLength: subnet.prefixLength, gateway: isWireOfItsOwn(network) ? undefined : subnet.gateway, family });
     }
     for (const { address } of chosen) this.pending.add(addressId(network.id, address));

@@ -59,11 +59,11 @@ describe('addresses of containers', () => {
   it('are the lowest free, never network, gateway or broadcast', () => {
     const taken = new Set<string>();
     for (const expected of ['10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5', '10.0.0.6']) {
-      const address = lowestFree(subnet, (one) => taken.has(one));
+      const address = lowestFree(subnet, (one) => taken.has(one)) ?? '';
       expect(address).toBe(expected);
       taken.add(address);
     }
-    expect(() => lowestFree(subnet, (one) => taken.has(one))).toThrow("no available IPv4 addresses on this network's address pools");
+    expect(lowestFree(subnet, (one) => taken.has(one))).toBeUndefined();
   });
 
   it('come from the range when there is one, and may be asked for outside it', () => {

@@ -23,19 +23,18 @@ export function exposedPorts(wish: SandboxWish): string[] {
   return [...new Set([...wish.exposedPorts, ...Object.keys(wish.portBindings)])];
 }
 
+/** The lowest free address of the first subnet that has one. @throws System in dockerd's words when all are taken. */
 export function firstFree(
+  network: Pick<NetworkRecord, 'name' | 'id'>,
   subnets: ReturnType<typeof networkSubnets>,
   isTaken: (address: string) => boolean,
 ): { address: string; subnet: ReturnType<typeof networkSubnets>[number] } {
-  let failure: unknown;
   for (const subnet of subnets) {
-    try {
-      return { address: lowestFree(subnet, isTaken), subnet };
-    } catch (error) {
-      failure = error;
-    }
+    const address = lowestFree(subnet, isTaken);
+    if (address !== undefined) return { address, subnet };
   }
-  throw failure;
+  const family = subnets[0]?.cidr.family ?? 4;
+  throw new System(`no available IPv${family} addresses on this network's address pools: ${network.name} (${network.id})`);
 }
 
 /** The embedded server serves containers on networks that users made. */

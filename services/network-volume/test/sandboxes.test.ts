@@ -111,7 +111,27 @@ describe('the default bridge', () => {
   it('never gives one address twice to many at once', async () => {
     const sandboxes = await Promise.all(Array.from({ length: 12 }, () => stack.prepare()));
     expect(new Set(sandboxes.map(({ settings }) => settings.IPAddress)).size).toBe(12);
+    // All join a network that has room for five of them: each address once, and words for those who get none.
+    const id = await stack.createNetwork({
+      Name: 'tight',
+      IPAM: { Config: [{ Subnet: '10.57.0.0/28', IPRange: '10.57.0.0/29', AuxiliaryAddresses: { printer: '10.57.0.4' } }] },
+    });
+    const joined = await Promise.allSettled(
+      sandboxes.map(async (sandbox) => {
+        const spec = sandboxSpec({ containerId: sandbox.id });
+        const { networkSettingsJson } = await stack.sandboxes.connect({ network: 'tight', spec, endpointJson: json({}), running: true });
+        return JSON.parse(Buffer.from(networkSettingsJson).toString()).Networks.tight.IPAddress as string;
+      }),
+    );
+    const given = joined.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    expect(given.sort()).toEqual([2, 3, 5, 6, 7].map((last) => `10.57.0.${last}`));
+    for (const result of joined) {
+      if (result.status === 'rejected') {
+        expect(result.reason.message).toBe(`no available IPv4 addresses on this network's address pools: tight (${id})`);
+      }
+    }
     await release(...sandboxes);
+    await stack.networks.remove({ network: 'tight' });
   });
 });
 

@@ -79,6 +79,11 @@ describe('a volume with options', () => {
     await expect(mount('broken', 'c1')).rejects.toThrow(/failed to mount local volume: .*No such file or directory/);
     await stack.volumes.release({ name: 'broken', user: 'c1', removeAnonymous: false });
     await stack.volumes.remove({ name: 'broken', force: false });
+    // Nobody serves there; where the kernel has no NFS it says that.
+    await create({ Name: 'far', DriverOpts: { type: 'nfs', device: ':/export', o: 'addr=127.0.0.1,soft,retry=0,timeo=1' } });
+    await expect(mount('far', 'c1')).rejects.toThrow(/error while mounting volume '.*far.*': failed to mount local volume: .*/);
+    await stack.volumes.release({ name: 'far', user: 'c1', removeAnonymous: false });
+    await stack.volumes.remove({ name: 'far', force: false });
   });
 });
 
