@@ -83,11 +83,11 @@ services:
     command: ["sh", "-c", "touch /data/ready; exec sleep 1000"]
     stop_signal: SIGKILL
     volumes: ["data:/data"]
-    networks: { back: { aliases: [store] } }
+    networks: { back: { aliases: [store], ipv4_address: 10.88.0.77 } }
     healthcheck: { test: ["CMD", "test", "-e", "/data/ready"], interval: 1s, timeout: 20s, retries: 60 }
   init: { image: BUSYBOX, command: ["true"], networks: [back] }
   debug: { image: BUSYBOX, command: ["sleep", "1000"], stop_signal: SIGKILL, profiles: [tools] }
-networks: { front: {}, back: { internal: true } }
+networks: { front: {}, back: { internal: true, ipam: { config: [{ subnet: 10.88.0.0/24 }] } } }
 volumes: { data: {} }
 configs: { conf: { file: ./conf.txt } }
 secrets: { key: { file: ./key.txt } }
@@ -101,7 +101,7 @@ secrets: { key: { file: ./key.txt } }
     expect(running.sort()).toEqual([`db ${stack.busybox} healthy`, 'web shop-web', 'worker shop-worker', 'worker shop-worker']);
     expect(await shop.exec('web', 'sh', '-c', 'cat /conf /run/secrets/key; wget -q -O - http://web')).toBe('settingsecrethello');
     expect(await shop.exec('worker', 'cat', '/www/index.html')).toBe('worker');
-    expect(await shop.exec('worker', 'nslookup', 'store.')).toContain('Address');
+    expect(await shop.exec('worker', 'nslookup', 'store.')).toContain('10.88.0.77');
     expect((await shop.must('logs', 'worker')).match(/worker-\d\s+\| working/g)).toHaveLength(2);
     expect((await shop.must('top', 'worker')).match(/sleep 1000/g)).toHaveLength(2);
     expect(await shop.must('images', '-q', 'web')).toHaveLength(64);
