@@ -49,9 +49,13 @@ export class ContainerLifecycle {
 
   /** @throws NotFound, NotModified when it runs, Conflict when its state forbids it, or what made the start fail. @see Engine API v1.50 ContainerStart */
   async start(reference: string): Promise<void> {
-    const { store, restarter } = this.options;
-    const { id } = findContainer(store, reference);
+    const { store, restarter, starter } = this.options;
+    const before = findContainer(store, reference);
+    const { id } = before;
+    const wasCutOff = !isRunning(before) && starter.isCutOff(id);
     await store.withContainer(id, async (container, lease) => {
+      // Reconcile has finished that start, and its run is over by now: who asks again does not ask for a second one.
+      if (wasCutOff && !isRunning(container) && container.state.startedAt !== before.state.startedAt) return;
       assertStartable(container);
       if (container.state.status === 'restarting') throw new NotModified('container is already running');
       restarter.forget(id);

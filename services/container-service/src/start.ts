@@ -83,6 +83,8 @@ export class StartFailed extends Error {
 
 export class Starter {
   private readonly options: StarterOptions;
+  /** Starts under way in this instance. */
+  private readonly starting = new Set<string>();
 
   constructor(options: StarterOptions) {
     this.options = options;
@@ -95,9 +97,18 @@ export class Starter {
    * @throws StartFailed when it does not come up; everything is as before then, but for the error in the record.
    */
   async start(container: ContainerRecord, lease: Lease, byPolicy = false): Promise<ContainerRecord> {
-    const { paths, store, teardown } = this.options;
     const running = await this.finishCutOff(container, lease);
     if (running !== undefined) return running;
+    this.starting.add(container.id);
+    try {
+      return await this.startAnew(container, lease, byPolicy);
+    } finally {
+      this.starting.delete(container.id);
+    }
+  }
+
+  private async startAnew(container: ContainerRecord, lease: Lease, byPolicy: boolean): Promise<ContainerRecord> {
+    const { paths, store, teardown } = this.options;
     mkdirSync(paths.bundle(container.id), { mode: 0o700 });
     try {
       const { started, recorded } = await this.run(container, byPolicy);
@@ -123,6 +134,11 @@ export class Starter {
   /** Whether a start of a container that does not run, by its record, is under way or was cut off. */
   isBegun(id: string): boolean {
     return existsSync(this.options.paths.bundle(id));
+  }
+
+  /** Whether another instance began to start it and has not come to the end, nor this one. */
+  isCutOff(id: string): boolean {
+    return this.isBegun(id) && !this.starting.has(id);
   }
 
   /**
