@@ -362,7 +362,7 @@ describe('contexts', () => {
       a: 'in git\n',
     });
     const served = join(host.filesDirectory, 'served');
-    await host.sh(`cd ${folder} && git init -q -b main . && git add . && git -c user.name=a -c user.email=a@b commit -qm x && mkdir -p ${served} &&
+    await host.sh(`cd ${folder} && git init -q -b master . && git add . && git -c user.name=a -c user.email=a@b commit -qm x && mkdir -p ${served} &&
       git clone -q --bare . ${served}/repo.git && git -C ${served}/repo.git update-server-info && tar czf ${served}/context.tar.gz .`);
     const server = host.spawn('busybox', ['httpd', '-f', '-p', '127.0.0.1:8099', '-h', served]);
     try {
@@ -375,7 +375,7 @@ describe('contexts', () => {
       const remote = (url: string): string => `http://d/build?nocache=1&remote=${encodeURIComponent(url)}`;
       expect((await build(remote('http://127.0.0.1:8099/context.tar.gz'))).stdout).toContain('in git\\n');
       expect((await build(remote('http://127.0.0.1:8099/repo.git'))).stdout).toContain('in git\\n');
-      expect((await build(remote('http://127.0.0.1:8099/repo.git#main:in'))).stdout).toContain('inner\\n');
+      expect((await build(remote('http://127.0.0.1:8099/repo.git#master:in'))).stdout).toContain('inner\\n');
       expect((await build(remote('http://127.0.0.1:8099/absent.git'))).stdout).toContain('error initializing git repository');
       const added = context({
         Dockerfile:

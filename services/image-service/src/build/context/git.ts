@@ -48,7 +48,7 @@ export async function cloneRepository(
     options.signal.throwIfAborted();
     // A commit, or a server that gives no depth.
     try {
-      await git('fetch', '--quiet', '--tags', 'origin', '--', 'HEAD', '+refs/heads/*:refs/heads/*');
+      await git('fetch', '--quiet', '--tags', 'origin', '--', 'HEAD', '+refs/heads/*:refs/remotes/origin/*');
       await git('checkout', '--quiet', reference === '' ? 'FETCH_HEAD' : reference, '--');
     } catch {
       throw error;
