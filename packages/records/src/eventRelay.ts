@@ -7,7 +7,7 @@ import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { type Bus, ensureEventStream, type Lifecycle, type Logger } from '@flotilla/service-kit';
 import type { JetStreamClient } from 'nats';
 import type { Lease } from './leases.ts';
-import type { RecordStore } from './store.ts';
+import { compareRevisions, type RecordStore } from './store.ts';
 
 const batch = 200;
 const saveEveryMs = 1000;
@@ -20,13 +20,16 @@ export class EventRelay {
   private readonly stopped = new AbortController();
   private wake: () => void = () => undefined;
   private pending = true;
+  /** All up to here is relayed. */
+  private revision = '0-0';
 
   constructor(options: { store: RecordStore; bus: Bus; service: string; logger: Logger; lifecycle: Lifecycle }) {
     this.store = options.store;
     this.bus = options.bus;
     this.service = options.service;
     this.logger = options.logger;
-    this.store.onOutbox(() => {
+    this.store.onOutbox((revision) => {
+      if (compareRevisions(revision, this.revision) <= 0) return;
       this.pending = true;
       this.wake();
     });
@@ -53,26 +56,26 @@ export class EventRelay {
   private async relay(lease: Lease): Promise<void> {
     await ensureEventStream(this.bus);
     const jetstream = this.bus.connection.jetstream();
-    let revision = await this.store.relayedRevision();
+    this.revision = await this.store.relayedRevision();
     let savedAt = 0;
-    let saved = revision;
+    let saved = this.revision;
     this.pending = true;
     while (!lease.signal.aborted) {
       while (this.pending) {
         this.pending = false;
-        const { entries, last } = await this.store.outbox(revision, batch);
+        const { entries, last, isAll } = await this.store.outbox(this.revision, batch);
         for (const entry of entries) await this.publish(jetstream, entry.revision, entry.events);
-        if (last !== revision) this.pending = true;
-        revision = last;
+        if (!isAll) this.pending = true;
+        this.revision = last;
       }
       const stopping = this.stopped.signal.aborted;
-      if (saved !== revision && (stopping || Date.now() - savedAt >= saveEveryMs)) {
-        await this.store.saveRelayedRevision(revision);
-        saved = revision;
+      if (saved !== this.revision && (stopping || Date.now() - savedAt >= saveEveryMs)) {
+        await this.store.saveRelayedRevision(this.revision);
+        saved = this.revision;
         savedAt = Date.now();
       }
       if (stopping) return;
-      await this.nextOutbox(saved === revision ? undefined : saveEveryMs);
+      await this.nextOutbox(saved === this.revision ? undefined : saveEveryMs);
     }
   }
 

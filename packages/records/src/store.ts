@@ -135,8 +135,10 @@ export class RecordStore {
   private readonly logger: Logger;
   private readonly alone: () => boolean;
   private readonly collections = new Map<string, Collection<unknown>>();
+  /** Commits of ours that are not answered yet, and those that are and are still to come by the change stream. */
+  private readonly inFlight = new Map<string, Commit>();
   private readonly applied = new Set<string>();
-  private readonly outboxListeners = new Set<() => void>();
+  private readonly outboxListeners = new Set<(revision: string) => void>();
   private readonly keys: { records: string; changes: string; relayed: string };
   private readonly changeMark: ChangeMark | undefined;
   private revision = '0-0';
@@ -212,6 +214,8 @@ export class RecordStore {
       args.push('delete', field, '');
     }
     const events = (commit.events ?? []).map((event) => ({ ...event, timeNano: event.timeNano.toString() }));
+    let isTaken = false;
+    this.inFlight.set(commitId, commit);
     const answer = await this.within(
       this.redis.flotillaCommit(
         this.keys.records,
@@ -223,15 +227,24 @@ export class RecordStore {
         JSON.stringify(fields),
         ...args,
       ),
-    );
+    ).finally(() => {
+      isTaken = !this.inFlight.delete(commitId);
+    });
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
-    if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
-    for (const put of commit.puts ?? []) this.collection(put.kind).apply(put.id, put.document, answer);
-    for (const remove of commit.deletes ?? []) this.collection(remove.kind).apply(remove.id, undefined, answer);
-    this.changeMark?.change();
-    if (events.length > 0) this.announceOutbox();
+    if (!isTaken) {
+      if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
+      this.take(commit, answer);
+    }
+    if (events.length > 0) this.announceOutbox(answer);
     return answer;
+  }
+
+  /** Applies a commit of ours. */
+  private take({ puts = [], deletes = [] }: Commit, revision: string): void {
+    for (const put of puts) this.collection(put.kind).apply(put.id, put.document, revision);
+    for (const remove of deletes) this.collection(remove.kind).apply(remove.id, undefined, revision);
+    this.changeMark?.change();
   }
 
   /** One object, one change at a time, across replicas. @see Leases.withLease */
@@ -282,7 +295,12 @@ export class RecordStore {
   private async applyEntries(entries: readonly [string, string[]][]): Promise<void> {
     for (const [revision, values] of entries) {
       const [, commitId = '', , fieldsJson = '[]', , eventsJson = '[]'] = values;
-      if (!this.applied.delete(commitId)) {
+      const ours = this.inFlight.get(commitId);
+      if (ours !== undefined) {
+        // The change stream was quicker than the answer.
+        this.inFlight.delete(commitId);
+        this.take(ours, revision);
+      } else if (!this.applied.delete(commitId)) {
         const fields = JSON.parse(fieldsJson) as string[];
         if (fields.length > 0) {
           const documents = await this.redis.hmget(this.keys.records, ...fields);
@@ -294,22 +312,22 @@ export class RecordStore {
         }
       }
       if (compareRevisions(revision, this.revision) > 0) this.revision = revision;
-      if (eventsJson !== '[]') this.announceOutbox();
+      if (eventsJson !== '[]') this.announceOutbox(revision);
     }
   }
 
-  /** Calls `listener` when there may be new events to relay. */
-  onOutbox(listener: () => void): () => void {
+  /** Calls `listener` when there may be new events to relay, up to a revision. It may be told of one more than once. */
+  onOutbox(listener: (revision: string) => void): () => void {
     this.outboxListeners.add(listener);
     return () => this.outboxListeners.delete(listener);
   }
 
-  private announceOutbox(): void {
-    for (const listener of this.outboxListeners) listener();
+  private announceOutbox(revision: string): void {
+    for (const listener of this.outboxListeners) listener(revision);
   }
 
-  /** Entries with events after `revision`, oldest first, at most `count`; `last` is where to go on. */
-  async outbox(revision: string, count: number): Promise<{ entries: OutboxEntry[]; last: string }> {
+  /** Entries with events after `revision`, oldest first, of at most `count` changes; `last` is where to go on, if that was not all. */
+  async outbox(revision: string, count: number): Promise<{ entries: OutboxEntry[]; last: string; isAll: boolean }> {
     const found = await this.redis.xrange(this.keys.changes, `(${revision}`, '+', 'COUNT', count);
     const entries: OutboxEntry[] = [];
     for (const [id, values] of found) {
@@ -317,7 +335,7 @@ export class RecordStore {
       if (events.length > 0)
         entries.push({ revision: id, events: events.map((event) => ({ ...event, timeNano: BigInt(event.timeNano) })) });
     }
-    return { entries, last: found.at(-1)?.[0] ?? revision };
+    return { entries, last: found.at(-1)?.[0] ?? revision, isAll: found.length < count };
   }
 
   async relayedRevision(): Promise<string> {

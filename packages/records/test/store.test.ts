@@ -52,6 +52,22 @@ describe('the record store', () => {
     expect([...second.values()]).toEqual([{ n: 2 }]);
   });
 
+  it('tells of a commit once, and keeps the document it was given', async () => {
+    engine++;
+    const store = await open();
+    const things = store.collection<Thing>('thing');
+    const told: unknown[] = [];
+    things.onChange((_id, now) => told.push(now));
+    const documents = Array.from({ length: 50 }, (_, n) => ({ n }));
+    for (const document of documents) await store.commit({ puts: [things.put('x', document)] });
+    // By another replica's commit it is known that all of ours have come by the change stream.
+    const other = await open();
+    await other.commit({ puts: [other.collection<Thing>('thing').put('last', { n: -1 })] });
+    await waitFor(() => things.has('last'));
+    expect(told.slice(0, -1).every((document, index) => document === documents[index])).toBe(true);
+    expect(told).toHaveLength(51);
+  });
+
   it('shows a commit to every replica at its next read', async () => {
     engine++;
     const [a, b] = [await open(), await open()];
