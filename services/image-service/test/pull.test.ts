@@ -1,5 +1,6 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { digestOf } from '@flotilla/oci';
 import { lgetxattr } from '@flotilla/syscalls';
 import {
   buildImage,
@@ -165,6 +166,20 @@ describe('pull', () => {
     expect(readFileSync(join(top, 'usr/lib/through'), 'utf8')).toBe('z');
     expect(lstatSync(join(top, 'null')).rdev).toBe(0x103);
     expect(lstatSync(join(top, 'abs')).isSymbolicLink()).toBe(true);
+  });
+
+  it('refuses a layer that is said to be larger than the disk, before it fills it', async () => {
+    const image = await buildImage({ layers: [[{ path: 'a', content: randomBytesOf(5000) }]] });
+    const manifest = JSON.parse(image.manifest.toString()) as { layers: { size: number }[] };
+    manifest.layers = manifest.layers.map((layer) => ({ ...layer, size: 2 ** 40 }));
+    const bytes = Buffer.from(JSON.stringify(manifest));
+    const descriptor = { ...image.manifestDescriptor, digest: digestOf(bytes), size: bytes.length };
+    const vast = { ...image, manifest: bytes, manifestDescriptor: descriptor, blobs: new Map([...image.blobs, [digestOf(bytes), bytes]]) };
+    await pushImage(vast, { address: registry.address, repository: 'vast', tag: 'latest' });
+    const lines = await stack.pull(`${registry.address}/vast`);
+    expect(lines.at(-1)?.error).toBe(`no space left on device: there is no room for the ${2 ** 40} bytes of the layer's blob`);
+    expect(readdirSync(join(stack.dataRoot, 'ingest'))).toEqual([]);
+    expect(readdirSync(join(stack.dataRoot, 'layers'))).toEqual([]);
   });
 
   it('pulls every tag when asked', async () => {

@@ -40,7 +40,7 @@ export async function transfer(
   report: (progress: TransferProgress) => void,
   signal: AbortSignal,
 ): Promise<UnpackedLayer | undefined> {
-  const unpacker = job.unpack === undefined ? undefined : new LayerUnpacker(job.unpack);
+  let unpacker: LayerUnpacker | undefined;
   const fd = openSync(
     job.path,
     job.source === undefined ? constants.O_RDONLY : constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
@@ -48,6 +48,9 @@ export async function transfer(
   );
   try {
     if (job.source !== undefined && !tryLockFile(fd)) throw new BlobBusy(job.path);
+    // The blob itself takes its room too, however large a manifest says that it is.
+    const comingBytes = job.source === undefined ? 0 : Math.max(0, (job.blob?.sizeBytes ?? 0) - fstatSync(fd).size);
+    if (job.unpack !== undefined) unpacker = new LayerUnpacker(job.unpack, comingBytes);
     const reading = new Reading(job, fd, unpacker, report, signal);
     await reading.fromFile();
     if (job.source !== undefined) await reading.fromSource(job.source);

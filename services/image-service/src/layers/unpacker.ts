@@ -43,8 +43,10 @@ export class LayerUnpacker {
   private ended = false;
   private wake: () => void = () => undefined;
 
-  constructor(job: UnpackJob) {
-    const room = roomIn(job.root);
+  /** @param comingBytes - of the blob, that will be written to the same disk meanwhile. @throws LayerEntryError when there is no room for them. */
+  constructor(job: UnpackJob, comingBytes: number) {
+    const room = roomIn(job.root) - comingBytes;
+    if (room < 0) throw new LayerEntryError(`no space left on device: there is no room for the ${comingBytes} bytes of the layer's blob`);
     this.maxBytes = Math.min(job.maxBytes, room);
     this.tooLarge =
       room < job.maxBytes
