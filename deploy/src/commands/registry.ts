@@ -10,6 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { InvalidParameter, Unavailable } from '@flotilla/errors/classes';
 import { findAccount } from '../stack/accounts.ts';
+import { allocatorSettings } from '../stack/processes.ts';
 import { requireProgram } from '../stack/programs.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
@@ -45,9 +46,9 @@ const serviceMain = fileURLToPath(new URL('../../../services/registry-proxy/src/
 
 /**
  * Network buffers count as old space: with V8's own start of a few megabytes every 11 MB that pass through cost a whole collection, a third of the
- * CPU time of a cold pull.
+ * CPU time of a cold pull. Above 64 MB it costs only memory: with these flags 58 MiB idle instead of 75, at the peak of four clients 175 instead of 206.
  */
-const nodeFlags = ['--max-semi-space-size=16', '--initial-old-space-size=256', '--max-old-space-size=512'];
+const nodeFlags = ['--max-semi-space-size=4', '--initial-old-space-size=64', '--max-old-space-size=512', '--expose-gc'];
 const readyMs = 30_000;
 const stopMs = 40_000;
 const pollMs = 50;
@@ -72,7 +73,7 @@ export async function registryUp(options: RegistryUpOptions): Promise<void> {
           '--',
           ...command,
         ];
-  const env = { ...process.env, NODE_COMPILE_CACHE: '', ...environment(options) };
+  const env = { ...process.env, ...allocatorSettings, NODE_COMPILE_CACHE: '', ...environment(options) };
   if (options.foreground) {
     if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
     process.execve(argv[0] ?? '', argv, env as Record<string, string>);

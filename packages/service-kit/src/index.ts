@@ -11,5 +11,6 @@ export { Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger } from './logger.ts';
 export { currentRequest, newRequestId, type RequestContext, runWithRequest } from './requestContext.ts';
 export { type CallContext, GrpcServer, type Handlers } from './server.ts';
+export { settleAfterStart } from './settle.ts';
 export { plainSettings, type RunningService, runAsProcess, type ServiceKit, startService } from './startService.ts';
 export { apiVersion, engineVersion, minApiVersion, version } from './version.ts';

@@ -1,7 +1,7 @@
 /** A proxy without a stack: what a lab's hosts, and other engines, share (`flotilla registry up`). Replicas share its data root. */
 import { mkdir } from 'node:fs/promises';
 import { errorMessage } from '@flotilla/errors';
-import { createLogger, Health, Lifecycle, readConfig } from '@flotilla/service-kit';
+import { createLogger, Health, Lifecycle, readConfig, settleAfterStart } from '@flotilla/service-kit';
 import { standaloneSettings } from './config.ts';
 import { openDownstream } from './downstream/open.ts';
 import { followHangup } from './hangup.ts';
@@ -45,6 +45,7 @@ async function start(env: NodeJS.ProcessEnv): Promise<void> {
   await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
   lifecycle.onStop('http server', () => http.close(drainMs));
   await proxy.replicas?.roll.start();
+  settleAfterStart();
   logger.info({ pid: process.pid, address: settings.FLOTILLA_HTTP_ADDRESS }, 'ready');
 }
 
