@@ -231,6 +231,9 @@ it('have the same own repositories, whichever of them is asked: content, tags, l
   const missing = (await everywhere('/v2/lab/app/manifests/1'))[2];
   expect(await missing?.json()).toMatchObject({ errors: [{ code: 'MANIFEST_UNKNOWN' }] });
   for (const answer of await everywhere('/flotilla/v1/collect', 'POST')) expect(await answer.json()).toEqual({ blobs: 0, bytes: 0 });
+  for (const answer of await everywhere('/v2/lab/app/manifests/1', 'PATCH')) {
+    expect([answer.status, answer.headers.get('allow')]).toEqual([405, 'GET, HEAD, PUT, DELETE']);
+  }
   // They are kept once.
   expect(replicas.filter(({ root }) => existsSync(join(root, 'own', 'blobs')))).toHaveLength(1);
 });

@@ -7,6 +7,7 @@ import { type Exchange, pick } from './exchange.ts';
 
 const passedOn = ['accept', 'content-type', 'content-length', 'content-range', 'transfer-encoding'];
 const answered = [
+  'allow',
   'content-type',
   'content-length',
   'docker-content-digest',

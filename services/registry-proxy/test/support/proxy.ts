@@ -17,10 +17,24 @@ export interface TestProxy {
   stop(keep?: 'keep'): Promise<void>;
 }
 
-export async function startProxy(
-  options: { root?: string; env?: Record<string, string>; engine?: Record<string, unknown> } = {},
-): Promise<TestProxy> {
-  const root = options.root ?? mkdtempSync(join(tmpdir(), 'flotilla-registry-proxy-'));
+interface StartOptions {
+  readonly root?: string;
+  readonly env?: Record<string, string>;
+  readonly engine?: Record<string, unknown>;
+}
+
+export async function startProxy(options: StartOptions = {}): Promise<TestProxy> {
+  if (options.root !== undefined) return startAt(options.root, options);
+  const root = mkdtempSync(join(tmpdir(), 'flotilla-registry-proxy-'));
+  try {
+    return await startAt(root, options);
+  } catch (error) {
+    rmSync(root, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function startAt(root: string, options: StartOptions): Promise<TestProxy> {
   const settings = readConfig(standaloneSettings, {
     FLOTILLA_HTTP_ADDRESS: '127.0.0.1:0',
     FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options.engine ?? {}),
