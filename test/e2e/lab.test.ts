@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import {
   buildImage,
   busyboxLayer,
+  type CommandResult,
   createLab,
   type Lab,
+  mustSucceed,
   pushImage,
   startRegistry,
   type TestHost,
@@ -23,6 +25,8 @@ const soak = process.env.FLOTILLA_SOAK === '1';
 /** Of each of an image's four layers: 500 MiB in full. */
 const blobBytes = soak ? 125 * MiB : 6 * MiB;
 if (soak) vi.setConfig({ testTimeout: 900_000 });
+/** For one docker command. */
+const timeoutMs = soak ? 600_000 : 60_000;
 const port = 5555;
 const name = 'registry.lab';
 
@@ -40,6 +44,10 @@ async function pushBig(repository: string): Promise<void> {
   const image = await buildImage({ layers: [busyboxLayer(), ...layers], config: { Cmd: ['sha256sum', '/data0'] } });
   await pushImage(image, { address: upstream.address, repository, tag: '1' }, lab.outside);
 }
+
+const docker = (host: TestHost, ...args: string[]): Promise<CommandResult> => host.dockerWith({ timeoutMs }, ...args);
+const mustDocker = async (host: TestHost, ...args: string[]): Promise<string> =>
+  mustSucceed(await docker(host, ...args), `docker ${args.join(' ')}`).stdout.trimEnd();
 
 async function registry(...args: string[]): Promise<string> {
   const flotilla = join(import.meta.dirname, '../../deploy/flotilla');
@@ -87,32 +95,32 @@ afterAll(async () => {
 describe('hosts that share one registry-proxy', () => {
   it('pull one image at once, and the upstream gives each blob exactly once', async () => {
     await pushBig('big');
-    const pulls = await Promise.all(hosts.map((host) => host.docker('pull', '-q', remote('big'))));
+    const pulls = await Promise.all(hosts.map((host) => docker(host, 'pull', '-q', remote('big'))));
     for (const pull of pulls) expect(pull).toMatchObject({ code: 0, stderr: '' });
     const paths = blobGets('big');
     expect(new Set(paths).size).toBe(paths.length);
     // Four layers of our own, busybox's, and the config.
     expect(paths).toHaveLength(6);
     const digests = await Promise.all(
-      hosts.map((host) => host.mustDocker('image', 'inspect', '--format', '{{.Id}} {{index .RepoDigests 0}}', remote('big'))),
+      hosts.map((host) => mustDocker(host, 'image', 'inspect', '--format', '{{.Id}} {{index .RepoDigests 0}}', remote('big'))),
     );
     expect(new Set(digests).size).toBe(1);
   });
 
   it('run what another host has pushed into it', async () => {
     const [first, second] = hosts as [TestHost, TestHost];
-    await first.mustDocker('tag', remote('big'), 'lab/tool:1');
-    await first.mustDocker('push', '-q', 'lab/tool:1');
-    const ran = await second.mustDocker('run', '--rm', '--network', 'none', 'lab/tool:1', 'sh', '-c', 'wc -c < /data0');
+    await mustDocker(first, 'tag', remote('big'), 'lab/tool:1');
+    await mustDocker(first, 'push', '-q', 'lab/tool:1');
+    const ran = await mustDocker(second, 'run', '--rm', '--network', 'none', 'lab/tool:1', 'sh', '-c', 'wc -c < /data0');
     expect(Number(ran)).toBe(blobBytes);
-    expect(await second.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1')).toBe(
-      await first.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1'),
+    expect(await mustDocker(second, 'image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1')).toBe(
+      await mustDocker(first, 'image', 'inspect', '--format', '{{.Id}}', 'lab/tool:1'),
     );
   });
 
   it('pull to the end when a replica is killed in the middle, and no blob is fetched from its start again', async () => {
     await pushBig('killed');
-    const pulls = hosts.map((host) => host.docker('pull', '-q', remote('killed')));
+    const pulls = hosts.map((host) => docker(host, 'pull', '-q', remote('killed')));
     const begun = await waitFor(() => begunBlobs(), { what: 'the first blobs to be on their way', intervalMs: 5 });
     process.kill(pidOf(replicas[0] ?? ''), 'SIGKILL');
     for (const pull of await Promise.all(pulls)) expect(pull).toMatchObject({ code: 0, stderr: '' });
@@ -133,9 +141,9 @@ describe('hosts that share one registry-proxy', () => {
     const [first] = hosts as [TestHost];
     await pushBig('unknown');
     await upstream.stop();
-    await first.mustDocker('rmi', '-f', remote('big'), 'lab/tool:1');
-    expect(await first.docker('pull', '-q', remote('big'))).toMatchObject({ code: 0, stderr: '' });
-    const refused = await first.docker('pull', '-q', remote('unknown'));
+    await mustDocker(first, 'rmi', '-f', remote('big'), 'lab/tool:1');
+    expect(await docker(first, 'pull', '-q', remote('big'))).toMatchObject({ code: 0, stderr: '' });
+    const refused = await docker(first, 'pull', '-q', remote('unknown'));
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('198.18.0.1:5000/v2/": dial tcp 198.18.0.1:5000: connect: connection refused');
   });
@@ -143,10 +151,10 @@ describe('hosts that share one registry-proxy', () => {
   it('are told clearly when the proxy itself is away', async () => {
     const [first] = hosts as [TestHost];
     await registry('down', '--data-root', dataRoot());
-    const refused = await first.docker('pull', '-q', remote('unknown'));
+    const refused = await docker(first, 'pull', '-q', remote('unknown'));
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain(`the registry proxy at http://${name}:${port} cannot be reached`);
-    const login = await first.docker('login', '-u', 'a', '-p', 'b', '198.18.0.1:5000');
+    const login = await docker(first, 'login', '-u', 'a', '-p', 'b', '198.18.0.1:5000');
     expect(login.code).toBe(1);
     expect(login.stderr).toContain(`the registry proxy at http://${name}:${port} cannot be reached`);
   });
