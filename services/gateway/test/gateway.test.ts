@@ -319,6 +319,7 @@ describe('attach and exec', () => {
       headers: { Connection: 'Upgrade', Upgrade: 'tcp' },
     });
     expect([answer.status, answer.body]).toEqual([404, 'No such container: x\r\n']);
+    expect(answer.headers['transfer-encoding']).toBeUndefined();
   });
 
   it.each([

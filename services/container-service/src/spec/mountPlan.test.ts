@@ -37,3 +37,15 @@ describe('binds of the engine’s own files', () => {
     ]);
   });
 });
+
+describe('the mode of a volume given without one', () => {
+  it('is z, but for the anonymous ones of an image', () => {
+    const mount = { Type: 'volume', Target: '/mounted' };
+    const plans = planMounts({ Volumes: { '/image': {} } }, { Binds: ['name:/bound'], Mounts: [mount] }, () => [], '/var/lib/flotilla');
+    expect(plans.map(({ destination, mode }) => [destination, mode])).toEqual([
+      ['/bound', 'z'],
+      ['/mounted', 'z'],
+      ['/image', ''],
+    ]);
+  });
+});

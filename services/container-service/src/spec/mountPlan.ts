@@ -233,7 +233,7 @@ export function parseMount(mount: Mount): MountPlan {
       return {
         type: 'volume',
         ...shared,
-        mode: mount.Source ? 'z' : '',
+        mode: 'z',
         name: mount.Source ?? '',
         propagation: '',
         ...(options.DriverConfig?.Name ? { driver: options.DriverConfig.Name } : {}),

@@ -27,8 +27,10 @@ export function sendStreamError(response: ServerResponse, error: unknown): void 
     return;
   }
   response.req?.resume();
-  response.writeHead(status, { 'Content-Type': rawStream, Connection: 'close' });
-  response.end(`${body?.message ?? ''}\r\n`);
+  const bytes = Buffer.from(`${body?.message ?? ''}\r\n`);
+  // Old clients show what follows the header as it is: the sizes of chunks would be among it.
+  response.writeHead(status, { 'Content-Type': rawStream, 'Content-Length': bytes.length, Connection: 'close' });
+  response.end(bytes);
 }
 
 /** Express fails with an error of its own for a path whose percent escapes are broken. */
