@@ -191,6 +191,49 @@ describe('remove', () => {
     expect(items.slice(0, 3)).toEqual([{ Untagged: 'a:1' }, { Untagged: 'b:1' }, { Deleted: image.id }]);
   });
 
+  it('by digest takes the digest alone while a tag stays', async () => {
+    const image = await buildImage({ layers: [[{ path: 'a', content: 'by digest' }]] });
+    const pinned = await pushImage(image, { address: registry.address, repository: 'pinned', tag: 'v1' });
+    await stack.pull(`${registry.address}/pinned`, { tag: 'v1' });
+    expect(await stack.remove(pinned)).toEqual([{ Untagged: pinned }]);
+    expect((await stack.list())[0]).toMatchObject({ RepoTags: [`${registry.address}/pinned:v1`], RepoDigests: [] });
+    await stack.pull(pinned);
+    const items = await stack.remove(`${registry.address}/pinned:v1`);
+    expect(items.slice(0, 3)).toEqual([{ Untagged: `${registry.address}/pinned:v1` }, { Untagged: pinned }, { Deleted: image.id }]);
+    await stack.pull(pinned);
+    expect((await stack.remove(pinned)).slice(0, 2)).toEqual([{ Untagged: pinned }, { Deleted: image.id }]);
+  });
+
+  it('takes parents without a name along, unless it is told not to', async () => {
+    const committed = async (base: TestImage, key: string): Promise<string> => {
+      await stack.snapshots.prepare({ key, imageId: base.id });
+      const nothing = {
+        tag: 'v1',
+        comment: '',
+        author: '',
+        changes: [],
+        configJson: Buffer.alloc(0),
+        containerConfigJson: Buffer.alloc(0),
+      };
+      const { id } = await stack.images.commit({ ...nothing, snapshotKey: key, repository: key });
+      await stack.snapshots.remove({ key });
+      // Its base loses its name, and stays for what was made of it.
+      expect(await stack.remove(`${key}-base:1`)).toEqual([{ Untagged: `${key}-base:1` }]);
+      return id;
+    };
+    const base = await loaded('kept', 'kept-base:1');
+    const kept = await committed(base, 'kept');
+    const keeping = await stack.remove('kept:v1', { noPrune: true });
+    expect(keeping.slice(0, 2)).toEqual([{ Untagged: 'kept:v1' }, { Deleted: kept }]);
+    expect((await stack.list()).map((image) => image.Id)).toEqual([base.id]);
+    await stack.remove(base.id);
+    const other = await loaded('gone', 'gone-base:1');
+    const gone = await committed(other, 'gone');
+    const items = await stack.remove('gone:v1');
+    expect(items.filter(({ Deleted }) => Deleted === gone || Deleted === other.id)).toHaveLength(2);
+    expect(await stack.list({}, true)).toEqual([]);
+  });
+
   it("refuses what containers use, in dockerd's words", async () => {
     const image = await loaded('used', 'used:latest');
     await stack.snapshots.prepare({ key: containerId, imageId: image.id });
