@@ -118,6 +118,18 @@ c.remove(force=True)`),
     ).toBe("ExecResult(exit_code=5, output=(b'out\\n', b'err\\n'))\n400 True\n404");
   });
 
+  it('is shown what older versions showed, as docker-compose 1 reads it', async () => {
+    expect(
+      await python(`
+api = docker.APIClient(base_url='unix://${stack.host.socketPath}', version='1.27')
+c = api.create_container(image, ['sleep', '1000'], mac_address='02:42:0a:0b:0c:0d')
+api.start(c)
+print(api.inspect_container(c)['Config']['MacAddress'], api.inspect_image(image)['ContainerConfig'].get('Volumes'))
+print([list(n['Containers']) == [c['Id']] for n in api.networks(names=['bridge'])])
+api.remove_container(c, force=True)`),
+    ).toBe('02:42:0a:0b:0c:0d None\n[True]');
+  });
+
   it('lists, makes volumes, and hears events', async () => {
     expect(
       await python(`

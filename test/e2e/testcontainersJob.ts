@@ -1,6 +1,6 @@
 /**
  * What a test suite does with testcontainers: services on a network of their own that it waits for, talks to, looks into and throws away. Run on a test host,
- * where published ports are reached; prints what it saw as one JSON document.
+ * where published ports are reached; writes what it saw as one JSON document.
  *
  * The package's reaper is an image of its own: it is switched off by TESTCONTAINERS_RYUK_DISABLED.
  */
@@ -45,8 +45,7 @@ const seen = {
 await client.restart({ timeout: 0 });
 await Promise.all([once, client, web].map((container) => container.stop({ timeout: 0 })));
 await network.stop();
-console.log(JSON.stringify(seen));
-process.exit(0);
+process.stdout.write(JSON.stringify(seen));
 
 /** What a running container has written so far. */
 async function logs(container: typeof web): Promise<string> {

@@ -193,6 +193,12 @@ function inspectConfig(config: ContainerConfig, reference: string): InspectConta
   return { ...configZeros, ...config, Image: reference };
 }
 
+/** The address asked for on the main network: dockerd goes on showing it where it was before 1.44. */
+function wishedMacAddress({ hostConfig, endpoints }: ContainerRecord): { MacAddress?: string } {
+  const address = endpoints[hostConfig.NetworkMode ?? 'bridge']?.MacAddress;
+  return address ? { MacAddress: address } : {};
+}
+
 export interface InspectExtras {
   /** HostConfig.Links by the names of today */
   readonly links: string[] | null;
@@ -234,7 +240,7 @@ export function inspectDocument(container: ContainerRecord, extras: InspectExtra
     },
     ...(extras.size === undefined ? {} : { SizeRw: extras.size.rw, SizeRootFs: extras.size.rootFs }),
     Mounts: container.mounts.map(mountPoint),
-    Config: inspectConfig(container.config, container.image.reference),
+    Config: { ...inspectConfig(container.config, container.image.reference), ...wishedMacAddress(container) },
     NetworkSettings: networkSettings(container),
     ...(container.image.manifestDescriptor === undefined ? {} : { ImageManifestDescriptor: container.image.manifestDescriptor }),
   };

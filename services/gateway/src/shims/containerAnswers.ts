@@ -15,18 +15,21 @@ function isUserDefined(network: string): boolean {
   return !['default', 'bridge', 'host', 'none'].includes(network) && !network.startsWith('container:');
 }
 
-/** ContainerInspect: before 1.48 no manifest descriptor; before 1.45 the short id is among the aliases. */
+/**
+ * ContainerInspect: before 1.48 no manifest descriptor; before 1.45 the short id is among the aliases, once the container has been joined to the network.
+ * Compose 1 joins it anew, with all that was asked for, where it misses that id.
+ */
 export function shimContainerInspect(bytes: Uint8Array, version: string): Uint8Array | Document {
   if (compareVersions(version, '1.48') >= 0) return bytes;
   const document = parseDocument(bytes) as Document & {
     Id: string;
     Config?: { Hostname?: string };
-    NetworkSettings?: { Networks?: Record<string, { Aliases?: string[] | null }> };
+    NetworkSettings?: { Networks?: Record<string, { Aliases?: string[] | null; DNSNames?: string[] | null }> };
   };
   delete document.ImageManifestDescriptor;
   if (compareVersions(version, '1.45') < 0) {
     for (const [name, endpoint] of Object.entries(document.NetworkSettings?.Networks ?? {})) {
-      if (!isUserDefined(name)) continue;
+      if (!isUserDefined(name) || !endpoint.DNSNames) continue;
       const more = [document.Id.slice(0, 12), document.Config?.Hostname].filter((alias) => alias !== undefined && alias !== '');
       endpoint.Aliases = [...new Set([...(endpoint.Aliases ?? []), ...more])] as string[];
     }

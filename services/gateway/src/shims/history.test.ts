@@ -33,7 +33,7 @@ const container = {
   Config: { Hostname: 'h' },
   HostConfig: { Annotations: { a: 'b' } },
   ImageManifestDescriptor: {},
-  NetworkSettings: { Networks: { mine: { Aliases: ['web'] } } },
+  NetworkSettings: { Networks: { mine: { Aliases: ['web'], DNSNames: ['web'] } } },
 };
 const listed = { 'containers.list': { containersJson: [container], ages: [] } };
 const inspected = { 'containers.inspect': { containerJson: container } };
@@ -331,7 +331,7 @@ const changes: readonly Change[] = [
     what: 'no container of an image',
     path: '/images/x/json',
     given: { 'images.inspect': { imageJson: image } },
-    before: { Container: '', ContainerConfig: null },
+    before: { Container: '', ContainerConfig: { Cmd: ['sh'], Volumes: null } },
     after: without('Container'),
   },
   {

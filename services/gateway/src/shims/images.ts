@@ -59,7 +59,8 @@ export function shimImageInspect(bytes: Uint8Array, version: string): unknown {
   }
   if (older('1.45')) {
     image.Container ??= '';
-    image.ContainerConfig ??= null;
+    // What the image was committed from. The oldest Compose reads an image's volumes here.
+    image.ContainerConfig ??= image.Config ?? legacyConfig;
   }
   return image;
 }

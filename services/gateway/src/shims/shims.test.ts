@@ -82,12 +82,20 @@ describe('answers in older versions', () => {
       Id: '0123456789abcdef',
       Config: { Hostname: 'h' },
       ImageManifestDescriptor: {},
-      NetworkSettings: { Networks: { bridge: { Aliases: null }, mine: { Aliases: ['web'] } } },
+      NetworkSettings: {
+        Networks: { bridge: { Aliases: null }, mine: { Aliases: ['web'], DNSNames: [] }, later: { Aliases: ['web'], DNSNames: null } },
+      },
     });
     expect(shimContainerInspect(document, '1.44')).toEqual({
       Id: '0123456789abcdef',
       Config: { Hostname: 'h' },
-      NetworkSettings: { Networks: { bridge: { Aliases: null }, mine: { Aliases: ['web', '0123456789ab', 'h'] } } },
+      NetworkSettings: {
+        Networks: {
+          bridge: { Aliases: null },
+          mine: { Aliases: ['web', '0123456789ab', 'h'], DNSNames: [] },
+          later: { Aliases: ['web'], DNSNames: null },
+        },
+      },
     });
   });
 
