@@ -513,6 +513,7 @@ describe('events', () => {
       `/events?since=10m&until=0s&filters=${encodeURIComponent('{"volume":{"v":true}}')}`,
     );
     expect(filtered.body.trim().split('\n')).toHaveLength(1);
+    expect((await ask(stack.socketPath, 'GET', `/events?until=${now.toFixed(3)}`)).body).toBe(past.body);
     expect((await ask(stack.socketPath, 'GET', '/events?since=5&until=4')).status).toBe(400);
   });
 

@@ -14,8 +14,9 @@ import { drained } from '../streams/transfer.ts';
 
 export function eventRoutes(router: Router, events: Events): void {
   router.get(/^\/events$/, async (request, response) => {
-    const since = parseTimestamp(text(request, 'since'));
     const until = parseTimestamp(text(request, 'until'));
+    // Who names an end alone sees all that is kept up to it.
+    const since = parseTimestamp(text(request, 'since')) ?? (until === undefined ? undefined : 0n);
     if (since !== undefined && until !== undefined && until < since) {
       throw new InvalidParameter(`\`since\` time (${text(request, 'since')}) cannot be after \`until\` time (${text(request, 'until')})`);
     }
