@@ -1,6 +1,7 @@
 /** Rows of what containers are asked beside their lives: logs, copies, stats, execs, many starts and long lists. */
 import { buildTar } from '@flotilla/testkit';
 import type { Engine } from './engine.ts';
+import { requestsASecond } from './reader.ts';
 import { type Row, removeAll, type Setting, shortLived, sleeper, started } from './row.ts';
 import { inParallel, timed } from './statistics.ts';
 
@@ -137,10 +138,7 @@ export const containerRows: readonly Row[] = [
     unit: '/s',
     repeat: 3,
     before: manyContainers,
-    measure: async (engine) => {
-      const count = 40;
-      return (1000 * count) / (await timed(() => inParallel(count, 4, () => engine.call('GET', '/containers/json?all=1'))));
-    },
+    measure: (engine) => requestsASecond(engine.socketPath, '/containers/json?all=1', 100, 4),
     after: removeAll,
   },
 ];

@@ -1,6 +1,7 @@
 /** One engine under measurement: its Engine API socket, by bare HTTP and by the docker CLI. */
 import { spawn } from 'node:child_process';
 import { Agent, type IncomingMessage, request } from 'node:http';
+import type { TestHost } from '@flotilla/testkit';
 
 export interface Answer {
   readonly status: number;
@@ -10,9 +11,12 @@ export interface Answer {
 export class Engine {
   readonly name: string;
   readonly socketPath: string;
+  /** Where the bench has started it. */
+  readonly host: TestHost | undefined;
   private readonly agent: Agent;
 
-  constructor(name: string, socketPath: string) {
+  constructor(name: string, socketPath: string, host?: TestHost) {
+    this.host = host;
     this.name = name;
     this.socketPath = socketPath;
     this.agent = new Agent({ keepAlive: true, maxSockets: 64 });

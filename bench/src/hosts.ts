@@ -85,7 +85,7 @@ export async function startHosted(kind: EngineKind, image: TestImage): Promise<H
     await pushImage(image, { address: registry.address, repository: 'large', tag: 'latest' }, host);
     const { socketPath, stop } = await startEngine(kind, host);
     return {
-      engine: new Engine(kind, socketPath),
+      engine: new Engine(kind, socketPath, host),
       registry,
       pid: host.namespaces.pid,
       stop: async () => {

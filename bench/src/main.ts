@@ -6,6 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { buildImage, busyboxImage, busyboxLayer, dockerArchive, randomBytesOf } from '@flotilla/testkit';
 import { Command, Option } from 'commander';
 import { Engine } from './engine.ts';
@@ -16,9 +17,11 @@ import { describeMachine, type Report, type RowResult, table } from './report.ts
 import type { Row, Setting } from './row.ts';
 import { rows } from './rows.ts';
 
+/** Engines with collectors of garbage have given back by then what they do not need. */
+const collectedMs = 20_000;
+
 const image = 'flotilla-bench-busybox:latest';
 const largeTag = 'flotilla-bench-large:latest';
-const layerMB = 20;
 
 interface Options {
   readonly engines: string;
@@ -26,18 +29,20 @@ interface Options {
   readonly json?: string;
   readonly pull?: string;
   readonly largeMb: string;
+  readonly largeLayers: string;
   readonly only: string;
   readonly repeat: string;
 }
 
 async function main(sockets: readonly string[], options: Options): Promise<void> {
   const wanted = rows.filter((row) => options.rows === undefined || options.rows.split(',').some((part) => row.name.includes(part)));
-  const layerCount = Math.max(1, Math.round(Number(options.largeMb) / layerMB));
+  const layerCount = Number(options.largeLayers);
+  const half = (Number(options.largeMb) * 1e6) / layerCount / 2;
   // Half random and half text: real layers compress to about half.
   const layers = Array.from({ length: layerCount }, (_, index) => [
     {
       path: `data-${index}`,
-      content: Buffer.concat([randomBytesOf((layerMB / 2) * 1e6, `bench${index}`), Buffer.alloc((layerMB / 2) * 1e6, 'flotilla ')]),
+      content: Buffer.concat([randomBytesOf(half, `bench${index}`), Buffer.alloc(half, 'flotilla ')]),
     },
   ]);
   const large = await buildImage({ layers: [busyboxLayer(), ...layers], config: { Cmd: ['sh'] } });
@@ -72,6 +77,10 @@ async function main(sockets: readonly string[], options: Options): Promise<void>
     for (const row of wanted) {
       if (row.needs === 'registry' && setting.pullReference === undefined) {
         console.error(`${row.name}: left out, no --pull REFERENCE given`);
+        continue;
+      }
+      if (row.needs === 'host' && hosted.length === 0) {
+        console.error(`${row.name}: left out, for the engines were not started here`);
         continue;
       }
       console.error(row.name);
@@ -161,6 +170,7 @@ async function memoryRow(name: string, hosted: readonly HostedEngine[]): Promise
 /** PSS after the load of all rows, and what each of twenty running containers adds. */
 async function memoryOfContainers(hosted: readonly HostedEngine[]): Promise<RowResult[]> {
   const count = 20;
+  await pause(collectedMs);
   const after = await memoryRow('PSS after the load', hosted);
   const made = new Map<Engine, string[]>();
   for (const { engine } of hosted) {
@@ -172,6 +182,7 @@ async function memoryOfContainers(hosted: readonly HostedEngine[]): Promise<RowR
     }
     made.set(engine, ids);
   }
+  await pause(collectedMs);
   const running = await memoryRow(`PSS with ${count} running`, hosted);
   const each: Record<string, number[]> = {};
   for (const { engine } of hosted) {
@@ -187,7 +198,8 @@ await new Command('bench')
   .option('--rows <parts>', 'only rows whose name contains one of these, comma-separated')
   .option('--json <file>', 'where to write the raw figures')
   .option('--pull <reference>', 'an image in a registry every engine reaches, for the pull row')
-  .option('--large-mb <size>', 'size of the image for load and pull', '200')
+  .option('--large-mb <size>', 'size of the image for load, save, push and pull', '200')
+  .option('--large-layers <count>', 'its layers', '5')
   .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry']).default('engines'))
   .option('--repeat <times>', 'how often each row of the registry is measured', '3')
   .action((sockets: string[], options: Options) => (options.only === 'registry' ? registryMain(options) : main(sockets, options)))

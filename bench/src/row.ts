@@ -1,4 +1,5 @@
 /** What a row of the benchmark is, and the containers that rows measure with. */
+import type { TestHost } from '@flotilla/testkit';
 import type { Engine } from './engine.ts';
 import { inParallel } from './statistics.ts';
 
@@ -14,14 +15,21 @@ export interface Setting {
 
 export interface Row {
   readonly name: string;
-  readonly unit: 'ms' | '/s' | 'MB/s';
+  readonly unit: 'ms' | '/s' | 'MB/s' | 'MiB';
   /** Repetitions an engine. */
   readonly repeat: number;
-  readonly needs?: 'registry';
+  /** `registry`: an image to pull; `host`: that the engine was started by the bench, in a host of its own. */
+  readonly needs?: 'registry' | 'host';
   /** Done once an engine before measuring; what it gives is handed to `measure` and `after`. */
   readonly before?: (engine: Engine, setting: Setting) => Promise<string[]>;
   readonly measure: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<number>;
   readonly after?: (engine: Engine, setting: Setting, made: readonly string[]) => Promise<unknown>;
+}
+
+/** The host of an engine that the bench started. */
+export function hostOf({ host, name }: Engine): TestHost {
+  if (host === undefined) throw new Error(`${name} was not started by the bench`);
+  return host;
 }
 
 export const sleeper = (image: string): object => ({ Image: image, Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'bridge' } });

@@ -6,6 +6,10 @@ import { randomUUID } from 'node:crypto';
 import { buildRows } from './buildRows.ts';
 import { containerRows } from './containerRows.ts';
 import type { Engine } from './engine.ts';
+import { idleRows } from './idleRows.ts';
+import { imageRows } from './imageRows.ts';
+import { networkRows } from './networkRows.ts';
+import { requestsASecond } from './reader.ts';
 import { type Row, removeAll, type Setting, shortLived, sleeper, started } from './row.ts';
 import { inParallel, timed } from './statistics.ts';
 
@@ -42,8 +46,7 @@ function requests(name: string, count: number, workers: number, path: (made: rea
     unit: '/s',
     repeat: 3,
     before: stoppedContainers(containers),
-    measure: async (engine, _setting, made) =>
-      (1000 * count) / (await timed(() => inParallel(count, workers, () => engine.call('GET', path(made))))),
+    measure: (engine, _setting, made) => requestsASecond(engine.socketPath, path(made), count, workers),
     after: removeAll,
   };
 }
@@ -115,27 +118,9 @@ export const rows: readonly Row[] = [
   requests('inspect, x16', 800, 16, (made) => `/containers/${made[0]}/json`, 1),
   requests('list images, x16', 400, 16, () => '/images/json', 0),
   requests('ping, x16', 2000, 16, () => '/_ping', 0),
-  {
-    name: 'load',
-    unit: 'MB/s',
-    repeat: 3,
-    measure: async (engine, { large }) => {
-      const ms = await timed(() => engine.call('POST', '/images/load?quiet=1', { body: large.archive }));
-      await engine.call('DELETE', `/images/${large.tag}?force=1`);
-      return large.bytes / 1000 / ms;
-    },
-  },
-  {
-    name: 'pull',
-    unit: 'MB/s',
-    repeat: 3,
-    needs: 'registry',
-    measure: async (engine, { large, pullReference = '' }) => {
-      const ms = await timed(() => engine.cli(['pull', '-q', pullReference]));
-      await engine.call('DELETE', `/images/${pullReference}?force=1`);
-      return large.bytes / 1000 / ms;
-    },
-  },
+  ...imageRows,
   ...containerRows,
   ...buildRows,
+  ...networkRows,
+  ...idleRows,
 ];
