@@ -30,7 +30,7 @@ import { LocalVolumes } from './localVolumes.ts';
 import { networkInfo } from './networkInfo.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
-import { followOthers } from './otherInstances.ts';
+import { followOthers, isPublished } from './otherInstances.ts';
 import { PortAllocator } from './ports.ts';
 import { PredefinedNetworks } from './predefinedNetworks.ts';
 import { reconcile } from './reconcile.ts';
@@ -114,11 +114,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       slots,
       rules: filter,
       flows: new TrackedFlows(onError),
-      ports: new PortAllocator(holder),
+      ports: new PortAllocator(holder, (port) => isPublished(records.sandboxes.values(), port)),
       holder,
       files,
       nameServers,
       cluster: hosts?.overlay,
+      hasOthers: () => instances.livingOthers().size > 0,
       hostIp: options.ip,
     });
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });

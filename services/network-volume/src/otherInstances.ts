@@ -1,6 +1,7 @@
 /** Lets go of what this instance holds for a sandbox when another instance has taken it down, or parts of it. */
 import type { PortHolder, PublishedPort } from './ports.ts';
 import type { Records } from './records.ts';
+import type { SandboxRecord } from './sandbox.ts';
 import type { NameServers, PortRules } from './sandboxOutside.ts';
 import { portForwards } from './sandboxPlan.ts';
 
@@ -23,6 +24,11 @@ export function followOthers({ records, sandboxes, filter, holder, nameServers }
     if (gone.length > 0) filter.removePorts(portForwards({ ...before, ports: gone }));
     if (now?.dnsPort === undefined) nameServers.stop(containerId);
   });
+}
+
+/** Whether a container has this port of the host. */
+export function isPublished(sandboxes: Iterable<SandboxRecord>, port: PublishedPort): boolean {
+  return [...sandboxes].some(({ ports }) => ports.some((one) => portKey(one) === portKey(port)));
 }
 
 function portKey({ protocol, hostIp, hostPort }: PublishedPort): string {

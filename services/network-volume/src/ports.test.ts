@@ -27,6 +27,7 @@ class FakeHolder implements PortHolder {
 }
 
 const both = { hostIp: '0.0.0.0', ipv6: true };
+const nobodys = (): boolean => false;
 const endpoint = { name: 'web', id: 'e1' };
 
 describe('what bindings mean', () => {
@@ -61,14 +62,18 @@ describe('allocation', () => {
   it('gives one host port for both families and goes on along a range', () => {
     const holder = new FakeHolder();
     holder.refusals.set(':: tcp 8000', 'in-use');
-    const ports = new PortAllocator(holder).allocate(portWishes({ '80/tcp': [{ HostPort: '8000-8001' }] }, [], false, both), {}, endpoint);
+    const ports = new PortAllocator(holder, nobodys).allocate(
+      portWishes({ '80/tcp': [{ HostPort: '8000-8001' }] }, [], false, both),
+      {},
+      endpoint,
+    );
     expect(ports.map(({ hostIp, hostPort }) => `${hostIp} ${hostPort}`)).toEqual(['0.0.0.0 8001', ':: 8001']);
     expect(holder.held).toEqual(new Set(['0.0.0.0 tcp 8001', ':: tcp 8001']));
   });
 
   it('holds all or none, and says why in dockerd’s words', () => {
     const holder = new FakeHolder();
-    const allocator = new PortAllocator(holder);
+    const allocator = new PortAllocator(holder, nobodys);
     const wishes = portWishes({ '80/tcp': [{ HostPort: '80' }], '81/tcp': [{ HostPort: '81' }] }, [], false, both);
     for (const [refusal, words] of [
       ['ours', 'Bind for 0.0.0.0:81 failed: port is already allocated'],
@@ -80,10 +85,12 @@ describe('allocation', () => {
       );
       expect(holder.held.size).toBe(0);
     }
+    const recorded = new PortAllocator(holder, ({ hostPort }) => hostPort === 81);
+    expect(() => recorded.allocate(wishes, {}, endpoint)).toThrow('Bind for 0.0.0.0:81 failed: port is already allocated');
   });
 
   it('gives random ports one after the other', () => {
-    const allocator = new PortAllocator(new FakeHolder());
+    const allocator = new PortAllocator(new FakeHolder(), nobodys);
     const wish = portWishes({ '80/tcp': [{}] }, [], false, { hostIp: '0.0.0.0', ipv6: false });
     expect([1, 2].map(() => allocator.allocate(wish, {}, endpoint)[0]?.hostPort)).toEqual([32_768, 32_769]);
   });

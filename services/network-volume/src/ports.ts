@@ -136,22 +136,28 @@ export interface PortTarget {
   readonly ipv6?: string;
 }
 
+/** Somebody outside of the records has the port: a process of the host, or another instance of ours that has not let go of it yet. */
+export class HostPortInUse extends System {}
+
 const dynamicRange = [32_768, 60_999] as const;
 
 /** Host ports given out one after the other, as dockerd does, so that a freed one is not at once another's. */
 export class PortAllocator {
   private readonly holder: PortHolder;
+  private readonly isPublished: (port: PublishedPort) => boolean;
   private next: number = dynamicRange[0];
 
-  constructor(holder: PortHolder) {
+  /** @param isPublished - whether a container has it by the records: then another instance holds it. */
+  constructor(holder: PortHolder, isPublished: (port: PublishedPort) => boolean) {
     this.holder = holder;
+    this.isPublished = isPublished;
   }
 
   /**
    * Holds a host port for every wish, or for none.
    *
    * @param endpoint - the container's name and endpoint id, for the message.
-   * @throws System in dockerd's words.
+   * @throws System in dockerd's words; HostPortInUse.
    */
   allocate(wishes: readonly PortWish[], target: PortTarget, endpoint: { name: string; id: string }): PublishedPort[] {
     const held: PublishedPort[] = [];
@@ -161,7 +167,8 @@ export class PortAllocator {
     } catch (error) {
       for (const port of held) this.holder.release(port);
       const reason = error instanceof Error ? error.message : String(error);
-      throw new System(
+      const Failure = error instanceof HostPortInUse ? HostPortInUse : System;
+      throw new Failure(
         `failed to set up container networking: driver failed programming external connectivity on endpoint ${endpoint.name} (${endpoint.id}): ${reason}`,
         { cause: error },
       );
@@ -169,13 +176,13 @@ export class PortAllocator {
   }
 
   private allocateOne(wish: PortWish, target: PortTarget): PublishedPort[] {
-    let refusal: string | undefined;
+    let refusal: Error | undefined;
     for (const hostPort of this.candidates(wish)) {
       const result = this.tryAll(wish, hostPort, target);
-      if (typeof result !== 'string') return result;
+      if (!(result instanceof Error)) return result;
       refusal = result;
     }
-    throw new Error(refusal ?? 'all ports are allocated');
+    throw refusal ?? new Error('all ports are allocated');
   }
 
   private *candidates(wish: PortWish): Generator<number> {
@@ -191,7 +198,7 @@ export class PortAllocator {
     }
   }
 
-  private tryAll(wish: PortWish, hostPort: number, target: PortTarget): PublishedPort[] | string {
+  private tryAll(wish: PortWish, hostPort: number, target: PortTarget): PublishedPort[] | Error {
     const held: PublishedPort[] = [];
     for (const hostIp of wish.hostIps) {
       const port = { protocol: wish.protocol, containerPort: wish.containerPort, hostIp, hostPort };
@@ -201,7 +208,8 @@ export class PortAllocator {
         continue;
       }
       for (const other of held) this.holder.release(other);
-      return refusalText(refusal, port);
+      if (refusal !== 'in-use') return new Error(refusalText(refusal, port));
+      return this.isPublished(port) ? new Error(refusalText('ours', port)) : new HostPortInUse(refusalText(refusal, port));
     }
     return held;
   }

@@ -5,6 +5,7 @@
  * records themselves (`create`), and host ports by being bound.
  */
 
+import { setTimeout } from 'node:timers/promises';
 import type {
   CheckSandboxRequest,
   ConnectSandboxRequest,
@@ -27,7 +28,7 @@ import { type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
 import { isOnParent } from './parentLinks.ts';
-import { type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
+import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import {
   checkContainerId,
@@ -57,6 +58,8 @@ export interface SandboxesOptions {
   readonly nameServers: NameServers;
   /** Absent where NATS is shared with nobody. */
   readonly cluster?: ClusterAddresses | undefined;
+  /** Whether other instances of this service live. */
+  readonly hasOthers: () => boolean;
   /** The engine's `--ip`: where ports are published when nothing else is said. */
   readonly hostIp: string;
 }
@@ -68,6 +71,8 @@ export interface Prepared {
 }
 
 const maxConflicts = 8;
+/** Another replica hears that a port is free in some milliseconds. */
+const lettingGoMs = 100;
 
 export class Sandboxes {
   private readonly options: SandboxesOptions;
@@ -125,13 +130,15 @@ export class Sandboxes {
     });
   }
 
-  /** Another replica may take an address that we had chosen: then we choose again. */
+  /** Another replica may take an address that we had chosen, or hold a port that is free by the records for a moment yet: then we choose again. */
   private async choosingAgain<T>(work: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await work();
       } catch (error) {
-        if (!isConflict(error) || attempt === maxConflicts) throw error;
+        const isLetGoSoon = error instanceof HostPortInUse && this.options.hasOthers();
+        if (attempt === maxConflicts || (!isConflict(error) && !isLetGoSoon)) throw error;
+        if (isLetGoSoon) await setTimeout(lettingGoMs);
         await this.records.fresh();
       }
     }

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { tryLockFile } from '@flotilla/syscalls';
+import { hasCode, tryLockFile } from '@flotilla/syscalls';
 
 export class Instances {
   readonly token: string;
@@ -32,12 +32,23 @@ export class Instances {
     const living = new Set<string>();
     for (const token of readdirSync(this.folder)) {
       if (token === this.token) continue;
-      const fd = openSync(join(this.folder, token), 'r+');
+      const fd = this.openThere(token);
+      if (fd === undefined) continue;
       if (tryLockFile(fd)) rmSync(join(this.folder, token), { force: true });
       else living.add(token);
       closeSync(fd);
     }
     return living;
+  }
+
+  /** One that ends just now takes its file along. */
+  private openThere(token: string): number | undefined {
+    try {
+      return openSync(join(this.folder, token), 'r+');
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return undefined;
+      throw error;
+    }
   }
 
   close(): void {
