@@ -53,9 +53,7 @@ export class StageBuilder {
   }
 
   async run(): Promise<BuiltStage> {
-    const base = await this.step(this.stage.from, () => this.begin());
-    const triggers = base?.config.config.OnBuild ?? [];
-    if (triggers.length > 0) await this.trigger(triggers);
+    await this.step(this.stage.from, () => this.begin());
     for (const instruction of this.stage.instructions) await this.step(instruction, () => this.dispatch(instruction));
     const { image } = this.state;
     if (image === undefined) throw new InvalidParameter('No image was generated. Is your Dockerfile empty?');
@@ -68,13 +66,12 @@ export class StageBuilder {
     return noCache === 'all' || noCache.includes(this.stage.name ?? '');
   }
 
-  private async step<T>(instruction: From | Instruction, work: () => Promise<T>): Promise<T> {
+  private async step(instruction: From | Instruction, work: () => Promise<void>): Promise<void> {
     this.build.signal.throwIfAborted();
     this.output.begin(instruction);
     try {
-      const result = await work();
+      await work();
       this.output.done(this.state.image);
-      return result;
     } catch (error) {
       noteLocation(error, instruction.location);
       this.output.failed(error);
@@ -82,10 +79,11 @@ export class StageBuilder {
     }
   }
 
-  private async begin(): Promise<Image | undefined> {
+  private async begin(): Promise<void> {
     const base = await this.baseImage();
     this.state.begin(base);
-    return base;
+    const triggers = base?.config.config.OnBuild ?? [];
+    if (triggers.length > 0) await this.trigger(triggers);
   }
 
   private async baseImage(): Promise<Image | undefined> {
@@ -119,14 +117,8 @@ export class StageBuilder {
     for (const line of triggers) {
       const instruction = parseInstructionLine(line);
       this.output.beginTrigger(instruction);
-      try {
-        await this.dispatch(instruction);
-        this.output.done(this.state.image);
-      } catch (error) {
-        noteLocation(error, this.stage.from.location);
-        this.output.failed(error);
-        throw error;
-      }
+      await this.dispatch(instruction);
+      this.output.done(this.state.image);
     }
   }
 
