@@ -92,9 +92,18 @@ export class Committer {
     try {
       const { content } = this.store;
       const { upperDir } = content.snapshotPaths(snapshot.key);
-      const skipped = runtimePoints(upperDir, content.lowerDirectories(snapshot.layers));
-      const { sizeBytes } = await writeLayerTar(upperDir, path, signal, new Set(skipped));
-      return await this.newLayers.make(path, sizeBytes, signal);
+      const write = async (): Promise<number> => {
+        const skipped = runtimePoints(upperDir, content.lowerDirectories(snapshot.layers));
+        return (await writeLayerTar(upperDir, path, signal, new Set(skipped))).sizeBytes;
+      };
+      const written = await write().then(
+        (sizeBytes) => ({ sizeBytes }),
+        (error: unknown) => ({ error }),
+      );
+      // Removed while it was read: what was read is not all of it.
+      if (this.store.snapshots.get(snapshot.key) === undefined) throw new NotFound(`No such snapshot: ${snapshot.key}`);
+      if ('error' in written) throw written.error;
+      return await this.newLayers.make(path, written.sizeBytes, signal);
     } finally {
       await rm(path, { force: true });
     }
