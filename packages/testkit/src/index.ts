@@ -27,7 +27,7 @@ export { type PushTarget, pushImage } from './push.ts';
 export { startRedis, type TestRedis } from './redis.ts';
 export { type AccessLogEntry, startRegistry, type TestRegistry } from './registry.ts';
 export { type Place, ServerProcess } from './server.ts';
-export { escapeName, everyKind, Random, spoiledJson, spoiledTar } from './spoiledTar.ts';
+export { escapeName, everyKind, Random, spoiledJson, spoiledTar, strayNames } from './spoiledTar.ts';
 export { type Misbehaviour, type StaticRegistry, startStaticRegistry } from './staticRegistry.ts';
 export { createTestHost, type StackOptions, type StackProcess, TestHost } from './testHost.ts';
 export { type WaitOptions, waitFor } from './waitFor.ts';

@@ -1,4 +1,5 @@
 /** Archives as bad disks and attackers leave them: real tars, changed at random but the same for the same seed. */
+import { readdirSync } from 'node:fs';
 import { type LayerEntry, randomBytesOf } from './layers.ts';
 
 const blockBytes = 512;
@@ -130,6 +131,14 @@ const paxRecords: readonly [string, ...string[]] = [
   'GNU.sparse.realsize=-1',
   'GNU.sparse.name=../x',
 ];
+
+/** Names that spoiled archives hold, where they stand in a folder that none of them may reach; others' doings are not seen. */
+export function strayNames(folder: string): string[] {
+  const known = new Set([...names, ...everyKind.map(({ path }) => path)].flatMap((name) => name.split('/')));
+  return readdirSync(folder)
+    .filter((name) => known.has(name))
+    .sort();
+}
 
 /** @returns the tar with one to four changes in it. */
 export function spoiledTar(tar: Buffer, random: Random): Buffer {
