@@ -168,10 +168,9 @@ export class PortAllocator {
       for (const port of held) this.holder.release(port);
       const reason = error instanceof Error ? error.message : String(error);
       const Failure = error instanceof HostPortInUse ? HostPortInUse : System;
-      throw new Failure(
-        `failed to set up container networking: driver failed programming external connectivity on endpoint ${endpoint.name} (${endpoint.id}): ${reason}`,
-        { cause: error },
-      );
+      throw new Failure(`driver failed programming external connectivity on endpoint ${endpoint.name} (${endpoint.id}): ${reason}`, {
+        cause: error,
+      });
     }
   }
 

@@ -49,7 +49,7 @@ export function interfaceNameFor({ network, wish }: Joining, others: readonly En
   if (wanted !== undefined && wanted !== '') {
     const problem = isTaken(wanted) ? 'file exists' : linkNamePattern.test(wanted) ? undefined : 'invalid argument';
     if (problem === undefined) return wanted;
-    throw new System(`failed to set up container networking: error renaming interface "eth0" to "${wanted}": ${problem}`);
+    throw new System(`error renaming interface "eth0" to "${wanted}": ${problem}`);
   }
   const { interfacePrefix } = bridgeOptions(network.options);
   for (let index = 0; ; index += 1) if (!isTaken(`${interfacePrefix}${index}`)) return `${interfacePrefix}${index}`;

@@ -15,7 +15,7 @@ import type {
   RetainSandboxesRequest,
 } from '@flotilla/contracts/flotilla/network/v1/networks';
 import type { NetworkSettings } from '@flotilla/engine-api';
-import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
+import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound, System } from '@flotilla/errors';
 import { KeyedQueue } from '@flotilla/service-kit';
 import { bridgeOptions } from './bridgeOptions.ts';
 import { checkEndpoint } from './endpoint.ts';
@@ -74,6 +74,16 @@ const maxConflicts = 8;
 /** Another replica hears that a port is free in some milliseconds. */
 const lettingGoMs = 100;
 
+/** What goes wrong at a start is told as dockerd tells it; a connect says only what it was. */
+async function settingUp<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof System)) throw error;
+    throw new System(`failed to set up container networking: ${error.message}`, { cause: error.cause ?? error });
+  }
+}
+
 export class Sandboxes {
   private readonly options: SandboxesOptions;
   private readonly records: Records;
@@ -126,7 +136,7 @@ export class Sandboxes {
         }
         await this.teardown(existing);
       }
-      return this.choosingAgain(() => this.make(wish));
+      return settingUp(() => this.choosingAgain(() => this.make(wish)));
     });
   }
 

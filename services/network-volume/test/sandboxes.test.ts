@@ -176,7 +176,7 @@ describe('published ports', () => {
   it('are refused when taken, in dockerd’s words, and nothing stays', async () => {
     const one = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8081' }] } });
     await expect(stack.prepare({ containerName: 'second', ports: { '80/tcp': [{ HostPort: '8081' }] } })).rejects.toThrow(
-      /driver failed programming external connectivity on endpoint second \([0-9a-f]{64}\): Bind for 0\.0\.0\.0:8081 failed: port is already allocated/,
+      /^failed to set up container networking: driver failed programming external connectivity on endpoint second \([0-9a-f]{64}\): Bind for 0\.0\.0\.0:8081 failed: port is already allocated/,
     );
     await expect(listening(stack.host.spawn(process.execPath, ['-e', serverScript(8081, 'thief')]))).rejects.toThrow('ended');
     const server = await listening(stack.host.spawn(process.execPath, ['-e', serverScript(8082, 'host')]));

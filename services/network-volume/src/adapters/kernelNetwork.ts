@@ -307,7 +307,7 @@ function setInterfaceSysctls(sysctls: Readonly<Record<string, string>>): void {
       writeSysctl(path, value);
     } catch (error) {
       const reason = hasCode(error, 'ENOENT') ? 'no such file or directory' : 'invalid argument';
-      throw new System(`failed to set up container networking: failed to set /proc/sys/${path}=${value}: ${reason}`, { cause: error });
+      throw new System(`failed to set /proc/sys/${path}=${value}: ${reason}`, { cause: error });
     }
   }
 }
