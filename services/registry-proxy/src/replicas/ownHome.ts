@@ -9,7 +9,7 @@ import type { Logger } from '@flotilla/service-kit';
 import { readIfThere, writeDurably } from '../cache/durableFile.ts';
 
 export interface OwnHomeParts {
-  /** The data root; what is remembered is in `own-home` there. */
+  /** The data root; what is remembered is in `own/home` there, and goes with the repositories when they are moved. */
   readonly root: string;
   /** The data root, by a hash. */
   readonly store: string;
@@ -21,16 +21,22 @@ export interface OwnHomeParts {
 export class OwnHome {
   private readonly parts: OwnHomeParts;
   private known: string | undefined;
+  private remembered: string | undefined;
   private isAgreed = false;
 
-  private constructor(parts: OwnHomeParts, known: string | undefined) {
+  private constructor(parts: OwnHomeParts) {
     this.parts = parts;
-    this.known = known;
   }
 
   static async open(parts: OwnHomeParts): Promise<OwnHome> {
-    const remembered = (await readIfThere(join(parts.root, 'own-home')))?.toString('utf8').trim();
-    return new OwnHome(parts, (await parts.hasRepositories()) ? parts.store : remembered || undefined);
+    const home = new OwnHome(parts);
+    home.remembered = (await readIfThere(home.path))?.toString('utf8').trim() || undefined;
+    home.known = (await parts.hasRepositories()) ? parts.store : home.remembered;
+    return home;
+  }
+
+  private get path(): string {
+    return join(this.parts.root, 'own', 'home');
   }
 
   /** The data root that keeps them; undefined before anybody has said. */
@@ -50,28 +56,35 @@ export class OwnHome {
   /**
    * Hears which one Redis names.
    *
-   * @returns whether Redis is wrong: it names another since it lost what it knew, and the repositories are here.
+   * @returns whether Redis is wrong: it lost what it knew, or means us by another name, and the repositories are here.
    * @throws InvalidParameter at the start, when there are repositories here and the fleet's are elsewhere.
    */
   async hear(named: string): Promise<boolean> {
     if (named !== this.known && this.isHere && (await this.parts.hasRepositories())) {
-      if (this.isAgreed) return true;
+      // What is remembered beside repositories is the data root that they were on: this one, before it got another secret, or the one they came from.
+      if (this.isAgreed || named === this.remembered) {
+        await this.agree(this.parts.store);
+        return true;
+      }
       throw new InvalidParameter(
         'this data root has repositories of its own, but those of the replicas that share this Redis are kept on another: ' +
           'push them there and start with an empty data root, or run this one without that Redis',
       );
     }
-    const isNew = !this.isAgreed || named !== this.known;
-    this.isAgreed = true;
-    this.known = named;
-    if (isNew) await this.remember(named);
+    await this.agree(named);
     return false;
   }
 
-  private async remember(named: string): Promise<void> {
+  private async agree(store: string): Promise<void> {
+    this.isAgreed = true;
+    this.known = store;
+    if (this.remembered === store) return;
     this.parts.logger.info({ here: this.isHere }, 'it is known who keeps the own repositories');
-    await writeDurably(join(this.parts.root, 'own-home'), `${named}\n`).catch((error: unknown) =>
-      this.parts.logger.warn({ reason: errorMessage(error) }, 'cannot remember who keeps the own repositories'),
-    );
+    try {
+      await writeDurably(this.path, `${store}\n`);
+      this.remembered = store;
+    } catch (error) {
+      this.parts.logger.warn({ reason: errorMessage(error) }, 'cannot remember who keeps the own repositories');
+    }
   }
 }

@@ -44,16 +44,21 @@ export class Roll {
   async start(): Promise<void> {
     await this.store.ready().catch(() => undefined);
     const home = await this.beat();
-    if (home !== undefined) await this.home.hear(home);
+    if (home !== undefined && (await this.home.hear(home))) await this.noteHome();
     this.timer = setInterval(() => void this.beat().then((named) => this.heard(named)), beatMs).unref();
   }
 
   private async heard(home: string | undefined): Promise<void> {
     try {
-      if (home !== undefined && (await this.home.hear(home))) await this.store.noteHome(this.self.store);
+      if (home !== undefined && (await this.home.hear(home))) await this.noteHome();
     } catch (error) {
       this.logger.error({ reason: errorMessage(error) }, 'own repositories are kept on two data roots');
     }
+  }
+
+  /** Should it fail, the next beat tells again that Redis is wrong. */
+  private async noteHome(): Promise<void> {
+    await this.store.noteHome(this.self.store).catch(() => undefined);
   }
 
   /** @returns the data root that keeps the own repositories, if Redis could say. */
