@@ -31,6 +31,8 @@ export function dangersOfContainer(config: Document): Set<Danger> {
   const unmasked = Array.isArray(host.MaskedPaths) || Array.isArray(host.ReadonlyPaths);
   if (unmasked || texts(host.SecurityOpt).some(isLoose) || filled(host.Sysctls) || filled(host.Annotations)) found.add('unconfined');
   if (typeof host.CgroupParent === 'string' && host.CgroupParent !== '') found.add('unconfined');
+  // What another runtime confines is its own affair.
+  if (typeof host.Runtime === 'string' && !['', 'crun', 'runc'].includes(host.Runtime)) found.add('unconfined');
   return found;
 }
 
@@ -43,14 +45,13 @@ export function dangersOfExec(config: Document): Set<Danger> {
   return new Set<Danger>(config.Privileged === true ? ['privileged'] : []);
 }
 
-/** A volume of the local driver may be a directory or a device of the host. */
+/** A volume of the local driver may be a directory or a device of the host, or of a server that the host reaches and trusts with its own rights. */
 export function dangersOfVolume(config: Document): Set<Danger> {
   return new Set<Danger>(isHostVolume(documentOf(config.DriverOpts)) ? ['host-mounts'] : []);
 }
 
 function isHostVolume(options: Document): boolean {
-  const type = options.type;
-  return Object.keys(options).some((key) => key === 'device' || key === 'o') && type !== 'tmpfs' && type !== 'nfs' && type !== 'nfs4';
+  return options.type !== 'tmpfs' && ('device' in options || 'o' in options);
 }
 
 /** Networks that put containers on the host's own links. */

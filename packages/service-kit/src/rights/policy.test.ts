@@ -59,6 +59,8 @@ describe('dangers', () => {
     [{ Devices: [{ PathOnHost: '/dev/sda' }] }, ['devices']],
     [{ CapAdd: ['SYS_ADMIN'] }, ['capabilities']],
     [{ SecurityOpt: ['seccomp=unconfined'] }, ['unconfined']],
+    [{ Runtime: 'kata' }, ['unconfined']],
+    [{ Runtime: 'runc' }, []],
     [{ SecurityOpt: ['no-new-privileges'], Devices: [], CapAdd: null, MaskedPaths: null }, []],
   ])('of %j', (HostConfig, expected) => {
     expect([...dangersOfContainer({ HostConfig })]).toEqual(expected);
@@ -66,6 +68,7 @@ describe('dangers', () => {
 
   it('of volumes', () => {
     expect([...dangersOfVolume({ DriverOpts: { type: 'none', o: 'bind', device: '/etc' } })]).toEqual(['host-mounts']);
+    expect([...dangersOfVolume({ DriverOpts: { type: 'nfs', o: 'addr=127.0.0.1', device: ':/' } })]).toEqual(['host-mounts']);
     expect([...dangersOfVolume({ DriverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } })]).toEqual([]);
   });
 });
