@@ -64,6 +64,8 @@ interface Push {
   readonly target: PushTarget;
   readonly sink: ProgressSink;
   readonly signal: AbortSignal;
+  /** Holds content that comes to be on the way, until the push has ended. */
+  readonly hold: (digest: Digest) => void;
 }
 
 export class Pusher {
@@ -83,11 +85,12 @@ export class Pusher {
     const reference = withDefaultTag(tag);
     const image = this.store.resolve(reference);
     if (image === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
-    const release = this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)]);
+    const releases = [this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)])];
+    const hold = (digest: Digest): void => void releases.push(this.store.holds.hold([digest]));
     try {
       sink(message(`The push refers to repository [${repositoryName(reference)}]`));
       const target = new PushTarget(this.registry, reference, registryAuth, signal);
-      const push: Push = { image, reference, registryAuth, target, sink, signal };
+      const push: Push = { image, reference, registryAuth, target, sink, signal, hold };
       const manifest = (await this.pushOriginal(push)) ?? (await this.pushMade(push));
       await target.putManifest(reference.tag ?? 'latest', manifest);
       const size = manifest.bytes.length;
@@ -97,7 +100,7 @@ export class Pusher {
     } catch (error) {
       throw error instanceof RegistryError ? pushError(error) : error;
     } finally {
-      await release();
+      for (const release of releases) await release();
     }
   }
 
@@ -136,18 +139,19 @@ export class Pusher {
     const isPlain = (blob: BlobReference): boolean => layerCompression(blob.mediaType) === 'none' && !isForeignLayerType(blob.mediaType);
     const here = localLayers(this.store, push.image, (blobs) => blobs.find((blob) => !isPlain(blob)) ?? blobs[0]);
     const layers = await this.pushLayers(push, here, async (layer, signal) => {
-      return isPlain(layer) ? { ...(await this.compress(layer, signal)), diffId: layer.diffId } : layer;
+      return isPlain(layer) ? { ...(await this.compress(push, layer, signal)), diffId: layer.diffId } : layer;
     });
     const manifest = makeManifest(push.image, layers);
     await this.pushConfig(push, manifest.config);
     return manifest;
   }
 
-  private async compress(layer: LayerBlob, signal: AbortSignal): Promise<BlobReference> {
+  private async compress(push: Push, layer: LayerBlob, signal: AbortSignal): Promise<BlobReference> {
     const { content } = this.store;
     const path = content.newIngestPath('push');
     try {
       const { digest, sizeBytes } = await gzipFile(content.blobPath(layer.digest), path, signal);
+      push.hold(digest);
       content.adoptBlob(path, digest);
       return { digest, sizeBytes, mediaType: mediaTypes.ociLayerGzip };
     } finally {
