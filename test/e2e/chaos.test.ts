@@ -147,6 +147,22 @@ describe('kill -9 of container-service', () => {
     expect(client.errors()).toContain('flotilla: container-service was restarted');
   });
 
+  it('keeps the standard input of run -i: each line arrives once, and then its end', async () => {
+    const client = stack.host.dockerSpawn('run', '-i', '--rm', '--name', 'fed', stack.busybox, 'sh', '-c', 'cat; echo over; exit 5');
+    let output = '';
+    client.stdout?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    const code = once(client, 'close');
+    client.stdin?.write('one\n');
+    await waitFor(() => output === 'one\n', { what: 'the first line' });
+    await stack.host.kill('container-service');
+    client.stdin?.write('two\n');
+    await waitFor(() => output === 'one\ntwo\n', { timeoutMs: 20_000, what: 'the second line' });
+    client.stdin?.end('three\n');
+    expect([(await code)[0], output]).toEqual([5, 'one\ntwo\nthree\nover\n']);
+  });
+
   it('ends a copy out of a container, and an export, with an error: half of it does not look whole', async () => {
     await must('run', '-d', '--name', 'full', stack.busybox, 'sh', '-c', 'dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; sleep 1000');
     await waitFor(async () => (await must('exec', 'full', 'stat', '-c', '%s', '/big')) === `${64 * 1024 * 1024}`, { what: 'the file' });

@@ -44,9 +44,12 @@ export function writeOutput(stream: Writable, payload: Buffer, cursor = ''): Pro
   return written;
 }
 
-/** Says that input has reached its goal: after a cut it is not sent again. */
-export function writeTaken(stream: Writable, bytes: number): void {
-  if (stream.writable) stream.write(header(pieceKind.taken, bytes));
+/** Says that input has reached its goal: after a cut it is not sent again. `told` runs when the holder cannot miss it any more. */
+export function writeTaken(stream: Writable, bytes: number, told?: () => void): void {
+  if (!stream.writable) return;
+  stream.write(header(pieceKind.taken, bytes), (error) => {
+    if (!error) told?.();
+  });
 }
 
 export function writeEnd(stream: Writable): void {

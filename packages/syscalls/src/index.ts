@@ -72,6 +72,7 @@ export {
   type BindOptions,
   bindSocket,
   closeDescriptor,
+  connectSeqpacket,
   type PeerCredentials,
   peerCredentials,
   shutdown,

@@ -6,6 +6,7 @@ const getsockoptCall = libc.func('int getsockopt(int fd, int level, int name, vo
 const setsockoptCall = libc.func('int setsockopt(int fd, int level, int name, const void *value, unsigned int length)');
 const shutdownCall = libc.func('int shutdown(int fd, int how)');
 const socketCall = libc.func('int socket(int domain, int type, int protocol)');
+const connectCall = libc.func('int connect(int fd, const void *address, unsigned int length)');
 const bindCall = libc.func('int bind(int fd, const void *address, unsigned int length)');
 const listenCall = libc.func('int listen(int fd, int backlog)');
 const getsocknameCall = libc.func('int getsockname(int fd, void *address, void *length)');
@@ -18,7 +19,9 @@ const ipv6Level = 41;
 const ipv6Only = 26;
 const closeOnExec = 0x80000;
 const nonBlocking = 0x800;
-const families = { inet: 2, inet6: 10 } as const;
+const families = { unix: 1, inet: 2, inet6: 10 } as const;
+const seqpacketType = 5;
+const longestUnixPath = 107;
 
 export interface PeerCredentials {
   readonly pid: number;
@@ -42,6 +45,28 @@ export function peerCredentials(fd: number): PeerCredentials {
 /** shutdown(2): no more is read, written, or both. */
 export function shutdown(fd: number, direction: 'read' | 'write' | 'both'): void {
   checked(shutdownCall(fd, { read: 0, write: 1, both: 2 }[direction]), 'shutdown', `fd ${fd}`);
+}
+
+/**
+ * Connects to a unix socket of whole messages (SOCK_SEQPACKET), without waiting. The caller closes the descriptor.
+ *
+ * @param path - at most 107 bytes.
+ * @throws SyscallError ENOENT, ECONNREFUSED; EAGAIN when too many wait to be accepted.
+ */
+export function connectSeqpacket(path: string): number {
+  const bytes = Buffer.from(path);
+  if (bytes.length > longestUnixPath) throw new RangeError(`too long for the address of a socket: ${path}`);
+  const address = Buffer.alloc(2 + bytes.length + 1);
+  address.writeUInt16LE(families.unix, 0);
+  bytes.copy(address, 2);
+  const fd = checked(socketCall(families.unix, seqpacketType | closeOnExec | nonBlocking, 0), 'socket', path);
+  try {
+    checked(connectCall(fd, address, address.length), 'connect', path);
+    return fd;
+  } catch (error) {
+    closeCall(fd);
+    throw error;
+  }
 }
 
 export type Transport = 'tcp' | 'udp' | 'sctp';

@@ -28,7 +28,7 @@ export interface AttacherOptions {
   readonly tickets: TicketServer;
   readonly pins: LogPins;
   readonly claims: LogClaims;
-  readonly monitor: Pick<Monitor, 'connect'>;
+  readonly monitor: Pick<Monitor, 'connect' | 'connectKept'>;
 }
 
 export interface AttachRequest {
@@ -48,7 +48,8 @@ interface Attachment {
   readonly request: AttachRequest;
   readonly claim: LogClaim;
   readonly from: LogPlace;
-  readonly isResumed: boolean;
+  /** false: what has arrived of its input is not known, since the instance that carried it died in the middle */
+  readonly inputIsKnown: boolean;
   /** absent: only the log, as it is now */
   readonly ended: { readonly promise: Promise<void>; readonly stop: () => void } | undefined;
 }
@@ -56,13 +57,18 @@ interface Attachment {
 /** What the end of a run, seen by a client that was attached before it, is told from. */
 type Seen = NonNullable<ClaimedStream['attached']>;
 
-const inputLost = Buffer.from('flotilla: container-service was restarted, which has ended the standard input of this container\r\n');
+const inputLost = Buffer.from(
+  'flotilla: container-service was restarted in the middle of the standard input: it ends here, for some of it would arrive twice or never\r\n',
+);
 
 export class Attacher {
   private readonly options: AttacherOptions;
 
   constructor(options: AttacherOptions) {
     this.options = options;
+    options.claims.onAbandoned((stream) => {
+      if (stream.endsInput) this.endInputOf(stream.containerId);
+    });
   }
 
   /** @throws NotFound; Conflict while it is paused or restarting. @see Engine API v1.50 ContainerAttach */
@@ -93,12 +99,13 @@ export class Attacher {
     if (state.status === 'paused') throw new Conflict(`container ${id} is paused, unpause the container before attach`);
     if (state.status === 'restarting') throw new Conflict(`container ${id} is restarting, wait until the container is running`);
     const attached: Seen = { startedAt: state.startedAt, error: state.error, ...(state.run && { runId: state.run.id }) };
-    const claim = claims.claim({ containerId: id, tty: container.config.Tty ?? false, attached });
+    const endsInput = feeds(request, container) && endsWithItsClient(container);
+    const claim = claims.claim({ containerId: id, tty: container.config.Tty ?? false, attached, ...(endsInput ? { endsInput } : {}) });
     const ended = request.stream ? this.whenRunEnds(id, attached) : undefined;
     try {
       const from = request.logs ? logStart : await logEnd(paths.log(id));
       await store.commit({ events: [containerEvent(container, 'attach')] });
-      return { request, claim, from: { ...from, unfinished: 0 }, isResumed: false, ended };
+      return { request, claim, from: { ...from, unfinished: 0 }, inputIsKnown: true, ended };
     } catch (error) {
       ended?.stop();
       claim.release();
@@ -107,10 +114,10 @@ export class Attacher {
   }
 
   private resumed(request: AttachRequest, cursor: string): Attachment {
-    const { claim, place } = this.options.claims.resume(cursor);
+    const { claim, place, inputIsKnown } = this.options.claims.resume(cursor);
     const { containerId, attached } = claim.stream;
     const ended = request.stream && attached !== undefined ? this.whenRunEnds(containerId, attached) : undefined;
-    return { request, claim, from: place, isResumed: true, ended };
+    return { request, claim, from: place, inputIsKnown, ended };
   }
 
   /** Resolves when the run that was there, or else the next one, is over, or the container is gone. */
@@ -129,7 +136,7 @@ export class Attacher {
   }
 
   private async serve(
-    { request, claim, from, isResumed, ended }: Attachment,
+    { request, claim, from, inputIsKnown, ended }: Attachment,
     keys: Buffer,
     stream: Socket,
     gone: AbortSignal,
@@ -140,9 +147,11 @@ export class Attacher {
     const leave = new AbortController();
     const signal = AbortSignal.any([gone, leave.signal]);
     let input: Promise<void> | undefined;
-    if (!request.stream || !request.stdin || container?.config.OpenStdin !== true) discard(stream);
-    else if (isResumed && endsWithItsClient(container)) discard(stream, tellOnce(stream, claim.cursorOf({ place: from })));
-    else input = this.pumpInput(container, keys, stream, signal, () => leave.abort());
+    if (container === undefined || !feeds(request, container)) discard(stream);
+    else if (!inputIsKnown && endsWithItsClient(container)) {
+      this.endInputOf(containerId);
+      discard(stream, tellOnce(stream, claim.cursorOf({ place: from })));
+    } else input = this.pumpInput(container, keys, stream, claim, signal, () => leave.abort());
     try {
       if (!request.stdout && !request.stderr) {
         await writeOutput(stream, Buffer.alloc(0), claim.cursorOf({ place: from }));
@@ -168,29 +177,73 @@ export class Attacher {
   }
 
   /** Carries the client's input to the container until either has enough. */
-  private async pumpInput(container: ContainerRecord, keys: Buffer, stream: Socket, signal: AbortSignal, leave: () => void): Promise<void> {
-    const { changes, store, paths, logger, monitor } = this.options;
-    const { id, config } = container;
+  private async pumpInput(
+    container: ContainerRecord,
+    keys: Buffer,
+    stream: Socket,
+    claim: LogClaim,
+    signal: AbortSignal,
+    leave: () => void,
+  ): Promise<void> {
+    const { changes, store, logger } = this.options;
+    const { id } = container;
     try {
       await changes.when(id, store.containers.get(id), (now) => now === undefined || now.state.run !== undefined, signal);
       const run: Run | undefined = store.containers.get(id)?.state.run;
       if (run === undefined) return;
-      const socket = await monitor.connect(paths.bundle(id));
-      try {
-        const scanner = config.Tty ? new DetachScanner(keys) : undefined;
-        const detached = await forward(stream, socket, scanner, signal);
-        if (detached) await store.commit({ events: [containerEvent(store.containers.get(id) ?? container, 'detach')] });
-        // dockerd's rule: the end of input ends the process' input once, and otherwise the attachment.
-        if (!detached && endsWithItsClient(container)) socket.endInput();
-        else leave();
-        if (!signal.aborted) await Promise.race([socket.whenEnded(), aborted(signal)]);
-      } finally {
-        socket.close();
-      }
+      if (endsWithItsClient(container)) await this.feedToTheEnd(id, run, stream, claim, signal);
+      else await this.feed(container, keys, stream, signal, leave);
     } catch (error) {
       if (!signal.aborted) logger.debug({ containerId: id, error }, 'its input ended');
     }
   }
+
+  /** The end of input ends the attachment. */
+  private async feed(container: ContainerRecord, keys: Buffer, stream: Socket, signal: AbortSignal, leave: () => void): Promise<void> {
+    const { store, paths, monitor } = this.options;
+    const { id, config } = container;
+    const socket = await monitor.connect(paths.bundle(id));
+    try {
+      const detached = await forward(stream, socket, config.Tty ? new DetachScanner(keys) : undefined, signal);
+      if (detached) await store.commit({ events: [containerEvent(store.containers.get(id) ?? container, 'detach')] });
+      leave();
+      if (!signal.aborted) await Promise.race([socket.whenEnded(), aborted(signal)]);
+    } finally {
+      socket.close();
+    }
+  }
+
+  /** The end of input, or of its client, is the end of the process' input: dockerd's rule for what was started with `-i` and no terminal. */
+  private async feedToTheEnd(id: string, run: Run, stream: Socket, claim: LogClaim, signal: AbortSignal): Promise<void> {
+    const { paths, monitor, claims } = this.options;
+    const input = monitor.connectKept(paths.bundle(id), run.monitorPid);
+    try {
+      await forward(stream, input, undefined, signal, claim.inputMark());
+      if (claims.isStopping) return;
+      input.endInput();
+      if (!signal.aborted) await Promise.race([input.whenEnded(), aborted(signal)]);
+    } finally {
+      if (claims.isStopping) input.leave();
+      else input.close();
+    }
+  }
+
+  /** Nobody will send more of it. */
+  private endInputOf(id: string): void {
+    const { store, paths, monitor, logger } = this.options;
+    const run = store.containers.get(id)?.state.run;
+    if (run === undefined) return;
+    try {
+      monitor.connectKept(paths.bundle(id), run.monitorPid).close();
+    } catch (error) {
+      logger.debug({ containerId: id, error }, 'its input has ended already');
+    }
+  }
+}
+
+/** Whether what the client sends is meant for the process. */
+function feeds({ stream, stdin }: AttachRequest, { config }: ContainerRecord): boolean {
+  return stream && stdin && config.OpenStdin === true;
 }
 
 /** Whether conmon closes the process' input when the client that wrote it is gone, by whatever death. */

@@ -12,12 +12,19 @@ export function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Tells of input that may have reached its process while its client does not know of it yet: sent again it could be doubled. */
+export interface InputMark {
+  begin(): void;
+  end(): void;
+}
+
 /** Copies input until it ends, the process wants no more, the detach keys come or the signal fires. @returns whether the detach keys came. */
 export async function forward(
   stream: Socket,
   socket: Pick<StdioConnection, 'write' | 'whenEnded'>,
   scanner: DetachScanner | undefined,
   signal: AbortSignal,
+  mark?: InputMark,
 ): Promise<boolean> {
   const iterator = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]();
   const stopped = Promise.race([aborted(signal), socket.whenEnded()]).then(() => ({ done: true as const, value: undefined }));
@@ -30,8 +37,9 @@ export async function forward(
     }
     if (step.done) return false;
     const { output, detached } = scanner?.scan(step.value) ?? { output: step.value, detached: false };
+    mark?.begin();
     if (output.length > 0) await socket.write(output);
-    writeTaken(stream, step.value.length);
+    writeTaken(stream, step.value.length, () => mark?.end());
     if (detached) return true;
   }
 }

@@ -5,9 +5,10 @@
  * longer by the one that starts next; by then its holder has come back, or does not come any more.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { NotFound } from '@flotilla/errors';
+import type { InputMark } from './input.ts';
 import type { LogPins, LogPlace, LogReader } from './logs/index.ts';
 import type { LogUsers } from './logUsers.ts';
 import type { Paths } from './paths.ts';
@@ -21,6 +22,8 @@ export interface ClaimedStream {
   readonly details?: string;
   /** Of an attachment: the run that was there when it began, or else how the container looked without one. Rotation waits for it. */
   readonly attached?: { readonly runId?: string; readonly startedAt: string; readonly error: string };
+  /** The process' input ends with this stream. */
+  readonly endsInput?: boolean;
 }
 
 /** The file of a claim. */
@@ -34,6 +37,8 @@ export interface LogClaim {
   readonly stream: ClaimedStream;
   /** Where a reader stands, as its client brings it back. */
   cursorOf(reader: Pick<LogReader, 'place'>): string;
+  /** Where it is written down that input is under way (input.ts). */
+  inputMark(): InputMark;
   /** The reader has ended. */
   release(): void;
 }
@@ -47,6 +52,7 @@ export interface LogClaimsOptions {
 }
 
 const defaultGraceMs = 20_000;
+const inputSuffix = '.input';
 const gone = 'the stream is gone: it cannot be resumed';
 
 export class LogClaims {
@@ -55,6 +61,7 @@ export class LogClaims {
   /** Claims of instances that are gone. */
   private readonly orphans = new Map<string, () => void>();
   private stopping = false;
+  private abandoned: (stream: ClaimedStream) => void = () => undefined;
 
   constructor(options: LogClaimsOptions) {
     this.options = options;
@@ -66,20 +73,36 @@ export class LogClaims {
     return this.hold(randomBytes(8).toString('hex'), stream);
   }
 
-  /** A reader that another instance served until now, and where it stands. @throws NotFound when nobody knows it. */
-  resume(cursor: string): { claim: LogClaim; place: LogPlace } {
+  /** Called for each stream whose instance is gone and whose holder has not come back. */
+  onAbandoned(listener: (stream: ClaimedStream) => void): void {
+    this.abandoned = listener;
+  }
+
+  /** Streams that are cut now go on elsewhere. */
+  get isStopping(): boolean {
+    return this.stopping;
+  }
+
+  /**
+   * A reader that another instance served until now, and where it stands.
+   *
+   * @returns `inputIsKnown`: what of its input had arrived is what its holder was told.
+   * @throws NotFound when nobody knows it.
+   */
+  resume(cursor: string): { claim: LogClaim; place: LogPlace; inputIsKnown: boolean } {
     const [id = '', inode, offset, unfinished] = cursor.split(':');
     const stored = /^[0-9a-f]{16}$/.test(id) ? this.read(id) : undefined;
     if (stored === undefined) throw new NotFound(gone);
     const place = { inode: Number(inode), offset: Number(offset), unfinished: Number(unfinished) };
     const claim = this.hold(id, stored.stream, place.inode);
     this.orphans.get(id)?.();
-    return { claim, place };
+    return { claim, place, inputIsKnown: !this.hasInputUnderWay(id) };
   }
 
   /** Holds what the readers of instances that are gone may still come for. */
   adopt(): void {
     for (const id of readdirSync(this.options.paths.readers)) {
+      if (id.endsWith(inputSuffix)) continue;
       const stored = this.read(id);
       if (stored !== undefined && isAlive(stored.owner.pid, stored.owner.start)) continue;
       if (stored === undefined) this.forget(id);
@@ -105,6 +128,7 @@ export class LogClaims {
     const timer = setTimeout(() => {
       letGo();
       this.forget(id);
+      this.abandoned(stream);
     }, graceMs).unref();
     this.orphans.set(id, letGo);
   }
@@ -123,11 +147,29 @@ export class LogClaims {
         }
         return `${id}:${place.inode}:${place.offset}:${place.unfinished}`;
       },
+      inputMark: () => this.inputMark(id),
       release: () => {
         if (!this.stopping) this.forget(id);
         release();
       },
     };
+  }
+
+  private inputMark(id: string): InputMark {
+    const path = `${this.path(id)}${inputSuffix}`;
+    let underWay = 0;
+    return {
+      begin: () => {
+        if (underWay++ === 0) writeFileSync(path, '');
+      },
+      end: () => {
+        if (--underWay === 0) rmSync(path, { force: true });
+      },
+    };
+  }
+
+  private hasInputUnderWay(id: string): boolean {
+    return existsSync(`${this.path(id)}${inputSuffix}`);
   }
 
   private path(id: string): string {
@@ -149,5 +191,6 @@ export class LogClaims {
 
   private forget(id: string): void {
     rmSync(this.path(id), { force: true });
+    rmSync(`${this.path(id)}${inputSuffix}`, { force: true });
   }
 }

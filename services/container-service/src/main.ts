@@ -80,7 +80,13 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       dataRoot: settings.FLOTILLA_DATA_ROOT,
     };
     const boot = bootId();
-    const monitor: Monitor = { spawnMonitor, startExec, connect: AttachSocket.connect, resize: resizeTerminal };
+    const monitor: Monitor = {
+      spawnMonitor,
+      startExec,
+      connect: AttachSocket.connect,
+      connectKept: AttachSocket.connectKept,
+      resize: resizeTerminal,
+    };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
 
     const store = new ContainerStore(await openRecords(name, kit), new ContainerLocks((id) => paths.containerDirectory(id)));

@@ -63,6 +63,14 @@ export interface StdioConnection {
   close(): void;
 }
 
+/** Input that goes on when this service is killed: it ends when somebody says so, or with its monitor. */
+export interface KeptInput extends Omit<StdioConnection, 'close'> {
+  /** Ends it, and the process' input with it. */
+  close(): void;
+  /** Another instance goes on with it. */
+  leave(): void;
+}
+
 export interface Monitor {
   /** Spawns a container's monitor. It comes up while the bundle is still being written; the word to start lets it go on. */
   spawnMonitor(options: MonitorOptions): WaitingMonitor;
@@ -75,6 +83,8 @@ export interface Monitor {
   startExec(options: ExecMonitorOptions, connect: () => Promise<void>): Promise<Monitored>;
   /** Connects to the stdio of what runs in a bundle. @param onOutput - every piece of output; without it they are thrown away. */
   connect(bundle: string, onOutput?: OutputListener): Promise<StdioConnection>;
+  /** Connects to the input of what runs in a bundle whose monitor ends it with its client. */
+  connectKept(bundle: string, monitorPid: number): KeptInput;
   /** Sets the terminal's size, in characters. */
   resize(bundle: string, height: number, width: number): Promise<void>;
 }

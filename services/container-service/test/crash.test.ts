@@ -1,8 +1,11 @@
 /** What is left of containers when container-service is killed without a word: everything, and nothing too much. */
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { isNotModified } from '@flotilla/errors';
+import { dialTicket, StdcopyDemultiplexer, type Ticket } from '@flotilla/streams';
 import { tryLockFile } from '@flotilla/syscalls';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -126,6 +129,70 @@ test('who stops a container whose start was cut off stops it', async () => {
   await stack.containers.stop({ container: id, signal: 'SIGKILL', timeoutSeconds: 0 });
   expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
   expect(stack.groupOf(id).processes()).toEqual([]);
+  await remove(stack, id);
+});
+
+/** A client that feeds a container without a terminal, as `docker run -i` does: its stream goes on at the next instance. */
+async function feeder(id: string): Promise<{ stream: Duplex; output: () => string }> {
+  const asked = { container: id, logs: false, stream: true, stdin: true, stdout: true, stderr: true, detachKeys: '' };
+  const promised = (ticket: Ticket | undefined): Ticket => {
+    if (ticket === undefined) throw new Error('no ticket');
+    return ticket;
+  };
+  const resume = async (cursor: string): Promise<Ticket> => promised((await stack.containers.attach({ ...asked, cursor })).ticket);
+  const stream = await dialTicket(promised((await stack.containers.attach(asked)).ticket), { resume });
+  let output = '';
+  const frames = new StdcopyDemultiplexer();
+  stream.on('data', (chunk: Buffer) => {
+    for (const { payload } of frames.push(chunk)) output += payload.toString();
+  });
+  return { stream, output: () => output };
+}
+
+const fed = { OpenStdin: true, StdinOnce: true };
+
+function keepers(id: string): number {
+  const monitor = readFileSync(join(stack.execRoot, 'container-service/runs', id, 'monitor.pid'), 'utf8').trim();
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith(`tail\0--pid=${monitor}\0`);
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
+test('what is sent to a container without a terminal arrives once, over two deaths, and then its end', async () => {
+  const id = await create(stack, ['sh', '-c', 'cat; echo over; sleep 60'], { config: fed });
+  const { stream, output } = await feeder(id);
+  await stack.containers.start({ container: id });
+  stream.write('one\n');
+  await waitFor(() => output() === 'one\n', { what: 'one' });
+  await stack.crash();
+  stream.write('two\n');
+  await waitFor(() => output() === 'one\ntwo\n', { what: 'two' });
+  await stack.crash();
+  stream.end('three\n');
+  await waitFor(() => output() === 'one\ntwo\nthree\nover\n', { what: 'the end' });
+  await stack.containers.kill({ container: id, signal: '' });
+  await once(stream, 'close');
+  await remove(stack, id);
+});
+
+test('input that was under way at a death ends there, and its client is told', async () => {
+  const id = await create(stack, ['sh', '-c', 'cat; echo over; sleep 60'], { config: fed });
+  const { stream, output } = await feeder(id);
+  await stack.containers.start({ container: id });
+  stream.write('one\n');
+  await waitFor(() => output() === 'one\n', { what: 'one' });
+  expect(keepers(id)).toBe(1);
+  const readers = join(stack.execRoot, 'container-service/readers');
+  await waitFor(() => readdirSync(readers).length === 1, { what: 'the mark to go' });
+  await stack.crash(async () => writeFileSync(join(readers, `${readdirSync(readers)[0]}.input`), ''));
+  stream.write('two\n');
+  await waitFor(() => output().includes('over\n') && output().includes('it ends here'), { what: 'the end' });
+  expect(output()).not.toContain('two');
+  stream.destroy();
   await remove(stack, id);
 });
 

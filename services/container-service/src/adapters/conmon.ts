@@ -7,8 +7,9 @@
 import { closeSync, constants, openSync, readFileSync, symlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { closeDescriptor, kill, makePipe, posixSpawn, waitpid } from '@flotilla/syscalls';
+import { closeDescriptor, kill, makePipe, posixSpawn } from '@flotilla/syscalls';
 import { type ExecMonitorOptions, type Monitored, type MonitorOptions, RuntimeFailure, type WaitingMonitor } from '../monitor.ts';
+import { reap } from './reap.ts';
 import { openRuntimeNamespace } from './runtimeNamespace.ts';
 
 /** Names the mount namespace for the runtime's command. */
@@ -104,18 +105,6 @@ class SyncPipe {
   }
 }
 
-/** conmon's first process ends as soon as it has forked; the second is init's child. */
-async function reap(pid: number): Promise<void> {
-  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 100)) {
-    try {
-      if (waitpid(pid) !== undefined) return;
-    } catch {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, pauseMs));
-  }
-}
-
 function lastLine(path: string): string {
   return readFileSync(path, 'utf8').trim().split('\n').at(-1) ?? '';
 }
@@ -169,6 +158,7 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
     closeDescriptor(startEnds.read);
     closeSync(complaintsFd);
   }
+  // Its first process ends as soon as it has forked; the second is init's child.
   void reap(pid);
   let told = false;
   return {

@@ -1,0 +1,52 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { waitFor } from '@flotilla/testkit';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type ClaimedStream, LogClaims } from './logClaims.ts';
+import { LogPins } from './logs/index.ts';
+import { LogUsers } from './logUsers.ts';
+
+let readers: string;
+beforeEach(() => {
+  readers = mkdtempSync(join(tmpdir(), 'claims-'));
+});
+afterEach(() => rmSync(readers, { recursive: true }));
+
+const instance = (): LogClaims =>
+  new LogClaims({ paths: { readers, log: (id) => `/no/${id}` }, users: new LogUsers(), pins: new LogPins(), graceMs: 20 });
+const stream: ClaimedStream = { containerId: 'c', tty: false, endsInput: true };
+const place = { inode: 7, offset: 9, unfinished: 0 };
+
+/** As if the instance that wrote the claims had died. */
+function die(): void {
+  for (const name of readdirSync(readers).filter((each) => !each.endsWith('.input'))) {
+    const claim = JSON.parse(readFileSync(join(readers, name), 'utf8'));
+    writeFileSync(join(readers, name), JSON.stringify({ ...claim, owner: { pid: 1, start: '0' } }));
+  }
+}
+
+it('a stream whose holder does not come back is given up', async () => {
+  instance().claim(stream).cursorOf({ place });
+  die();
+  const next = instance();
+  const abandoned: ClaimedStream[] = [];
+  next.onAbandoned((each) => abandoned.push(each));
+  next.adopt();
+  await waitFor(() => abandoned.length > 0, { what: 'it to be given up' });
+  expect(abandoned).toEqual([stream]);
+  expect(readdirSync(readers)).toEqual([]);
+});
+
+it('a stream that goes on knows whether input was under way', () => {
+  const claim = instance().claim(stream);
+  const cursor = claim.cursorOf({ place });
+  const mark = claim.inputMark();
+  mark.begin();
+  mark.begin();
+  mark.end();
+  die();
+  expect(instance().resume(cursor)).toMatchObject({ place, inputIsKnown: false });
+  mark.end();
+  expect(instance().resume(cursor)).toMatchObject({ place, inputIsKnown: true });
+});
