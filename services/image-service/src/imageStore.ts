@@ -127,6 +127,12 @@ export class ImageStore {
     return record === undefined ? undefined : this.images.get(record.imageId);
   }
 
+  /** Holds an image whole: its config, its layers, and the blobs that they came from. */
+  hold(image: Image): () => Promise<void> {
+    const blobs = image.layers.flatMap((layer) => this.layers.get(layer)?.blobs ?? []);
+    return this.holds.hold([image.id, ...image.layers, ...blobs.map(({ digest }) => digest)]);
+  }
+
   /** Whether an image was made from this one here. */
   hasChildren(id: Digest): boolean {
     for (const image of this.images.values()) if (image.record.parent === id) return true;

@@ -25,6 +25,8 @@ export class BuildState {
   private readonly platform: Platform;
   private readonly cacheOnly: boolean;
   private readonly releases: (() => Promise<void>)[] = [];
+  /** Layers that stay while this build needs them, whatever becomes of their images. */
+  private readonly held = new Map<Digest, LayerRecord>();
 
   /** @param cacheOnly - its images are in no list until somebody wants them. */
   constructor(store: ImageStore, platform: Platform, cacheOnly: boolean) {
@@ -63,7 +65,11 @@ export class BuildState {
   }
 
   private keep(image: Image): void {
-    this.releases.push(this.store.holds.hold([image.id, ...image.layers]));
+    this.releases.push(this.store.hold(image));
+    for (const diffId of image.layers) {
+      const record = this.store.layers.get(diffId);
+      if (record !== undefined) this.held.set(diffId, record);
+    }
   }
 
   /** Goes on from what the cache knows: the configuration is what this build has made of it already. */
@@ -96,7 +102,7 @@ export class BuildState {
   }
 
   private layer(diffId: Digest): LayerRecord {
-    const known = this.store.layers.get(diffId);
+    const known = this.store.layers.get(diffId) ?? this.held.get(diffId);
     if (known === undefined) throw new System(`layer ${diffId} is missing`);
     return known;
   }

@@ -118,10 +118,10 @@ export class Builder {
     const directory = join(this.options.directory, name);
     mkdirSync(directory, { recursive: true, mode: 0o711 });
     this.running.set(name, { id: job.options.buildId, abort });
-    const { content, holds } = this.options.store;
-    const roots = new RootFilesystems(content, directory);
+    const { store } = this.options;
+    const roots = new RootFilesystems(store.content, directory);
     const releases: (() => Promise<void>)[] = [];
-    const hold = (held: Image): void => void releases.push(holds.hold([held.id, ...held.layers]));
+    const hold = (held: Image): void => void releases.push(store.hold(held));
     let context: BuildContext | undefined;
     try {
       context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
