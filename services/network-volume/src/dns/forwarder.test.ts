@@ -65,6 +65,14 @@ describe('the forwarder', () => {
     expect(asked()).toBe(2);
   });
 
+  it('goes on to the next server where there is no way to one', async () => {
+    const { port } = await server('127.0.0.1', 0, (query) => reply(query, [address(30)]));
+    const forwarder = new Forwarder(port);
+    // The kernel refuses to connect to a broadcast address.
+    expect(await forwarder.ask(question(1), ['255.255.255.255', '127.0.0.1'], 'udp')).toBeDefined();
+    expect(await forwarder.ask(question(2), ['255.255.255.255'], 'udp')).toBeUndefined();
+  });
+
   it('asks once for equal questions at once', async () => {
     const { asked, port } = await server('127.0.0.1', 0, (query) => reply(query, [address(0)]));
     const forwarder = new Forwarder(port);

@@ -77,7 +77,10 @@ export class Forwarder {
   private askDatagram(query: Buffer, server: string): Promise<Buffer | undefined> {
     return new Promise((resolve) => {
       const socket = createSocket(isIPv6(server) ? 'udp6' : 'udp4');
+      let finished = false;
       const finish = (answer: Buffer | undefined): void => {
+        if (finished) return;
+        finished = true;
         clearTimeout(timer);
         socket.removeAllListeners();
         socket.on('error', () => undefined);
@@ -90,7 +93,11 @@ export class Forwarder {
         if (isAnswerTo(query, answer)) finish(answer);
       });
       // Connected: answers from elsewhere do not reach us, and a refusal is an error at once.
-      socket.connect(this.port, server, () => socket.send(query));
+      socket.connect(this.port, server, (failure?: Error) => {
+        // Without a route to the server the failure comes here, as no event.
+        if (failure) finish(undefined);
+        else socket.send(query);
+      });
     });
   }
 
