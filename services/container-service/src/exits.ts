@@ -2,7 +2,7 @@
  * The ends of runs. conmon writes a container's exit code into a file when its log is complete; one watch on their directory sees all of them, and
  * a slow look at the processes finds the runs whose conmon was killed, and the files whose news was lost.
  */
-import { type FSWatcher, mkdirSync, readFileSync, statSync, watch } from 'node:fs';
+import { existsSync, type FSWatcher, mkdirSync, readFileSync, statSync, watch } from 'node:fs';
 import type { NetworkSettings } from '@flotilla/engine-api';
 import { isNotFound } from '@flotilla/errors';
 import type { DomainEvent, Lease } from '@flotilla/records';
@@ -54,7 +54,7 @@ export class Exits {
   start(): void {
     mkdirSync(this.options.paths.exits, { recursive: true });
     this.watcher = watch(this.options.paths.exits, (_event, id) => {
-      if (id !== null && /^[0-9a-f]{64}$/.test(id)) void this.handle(id);
+      if (id !== null && /^[0-9a-f]{64}$/.test(id) && existsSync(this.options.paths.exit(id))) void this.handle(id);
     });
     this.watcher.on('error', (error) => this.options.logger.error({ error }, 'watching exits failed; they are seen a second later'));
     this.timer = setInterval(() => this.sweep(), sweepMs).unref();
@@ -166,14 +166,15 @@ export class Exits {
     logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
     if (goes) {
       await remover.remove(ended, lease, removeVolumes, events, 'all');
-      return;
+    } else {
+      await store.commit({
+        puts: [store.containers.put(ended.id, ended)],
+        deletes: execs.map((exec) => store.execs.delete(exec.id)),
+        events,
+        lease,
+      });
     }
-    await store.commit({
-      puts: [store.containers.put(ended.id, ended)],
-      deletes: execs.map((exec) => store.execs.delete(exec.id)),
-      events,
-      lease,
-    });
+    teardown.forgetExit(container.id);
   }
 
   /** network-volume was away when the run ended: its ports and addresses are given back when it is there again. */

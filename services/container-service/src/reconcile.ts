@@ -67,7 +67,11 @@ export class Reconciler {
       this.endStray(id);
       teardown.removeRunFiles(id);
     }
-    for (const id of readdirSync(paths.exits)) if (!store.containers.has(id)) rmSync(paths.exit(id), { force: true });
+    for (const id of readdirSync(paths.exits)) {
+      const known = store.containers.get(id);
+      // Without a record of the run, and without a bundle of one that was cut off, it is of an end that is told.
+      if (known === undefined || (!isRunning(known) && !existsSync(paths.bundle(id)))) teardown.forgetExit(id);
+    }
     for (const id of readdirSync(paths.execs)) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
   }
 

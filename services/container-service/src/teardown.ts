@@ -41,7 +41,8 @@ export class Teardown {
   }
 
   /**
-   * Frees what a run held: processes, root file system, network, volumes, control group, the runtime's state and the bundle.
+   * Frees what a run held: processes, root file system, network, volumes, control group, the runtime's state and the bundle. The exit file is left: it is all that
+   * is known of the end until the record says so.
    *
    * @param remove - the container goes too: its endpoints and network files with it.
    * @returns the network settings of a stopped container, when network-volume has answered.
@@ -59,6 +60,7 @@ export class Teardown {
   async afterFailedStart(container: ContainerRecord): Promise<void> {
     this.endStarters([container.id]);
     await this.afterRun(container);
+    this.forgetExit(container.id);
   }
 
   /** Ends what is still busy starting a container: a runtime whose conmon was killed goes on, and would bring up what nobody knows. */
@@ -75,7 +77,7 @@ export class Teardown {
     }
   }
 
-  /** The end of a run that removes its container: all of it at once. */
+  /** The end of a run that removes its container: all of it at once, but for the exit file. */
   async afterLastRun(container: ContainerRecord, removeVolumes: boolean): Promise<void> {
     await Promise.all([
       this.releaseSandbox(container, true),
@@ -171,7 +173,12 @@ export class Teardown {
     return container.mounts.flatMap((mount) => (mount.type === 'volume' && mount.name ? [mount.name] : []));
   }
 
-  /** The bundle with what is mounted in it, the exit file, and what the OCI runtimes remember. */
+  /** The record tells of the end. */
+  forgetExit(id: string): void {
+    rmSync(this.options.paths.exit(id), { force: true });
+  }
+
+  /** The bundle with what is mounted in it, and what the OCI runtimes remember. */
   removeRunFiles(id: string): void {
     const { paths, runtimes } = this.options;
     const bundle = paths.bundle(id);
@@ -179,7 +186,6 @@ export class Teardown {
       this.unmountInBundle(id);
       rmSync(bundle, { recursive: true, force: true });
     }
-    rmSync(paths.exit(id), { force: true });
     for (const runtime of runtimes.all()) rmSync(join(runtime.root, id), { recursive: true, force: true });
   }
 
