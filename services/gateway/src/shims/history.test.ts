@@ -474,7 +474,7 @@ async function seen({ method = 'GET', path, body, given = {}, call }: Change, ve
     gateway.backends.answers.set(name, () => Object.fromEntries(encoded));
   }
   gateway.backends.calls.length = 0;
-  const headers = body === undefined ? {} : { 'Content-Type': 'application/json' };
+  const headers: Record<string, string> = body === undefined ? {} : { 'Content-Type': 'application/json' };
   const answer: Answer = await ask(gateway.socketPath, method, `/v${version}${path}`, {
     headers,
     ...(body === undefined ? {} : { body: JSON.stringify(path.startsWith('/containers/create') ? { Image: 'x', ...body } : body) }),
