@@ -104,7 +104,7 @@ export class Creator {
     const networkWarnings = await this.makeHoldings(draft, name, {
       readOnlyBindsNonRecursive: request.readOnlyBindsNonRecursive === true,
       // What an image names is there already.
-      makesWorkingDirectory: config.WorkingDir !== imageConfig.WorkingDir,
+      makesWorkingDirectory: config.WorkingDir !== imageConfig.config.WorkingDir,
     });
     const platformWarnings = request.platform === '' ? foreignPlatform(imageConfig) : [];
     return { id, warnings: [...warnings, ...platformWarnings, ...networkWarnings] };

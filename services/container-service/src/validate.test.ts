@@ -198,6 +198,12 @@ describe('refusals in Docker’s words', () => {
       {},
       'error gathering device information while adding custom device "/dev/nothing-here": no such file or directory',
     ],
+    [
+      'a directory without devices',
+      { Devices: [{ PathOnHost: '/etc' }] },
+      {},
+      'error gathering device information while adding custom device "/etc": not a device node',
+    ],
     ['a device rule', { DeviceCgroupRules: ['x'] }, {}, "invalid device cgroup rule format: 'x'"],
     [
       'a GPU',

@@ -78,9 +78,9 @@ function mappedNodes(mapping: DeviceMapping): RuntimeDevice[] {
   const inContainer = mapping.PathInContainer || onHost;
   try {
     const path = realpathSync(onHost);
-    if (statSync(path).isDirectory()) return nodesBelow(path, inContainer);
-    const node = nodeOf(path, inContainer);
-    if (node !== undefined) return [node];
+    const found = statSync(path).isDirectory() ? nodesBelow(path, inContainer) : [nodeOf(path, inContainer)];
+    const nodes = found.filter((node) => node !== undefined);
+    if (nodes.length > 0) return nodes;
   } catch (error) {
     const reason = error instanceof InvalidParameter ? error.message : 'no such file or directory';
     throw new InvalidParameter(`error gathering device information while adding custom device ${JSON.stringify(onHost)}: ${reason}`, {
