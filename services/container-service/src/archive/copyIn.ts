@@ -26,7 +26,7 @@ import { entryRefusal } from '@flotilla/tar';
 import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { decompressed } from './compression.ts';
 import { writeFile } from './fileContent.ts';
-import { type ArchiveRoot, isKernelFile, notFound, requestedPath } from './root.ts';
+import { type ArchiveRoot, isKernelFile, notFound, requestedPath, unreachable } from './root.ts';
 import type { TarHeader } from './tarFormat.ts';
 import { readTar, type TarEntry } from './tarReader.ts';
 
@@ -51,8 +51,7 @@ export function checkDestination(root: ArchiveRoot, path: string): void {
     try {
       fd = openInRoot(rootFd, wanted, openPath);
     } catch (error) {
-      if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) throw notFound(root, path, error);
-      throw error;
+      throw unreachable(root, path, error);
     }
     try {
       if (isKernelFile(fd)) throw notFound(root, path);
