@@ -60,6 +60,7 @@ export async function findStartedRun(paths: Paths, id: string, bootId: string): 
   const begun = readBegunRun(bundle);
   if (begun?.run.bootId !== bootId) return undefined;
   const deadline = Date.now() + decideDeadlineMs;
+  let wasQuiet = false;
   for (let pauseMs = firstPauseMs; Date.now() < deadline; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
     // Before the look at the exit file: who has gone by then has written it.
     const busy = processesNaming(paths.runs).get(id) ?? [];
@@ -72,7 +73,9 @@ export async function findStartedRun(paths: Paths, id: string, bootId: string): 
       const alone = busy.includes(monitorPid) && busy.every((each) => each === monitorPid || each === pid);
       if (alone && startTimeOf(pid) !== undefined) return started;
     }
-    if (busy.length === 0) return undefined;
+    // conmon forks while it starts: a look may miss the one that has just come for the one that has just gone.
+    if (busy.length === 0 && wasQuiet) return undefined;
+    wasQuiet = busy.length === 0;
     await pause(pauseMs);
   }
   return undefined;

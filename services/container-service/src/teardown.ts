@@ -31,6 +31,8 @@ export interface TeardownOptions {
 }
 
 const groupDeadlineMs = 10_000;
+/** A killed process may take a moment to go. */
+const mostLooks = 200;
 const callDeadlineMs = 15_000;
 
 export class Teardown {
@@ -65,9 +67,12 @@ export class Teardown {
 
   /** Ends what is still busy starting a container: a runtime whose conmon was killed goes on, and would bring up what nobody knows. */
   endStarters(ids: readonly string[]): void {
-    const starting = processesNaming(this.options.paths.runs);
-    for (const id of ids) {
-      for (const pid of starting.get(id) ?? []) {
+    // One that forks while we look is seen at the next look only.
+    for (let looks = 0, quiet = 0; quiet < 2 && looks < mostLooks; looks++) {
+      const starting = processesNaming(this.options.paths.runs);
+      const pids = ids.flatMap((id) => starting.get(id) ?? []);
+      quiet = pids.length === 0 ? quiet + 1 : 0;
+      for (const pid of pids) {
         try {
           process.kill(pid, 'SIGKILL');
         } catch {
