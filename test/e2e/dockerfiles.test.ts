@@ -159,7 +159,8 @@ describe('the Dockerfile', () => {
       if (isSoak) {
         const { lines: _lines, ...byBuildx } = await built(stack.host, name, context, 'Dockerfile', 'buildx');
         const { lines: _own, ...byClassic } = ours;
-        expect(byBuildx).toEqual(byClassic);
+        // Directories that the classic client leaves out, but for what is in them, are as old as the build.
+        expect({ ...byBuildx, tree: withoutTimes(byBuildx.tree) }).toEqual({ ...byClassic, tree: withoutTimes(byClassic.tree) });
       }
       rmSync(context, { recursive: true });
     },
