@@ -1,4 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
@@ -76,28 +78,27 @@ describe('docker logs', () => {
     expect((await must('logs', id)).length).toBe(2 * 20_000_000);
   });
 
-  it('rotates at the size that is asked for, and keeps the newest', async () => {
-    await must(
-      'run',
-      '-d',
-      '--name',
-      'small',
-      '--log-opt',
-      'max-size=100k',
-      '--log-opt',
-      'max-file=2',
-      stack.busybox,
-      'sh',
-      '-c',
-      // A log is looked at once a second, so it is written in pieces, more of them than rotated files are kept.
-      'for piece in 0 1 2 3 4 5 6 7; do seq $((piece * 12500 + 1)) $((piece * 12500 + 12500)); sleep 1.2; done',
-    );
-    await must('wait', 'small');
+  it('rotates at the size that is asked for, keeps the newest, and compresses when asked to', async () => {
+    // A log is looked at once a second, so it is written in pieces, more of them than rotated files are kept.
+    const writes = 'for piece in 0 1 2 3 4 5 6 7; do seq $((piece * 12500 + 1)) $((piece * 12500 + 12500)); sleep 1.2; done';
+    const run = (name: string, ...options: string[]): Promise<string> =>
+      must('run', '-d', '--name', name, '--log-opt', 'max-size=100k', ...options, stack.busybox, 'sh', '-c', writes);
+    await run('small', '--log-opt', 'max-file=2');
+    await run('packed', '--log-opt', 'max-file=20', '--log-opt', 'compress=true');
+    await must('wait', 'small', 'packed');
     const lines = (await must('logs', 'small')).split('\n');
     expect(lines.at(-1)).toBe('100000');
     expect(lines.length).toBeLessThan(100_000);
     const numbers = lines.map(Number);
     expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => 100_000 - numbers.length + 1 + index));
+
+    const path = await must('inspect', '-f', '{{.LogPath}}', 'packed');
+    expect(existsSync(`${path}.1`)).toBe(false);
+    const oldest = readdirSync(dirname(path)).filter((name) => name.endsWith('.gz')).length;
+    expect(oldest).toBeGreaterThan(2);
+    expect(gunzipSync(readFileSync(`${path}.${oldest}.gz`)).toString()).toMatch(/^\S+ stdout F 1\n\S+ stdout F 2\n/);
+    expect((await must('logs', 'packed')).split('\n').map(Number)).toEqual(Array.from({ length: 100_000 }, (_, index) => index + 1));
+    expect((await must('logs', '--tail', '50001', 'packed')).split('\n')[0]).toBe('50000');
   });
 
   it('of a driver that keeps none are refused', async () => {

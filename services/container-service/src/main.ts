@@ -53,7 +53,7 @@ import { ContainerChanges } from './waiting.ts';
 
 const name = 'container-service';
 /** What a container without a log of its own may leave on disk for its attached clients. */
-const unkeptLog = { maxSizeBytes: 1024 * 1024, maxFiles: 1 };
+const unkeptLog = { maxSizeBytes: 1024 * 1024, maxFiles: 1, compress: false };
 const drainMs = 2_000;
 const sigstop = 19;
 const sigcont = 18;

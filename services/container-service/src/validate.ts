@@ -97,8 +97,6 @@ function checkHostConfig(hostConfig: HostConfig, context: CreateContext): string
   if (hostConfig.NetworkMode === 'host' && Object.keys(hostConfig.PortBindings ?? {}).length > 0) {
     warnings.push('Published ports are discarded when using host network mode');
   }
-  if (/^(1|t)/i.test(hostConfig.LogConfig?.Config?.compress ?? ''))
-    warnings.push('Rotated logs are not compressed. Log option compress discarded.');
   if (!context.runtimes.includes(hostConfig.Runtime ?? '')) {
     throw new InvalidParameter(`unknown or invalid runtime name: ${hostConfig.Runtime}`);
   }

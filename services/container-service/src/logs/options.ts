@@ -7,10 +7,12 @@ export interface LogLimits {
   readonly maxSizeBytes: number;
   /** files kept, the one being written among them */
   readonly maxFiles: number;
+  /** whether rotated files are compressed: json-file's are where it is said, local's unless it is said */
+  readonly compress: boolean;
 }
 
 /** dockerd sets no limit for json-file, and disks fill up: ours is the one its `local` driver has. */
-const defaultLimits: LogLimits = { maxSizeBytes: 20 * 1024 * 1024, maxFiles: 5 };
+const defaultLimits: Omit<LogLimits, 'compress'> = { maxSizeBytes: 20 * 1024 * 1024, maxFiles: 5 };
 
 /** The drivers Flotilla has. json-file and local are both conmon's file; none keeps nothing. */
 export const logDrivers = ['json-file', 'local', 'none'] as const;
@@ -56,7 +58,7 @@ export function checkLogConfig(config: LogConfig): void {
   if (compress !== undefined && !/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(compress)) {
     throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
   }
-  if (config.Type === 'json-file' && compress !== undefined && /^(1|t)/i.test(compress)) {
+  if (config.Type === 'json-file' && compress !== undefined && isTrue(compress)) {
     if (options['max-size'] === undefined || Number(options['max-file'] ?? '1') < 2) {
       throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
     }
@@ -74,9 +76,10 @@ export function logLimits(config: LogConfig): LogLimits {
     maxFiles = Number(files);
     if (maxFiles < 1) throw new InvalidParameter('max-file cannot be less than 1');
   }
+  const compress = isTrue(options.compress ?? String(config.Type === 'local'));
   // dockerd's -1, without limit, is asked for by name.
-  if (size === '-1') return { maxSizeBytes: Number.MAX_SAFE_INTEGER, maxFiles };
-  return { maxSizeBytes: size === undefined ? defaultLimits.maxSizeBytes : parseSize(size, 'max-size'), maxFiles };
+  if (size === '-1') return { maxSizeBytes: Number.MAX_SAFE_INTEGER, maxFiles, compress };
+  return { maxSizeBytes: size === undefined ? defaultLimits.maxSizeBytes : parseSize(size, 'max-size'), maxFiles, compress };
 }
 
 /** What stands before each line with `--details`: the labels and variables the log's options name. */
@@ -101,6 +104,11 @@ export function logDetails(
   if (details.size === 0) return ' ';
   const pairs = [...details].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${escapeQuery(name)}=${escapeQuery(value)}`);
   return `${pairs.join(',')} `;
+}
+
+/** A boolean as Go parses it, of which it is known that it is one. */
+function isTrue(text: string): boolean {
+  return /^(1|t)/i.test(text);
 }
 
 function regularExpression(pattern: string | undefined): RegExp | undefined {

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { appendFile, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LogPins, logEnd, type ReadLogOptions, readLog, rotateLog } from './index.ts';
+import { trimLog } from './rotate.ts';
 
 let directory: string;
 let path: string;
@@ -228,6 +230,81 @@ describe('rotation', () => {
     await writeFile(path, record(0, 'x'));
     await rename(path, `${path}.1`);
     expect(await collect()).toBe('x\n');
+  });
+});
+
+describe('rotation that compresses', () => {
+  const rotate = (pins?: LogPins): Promise<boolean> =>
+    rotateLog({ path, maxSizeBytes: 1, maxFiles: 4, compress: true, reopen: () => writeFile(path, ''), ...(pins && { pins }) });
+  const files = async (): Promise<string[]> => (await readdir(directory)).sort();
+  const grow = async (seconds: readonly number[], pins?: LogPins): Promise<void> => {
+    for (const second of seconds) {
+      await appendFile(path, record(second, `${second}`));
+      await rotate(pins);
+    }
+  };
+
+  it('leaves files that any gunzip reads, and a log that reads as before', async () => {
+    await grow([0, 1, 2, 3, 4]);
+    await appendFile(path, record(5, '5') + record(6, '6'));
+    expect(await files()).toEqual(['ctr.log', 'ctr.log.1.gz', 'ctr.log.2.gz', 'ctr.log.3.gz']);
+    expect(gunzipSync(await readFile(`${path}.1.gz`)).toString()).toBe(record(4, '4'));
+    expect(await collect()).toBe('2\n3\n4\n5\n6\n');
+    expect(await collect({ tail: 3 })).toBe('4\n5\n6\n');
+    expect(await collect({ tail: 4 })).toBe('3\n4\n5\n6\n');
+    expect(await collect({ since: nanoseconds(3) })).toBe('3\n4\n5\n6\n');
+    expect(await collect({ since: nanoseconds(5) })).toBe('5\n6\n');
+    expect(await files()).toHaveLength(4);
+  });
+
+  it('goes on under a reader that stands in what is compressed', async () => {
+    await writeFile(path, Array.from({ length: 50_000 }, (_, n) => record(0, `${n}`)).join(''));
+    const reader = readLog({ path, stdout: true, stderr: true, tty: true });
+    let text = '';
+    let place = reader.place;
+    for await (const chunk of reader) {
+      text += chunk.toString();
+      if (text.length > 0 && (await files()).length === 1) {
+        place = reader.place;
+        await rotate();
+        await grow([1, 2]);
+      }
+    }
+    const whole = `${Array.from({ length: 50_000 }, (_, n) => `${n}\n`).join('')}1\n2\n`;
+    expect(text).toBe(whole);
+    expect(place.offset).toBeGreaterThan(0);
+    const rest = await collect({ from: place });
+    expect(whole.endsWith(rest)).toBe(true);
+    expect(rest.length).toBeGreaterThan(1000);
+  });
+
+  it('waits for attached readers', async () => {
+    const pins = new LogPins();
+    const pin = pins.pin(path, 0, 0);
+    await grow([0, 1], pins);
+    expect(await files()).toEqual(['ctr.log', 'ctr.log.1', 'ctr.log.2']);
+    pin.release();
+    await grow([2], pins);
+    expect(await files()).toEqual(['ctr.log', 'ctr.log.1.gz', 'ctr.log.2.gz', 'ctr.log.3.gz']);
+  });
+
+  it('does again what was cut off', async () => {
+    await grow([0]);
+    await writeFile(`${path}.1`, gunzipSync(await readFile(`${path}.1.gz`)));
+    await writeFile(`${path}.1.gz.tmp`, 'half');
+    await appendFile(path, record(1, '1'));
+    expect(await collect()).toBe('0\n1\n');
+    await rotate();
+    await appendFile(path, record(2, '2'));
+    expect(await collect()).toBe('0\n1\n2\n');
+    expect(await files()).toEqual(['ctr.log', 'ctr.log.1.gz', 'ctr.log.2.gz']);
+  });
+
+  it('leaves what may still be written', async () => {
+    await writeFile(path, record(0, '0'));
+    await rename(path, `${path}.1`);
+    await trimLog({ path, maxFiles: 4, compress: true });
+    expect(await files()).toEqual(['ctr.log.1']);
   });
 });
 

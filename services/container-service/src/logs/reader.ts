@@ -13,7 +13,17 @@ import { LogFramer } from './framer.ts';
 import type { LogPins, Pin } from './pins.ts';
 import { formatTime } from './record.ts';
 import { sinceOffset, tailOffset } from './seek.ts';
-import { type LogPlace, type LogPosition, listSegments, logStart, openSegment, type Segment, statIfExists } from './segments.ts';
+import {
+  type LogPlace,
+  type LogPosition,
+  listSegments,
+  logStart,
+  openSegment,
+  readableBytes,
+  type Segment,
+  segmentIndex,
+  statIfExists,
+} from './segments.ts';
 
 export interface ReadLogOptions {
   /** the file conmon writes; rotated ones stand beside it */
@@ -222,9 +232,10 @@ export class LogReader implements AsyncIterable<Buffer> {
     for (const segment of segments.slice(Math.max(first, 0))) {
       const file = await openSegment(this.#options.path, segment.inode);
       if (file === undefined) continue;
-      const offset = await sinceOffset(file, segment.sizeBytes, time);
+      const sizeBytes = await readableBytes(file, segment);
+      const offset = await sinceOffset(file, sizeBytes, time);
       const isLast = segment === segments.at(-1);
-      if (offset < segment.sizeBytes || isLast) {
+      if (offset < sizeBytes || isLast) {
         const floor = tail?.inode === segment.inode ? tail.offset : 0;
         return { file, position: { inode: segment.inode, offset: Math.max(offset, floor) } };
       }
@@ -236,8 +247,7 @@ export class LogReader implements AsyncIterable<Buffer> {
   /** Opens the segment after the one with `inode`, or the oldest there is, and moves the position to its start. */
   async #openNext(inode: number | undefined): Promise<FileHandle | undefined> {
     const segments = listSegments(this.#options.path);
-    const index = inode === undefined ? -1 : segments.findIndex((segment) => segment.inode === inode);
-    const next = segments[index + 1];
+    const next = segments[(inode === undefined ? -1 : segmentIndex(segments, inode)) + 1];
     if (next === undefined) return undefined;
     const file = await openSegment(this.#options.path, next.inode);
     if (file !== undefined) this.#position = { inode: next.inode, offset: 0 };
@@ -273,12 +283,13 @@ async function tailStart(
 ): Promise<{ file: FileHandle; position: LogPosition } | undefined> {
   let missing = lines;
   let start: { file: FileHandle; position: LogPosition } | undefined;
-  for (const { inode, sizeBytes } of [...segments].reverse()) {
+  for (const segment of [...segments].reverse()) {
+    const { inode } = segment;
     const file = await openSegment(path, inode);
     if (file === undefined) break;
     await start?.file.close();
     try {
-      const result = await tailOffset(file, sizeBytes, missing, inode === segments.at(-1)?.inode);
+      const result = await tailOffset(file, await readableBytes(file, segment), missing, segment === segments.at(-1));
       start = { file, position: { inode, offset: result.offset } };
       missing = result.missing;
     } catch (error) {

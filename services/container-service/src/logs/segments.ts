@@ -1,11 +1,13 @@
 /**
- * The files one log consists of: `path` is being written, `path.1` is the newest rotated one, `path.2` older, and so on.
+ * The files one log consists of: `path` is being written, `path.1` is the newest rotated one, `path.2` older, and so on; rotated ones may be compressed.
  *
- * Rotation renames, so a file is known by its inode and never by its name: a reader's position is an inode and an offset.
+ * Rotation renames, so a file is known by its inode and never by its name: a reader's position is an inode and an offset. A compressed one has an inode of
+ * its own and knows that of the file it was.
  */
 import { fstatSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
+import { compressedSuffix, inodeBefore, openDecompressed } from './compressed.ts';
 import { tailOffset } from './seek.ts';
 
 /** A place in a log that survives rotation. `inode` 0 means: before the first byte that will ever be written. */
@@ -26,7 +28,9 @@ export const logStart: LogPosition = { inode: 0, offset: 0 };
 export interface Segment {
   readonly path: string;
   readonly inode: number;
+  /** on the disk */
   readonly sizeBytes: number;
+  readonly compressed: boolean;
 }
 
 /** The name of the n-th rotated file; 0 is the one being written. */
@@ -38,14 +42,24 @@ export function segmentPath(path: string, index: number): string {
 export function listSegments(path: string): Segment[] {
   const found: Segment[] = [];
   for (let index = 0; ; index += 1) {
-    const name = segmentPath(path, index);
-    const status = statIfExists(name);
-    if (status !== undefined) {
-      found.unshift({ path: name, inode: status.inode, sizeBytes: status.sizeBytes });
-    } else if (index > 0) {
-      return found;
-    }
+    const segment = segmentAt(segmentPath(path, index), index > 0);
+    if (segment !== undefined) found.unshift(segment);
+    else if (index > 0) return found;
   }
+}
+
+/** A file and, where its compressing was cut off, not the other one that is the same. */
+function segmentAt(name: string, rotated: boolean): Segment | undefined {
+  const plain = statIfExists(name);
+  if (plain !== undefined) return { path: name, ...plain, compressed: false };
+  const compressed = rotated ? statIfExists(name + compressedSuffix) : undefined;
+  return compressed === undefined ? undefined : { path: name + compressedSuffix, ...compressed, compressed: true };
+}
+
+/** Which of the segments has an inode, or had it before it was compressed; -1 when none. */
+export function segmentIndex(segments: readonly Segment[], inode: number): number {
+  const index = segments.findIndex((segment) => segment.inode === inode);
+  return index >= 0 ? index : segments.findLastIndex((segment) => segment.compressed && inodeBefore(segment.path) === inode);
 }
 
 /** Where a log ends now, behind its last whole record: attach without `logs` starts here. */
@@ -60,17 +74,22 @@ export async function logEnd(path: string): Promise<LogPosition> {
   }
 }
 
-/** Opens a segment by inode: its name may have changed since it was listed. */
+/** Opens a segment by inode: its name may have changed since it was listed. What is compressed is read from a copy that is not. */
 export async function openSegment(path: string, inode: number): Promise<FileHandle | undefined> {
-  for (const segment of listSegments(path).reverse()) {
-    if (segment.inode !== inode) continue;
-    const handle = await openIfExists(segment.path);
-    if (handle === undefined) continue;
-    if (fstatSync(handle.fd).ino === inode) return handle;
-    await handle.close();
-    return openSegment(path, inode);
+  const segments = listSegments(path);
+  const segment = segments[segmentIndex(segments, inode)];
+  if (segment === undefined) return undefined;
+  const handle = await openIfExists(segment.path);
+  if (handle !== undefined && fstatSync(handle.fd).ino === segment.inode) {
+    return segment.compressed ? await openDecompressed(handle, path) : handle;
   }
-  return undefined;
+  await handle?.close();
+  return openSegment(path, inode);
+}
+
+/** How much there is to read of a segment that is open. */
+export async function readableBytes(file: FileHandle, segment: Segment): Promise<number> {
+  return segment.compressed ? (await file.stat()).size : segment.sizeBytes;
 }
 
 async function openIfExists(path: string): Promise<FileHandle | undefined> {
