@@ -44,6 +44,25 @@ describe('docker events', () => {
     expect(Math.abs(die.time - Date.now() / 1000)).toBeLessThan(30);
   });
 
+  it('tell what was read and written of a container', async () => {
+    await must('run', '-d', '--name', 'handled', stack.busybox, 'sleep', '1000');
+    const since = await now();
+    await must('top', 'handled');
+    await must('cp', 'handled:/etc/hostname', '-');
+    await must('cp', '/etc/hostname', 'handled:/copied');
+    expect((await stack.host.docker('cp', '/etc/hostname', 'handled:/no/such/place')).code).toBe(1);
+    await must('export', 'handled');
+    await must('rename', 'handled', 'renamed');
+    expect(await eventsSince(since, '--filter', 'type=container', '--format', '{{.Action}} {{.Actor.Attributes.name}}')).toEqual([
+      'top handled',
+      'archive-path handled',
+      'extract-to-dir handled',
+      'export handled',
+      'rename renamed',
+    ]);
+    await must('rm', '-f', 'renamed');
+  });
+
   it('come live', async () => {
     const child = stack.host.dockerSpawn('events', '--filter', 'type=container', '--format', '{{.Action}} {{.Actor.Attributes.name}}');
     let output = '';

@@ -25,11 +25,13 @@ import type { Paths } from './paths.ts';
 import { isAlive, startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { lookUpUser } from './spec/users.ts';
+import { type ContainerStore, containerEvent } from './store.ts';
 
 export interface ArchivesOptions {
   readonly paths: Pick<Paths, 'views'>;
   readonly tickets: TicketServer;
   readonly roots: RootFilesystems;
+  readonly store: Pick<ContainerStore, 'commit'>;
 }
 
 export interface PutOptions {
@@ -65,6 +67,10 @@ export class Archives {
     const held = await this.hold(container, calledAs);
     try {
       const archive = openArchive(held.root, path);
+      await this.tell(container, 'archive-path').catch((error: unknown) => {
+        archive.close();
+        throw error;
+      });
       const giveUp = (): void => {
         archive.close();
         held.release();
@@ -96,7 +102,8 @@ export class Archives {
       return this.options.tickets.issue(
         async (stream) => {
           try {
-            await writeAll(stream, encodeLine(await this.unpack(held.root, path, stream, { ...options, owner })));
+            const told = (): Promise<void> => this.tell(container, 'extract-to-dir');
+            await writeAll(stream, encodeLine(await this.unpack(held.root, path, stream, { ...options, owner, told })));
           } finally {
             held.release();
           }
@@ -113,17 +120,26 @@ export class Archives {
     root: ArchiveRoot,
     path: string,
     stream: Readable,
-    { noOverwriteDirNonDir, owner }: { noOverwriteDirNonDir: boolean; owner: { uid: number; gid: number } | undefined },
+    {
+      noOverwriteDirNonDir,
+      owner,
+      told,
+    }: { noOverwriteDirNonDir: boolean; owner: { uid: number; gid: number } | undefined; told: () => Promise<void> },
   ): Promise<object> {
     const archive = chunksOf(stream);
     try {
       await copyIn(root, path, archive, { noOverwriteDirNonDir, ...(owner === undefined ? {} : { owner }) });
+      await told();
       return {};
     } catch (error) {
       return { error: errorKind(error), message: errorMessage(error) };
     } finally {
       await archive.return(undefined);
     }
+  }
+
+  private async tell(container: ContainerRecord, action: 'archive-path' | 'extract-to-dir' | 'export'): Promise<void> {
+    await this.options.store.commit({ events: [containerEvent(container, action)] });
   }
 
   /** Without a user the archive's own ids stay. */
@@ -143,6 +159,10 @@ export class Archives {
       if (held) void roots.release(container.id, container.snapshot);
       held = false;
     };
+    await this.tell(container, 'export').catch((error: unknown) => {
+      release();
+      throw error;
+    });
     return tickets.issue(
       async (stream, signal) => {
         stream.resume();

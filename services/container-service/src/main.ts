@@ -166,7 +166,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       restart: (id) => containers.restart(id, '', undefined),
       owns: (id) => ownership.isMine(id),
     });
-    const archives = new Archives({ paths, tickets, roots });
+    const archives = new Archives({ paths, tickets, roots, store });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
     let retained: Promise<void> = Promise.resolve();

@@ -15,7 +15,7 @@ import { type ConnectorOptions, connectNetwork, disconnectNetwork } from '../net
 import { pruneContainers } from '../prune.ts';
 import type { Queries } from '../queries.ts';
 import { type ResizerOptions, resizeContainer } from '../resize.ts';
-import type { ContainerStore } from '../store.ts';
+import { type ContainerStore, containerEvent } from '../store.ts';
 import { topOf } from '../top.ts';
 import { type UpdaterOptions, updateContainer } from '../update.ts';
 import { type ContainerChanges, waitFor } from '../waiting.ts';
@@ -125,7 +125,9 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
       );
     },
     top: async ({ container, psArgs }) => {
-      const { titles, processes } = await topOf(await find(container), psArgs, options.processesOf);
+      const listed = await find(container);
+      const { titles, processes } = await topOf(listed, psArgs, options.processesOf);
+      await store.commit({ events: [containerEvent(listed, 'top')] });
       return { titles, processes: processes.map((fields) => ({ fields })) };
     },
     stats: async function* ({ container, stream, oneShot }, call) {
