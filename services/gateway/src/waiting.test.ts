@@ -6,28 +6,37 @@ import type { Events } from './events/follow.ts';
 import { FakeBackends } from './testing/fakeBackends.ts';
 import { type Condition, type Exit, waitForExit } from './waiting.ts';
 
+const untilAborted = Symbol('until the call is cancelled');
+
 /** Each attempt is what the wait says: messages, then perhaps an error. */
 async function waited(
   condition: Condition,
   attempts: unknown[][],
   events: Event[] = [],
+  /** How often events are asked for before these are there. */
+  late = 0,
 ): Promise<{ exit: Exit | undefined; found: number }> {
   const backends = new FakeBackends();
   const pending = [...attempts];
   const containers = {
     ...backends.containers,
-    wait: async function* () {
+    wait: async function* (_request: unknown, options?: { readonly signal?: AbortSignal }) {
       for (const step of pending.shift() ?? [new Unavailable('gone')]) {
         if (step instanceof Error) throw step;
+        if (step === untilAborted) {
+          await new Promise((resolve) => options?.signal?.addEventListener('abort', resolve));
+          options?.signal?.throwIfAborted();
+        }
         yield step as { result?: Exit };
       }
     },
   };
+  let asked = 0;
   const feed: Events = {
     followerCount: 0,
     follow: async () =>
       (async function* () {
-        yield* events;
+        if (asked++ >= late) yield* events;
       })(),
   };
   let found = 0;
@@ -45,6 +54,7 @@ async function waited(
 }
 
 const die = Event.fromPartial({ type: 'container', action: 'die', actorId: 'abc', attributes: { name: 'web', exitCode: '7' } });
+const destroy = Event.fromPartial({ type: 'container', action: 'destroy', actorId: 'abc', attributes: { name: 'web' } });
 const result = { result: { exitCode: 3, error: '' } };
 const lost = new Unavailable('connection dropped');
 
@@ -58,11 +68,41 @@ describe('waiting', () => {
   });
 
   it('learns from events what it missed', async () => {
-    expect((await waited(WaitCondition.REMOVED, [[{}, lost], [new NotFound('No such container: web')]], [die])).exit).toEqual({
+    expect((await waited(WaitCondition.REMOVED, [[{}, lost], [new NotFound('No such container: web')]], [die, destroy])).exit).toEqual({
       exitCode: 7,
       error: '',
     });
-    expect((await waited(WaitCondition.NEXT_EXIT, [[{}, lost], [{}]], [die])).exit).toEqual({ exitCode: 7, error: '' });
+    expect(
+      (
+        await waited(
+          WaitCondition.NEXT_EXIT,
+          [
+            [{}, lost],
+            [{}, untilAborted],
+          ],
+          [die],
+        )
+      ).exit,
+    ).toEqual({ exitCode: 7, error: '' });
+  });
+
+  it('waits for events that come after the record has changed', async () => {
+    const gone = [[{}, lost], [new NotFound('No such container: web')]];
+    expect((await waited(WaitCondition.REMOVED, gone, [die, destroy], 2)).exit).toEqual({ exitCode: 7, error: '' });
+    expect((await waited(WaitCondition.REMOVED, gone, [destroy], 1)).exit).toEqual({ exitCode: 0, error: '' });
+    expect(
+      (
+        await waited(
+          WaitCondition.NEXT_EXIT,
+          [
+            [{}, lost],
+            [{}, untilAborted],
+          ],
+          [die],
+          2,
+        )
+      ).exit,
+    ).toEqual({ exitCode: 7, error: '' });
   });
 
   it('fails at once before the container was found', async () => {

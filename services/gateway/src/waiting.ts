@@ -18,6 +18,8 @@ export interface Exit {
 const retryMs = 200;
 /** How long container-service may be away before the wait fails. */
 const patienceMs = 60_000;
+/** How long the news of a removal may take to come. */
+const newsMs = 10_000;
 
 export interface WaitOptions {
   readonly containers: Backends['containers'];
@@ -38,37 +40,64 @@ export async function waitForExit(options: WaitOptions): Promise<Exit | undefine
   let found = false;
   let lostAtMs = 0;
   for (;;) {
+    const attempt = new AbortController();
+    let missed: Exit | undefined;
     try {
-      for await (const { result } of containers.wait({ container, condition }, { signal })) {
+      for await (const { result } of containers.wait({ container, condition }, { signal: AbortSignal.any([signal, attempt.signal]) })) {
         if (result !== undefined) return result;
         if (!found) options.onFound();
-        else {
-          const missed = condition === WaitCondition.NEXT_EXIT ? await exitSince(options, began) : undefined;
-          if (missed !== undefined) return missed;
+        else if (condition === WaitCondition.NEXT_EXIT) {
+          // It may have ended while nobody waited: then its next end is not the one.
+          void news(options, began, ({ exit }) => exit !== undefined, attempt.signal).then(({ exit }) => {
+            missed = exit;
+            if (exit !== undefined) attempt.abort();
+          }, noNews);
         }
         found = true;
         lostAtMs = 0;
       }
-      return undefined;
+      return missed;
     } catch (error) {
+      if (missed !== undefined) return missed;
       if (!found || signal.aborted) throw error;
       // It was there when the wait began: it was removed while nobody could tell.
-      if (isNotFound(error)) return (await exitSince(options, began)) ?? { exitCode: 0, error: '' };
+      if (isNotFound(error)) return (await news(options, began, ({ removed }) => removed, signal)).exit ?? { exitCode: 0, error: '' };
       if (lostAtMs === 0) lostAtMs = Date.now();
       if (!isUnavailable(error) || Date.now() - lostAtMs > patienceMs) throw error;
+    } finally {
+      attempt.abort();
     }
     await pause(retryMs);
   }
 }
 
-/** The exit of the container that events tell of. */
-async function exitSince({ events, container, signal }: WaitOptions, since: bigint): Promise<Exit | undefined> {
+const noNews = (): void => undefined;
+
+interface Life {
+  readonly exit?: Exit;
+  readonly removed: boolean;
+}
+
+/** What has become of the container, when events tell enough of it: they come some time after its record has changed. */
+async function news(options: WaitOptions, since: bigint, enough: (life: Life) => boolean, signal: AbortSignal): Promise<Life> {
+  const askedAt = Date.now();
+  for (;;) {
+    const life = await lifeSince(options, since);
+    if (enough(life) || signal.aborted || Date.now() - askedAt > newsMs) return life;
+    await pause(retryMs);
+  }
+}
+
+/** What events tell of the container: its last exit, and whether it was removed. */
+async function lifeSince({ events, container, signal }: WaitOptions, since: bigint): Promise<Life> {
   const wanted = container.replace(/^\//, '');
   let exit: Exit | undefined;
+  let removed = false;
   for await (const event of await events.follow({ since, until: BigInt(Date.now()) * 1_000_000n, signal })) {
-    if (event.type !== 'container' || event.action !== 'die') continue;
+    if (event.type !== 'container') continue;
     if (event.attributes.name !== wanted && !event.actorId.startsWith(wanted)) continue;
-    exit = { exitCode: Number(event.attributes.exitCode ?? 0), error: '' };
+    if (event.action === 'die') exit = { exitCode: Number(event.attributes.exitCode ?? 0), error: '' };
+    if (event.action === 'destroy') removed = true;
   }
-  return exit;
+  return { ...(exit && { exit }), removed };
 }
