@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
@@ -193,6 +194,33 @@ describe('kill -9 of container-service', () => {
     for (const row of rows) await must('start', row.split(' ')[0] ?? '');
     for (const row of rows) await must('rm', '-f', row.split(' ')[0] ?? '');
     expect(await must('ps', '-aq')).toBe('');
+  });
+});
+
+describe('kill -9 of image-service', () => {
+  it('ends a save and a load with an error: half of it does not look whole', async () => {
+    await must('run', '--name', 'filled', stack.busybox, 'dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=64');
+    await must('commit', 'filled', 'big');
+    // A reader that takes nothing yet, and a writer that has not sent all.
+    const saved = await openAnswer('/v1.50/images/big/get');
+    const loading = stack.host.dockerSpawn('load');
+    let told = '';
+    for (const stream of [loading.stdout, loading.stderr]) {
+      stream?.on('data', (chunk: Buffer) => {
+        told += chunk.toString();
+      });
+    }
+    const code = once(loading, 'close');
+    loading.stdin?.write(Buffer.alloc(512));
+    const ingest = join(stack.host.dataRoot, 'image-service/ingest');
+    await waitFor(() => readdirSync(ingest).some((name) => name.startsWith('load-')), { what: 'the load to begin' });
+    const killed = await stack.host.kill('image-service');
+    const end = new Promise((resolve) => saved.on('end', () => resolve('whole')).on('error', ({ message }) => resolve(message)));
+    saved.resume();
+    expect(await end).toBe('aborted');
+    expect([(await code)[0], told]).toEqual([1, 'Error response from daemon: the service went away before it answered\n']);
+    await stack.host.waitHealthy('image-service', killed);
+    await must('rmi', 'big');
   });
 });
 

@@ -1,7 +1,7 @@
 export { chunksOf } from './chunks.ts';
 export { watchDeparture } from './departure.ts';
 export { joinStreams, writeAll } from './join.ts';
-export { encodeLine, parseLines } from './jsonLines.ts';
+export { encodeLine, lastWord, parseLines } from './jsonLines.ts';
 export { writeOutput, writeTaken } from './pieces.ts';
 export { frame, headerBytes, type StandardStream, StdcopyDemultiplexer, stderr, stdin, stdout, writeHeader } from './stdcopy.ts';
 export { type DialOptions, dialTicket, type ServeStream, type Ticket, TicketServer } from './ticket.ts';

@@ -5,6 +5,9 @@ export function encodeLine(document: unknown): Buffer {
   return Buffer.from(`${JSON.stringify(document)}\r\n`);
 }
 
+/** Follows the last line of an answer that its reader must not take for whole when the one who gives it has died. */
+export const lastWord = Buffer.from([0]);
+
 /** The documents of a stream, as they arrive. @throws SyntaxError on a line that is not JSON, RangeError on one above `maxLineBytes`. */
 export async function* parseLines(stream: AsyncIterable<Uint8Array>, maxLineBytes = 16 * 1024 * 1024): AsyncGenerator<unknown> {
   const parts: Buffer[] = [];

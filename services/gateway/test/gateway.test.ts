@@ -1,8 +1,9 @@
 /** The gateway over a real socket, real gRPC and real tickets; what stands behind it is made up. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { Conflict, InvalidParameter, NotFound, NotModified } from '@flotilla/errors';
-import { frame } from '@flotilla/streams';
+import { frame, writeOutput } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -447,13 +448,42 @@ describe('logs, archives and archives of images', () => {
     expect([bad.status, bad.body]).toEqual([400, '{"message":"not a directory"}']);
   });
 
+  it('says so when the service dies in the middle of a load, and breaks off a save', async () => {
+    stack.services.images = {
+      load: async () => ({
+        ticket: stack.tickets.issue(async (stream) => {
+          await once(stream.resume(), 'end');
+          stream.end('{"status":"Loading layer"}\r\n');
+          await once(stream, 'close');
+        }),
+      }),
+      save: async () => ({
+        ticket: stack.tickets.issue(
+          async (stream) => {
+            await writeOutput(stream, Buffer.from('half of it'));
+            stream.end();
+            await once(stream, 'close');
+          },
+          { outputOnly: true, inPieces: true },
+        ),
+      }),
+    };
+    const loaded = await ask(stack.socketPath, 'POST', '/images/load', { body: Buffer.alloc(10) });
+    const gone = 'the service went away in the middle';
+    expect(loaded).toMatchObject({
+      status: 200,
+      body: `{"status":"Loading layer"}\r\n{"errorDetail":{"message":"${gone}"},"error":"${gone}"}\r\n`,
+    });
+    await expect(ask(stack.socketPath, 'GET', '/images/x/get')).rejects.toThrow('aborted');
+  });
+
   it('loads with progress, and pulls with an error before and after the first line', async () => {
     stack.services.images = {
       load: async () => ({
         ticket: stack.tickets.issue(async (stream) => {
           let size = 0;
           for await (const chunk of stream) size += (chunk as Buffer).length;
-          stream.write(`{"stream":"Loaded ${size}\\n"}\r\n`);
+          stream.write(`{"stream":"Loaded ${size}\\n"}\r\n\0`);
         }),
       }),
       pull: async function* (request) {

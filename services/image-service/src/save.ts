@@ -3,7 +3,6 @@
  * they were and nothing is compressed anew.
  */
 import { createReadStream } from 'node:fs';
-import type { Writable } from 'node:stream';
 import { InvalidParameter } from '@flotilla/errors';
 import {
   type Digest,
@@ -15,7 +14,6 @@ import {
   referenceString,
   withDefaultTag,
 } from '@flotilla/oci';
-import { writeAll } from '@flotilla/streams';
 import { imageEvent } from './events.ts';
 import { type BlobReference, createdSeconds, type Image } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
@@ -70,30 +68,33 @@ export async function selectImages(store: ImageStore, names: readonly string[]):
   );
 }
 
-/** Writes the archive. @throws LayerContentError when a blob is missing; what the stream fails with. */
-export async function saveImages(store: ImageStore, selected: readonly SavedImage[], out: Writable, signal: AbortSignal): Promise<void> {
+/** Writes the bytes of an archive, and waits until more can be taken. */
+type Write = (bytes: Buffer) => Promise<void>;
+
+/** Writes the archive. @throws LayerContentError when a blob is missing; what `write` fails with. */
+export async function saveImages(store: ImageStore, selected: readonly SavedImage[], write: Write, signal: AbortSignal): Promise<void> {
   const release = store.holds.hold(
     selected.flatMap(({ manifest }) => [manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]),
   );
   try {
     const mtimeNs = 0n;
     const written = new Set<Digest>();
-    await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/', type: 'directory', mtimeNs })));
-    await writeAll(out, encodeHeader(plainEntry({ name: 'blobs/sha256/', type: 'directory', mtimeNs })));
+    await write(encodeHeader(plainEntry({ name: 'blobs/', type: 'directory', mtimeNs })));
+    await write(encodeHeader(plainEntry({ name: 'blobs/sha256/', type: 'directory', mtimeNs })));
     for (const { image, manifest } of selected) {
       for (const blob of [manifest.config, ...manifest.layers]) {
         if (written.has(blob.digest)) continue;
         written.add(blob.digest);
-        await writeBlob(store, blob, image.config.created, out, signal);
+        await writeBlob(store, blob, image.config.created, write, signal);
       }
-      if (!written.has(manifest.digest)) await writeFile(out, blobName(manifest.digest), manifest.bytes);
+      if (!written.has(manifest.digest)) await writeFile(write, blobName(manifest.digest), manifest.bytes);
       written.add(manifest.digest);
     }
-    await writeFile(out, 'index.json', JSON.stringify(layoutIndex(selected)));
-    await writeFile(out, 'manifest.json', JSON.stringify(dockerManifest(selected)));
-    await writeFile(out, 'oci-layout', '{"imageLayoutVersion":"1.0.0"}');
-    await writeFile(out, 'repositories', JSON.stringify(repositories(selected)));
-    await writeAll(out, trailer);
+    await writeFile(write, 'index.json', JSON.stringify(layoutIndex(selected)));
+    await writeFile(write, 'manifest.json', JSON.stringify(dockerManifest(selected)));
+    await writeFile(write, 'oci-layout', '{"imageLayoutVersion":"1.0.0"}');
+    await writeFile(write, 'repositories', JSON.stringify(repositories(selected)));
+    await write(trailer);
     await store.announce(selected.map(({ image }) => imageEvent('save', image.id, image.id, image)));
   } finally {
     await release();
@@ -105,24 +106,21 @@ async function writeBlob(
   store: ImageStore,
   blob: BlobReference,
   created: string | undefined,
-  out: Writable,
+  write: Write,
   signal: AbortSignal,
 ): Promise<void> {
   const mtimeNs = BigInt(Math.max(createdSeconds(created), 0)) * 1_000_000_000n;
-  await writeAll(out, encodeHeader(plainEntry({ name: blobName(blob.digest), type: 'file', sizeBytes: blob.sizeBytes, mtimeNs })));
+  await write(encodeHeader(plainEntry({ name: blobName(blob.digest), type: 'file', sizeBytes: blob.sizeBytes, mtimeNs })));
   for await (const chunk of createReadStream(store.content.blobPath(blob.digest), { highWaterMark: readBytes }) as AsyncIterable<Buffer>) {
     signal.throwIfAborted();
-    await writeAll(out, chunk);
+    await write(chunk);
   }
-  await writeAll(out, padding(blob.sizeBytes));
+  await write(padding(blob.sizeBytes));
 }
 
-async function writeFile(out: Writable, name: string, content: string | Buffer): Promise<void> {
+async function writeFile(write: Write, name: string, content: string | Buffer): Promise<void> {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-  await writeAll(
-    out,
-    Buffer.concat([encodeHeader(plainEntry({ name, type: 'file', sizeBytes: bytes.length })), bytes, padding(bytes.length)]),
-  );
+  await write(Buffer.concat([encodeHeader(plainEntry({ name, type: 'file', sizeBytes: bytes.length })), bytes, padding(bytes.length)]));
 }
 
 function blobName(digest: Digest): string {

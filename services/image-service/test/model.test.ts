@@ -2,6 +2,7 @@
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { isUnavailable } from '@flotilla/errors';
 import {
   assembleImage,
   buildLayer,
@@ -137,10 +138,11 @@ async function act(each: Operation): Promise<void> {
     }
     case 'save': {
       // All of the image or, when it goes before the archive is fetched, a stream that breaks off.
-      const archive = await stack.save(written(each.name));
-      expect(archive.includes('oci-layout') || archive.length % 512 !== 0 || !archive.subarray(-1024).equals(Buffer.alloc(1024))).toBe(
-        true,
-      );
+      const archive = await stack.save(written(each.name)).catch((error: unknown) => {
+        if (isUnavailable(error)) return undefined;
+        throw error;
+      });
+      if (archive !== undefined) expect(archive.includes('oci-layout')).toBe(true);
     }
   }
 }

@@ -9,7 +9,7 @@ import { DiskService } from '@flotilla/contracts/flotilla/image/v1/disk';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
 import type { ProgressMessage } from '@flotilla/engine-api';
 import { Bus, type Calls, createLogger, Discovery, GrpcServer, Health, serviceCalls } from '@flotilla/service-kit';
-import { dialTicket, parseLines } from '@flotilla/streams';
+import { dialTicket } from '@flotilla/streams';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
 
 const engineId = 'test-engine';
@@ -221,15 +221,9 @@ export class Stack {
     const stream = await dialTicket(ticket);
     stream.on('error', () => undefined);
     stream.end(archive);
-    const chunks: Buffer[] = [];
-    for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
-    const text = Buffer.concat(chunks).toString();
-    // Its last byte says that this was all.
-    if (!text.endsWith('\0')) throw new Error(`the build's answer was cut: ${text.slice(-500)}`);
-    const lines = text.slice(0, -1).split('\n');
-    const [verdict, ...rest] = lines.filter((line) => line !== '').map((line): unknown => JSON.parse(line));
+    const [verdict, ...rest] = await wholeLines(stream);
     const { message } = verdict as { message?: string };
-    return message === undefined ? (rest as ProgressMessage[]) : [{ error: message, errorDetail: { message } }];
+    return message === undefined ? rest : [{ error: message, errorDetail: { message } }];
   }
 
   /** What `doctor --disk` finds, each as `kind name: detail`. */
@@ -245,9 +239,7 @@ export class Stack {
     const stream = await dialTicket(ticket);
     stream.on('error', () => undefined);
     stream.end(archive);
-    const lines: ProgressMessage[] = [];
-    for await (const line of parseLines(stream)) lines.push(line as ProgressMessage);
-    return lines;
+    return wholeLines(stream);
   }
 
   async save(...images: string[]): Promise<Buffer> {
@@ -302,6 +294,16 @@ export class Stack {
     await this.nats.stop();
     rmSync(this.root, { recursive: true, force: true });
   }
+}
+
+/** The lines of an answer. @throws when its last word is missing. */
+async function wholeLines(stream: AsyncIterable<Buffer>): Promise<ProgressMessage[]> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  const text = Buffer.concat(chunks).toString();
+  if (!text.endsWith('\0')) throw new Error(`the answer was cut: ${text.slice(-500)}`);
+  const lines = text.slice(0, -1).split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as ProgressMessage);
 }
 
 export function parse<T>(json: Uint8Array): T {

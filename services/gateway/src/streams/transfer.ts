@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { InvalidParameter, isErrorKind, isFlotillaError, makeError, System } from '@flotilla/errors';
-import { type DialOptions, dialTicket, type Ticket } from '@flotilla/streams';
+import { type DialOptions, dialTicket, lastWord, type Ticket } from '@flotilla/streams';
 
 /** Dials a ticket that a service promised. */
 export function redeem(
@@ -65,16 +65,14 @@ async function upload(request: Readable, service: Duplex): Promise<void> {
   });
 }
 
-/** Ends what a service says, in the one place where a stream that was cut looks like one that is whole. */
-const lastWord = 0;
 const gone = 'the service went away in the middle';
 const goneLine = `${JSON.stringify({ errorDetail: { message: gone }, error: gone })}\r\n`;
 
 /**
- * Uploads a body and sends what the service says, as it comes: load, import, build.
+ * Uploads a body and sends what the service says, as it comes: load, import, build. Without the last word the service has died.
  *
  * @param options - `verdict`: the service's first line is not for the client. `{}` lets the rest through, `{"error": "<class>", "message": "…"}` is the
- *   request's own failure. A zero byte ends it all: without one the service has died.
+ *   request's own failure.
  */
 export async function exchange(
   request: Readable,
@@ -90,7 +88,7 @@ export async function exchange(
     return error;
   });
   let began = false;
-  let isWhole = options.verdict !== true;
+  let isWhole = false;
   let verdict: Buffer | undefined = options.verdict === true ? Buffer.alloc(0) : undefined;
   try {
     for await (let chunk of service as AsyncIterable<Buffer>) {
@@ -102,7 +100,7 @@ export async function exchange(
         chunk = verdict.subarray(end + 1);
         verdict = undefined;
       }
-      if (options.verdict === true && chunk.at(-1) === lastWord) {
+      if (chunk.at(-1) === lastWord[0]) {
         isWhole = true;
         chunk = chunk.subarray(0, -1);
       }

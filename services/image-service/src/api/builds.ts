@@ -6,7 +6,7 @@ import type { HostConfig } from '@flotilla/engine-api';
 import { errorKind, errorMessage, InvalidParameter } from '@flotilla/errors';
 import { familiarString, parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
 import type { Handlers, Logger } from '@flotilla/service-kit';
-import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
+import { encodeLine, lastWord, type TicketServer, writeAll } from '@flotilla/streams';
 import type { Builder, ClassicBuild } from '../build/builder.ts';
 import type { CacheUse } from '../build/cacheUse.ts';
 import { credentialsOf } from '../build/credentials.ts';
@@ -15,9 +15,6 @@ import { CommandFailed } from '../build/runStep.ts';
 import { LineQueue } from '../lineQueue.ts';
 import { failure } from '../progress.ts';
 import { toFilters, toJson, toPlatform } from './convert.ts';
-
-/** A stream that ends without it was cut. */
-const lastWord = Buffer.from([0]);
 
 export interface BuildParts {
   readonly builder: Builder;

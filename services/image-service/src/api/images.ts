@@ -5,7 +5,7 @@ import type { ProgressMessage } from '@flotilla/engine-api';
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
 import { type Digest, formatPlatform, parseReference, withTag } from '@flotilla/oci';
 import type { Handlers, Logger } from '@flotilla/service-kit';
-import { encodeLine, type TicketServer, writeAll } from '@flotilla/streams';
+import { encodeLine, lastWord, type ServeStream, type TicketServer, writeAll, writeOutput } from '@flotilla/streams';
 import type { Committer } from '../commit.ts';
 import type { ImageStore } from '../imageStore.ts';
 import type { Importer } from '../import.ts';
@@ -57,8 +57,10 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
       try {
         for await (const line of answers) await writeAll(stream, encodeLine(line));
       } catch (error) {
-        if (!signal.aborted) await writeAll(stream, encodeLine(describe(error)));
+        if (signal.aborted) return;
+        await writeAll(stream, encodeLine(describe(error)));
       }
+      await writeAll(stream, lastWord);
     };
 
   return {
@@ -145,8 +147,8 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
       await store.fresh();
       const selected = await selectImages(store, request.images);
       for (const { image } of selected) requirePlatform(image, toPlatform(request.platform), image.id);
-      const ticket = tickets.issue((stream, signal) => saveImages(store, selected, stream, signal), { outputOnly: true });
-      return { ticket };
+      const serve: ServeStream = (stream, signal) => saveImages(store, selected, (bytes) => writeOutput(stream, bytes), signal);
+      return { ticket: tickets.issue(serve, { outputOnly: true, inPieces: true }) };
     },
 
     async import(request) {

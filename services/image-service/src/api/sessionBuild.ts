@@ -6,12 +6,9 @@ import type { BuildBySessionRequest } from '@flotilla/contracts/flotilla/image/v
 import { SolveRequest, StatusResponse } from '@flotilla/contracts/moby/buildkit/v1/control';
 import type { ProgressMessage } from '@flotilla/engine-api';
 import { errorMessage } from '@flotilla/errors';
-import { encodeLine, writeAll } from '@flotilla/streams';
+import { encodeLine, lastWord, writeAll } from '@flotilla/streams';
 import type { Control } from '../buildkit/control.ts';
 import { failure } from '../progress.ts';
-
-/** A stream that ends without it was cut. */
-const lastWord = Buffer.from([0]);
 
 /** Lines of a build: what it shows, in BuildKit's own form, and the image's id. */
 async function* buildLines(control: Control, request: BuildBySessionRequest, signal: AbortSignal): AsyncGenerator<ProgressMessage> {

@@ -939,7 +939,7 @@ export type BuildsService = typeof BuildsService;
 export const BuildsService = {
   /**
    * The holder sends the context (a tar, possibly compressed, or a Dockerfile; nothing with `remote`) and half-closes. Back comes one JSON
-   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines.
+   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines and a zero byte.
    */
   build: {
     path: "/flotilla.image.v1.Builds/Build" as const,
@@ -986,7 +986,7 @@ export const BuildsService = {
 export interface BuildsServer extends UntypedServiceImplementation {
   /**
    * The holder sends the context (a tar, possibly compressed, or a Dockerfile; nothing with `remote`) and half-closes. Back comes one JSON
-   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines.
+   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines and a zero byte.
    */
   build: handleUnaryCall<BuildRequest, BuildResponse>;
   /** Stops the build of that id, as its client's leaving would; one that is not there is no error. */
@@ -999,7 +999,7 @@ export interface BuildsServer extends UntypedServiceImplementation {
 export interface BuildsClient extends Client {
   /**
    * The holder sends the context (a tar, possibly compressed, or a Dockerfile; nothing with `remote`) and half-closes. Back comes one JSON
-   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines.
+   * line, `{}` or `{"error": "<class>", "message": "…"}` when the build failed before it said anything, and then the build's own lines and a zero byte.
    */
   build(
     request: BuildRequest,

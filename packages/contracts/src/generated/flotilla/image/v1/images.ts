@@ -3185,7 +3185,10 @@ export const ImagesService = {
     responseSerialize: (value: CountImagesResponse): Buffer => Buffer.from(CountImagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CountImagesResponse => CountImagesResponse.decode(value),
   },
-  /** The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream. */
+  /**
+   * The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream, and a zero byte when
+   * that was all.
+   */
   load: {
     path: "/flotilla.image.v1.Images/Load" as const,
     requestStream: false as const,
@@ -3195,7 +3198,7 @@ export const ImagesService = {
     responseSerialize: (value: LoadImagesResponse): Buffer => Buffer.from(LoadImagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): LoadImagesResponse => LoadImagesResponse.decode(value),
   },
-  /** The stream carries a tar. */
+  /** The stream carries a tar, in pieces (packages/streams/src/pieces.ts). */
   save: {
     path: "/flotilla.image.v1.Images/Save" as const,
     requestStream: false as const,
@@ -3205,7 +3208,7 @@ export const ImagesService = {
     responseSerialize: (value: SaveImagesResponse): Buffer => Buffer.from(SaveImagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SaveImagesResponse => SaveImagesResponse.decode(value),
   },
-  /** The holder sends a root file system's tar and half-closes; progress lines come back. */
+  /** The holder sends a root file system's tar and half-closes; progress lines and a zero byte come back. */
   import: {
     path: "/flotilla.image.v1.Images/Import" as const,
     requestStream: false as const,
@@ -3251,11 +3254,14 @@ export interface ImagesServer extends UntypedServiceImplementation {
   remove: handleUnaryCall<RemoveImageRequest, RemoveImageResponse>;
   prune: handleUnaryCall<PruneImagesRequest, PruneImagesResponse>;
   counts: handleUnaryCall<CountImagesRequest, CountImagesResponse>;
-  /** The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream. */
+  /**
+   * The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream, and a zero byte when
+   * that was all.
+   */
   load: handleUnaryCall<LoadImagesRequest, LoadImagesResponse>;
-  /** The stream carries a tar. */
+  /** The stream carries a tar, in pieces (packages/streams/src/pieces.ts). */
   save: handleUnaryCall<SaveImagesRequest, SaveImagesResponse>;
-  /** The holder sends a root file system's tar and half-closes; progress lines come back. */
+  /** The holder sends a root file system's tar and half-closes; progress lines and a zero byte come back. */
   import: handleUnaryCall<ImportImageRequest, ImportImageResponse>;
   commit: handleUnaryCall<CommitImageRequest, CommitImageResponse>;
   /** What container-service needs to create a container from an image. */
@@ -3384,7 +3390,10 @@ export interface ImagesClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CountImagesResponse) => void,
   ): ClientUnaryCall;
-  /** The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream. */
+  /**
+   * The holder sends a (possibly compressed) archive and half-closes; progress lines come back on the same stream, and a zero byte when
+   * that was all.
+   */
   load(
     request: LoadImagesRequest,
     callback: (error: ServiceError | null, response: LoadImagesResponse) => void,
@@ -3400,7 +3409,7 @@ export interface ImagesClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: LoadImagesResponse) => void,
   ): ClientUnaryCall;
-  /** The stream carries a tar. */
+  /** The stream carries a tar, in pieces (packages/streams/src/pieces.ts). */
   save(
     request: SaveImagesRequest,
     callback: (error: ServiceError | null, response: SaveImagesResponse) => void,
@@ -3416,7 +3425,7 @@ export interface ImagesClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SaveImagesResponse) => void,
   ): ClientUnaryCall;
-  /** The holder sends a root file system's tar and half-closes; progress lines come back. */
+  /** The holder sends a root file system's tar and half-closes; progress lines and a zero byte come back. */
   import(
     request: ImportImageRequest,
     callback: (error: ServiceError | null, response: ImportImageResponse) => void,
