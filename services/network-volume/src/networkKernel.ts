@@ -9,7 +9,10 @@ import type { NetworkRecord } from './network.ts';
 import { isOnParent, type ParentWish, parentWish } from './parentLinks.ts';
 
 export interface Bridges {
+  /** @throws System when an interface of this name is no bridge. */
+  checkBridge(name: string): void;
   ensureBridge(wish: BridgeWish): void;
+  /** Removes one that we made; others stay. */
   removeBridge(name: string): void;
   isForeign(name: string): boolean;
   occupiedBlocks(): Cidr[];

@@ -14,6 +14,7 @@ class FakeKernel {
   routes: Cidr[] = [];
   ensureBridge = ({ name, addresses }: { name: string; addresses: readonly string[] }): void => void this.bridges.set(name, addresses);
   removeBridge = (name: string): void => void this.bridges.delete(name);
+  checkBridge = (): void => undefined;
   isForeign = (name: string): boolean => this.foreign.includes(name);
   occupiedBlocks = (): Cidr[] => this.routes;
   enableForwarding = (): void => undefined;

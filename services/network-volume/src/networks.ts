@@ -172,7 +172,7 @@ export class Networks {
     if ([...this.records.networks.values()].some((other) => other.bridge === bridge)) {
       throw new Forbidden(`cannot create network ${id} (${bridge}): conflicts with network with the same bridge name`);
     }
-    if (this.options.bridges.isForeign(bridge)) throw new Forbidden(`bridge ${bridge} exists and is not managed by this engine`);
+    this.options.bridges.checkBridge(bridge);
     return bridge;
   }
 

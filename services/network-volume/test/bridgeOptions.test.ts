@@ -6,6 +6,9 @@ import { json, NetworkVolumeStack, type Sandbox, sandboxSpec } from './stack.ts'
 
 const bridge = 'com.docker.network.bridge';
 const subnet = '10.70.0.0/24';
+const subnet6 = 'fd70::/64';
+/** On the wire to outside: this host, and the one there. */
+const [host6, outside6] = ['fd18::10', 'fd18::1'];
 
 let stack: NetworkVolumeStack;
 let outside: Awaited<ReturnType<typeof connectOutside>>;
@@ -16,6 +19,8 @@ beforeAll(async () => {
   outside = await connectOutside(stack.host);
   // Somebody outside who knows the way to containers' own addresses.
   await outside.outside.sh(`ip route add 10.70.0.0/16 via ${outside.address}`);
+  await stack.host.sh(`ip addr add ${host6}/64 dev eth0 nodad; ip route add default via ${outside6}`);
+  await outside.outside.sh(`ip addr add ${outside6}/64 dev wire nodad; ip route add ${subnet6} via ${host6}`);
   made = { networks: [], sandboxes: [], servers: [] };
 });
 afterAll(() => stack.dispose());
@@ -39,13 +44,20 @@ async function container(wish: Parameters<NetworkVolumeStack['prepare']>[0]): Pr
 
 const addressOn = (sandbox: Sandbox, name: string): string => sandbox.settings.Networks[name]?.IPAddress ?? '';
 
-/** A server at `port` that answers with the address of its client. */
-async function teller(sandbox: Sandbox, port: number): Promise<void> {
-  const program = `import socket; s = socket.create_server(('', ${port})); print('up')\nwhile True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()`;
-  const server = stack.spawnInside(sandbox, '/usr/bin/python3', '-uc', program);
+/** Python: a server at `port` that answers with the address of its client. */
+const tellerProgram = (port: number, family = 'AF_INET'): string =>
+  `import socket; s = socket.create_server(('', ${port}), family=socket.${family}); print('up')\nwhile True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()`;
+
+async function told(server: ChildProcess): Promise<void> {
   made.servers.push(server);
   await new Promise((resolve) => server.stdout?.once('data', resolve));
 }
+
+const teller = (sandbox: Sandbox, port: number, family?: string): Promise<void> =>
+  told(stack.spawnInside(sandbox, '/usr/bin/python3', '-uc', tellerProgram(port, family)));
+
+const tellerOutside = (port: number, family?: string): Promise<void> =>
+  told(outside.outside.spawn('/usr/bin/python3', ['-uc', tellerProgram(port, family)]));
 
 /** What the server says; empty when it is not reached. */
 async function ask(place: { sh(script: string): Promise<string> }, address: string, port: number): Promise<string> {
@@ -87,10 +99,7 @@ describe('gateway modes', () => {
     expect(await ask(outside.outside, address, 81)).toBe('');
     expect(await ask(outside.outside, outside.address, 8080)).toBe('');
     // What it sends has its own address, and no other.
-    const program = `import socket; s = socket.create_server(('', 7000)); print('up')\nwhile True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()`;
-    const server = outside.outside.spawn('/usr/bin/python3', ['-uc', program]);
-    made.servers.push(server);
-    await new Promise((resolve) => server.stdout?.once('data', resolve));
+    await tellerOutside(7000);
     expect((await stack.inside(web, `timeout 1 busybox nc ${outside.outsideAddress} 7000 </dev/null`)).trim()).toBe(address);
     // The rules come back with it, and go with the container.
     await stack.host.sh('nft flush ruleset');
@@ -109,6 +118,79 @@ describe('gateway modes', () => {
   });
 });
 
+describe('gateway modes of IPv6', () => {
+  const dualStack = { EnableIPv6: true, IPAM: { Config: [{ Subnet: subnet }, { Subnet: subnet6 }] } };
+
+  it.each([
+    // Whether outside reaches the host's published port, the container's own port 80, its port 81 that is not published, and it by ping.
+    { mode: 'nat', reached: [true, false, false, false], leavesAs: 'the host' },
+    { mode: 'nat-unprotected', reached: [true, true, true, true], leavesAs: 'the host' },
+    { mode: 'routed', reached: [false, true, false, true], leavesAs: 'itself' },
+  ])('$mode: what is reached from outside, and how packets leave', async ({ mode, reached, leavesAs }) => {
+    await network('lan', { [`${bridge}.gateway_mode_ipv6`]: mode }, dualStack);
+    const web = await container({ networkMode: 'lan', ports: { '80/tcp': [{ HostPort: '8080' }] } });
+    const address = web.settings.Networks.lan?.GlobalIPv6Address ?? '';
+    for (const port of [80, 81]) await teller(web, port, 'AF_INET6');
+    // IPv4 of the same network is as ever.
+    expect(web.settings.Ports['80/tcp']).toContainEqual({ HostIp: '0.0.0.0', HostPort: '8080' });
+    expect(web.settings.Ports['80/tcp']).toContainEqual({ HostIp: '::', HostPort: mode === 'routed' ? '' : '8080' });
+    expect([
+      (await ask(outside.outside, host6, 8080)) === outside6,
+      (await ask(outside.outside, address, 80)) === outside6,
+      (await ask(outside.outside, address, 81)) === outside6,
+      await pings(outside.outside, address),
+    ]).toEqual(reached);
+    await tellerOutside(7000, 'AF_INET6');
+    expect((await stack.inside(web, `timeout 1 busybox nc ${outside6} 7000 </dev/null`)).trim()).toBe(
+      leavesAs === 'itself' ? address : host6,
+    );
+  });
+
+  it('isolated: the bridge has no address, and its containers reach each other only', async () => {
+    const name = await network('lan', { [`${bridge}.gateway_mode_ipv6`]: 'isolated' }, { ...dualStack, Internal: true });
+    const [one, two] = [await container({ networkMode: 'lan' }), await container({ networkMode: 'lan' })];
+    const address = two.settings.Networks.lan?.GlobalIPv6Address ?? '';
+    expect(await stack.host.sh(`ip -6 -o addr show dev ${name} scope global`)).toBe('');
+    expect(await stack.inside(one, `ping -c1 -W2 ${address}`)).toContain('1 received');
+    expect(await stack.inside(one, 'ip -6 route show default')).toBe('');
+    expect(await pings(outside.outside, address)).toBe(false);
+    expect(await pings(stack.host, address)).toBe(false);
+  });
+});
+
+describe('a bridge that somebody else made', () => {
+  it('gets what it lacks, is used, keeps its own, and is left in place over kill -9 and the network’s removal', async () => {
+    await stack.host.sh('ip link add theirs type bridge; ip addr add 192.0.2.1/24 dev theirs; ip link set theirs mtu 1400 alias mine');
+    await network('lan', { [`${bridge}.name`]: 'theirs' });
+    const addresses = async (): Promise<string[]> =>
+      JSON.parse(await stack.host.sh('ip -j -4 addr show dev theirs'))[0].addr_info.map(
+        (one: { local: string; prefixlen: number }) => `${one.local}/${one.prefixlen}`,
+      );
+    expect(await addresses()).toEqual(['192.0.2.1/24', '10.70.0.1/24']);
+    const web = await container({ networkMode: 'lan', ports: { '80/tcp': [{ HostPort: '8080' }] } });
+    await teller(web, 80);
+    expect(await ask(outside.outside, outside.address, 8080)).toBe(outside.outsideAddress);
+    await stack.stopService('SIGKILL');
+    await stack.startService();
+    expect(await addresses()).toEqual(['192.0.2.1/24', '10.70.0.1/24']);
+    expect(await ask(outside.outside, outside.address, 8080)).toBe(outside.outsideAddress);
+    await stack.sandboxes.release({ containerId: web.id, remove: true });
+    await stack.networks.remove({ network: 'lan' });
+    made.networks.pop();
+    expect(await addresses()).toEqual(['192.0.2.1/24', '10.70.0.1/24']);
+    expect(await stack.host.sh('ip -o link show dev theirs')).toMatch(/mtu 1400 .*state (UP|DOWN|UNKNOWN).*alias mine/s);
+    await waitFor(async () => (await stack.host.sh('ls /sys/class/net/theirs/brif')) === '', { what: 'its ports to go' });
+    await stack.host.sh('ip link del theirs');
+  });
+
+  it('must be one', async () => {
+    await expect(network('lan', { [`${bridge}.name`]: 'eth0' })).rejects.toMatchObject({
+      kind: 'System',
+      message: 'existing interface eth0 is not a bridge',
+    });
+  });
+});
+
 describe('other options', () => {
   it('trusted_host_interfaces: from there published ports are reached by the container’s address', async () => {
     await network('lan', { [`${bridge}.trusted_host_interfaces`]: 'eth7:eth0' });
@@ -120,10 +202,7 @@ describe('other options', () => {
   });
 
   it('enable_ip_masquerade and host_ipv4 say with which address packets leave', async () => {
-    const program = `import socket; s = socket.create_server(('', 7000)); print('up')\nwhile True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()`;
-    const server = outside.outside.spawn('/usr/bin/python3', ['-uc', program]);
-    made.servers.push(server);
-    await new Promise((resolve) => server.stdout?.once('data', resolve));
+    await tellerOutside(7000);
     const second = outside.address.replace(/\d+$/, '77');
     await stack.host.sh(`ip addr add ${second}/24 dev eth0`);
     const leaves = async (options: Record<string, string>): Promise<string> => {

@@ -47,6 +47,8 @@ import { type Cidr, parseCidr } from '../cidr.ts';
 import type { BridgeWish, Gateways, InterfaceWish, Joint, Slot } from '../hostNetwork.ts';
 
 const maxIdleSlots = 4096;
+/** dockerd gives it to each bridge with IPv6. It asks for neighbours at once, where one of the kernel's own is only good after a second. */
+const bridgeLinkLocal = 'fe80::1/64';
 
 export class KernelNetwork {
   private readonly folder: string;
@@ -84,32 +86,42 @@ export class KernelNetwork {
     return link !== undefined && link.alias !== this.alias;
   }
 
-  /** Makes a bridge what it should be, whatever was there; addresses it should not have go. */
+  /** @throws System, in dockerd's words, when an interface of this name is no bridge. */
+  checkBridge(name: string): void {
+    const link = findLink(this.socket, name);
+    if (link !== undefined && link.kind !== 'bridge') throw new System(`existing interface ${name} is not a bridge`);
+  }
+
+  /** Makes a bridge what it should be. One of ours has no other addresses; one that somebody else made only gets what it lacks. */
   ensureBridge(wish: BridgeWish): void {
-    let link = findLink(this.socket, wish.name);
-    if (link === undefined) {
+    this.checkBridge(wish.name);
+    const isOurs = !this.isForeign(wish.name);
+    const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
+    if (findLink(this.socket, wish.name) === undefined) {
       const mac = `02:42:${(randomBytes(4).toString('hex').match(/../g) ?? []).join(':')}`;
-      createBridge(this.socket, wish.name, { mac, ...(wish.mtu === undefined ? {} : { mtu: wish.mtu }) });
-      link = requireLink(this.socket, wish.name);
+      createBridge(this.socket, wish.name, { mac, ...mtu });
     }
-    if (link.kind !== 'bridge') throw new Error(`${wish.name} exists and is no bridge`);
+    const { index } = requireLink(this.socket, wish.name);
     const hasIPv6 = wish.addresses.some((address) => address.includes(':'));
-    trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, hasIPv6 ? '0' : '1');
+    if (hasIPv6 || isOurs) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, hasIPv6 ? '0' : '1');
     // What makes 127.0.0.1:<published port> reach a container; the packet filter drops 127/8 that comes in from a bridge.
     writeSysctl(`net/ipv4/conf/${wish.name}/route_localnet`, '1');
-    this.setAddresses(link.index, wish.addresses);
-    changeLink(this.socket, link.index, { up: true, alias: this.alias, ...(wish.mtu === undefined ? {} : { mtu: wish.mtu }) });
+    if (isOurs) this.removeAddresses(index, wish.addresses);
+    for (const text of [...wish.addresses, ...(isOurs && hasIPv6 ? [bridgeLinkLocal] : [])])
+      addAddress(this.socket, { link: index, ...splitAddress(text) });
+    changeLink(this.socket, index, { up: true, ...(isOurs ? { alias: this.alias } : {}), ...mtu });
   }
 
-  private setAddresses(link: number, wanted: readonly string[]): void {
+  /** @param kept - addresses that stay, as do link-local ones. */
+  private removeAddresses(link: number, kept: readonly string[]): void {
     for (const found of listAddresses(this.socket)) {
       const isLinkLocal = found.address.startsWith('fe80:');
-      if (found.link !== link || isLinkLocal || wanted.includes(`${found.address}/${found.prefixLength}`)) continue;
+      if (found.link !== link || isLinkLocal || kept.includes(`${found.address}/${found.prefixLength}`)) continue;
       deleteAddress(this.socket, found);
     }
-    for (const text of wanted) addAddress(this.socket, { link, ...splitAddress(text) });
   }
 
+  /** Removes a bridge that we made. */
   removeBridge(name: string): void {
     if (!this.isForeign(name)) deleteLink(this.socket, name);
   }
