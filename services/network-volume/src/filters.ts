@@ -20,6 +20,18 @@ export function anyOf(filters: Filters, name: string, matches: (value: string) =
   return values.length === 0 || values.some(matches);
 }
 
+/** Any of a filter's values is the text, or finds it as a regular expression, as dockerd's do. None: everything. */
+export function matchesText(filters: Filters, name: string, text: string): boolean {
+  return anyOf(filters, name, (value) => {
+    if (value === text) return true;
+    try {
+      return new RegExp(value).test(text);
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** `key` or `key=value`, all of them. */
 export function matchesLabels(labels: Readonly<Record<string, string>>, wanted: readonly string[]): boolean {
   return wanted.every((text) => hasLabel(labels, text));

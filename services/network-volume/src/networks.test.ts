@@ -147,17 +147,28 @@ describe('a network', () => {
   it('is listed and pruned by filters', async () => {
     const made = await networks();
     await made.create({ Name: 'blue', Labels: { keep: '1' } });
-    await made.create({ Name: 'red' });
+    const { id } = await made.create({ Name: 'red', Internal: true });
     const names = (filters: Record<string, string[]>): string[] =>
       made.list(Object.fromEntries(Object.entries(filters).map(([name, values]) => [name, { values }]))).map(({ Name }) => Name);
     expect(names({ type: ['custom'] })).toEqual(['blue', 'red']);
     expect(names({ name: ['lu', 'none'] }).sort()).toEqual(['blue', 'none']);
+    expect(names({ name: ['^r.d$', 'ridge$', '('] }).sort()).toEqual(['bridge', 'red']);
+    expect(names({ id: [id.slice(0, 12), id.slice(1, 20)] })).toEqual(['red']);
     expect(names({ label: ['keep=1'] })).toEqual(['blue']);
-    expect(names({ driver: ['host'] })).toEqual(['host']);
+    expect(names({ label: ['keep', 'keep=2'] })).toEqual([]);
+    expect(names({ driver: ['host', 'nul'] })).toEqual(['host']);
+    expect(names({ scope: ['global'] })).toEqual([]);
+    expect(names({ scope: ['local'], type: ['builtin'] }).sort()).toEqual(['bridge', 'host', 'none']);
     expect(names({ dangling: ['true'] })).toEqual(['blue', 'red']);
+    expect(names({ dangling: ['0'] }).sort()).toEqual(['bridge', 'host', 'none']);
+    expect(() => names({ dangling: ['perhaps'] })).toThrow("invalid filter 'dangling=[perhaps]'");
     expect(() => names({ colour: ['x'] })).toThrow("invalid filter 'colour'");
     expect(() => names({ type: ['x'] })).toThrow("invalid filter: 'type'='x'");
+    await expect(made.prune({ name: { values: ['red'] } })).rejects.toThrow("invalid filter 'name'");
+    await expect(made.prune({ until: { values: ['soon'] } })).rejects.toThrow('failed to parse value as time or duration: "soon"');
+    await expect(made.prune({ until: { values: ['1h', '2h'] } })).rejects.toThrow('more than one until filter specified');
     expect(await made.prune({ until: { values: ['1h'] } })).toEqual([]);
+    expect(await made.prune({ label: { values: ['keep=2'] } })).toEqual([]);
     expect(await made.prune({ 'label!': { values: ['keep'] } })).toEqual(['red']);
     expect(await made.prune({})).toEqual(['blue']);
   });

@@ -5,7 +5,17 @@ import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFoun
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
-import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels, untilMs } from './filters.ts';
+import {
+  anyOf,
+  booleanFilter,
+  checkFilters,
+  type Filters,
+  filterValues,
+  matchesLabels,
+  matchesPruneLabels,
+  matchesText,
+  untilMs,
+} from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, writtenSubnets } from './ipam.ts';
 import { bridgeName, type NetworkRecord, networkDocument, networkScope, predefinedNames } from './network.ts';
@@ -225,8 +235,8 @@ export class Networks {
         const type = predefinedNames.includes(network.name) ? 'builtin' : 'custom';
         return (
           anyOf(filters, 'driver', (value) => network.driver === value) &&
-          anyOf(filters, 'name', (value) => network.name.includes(value)) &&
-          anyOf(filters, 'id', (value) => network.id.startsWith(value)) &&
+          matchesText(filters, 'name', network.name) &&
+          matchesText(filters, 'id', network.id) &&
           anyOf(filters, 'scope', (value) => value === networkScope(network)) &&
           anyOf(filters, 'type', (value) => value === type) &&
           matchesLabels(network.labels, filterValues(filters, 'label')) &&

@@ -2,7 +2,16 @@
 import type { AcquireVolumeRequest, ListVolumesRequest, MountVolumeRequest } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import type { Volume, VolumeCreateRequest } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage, InvalidParameter, isFlotillaError, isNotFound, makeError, NotFound } from '@flotilla/errors';
-import { anyOf, booleanFilter, checkFilters, type Filters, filterValues, matchesLabels, matchesPruneLabels } from './filters.ts';
+import {
+  anyOf,
+  booleanFilter,
+  checkFilters,
+  type Filters,
+  filterValues,
+  matchesLabels,
+  matchesPruneLabels,
+  matchesText,
+} from './filters.ts';
 import { randomId } from './ids.ts';
 import type { LocalVolumes } from './localVolumes.ts';
 import { event, type Records } from './records.ts';
@@ -163,7 +172,7 @@ export class Volumes {
     const volumes = [...documents, ...foreign]
       .filter(
         (volume) =>
-          anyOf(filters, 'name', (value) => volume.Name.includes(value)) &&
+          matchesText(filters, 'name', volume.Name) &&
           anyOf(filters, 'driver', (value) => volume.Driver === value) &&
           matchesLabels(volume.Labels ?? {}, filterValues(filters, 'label')),
       )
