@@ -160,4 +160,17 @@ describe('the OOM killer', () => {
     expect(actions.indexOf('oom')).toBeGreaterThan(0);
     expect(actions.indexOf('oom')).toBeLessThan(actions.indexOf('die'));
   });
+
+  it('a container that is not to be killed stands still, and that is told', async () => {
+    const args = ['-m', '16m', '--memory-swap', '16m', '--oom-kill-disable', stack.busybox];
+    // It grows in its own memory: a system call that lacks memory would fail.
+    const { stdout, stderr } = await stack.host.docker('run', '-d', ...args, 'sh', '-c', 'a=0123456789; while :; do a=$a$a; done');
+    // cgroup v2 knows no such thing.
+    if (stderr.includes('OomKillDisable discarded')) return;
+    const id = stdout.trim();
+    await waitFor(async () => (await actionsOf(id)).includes('oom'), { what: 'the event' });
+    expect(await field(id, '{{.State.Status}} {{.State.OOMKilled}}')).toBe('running true');
+    expect((await actionsOf(id)).filter((action) => action === 'oom')).toHaveLength(1);
+    await must('kill', id);
+  });
 });

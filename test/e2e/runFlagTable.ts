@@ -85,6 +85,7 @@ export const effects: readonly Effect[] = [
   { args: ['--shm-size', '3m'], script: 'grep " /dev/shm " /proc/mounts', shows: /size=3072k/ },
   { args: ['--sysctl', 'net.ipv4.ip_default_ttl=33'], script: 'cat /proc/sys/net/ipv4/ip_default_ttl', shows: '33' },
   { args: ['--tmpfs', '/t:size=2m,exec'], script: 'grep " /t " /proc/mounts', shows: /rw,nosuid,nodev,relatime,size=2048k/ },
+  { args: ['--tmpfs', '/t:shared'], script: 'grep " /t " /proc/self/mountinfo', shows: / shared:\d+ - tmpfs / },
   { args: ['--ulimit', 'nofile=100:200'], script: 'ulimit -Sn; ulimit -Hn', shows: '100\n200' },
   { args: ['--user', '12:34'], script: 'id -u; id -g', shows: '12\n34' },
   { args: ['--workdir', '/made/for/it'], script: 'pwd', shows: '/made/for/it' },
@@ -161,5 +162,10 @@ export const refused: readonly { readonly args: readonly string[]; readonly says
   },
   { args: ['--ip', '172.17.0.200'], says: 'user specified IP address is supported on user defined networks only' },
   { args: ['--annotation', 'run.oci.hooks.stdout=/x'], says: 'steers the container runtime' },
+  {
+    args: ['--volume', '/tmp:/v:nocopy'],
+    says: `invalid volume specification: '/tmp:/v:nocopy': invalid mount config for type "bind": field VolumeOptions must not be specified`,
+  },
+  { args: ['--volumes-from', 'another:nocopy'], says: 'invalid mode: nocopy' },
   { args: ['--log-driver', 'gelf'], says: "no log driver named 'gelf' is registered" },
 ];

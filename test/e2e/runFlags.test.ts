@@ -176,6 +176,34 @@ describe('a flag of docker run', () => {
     await stack.host.mustDocker('rm', '-f', '-v', 'other');
   });
 
+  it('--network of a container that comes later: missed at start, joined with its name when it is there', async () => {
+    const joins = ['create', '--name', 'joining', '--network', 'container:comesLater', stack.busybox, 'sh', '-c', 'hostname; hostname -i'];
+    await stack.host.mustDocker(...joins);
+    const missed = await stack.host.docker('start', '-a', 'joining');
+    expect([missed.code, missed.stderr]).toEqual([1, expect.stringContaining('No such container: comesLater')]);
+    await stack.host.mustDocker('run', '-d', '--name', 'comesLater', '--hostname', 'boat', stack.busybox, 'sleep', '600');
+    const address = await stack.host.mustDocker('exec', 'comesLater', 'hostname', '-i');
+    expect(await stack.host.mustDocker('start', '-a', 'joining')).toBe(`boat\n${address}`);
+    expect(await stack.host.mustDocker('inspect', '-f', '{{.Config.Hostname}}', 'joining')).toBe('boat');
+    await stack.host.mustDocker('rm', '-f', 'joining', 'comesLater');
+  });
+
+  it('--cpu-shares that a v1 kernel changes are refused, at start and live', async () => {
+    if (!existsSync('/sys/fs/cgroup/cpu/cpu.shares')) return;
+    for (const [shares, says] of [
+      ['1', 'the minimum allowed cpu-shares is 2: unknown'],
+      ['262145', 'the maximum allowed cpu-shares is 262144: unknown'],
+    ] as const) {
+      const { code, stderr } = await stack.host.docker('run', '--rm', '--cpu-shares', shares, stack.busybox, 'true');
+      expect([code, stderr]).toEqual([125, expect.stringContaining(`error setting cgroup config for procHooks process: ${says}`)]);
+    }
+    const id = await stack.host.mustDocker('run', '-d', '--cpu-shares', '2', stack.busybox, 'sleep', '600');
+    expect((await stack.host.docker('update', '--cpu-shares', '1', id)).stderr).toContain('the minimum allowed cpu-shares is 2');
+    expect(await stack.host.mustDocker('exec', id, 'cat', '/sys/fs/cgroup/cpu/cpu.shares')).toBe('2');
+    expect(await stack.host.mustDocker('inspect', '-f', '{{.HostConfig.CpuShares}}', id)).toBe('2');
+    await stack.host.mustDocker('rm', '-f', id);
+  });
+
   it('--ip, --ip6, --link-local-ip, --network-alias on a network of one’s own', async () => {
     note(['--ip', '--ip6', '--link-local-ip', '--network-alias']);
     await stack.host.mustDocker('network', 'create', '--ipv6', '--subnet', '10.77.0.0/24', '--subnet', 'fd77::/64', 'flagnet');

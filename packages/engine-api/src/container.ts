@@ -6,6 +6,7 @@ import {
   empty,
   type Fields,
   int,
+  int64,
   list,
   map,
   type Shape,
@@ -93,11 +94,48 @@ const configFields: Fields<ContainerConfig> = {
 };
 
 export const containerConfig: Shape<ContainerConfig> = struct<ContainerConfig>('container.Config', configFields);
-export const containerCreateRequest: Shape<ContainerCreateRequest> = struct<ContainerCreateRequest>('container.CreateRequest', {
+
+/** Limits beside HostConfig, where clients of the first versions put them. */
+interface LooseLimits {
+  Memory?: number;
+  MemorySwap?: number;
+  CpuShares?: number;
+  CpusetCpus?: string;
+  /** before CpusetCpus */
+  Cpuset?: string;
+  VolumeDriver?: string;
+}
+
+const wholeCreateRequest = struct<ContainerCreateRequest & LooseLimits>('container.CreateRequest', {
   ...configFields,
   HostConfig: hostConfig,
   NetworkingConfig: networkingConfig,
+  Memory: int64,
+  MemorySwap: int64,
+  CpuShares: int64,
+  CpusetCpus: string,
+  Cpuset: string,
+  VolumeDriver: string,
 });
+
+export const containerCreateRequest: Shape<ContainerCreateRequest> = {
+  goType: wholeCreateRequest.goType,
+  decode(value, place) {
+    const whole = wholeCreateRequest.decode(value, place);
+    return whole === undefined ? undefined : withLimitsInHostConfig(whole);
+  },
+};
+
+/** What HostConfig says itself counts. */
+function withLimitsInHostConfig(whole: ContainerCreateRequest & LooseLimits): ContainerCreateRequest {
+  const { Memory, MemorySwap, CpuShares, Cpuset, CpusetCpus, VolumeDriver, ...request } = whole;
+  const loose = { Memory, MemorySwap, CpuShares, CpusetCpus: CpusetCpus || Cpuset, VolumeDriver };
+  const host: HostConfig = { ...request.HostConfig };
+  for (const [name, limit] of Object.entries(loose)) {
+    if (limit && !host[name as keyof typeof loose]) Object.assign(host, { [name]: limit });
+  }
+  return Object.keys(host).length === 0 ? request : { ...request, HostConfig: host };
+}
 
 /**
  * Reads the body of ContainerCreate: types are right and keys canonical afterwards; what the values mean is not judged here.

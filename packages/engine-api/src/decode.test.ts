@@ -31,6 +31,16 @@ describe('decoding as Go does', () => {
     expect(JSON.stringify(decoded?.Labels)).toBe('{"__proto__":"x","constructor":"y"}');
   });
 
+  it('takes the limits that clients of the first versions put beside HostConfig, which counts before them', () => {
+    expect(decode({ Image: 'x', Memory: 7, MemorySwap: -1, CpuShares: 8, Cpuset: '0', VolumeDriver: 'local' })).toEqual({
+      Image: 'x',
+      HostConfig: { Memory: 7, MemorySwap: -1, CpuShares: 8, CpusetCpus: '0', VolumeDriver: 'local' },
+    });
+    expect(decode({ Memory: 7, CpusetCpus: '1', Cpuset: '0', HostConfig: { Memory: 9, CpuShares: 0 } })).toEqual({
+      HostConfig: { Memory: 9, CpuShares: 0, CpusetCpus: '1' },
+    });
+  });
+
   it.each([
     [{ Image: 1 }, 'json: cannot unmarshal number into Go struct field CreateRequest.Image of type string'],
     [{ HostConfig: { Memory: 'x' } }, 'json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64'],

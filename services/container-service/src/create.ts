@@ -15,7 +15,7 @@ import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
 import { prepareImageMounts } from './imageMounts.ts';
 import { resolvedLinks } from './links.ts';
-import { findContainer } from './lookup.ts';
+import { findContainer, findIfThere } from './lookup.ts';
 import { acquireVolumes, populateVolumes } from './mounts.ts';
 import { makeName, nameConflict, parseName } from './names.ts';
 import type { Neighbours } from './neighbours.ts';
@@ -92,7 +92,7 @@ export class Creator {
           : { manifestDescriptor: JSON.parse(Buffer.from(image.manifestDescriptorJson).toString('utf8')) as unknown }),
       },
       platform: 'linux',
-      config: this.withSharedHostname(config, askedConfig, hostConfig),
+      config,
       hostConfig,
       endpoints: networking.EndpointsConfig ?? {},
       ...command(config),
@@ -198,16 +198,18 @@ export class Creator {
   /** `container:name` becomes `container:<id>`, and so do links: a later rename or reuse of the name changes nothing. */
   private resolveReferences(hostConfig: HostConfig, name: string | undefined): HostConfig {
     if (name !== undefined && sharedContainer(hostConfig.NetworkMode) === name) throw new InvalidParameter('cannot join own network');
-    const resolve = (mode: string | undefined): string | undefined => {
+    const resolve = (mode: string, find: (reference: string) => ContainerRecord | undefined): string => {
       const reference = sharedContainer(mode);
-      if (reference === undefined || reference === '') return mode;
-      return `container:${this.named(reference).id}`;
+      const id = reference ? find(reference)?.id : undefined;
+      return id === undefined ? mode : `container:${id}`;
     };
+    const { NetworkMode: network, IpcMode: ipc, PidMode: pid } = hostConfig;
     return {
       ...hostConfig,
-      ...(hostConfig.NetworkMode === undefined ? {} : { NetworkMode: resolve(hostConfig.NetworkMode) ?? '' }),
-      ...(hostConfig.IpcMode === undefined ? {} : { IpcMode: resolve(hostConfig.IpcMode) ?? '' }),
-      ...(hostConfig.PidMode === undefined ? {} : { PidMode: resolve(hostConfig.PidMode) ?? '' }),
+      // Whose network is joined may come later: that is seen at start.
+      ...(network === undefined ? {} : { NetworkMode: resolve(network, (reference) => findIfThere(this.options.store, reference)) }),
+      ...(ipc === undefined ? {} : { IpcMode: resolve(ipc, (reference) => this.named(reference)) }),
+      ...(pid === undefined ? {} : { PidMode: resolve(pid, (reference) => this.named(reference)) }),
       ...(hostConfig.Links?.length
         ? { Links: resolvedLinks(hostConfig, (reference) => findContainer(this.options.store, reference)) }
         : {}),
@@ -221,14 +223,6 @@ export class Creator {
     } catch (error) {
       throw isNotFound(error) ? new InvalidParameter(errorMessage(error), { cause: error }) : error;
     }
-  }
-
-  /** Who shares another's network stack shares its name. */
-  private withSharedHostname(config: ContainerConfig, asked: ContainerConfig, hostConfig: HostConfig): ContainerConfig {
-    const shared = sharedContainer(hostConfig.NetworkMode);
-    if (shared === undefined || asked.Hostname) return config;
-    const hostname = findContainer(this.options.store, shared).config.Hostname;
-    return hostname === undefined ? config : { ...config, Hostname: hostname };
   }
 }
 

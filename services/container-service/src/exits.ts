@@ -23,7 +23,7 @@ export interface ExitsOptions {
   readonly teardown: Teardown;
   readonly remover: Remover;
   readonly bootId: string;
-  /** whether the kernel has killed something of the run for want of memory. */
+  /** whether the kernel has killed or stopped something of the run for want of memory. */
   readonly wasOutOfMemory: (run: Run) => boolean;
 }
 
@@ -86,7 +86,7 @@ export class Exits {
     }
   }
 
-  /** The kernel has killed something in it, and its first process lives on. */
+  /** The kernel has killed or stopped something in it, and its first process lives on. */
   private async tellOutOfMemory(id: string, runId: string): Promise<void> {
     try {
       await this.options.store.withContainer(id, async (container, lease) => {

@@ -11,6 +11,7 @@ import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano, parseNano } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
 import { type HealthCheck, healthAfter, healthCheckOf, nextIntervalMs } from './health.ts';
+import { ProbeTimer } from './probeTimer.ts';
 import { type ContainerStore, containerEvent, execDied } from './store.ts';
 
 export interface ProbeOutcome {
@@ -21,8 +22,13 @@ export interface ProbeOutcome {
 export interface HealthMonitorOptions {
   readonly logger: Logger;
   readonly store: ContainerStore;
-  /** Runs a command in a container. Rejects when it cannot be started; when the signal fires its process is killed. */
-  readonly probe: (container: ContainerRecord, command: readonly string[], signal: AbortSignal) => Promise<ProbeOutcome>;
+  /** Runs a command in a container, and tells when it runs. Rejects when it cannot be started; when the signal fires its process is killed. */
+  readonly probe: (
+    container: ContainerRecord,
+    command: readonly string[],
+    signal: AbortSignal,
+    started: () => void,
+  ) => Promise<ProbeOutcome>;
   /** Restarts a container that asks for it by {@link restartLabel}. */
   readonly restart: (id: string) => Promise<void>;
   /** Whether this instance of the service is the one that looks after a container; see {@link HealthMonitor.recheck}. */
@@ -32,6 +38,8 @@ export interface HealthMonitorOptions {
 /** A container with this label, set to `true`, is restarted when it becomes unhealthy. */
 export const restartLabel = 'flotilla.restart-unhealthy';
 const largestOutput = 4096;
+/** As dockerd: a start that takes longer is given up. */
+const longestStartMs = 30_000;
 const longestTimerMs = 2 ** 31 - 1;
 
 interface Watch {
@@ -122,7 +130,7 @@ export class HealthMonitor {
   }
 
   async #probe(container: ContainerRecord, { check, abort }: Watch): Promise<HealthcheckResult> {
-    const timeout = AbortSignal.timeout(check.timeoutMs);
+    const timer = new ProbeTimer(longestStartMs, check.timeoutMs);
     const Start = formatNano(nowNano());
     const result = (ExitCode: number, output: string): HealthcheckResult => ({
       Start,
@@ -130,13 +138,18 @@ export class HealthMonitor {
       ExitCode,
       Output: cut(output),
     });
+    const tooLong = (output: string): HealthcheckResult =>
+      timer.expired === 'starting'
+        ? result(-1, `timed out starting health check for container ${container.id}`)
+        : result(-1, `Health check exceeded timeout (${goDuration(check.timeoutMs)})${output === '' ? '' : `: ${output}`}`);
     try {
-      const { exitCode, output } = await this.#options.probe(container, check.command, AbortSignal.any([timeout, abort.signal]));
-      if (!timeout.aborted) return result(exitCode, output);
-      return result(-1, `Health check exceeded timeout (${goDuration(check.timeoutMs)})${output === '' ? '' : `: ${output}`}`);
+      const signal = AbortSignal.any([timer.signal, abort.signal]);
+      const { exitCode, output } = await this.#options.probe(container, check.command, signal, timer.started);
+      return timer.expired === undefined ? result(exitCode, output) : tooLong(output);
     } catch (error) {
-      if (timeout.aborted) return result(-1, `Health check exceeded timeout (${goDuration(check.timeoutMs)})`);
-      return result(-1, errorMessage(error));
+      return timer.expired === undefined ? result(-1, errorMessage(error)) : tooLong('');
+    } finally {
+      timer.stop();
     }
   }
 

@@ -16,15 +16,20 @@ interface Records {
  */
 export function findContainer(records: Records, reference: string): ContainerRecord {
   if (reference === '') throw new InvalidParameter('invalid name or ID supplied: ""');
+  const found = findIfThere(records, reference);
+  if (found === undefined) throw new NotFound(`No such container: ${reference}`);
+  return found;
+}
+
+/** @throws InvalidParameter when a prefix fits several. */
+export function findIfThere(records: Records, reference: string): ContainerRecord | undefined {
   const exact = records.containers.get(reference);
   if (exact !== undefined) return exact;
   const name = reference.startsWith('/') ? reference.slice(1) : reference;
   const named = records.names.get(name);
   const byName = named === undefined ? undefined : records.containers.get(named.id);
   if (byName !== undefined) return byName;
-  const found = /^[0-9a-f]{1,64}$/.test(name) ? findByPrefix(records, name) : findByLink(records, name);
-  if (found === undefined) throw new NotFound(`No such container: ${reference}`);
-  return found;
+  return /^[0-9a-f]{1,64}$/.test(name) ? findByPrefix(records, name) : findByLink(records, name);
 }
 
 function findByLink(records: Records, name: string): ContainerRecord | undefined {

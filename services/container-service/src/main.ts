@@ -142,7 +142,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       teardown,
       remover,
       bootId: boot,
-      wasOutOfMemory: (run) => cgroups.group(run.cgroup).oomKills() > 0,
+      wasOutOfMemory: (run) => {
+        const group = cgroups.group(run.cgroup);
+        return group.oomKills() > 0 || group.outOfMemory();
+      },
     });
     const freezerOf = (run: { cgroup: string }) => cgroups.group(run.cgroup);
     const containers = new ContainerLifecycle({
@@ -162,7 +165,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const health = new HealthMonitor({
       logger,
       store,
-      probe: (container, command, signal) => prober.probe(container, command, signal),
+      probe: (container, command, signal, started) => prober.probe(container, command, signal, started),
       restart: (id) => containers.restart(id, '', undefined),
       owns: (id) => ownership.isMine(id),
     });

@@ -14,7 +14,7 @@ import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } fr
 import { initialHealth } from './health.ts';
 import { mountImages } from './imageMounts.ts';
 import { linkEnvironment, linkTargets } from './links.ts';
-import { findContainer } from './lookup.ts';
+import { findContainer, findIfThere } from './lookup.ts';
 import { type Monitor, RuntimeFailure } from './monitor.ts';
 import { prepareMounts } from './mounts.ts';
 import { fromJson, type Neighbours } from './neighbours.ts';
@@ -22,7 +22,15 @@ import type { Paths } from './paths.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import type { OciRuntime } from './runtime.ts';
 import { sandboxSpec } from './sandboxSpec.ts';
-import { apparmorProfile, buildRuntimeSpec, defaultApparmorProfile, encodeSpec, type HostFacts, type ResolvedMount } from './spec/index.ts';
+import {
+  apparmorProfile,
+  buildRuntimeSpec,
+  cpuSharesFault,
+  defaultApparmorProfile,
+  encodeSpec,
+  type HostFacts,
+  type ResolvedMount,
+} from './spec/index.ts';
 import { type BegunRun, findStartedRun, runOf, type StartedRun, writeBegunRun } from './startedRun.ts';
 import { startFailure } from './startFailure.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
@@ -111,7 +119,7 @@ export class Starter {
     const { paths, store, teardown } = this.options;
     mkdirSync(paths.bundle(container.id), { mode: 0o700 });
     try {
-      const { started, recorded } = await this.run(container, byPolicy);
+      const { started, recorded } = await this.run(this.withSharedName(container), byPolicy);
       const record = await this.record(container, started, lease);
       recorded();
       return record;
@@ -161,7 +169,7 @@ export class Starter {
   private async record(container: ContainerRecord, started: StartedRun, lease: Lease): Promise<ContainerRecord> {
     const { byPolicy, networkSettings, apparmorProfile, run } = started.begun;
     const record: ContainerRecord = {
-      ...container,
+      ...this.withSharedName(container),
       ...(networkSettings === undefined ? {} : { networkSettings }),
       files: run.files,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
@@ -180,6 +188,15 @@ export class Starter {
       },
     };
     return await this.options.store.save(record, lease, [containerEvent(record, 'start')]);
+  }
+
+  /** Who shares another's network stack shares its name. */
+  private withSharedName(container: ContainerRecord): ContainerRecord {
+    const shared = sharedContainer(container.hostConfig.NetworkMode);
+    const target = shared === undefined ? undefined : findIfThere(this.options.store, shared);
+    if (target === undefined) return container;
+    const { Hostname = '', Domainname = '' } = target.config;
+    return { ...container, config: { ...container.config, Hostname, Domainname } };
   }
 
   private explain(container: ContainerRecord, error: unknown): { error: FlotillaError; state: { exitCode: number; error: string } } {
@@ -235,6 +252,8 @@ export class Starter {
       roots.mountForRun(container.id, container.snapshot),
       apparmor === defaultApparmorProfile ? this.options.apparmor.ensureDefaultProfile() : undefined,
     ]);
+    const sharesFault = cpuSharesFault(container.hostConfig, this.options.host.cgroupVersion);
+    if (sharesFault !== undefined) throw new RuntimeFailure(`error setting cgroup config for procHooks process: ${sharesFault}`);
     const shmPath = this.prepareShm(container);
     const cgroup = this.options.cgroupPath(container.id, container.hostConfig.CgroupParent);
     const spec = seccomp.reuse(this.runtimeSpec(container, network, mounts, shmPath, cgroup), runtime);

@@ -4,7 +4,7 @@ import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError }
 import type { RuntimeResources } from '@flotilla/oci';
 import type { Run } from './container.ts';
 import { findContainer } from './lookup.ts';
-import { type CreateContext, updatedResources, validateUpdate } from './spec/index.ts';
+import { type CreateContext, cpuSharesFault, updatedResources, validateUpdate } from './spec/index.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 
 export interface UpdaterOptions {
@@ -22,6 +22,8 @@ export async function updateContainer(options: UpdaterOptions, reference: string
     const run = container.state.run;
     try {
       const { hostConfig, warnings } = validateUpdate({ update, hostConfig: container.hostConfig, running: run !== undefined }, context);
+      const fault = run === undefined ? undefined : cpuSharesFault(hostConfig, context.host.cgroupVersion);
+      if (fault !== undefined) throw new Conflict(fault);
       if (run !== undefined) limit(run, updatedResources(hostConfig));
       const updated = { ...container, hostConfig };
       await store.save(updated, lease, [containerEvent(updated, 'update')]);

@@ -178,10 +178,6 @@ export const exceptions: readonly Exception[] = [
         status: 400,
         message: 'invalid config for network bridge: invalid endpoint settings:\ninvalid MAC address: nonsense',
       },
-      'POST /containers/create {"Image":"127.0.0.1:5000/busybox:latest","Cmd":["true"],"HostConfig":{"NetworkMode":"container:ghost"}}': {
-        status: 400,
-        message: 'No such container: ghost',
-      },
       'POST /containers/create {"Image":"127.0.0.1:5000/busybox:latest","Cmd":["true"],"HostConfig":{"IpcMode":"nonsense"}}': {
         status: 400,
         message: 'invalid IPC mode: nonsense',

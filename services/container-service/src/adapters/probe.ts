@@ -1,7 +1,7 @@
 /** Runs a health check's command in a container: straight by the runtime, without a monitor, since nothing of it has to outlive this service. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
@@ -35,10 +35,11 @@ export class Prober {
    * Runs a command in a running container, as its user and in its environment.
    *
    * @param signal - kills the process.
+   * @param started - called when the process is there.
    * @returns its exit code and the beginning of its output.
    * @throws Conflict when the container does not run; System when the command cannot be started.
    */
-  async probe(container: ContainerRecord, command: readonly string[], signal: AbortSignal): Promise<ProbeOutcome> {
+  async probe(container: ContainerRecord, command: readonly string[], signal: AbortSignal, started: () => void): Promise<ProbeOutcome> {
     const { paths, runtimes } = this.#options;
     const run = assertRunning(container);
     const runtime = runtimes.get(run.runtime);
@@ -47,9 +48,12 @@ export class Prober {
     const directory = paths.execDirectory(`probe-${randomBytes(8).toString('hex')}`);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const namespace = runtime.ownNamespace ? openRuntimeNamespace() : undefined;
+    const processSpec = join(directory, 'process.json');
+    const pidFile = join(directory, 'pid');
+    let watcher: FSWatcher | undefined;
     try {
-      const processSpec = join(directory, 'process.json');
-      const pidFile = join(directory, 'pid');
+      // The runtime writes it when the process is made.
+      watcher = watch(directory, () => existsSync(pidFile) && started()).on('error', started);
       writeFileSync(processSpec, encodeSpec(this.#process(container, run.pid, command)));
       const child = spawn(runtime.execCommand, ['exec', '--process', processSpec, '--pid-file', pidFile, container.id], {
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -57,6 +61,7 @@ export class Prober {
       });
       return await outcome(child, signal, () => killFrom(pidFile));
     } finally {
+      watcher?.close();
       namespace?.close();
       rmSync(directory, { recursive: true, force: true });
     }

@@ -15,6 +15,8 @@ export interface Controls {
   sample(): CgroupSample;
   /** how often the kernel has killed something in the group for want of memory */
   oomKills(): number;
+  /** whether processes of the group stand still for want of memory, because none is to be killed */
+  outOfMemory(): boolean;
 }
 
 export class Group {
@@ -63,6 +65,10 @@ export class Group {
 
   oomKills(): number {
     return this.#controls.oomKills();
+  }
+
+  outOfMemory(): boolean {
+    return this.#controls.outOfMemory();
   }
 
   /**

@@ -67,6 +67,10 @@ export class LegacyControls implements Controls {
     return readTable(this.#directory('memory'), 'memory.oom_control')?.oom_kill ?? 0;
   }
 
+  outOfMemory(): boolean {
+    return readTable(this.#directory('memory'), 'memory.oom_control')?.under_oom === 1;
+  }
+
   sample(): CgroupSample {
     return { cpu: this.#cpu(), memory: this.#memory(), blkio: this.#blkio(), pids: this.#pids() };
   }

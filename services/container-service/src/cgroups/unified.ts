@@ -60,6 +60,11 @@ export class UnifiedControls implements Controls {
     return readTable(this.#directory, 'memory.events')?.oom_kill ?? 0;
   }
 
+  /** v2 always kills. */
+  outOfMemory(): boolean {
+    return false;
+  }
+
   sample(): CgroupSample {
     const cpu = readTable(this.#directory, 'cpu.stat');
     const limit = readNumber(this.#directory, 'memory.max');

@@ -4,8 +4,6 @@ import type { HostConfig, LogConfig } from '@flotilla/engine-api';
 import type { HostFacts } from './host.ts';
 
 const shmBytes = 64 * 1024 * 1024;
-const minimumCpuShares = 2;
-const maximumCpuShares = 262_144;
 
 const maskedPaths = [
   '/proc/asound',
@@ -46,9 +44,6 @@ export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }
   if (!given.ConsoleSize) hostConfig.ConsoleSize = [0, 0];
   if (given.Memory && given.Memory > 0 && !given.MemorySwap) hostConfig.MemorySwap = given.Memory * 2;
   if (given.OomKillDisable === undefined) hostConfig.OomKillDisable = false;
-  if (given.CpuShares && given.CpuShares > 0) {
-    hostConfig.CpuShares = Math.min(Math.max(given.CpuShares, minimumCpuShares), maximumCpuShares);
-  }
   if (!given.Privileged) {
     hostConfig.MaskedPaths = given.MaskedPaths ?? [...maskedPaths, ...thermalPaths(host.cpus)];
     hostConfig.ReadonlyPaths = given.ReadonlyPaths ?? [...readonlyPaths];

@@ -12,7 +12,7 @@ export { buildExecProcess, buildRuntimeSpec, type ExecProcessInput, type Runtime
 export { encodeSpec } from './encode.ts';
 export { detectHost, type HostFacts } from './host.ts';
 export { type MountPlan, type MountPoint, planMounts, type ResolvedMount } from './mountPlan.ts';
-export { updatedResources } from './resources.ts';
+export { cpuSharesFault, updatedResources } from './resources.ts';
 export { seccompDigest } from './seccomp.ts';
 export { bindSubpath } from './subpath.ts';
 export { ensureWorkingDirectory } from './workingDirectory.ts';

@@ -162,6 +162,7 @@ export function parseBind(bind: string, volumeDriver: string): MountPlan {
     Target: destination,
     ReadOnly: !isReadWrite(mode),
     ...(propagation === undefined ? {} : { BindOptions: { Propagation: propagation } }),
+    ...(parts.includes('nocopy') ? { VolumeOptions: { NoCopy: true } } : {}),
   };
   try {
     checkMount(mount, false);

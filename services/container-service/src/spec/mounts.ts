@@ -50,7 +50,7 @@ export function containerMounts(input: MountInput): ContainerMounts {
       if (!mount.options?.includes('ro')) mount.options = [...(mount.options ?? []), 'ro'];
     }
   }
-  return { mounts, rootfsPropagation: rootPropagation(asked) };
+  return { mounts, rootfsPropagation: rootPropagation(asked, mounts) };
 }
 
 function kernelMounts({ hostConfig, shmPath, writableCgroups }: MountInput): RuntimeMount[] {
@@ -151,8 +151,9 @@ function depth(path: string): number {
 }
 
 /** The root must itself take part in propagation for a mount below it to do so. */
-function rootPropagation(mounts: readonly ResolvedMount[]): ContainerMounts['rootfsPropagation'] {
-  const modes = mounts.map((mount) => mount.propagation);
+function rootPropagation(asked: readonly ResolvedMount[], mounts: readonly RuntimeMount[]): ContainerMounts['rootfsPropagation'] {
+  const ofTmpfs = mounts.filter((mount) => mount.type === 'tmpfs').flatMap((mount) => mount.options ?? []);
+  const modes = [...asked.map((mount) => mount.propagation), ...ofTmpfs];
   if (modes.some((mode) => mode === 'shared' || mode === 'rshared')) return 'shared';
   if (modes.some((mode) => mode === 'slave' || mode === 'rslave')) return 'rslave';
   return 'rprivate';

@@ -4,6 +4,7 @@ import type { HostConfig, Resources, ThrottleDevice } from '@flotilla/engine-api
 import { InvalidParameter } from '@flotilla/errors';
 import type { RuntimeResources, RuntimeThrottle } from '@flotilla/oci';
 import { splitDevice } from '@flotilla/syscalls';
+import type { CgroupVersion } from '../cgroups/index.ts';
 
 const nanoCpusPeriodUs = 100_000;
 
@@ -44,6 +45,15 @@ function cpu(limits: Resources): NonNullable<RuntimeResources['cpu']> {
     ...(limits.CpusetCpus ? { cpus: limits.CpusetCpus } : {}),
     ...(limits.CpusetMems ? { mems: limits.CpusetMems } : {}),
   };
+}
+
+const v1Shares = { least: 2, most: 262_144 };
+
+/** Why runc refuses to set these CPU shares: v1 takes others than it is told. */
+export function cpuSharesFault({ CpuShares: shares = 0 }: Resources, version: CgroupVersion): string | undefined {
+  if (version === 2 || shares === 0) return undefined;
+  if (shares > v1Shares.most) return `the maximum allowed cpu-shares is ${v1Shares.most}`;
+  return shares < v1Shares.least ? `the minimum allowed cpu-shares is ${v1Shares.least}` : undefined;
 }
 
 function pids(limits: Resources): Pick<RuntimeResources, 'pids'> {
