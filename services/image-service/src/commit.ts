@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import type { CommitImageRequest } from '@flotilla/contracts/flotilla/image/v1/images';
 import { NotFound, System } from '@flotilla/errors';
-import { type ContainerDefaults, familiarString } from '@flotilla/oci';
+import { type ContainerDefaults, type Digest, familiarString } from '@flotilla/oci';
 import { applyChanges, defaultsFromJson, mergeDefaults } from './changes.ts';
 import { rfc3339Nano } from './clock.ts';
 import { imageEvent } from './events.ts';
@@ -31,17 +31,17 @@ export class Committer {
     const reference = newReference(request.repository, request.tag);
     const own = defaultsFromJson(request.containerConfigJson) ?? base?.config.config ?? {};
     const defaults = applyChanges(mergeDefaults(defaultsFromJson(request.configJson) ?? {}, own), request.changes);
-    const release = this.store.holds.hold(snapshot.layers);
+    const below = this.store.holdLayers(snapshot.layers);
     try {
       const top = await this.layerOf(snapshot, signal);
       try {
-        const image = await this.register({ request, snapshot, base, top: top.record, defaults, reference });
+        const image = await this.register({ request, snapshot, base, below: below.known, top: top.record, defaults, reference });
         return image.id;
       } finally {
         await top.release();
       }
     } finally {
-      await release();
+      await below.release();
     }
   }
 
@@ -49,11 +49,12 @@ export class Committer {
     request: CommitImageRequest;
     snapshot: SnapshotRecord;
     base: Image | undefined;
+    below: ReadonlyMap<Digest, LayerRecord>;
     top: LayerRecord;
     defaults: ContainerDefaults;
     reference: ReturnType<typeof newReference>;
   }): Promise<Image> {
-    const { request, snapshot, base, top, defaults, reference } = parts;
+    const { request, snapshot, base, below, top, defaults, reference } = parts;
     const created = rfc3339Nano();
     const step = {
       created,
@@ -71,8 +72,8 @@ export class Committer {
       created,
     });
     await this.store.content.writeBlob(id, Buffer.from(config));
-    const below = snapshot.layers.map((diffId) => {
-      const layer = this.store.layers.get(diffId);
+    const layers = snapshot.layers.map((diffId) => {
+      const layer = below.get(diffId);
       if (layer === undefined) throw new System(`layer ${diffId} is missing`);
       return layer;
     });
@@ -81,7 +82,7 @@ export class Committer {
       config,
       references: reference === undefined ? [] : [reference],
       manifests: [],
-      layers: [...below, top],
+      layers: [...layers, top],
       ...(base === undefined ? {} : { parent: base.id }),
       events: (image) => (reference === undefined ? [] : [imageEvent('tag', image.id, familiarString(reference), image)]),
     });

@@ -129,8 +129,19 @@ export class ImageStore {
 
   /** Holds an image whole: its config, its layers, and the blobs that they came from. */
   hold(image: Image): () => Promise<void> {
-    const blobs = image.layers.flatMap((layer) => this.layers.get(layer)?.blobs ?? []);
-    return this.holds.hold([image.id, ...image.layers, ...blobs.map(({ digest }) => digest)]);
+    const layers = this.holdLayers(image.layers);
+    const release = this.holds.hold([image.id]);
+    return async () => {
+      await layers.release();
+      await release();
+    };
+  }
+
+  /** Holds layers with the blobs they came from, and answers with what is known of them at this moment: their records go with the last image that has them. */
+  holdLayers(diffIds: readonly Digest[]): { readonly known: ReadonlyMap<Digest, LayerRecord>; release(): Promise<void> } {
+    const known = new Map(diffIds.flatMap((diffId) => this.layers.get(diffId) ?? []).map((layer) => [layer.diffId, layer]));
+    const blobs = [...known.values()].flatMap((layer) => layer.blobs.map(({ digest }) => digest));
+    return { known, release: this.holds.hold([...diffIds, ...blobs]) };
   }
 
   /** Whether an image was made from this one here. */

@@ -46,15 +46,6 @@ export class LayerFetcher {
     this.slots = new Slots(options.maxConcurrent);
   }
 
-  /** The layer as it is here already, without a download. */
-  async present(wanted: LayerWanted): Promise<LayerRecord | undefined> {
-    if (!this.content.hasLayer(wanted.diffId)) return undefined;
-    const sizeBytes = await this.content.layerSize(wanted.diffId);
-    if (sizeBytes === undefined) return undefined;
-    const hasBlob = this.content.hasBlob(wanted.blob.digest, wanted.blob.sizeBytes);
-    return { diffId: wanted.diffId, sizeBytes, blobs: hasBlob ? [wanted.blob] : [] };
-  }
-
   /** @throws LayerContentError, RegistryError, Cancelled … as the transfer does. */
   async fetch(
     wanted: LayerWanted,

@@ -99,9 +99,14 @@ export class Loader {
     const files = image.layers.flatMap(({ file }) => (file === undefined ? [] : [file.digest]));
     const diffIds = image.layers.map((layer) => layer.diffId);
     const digests = [image.id, ...files, ...image.manifests.map(({ record }) => record.digest)];
-    const release = this.store.holds.hold([...diffIds, ...digests]);
+    const held = this.store.holdLayers(diffIds);
+    const releaseFiles = this.store.holds.hold(digests);
+    const release = async (): Promise<void> => {
+      await held.release();
+      await releaseFiles();
+    };
     try {
-      const layers = await this.loadLayers(image.layers, early, request, sink, signal);
+      const layers = await this.loadLayers(image.layers, held.known, early, request, sink, signal);
       if (digestOf(image.configBytes) !== image.id) throw new InvalidParameter(`invalid archive: config does not match ${image.id}`);
       await this.store.content.writeBlob(image.id, image.configBytes);
       for (const { record, bytes } of image.manifests) await this.store.content.writeBlob(record.digest, bytes);
@@ -131,6 +136,7 @@ export class Loader {
 
   private async loadLayers(
     layers: readonly ArchivedLayer[],
+    known: ReadonlyMap<Digest, LayerRecord>,
     early: EarlyLayers,
     request: LoadRequest,
     sink: ProgressSink,
@@ -141,7 +147,7 @@ export class Loader {
     const one = async (): Promise<void> => {
       try {
         for (let layer = pending.shift(); layer !== undefined; layer = pending.shift()) {
-          records.set(layer.diffId, await this.loadLayer(layer, early, request, sink, signal));
+          records.set(layer.diffId, await this.loadLayer(layer, known.get(layer.diffId)?.blobs ?? [], early, request, sink, signal));
         }
       } catch (error) {
         pending.length = 0;
@@ -160,16 +166,17 @@ export class Loader {
 
   private async loadLayer(
     { diffId, file }: ArchivedLayer,
+    blobsHere: readonly BlobReference[],
     early: EarlyLayers,
     request: LoadRequest,
     sink: ProgressSink,
     signal: AbortSignal,
   ): Promise<LayerRecord> {
     const { content } = this.store;
-    const known = await content.layerSize(diffId);
-    if (known !== undefined) {
-      const blobs = file === undefined ? [] : [this.keep(file, diffId)];
-      return { diffId, sizeBytes: known, blobs };
+    const sizeHere = await content.layerSize(diffId);
+    if (sizeHere !== undefined) {
+      const blobs = file === undefined ? blobsHere : [this.keep(file, diffId)];
+      return { diffId, sizeBytes: sizeHere, blobs };
     }
     if (file === undefined) throw new InvalidParameter(`invalid archive: layer ${diffId} is missing`);
     const id = shortDigest(diffId);

@@ -158,9 +158,12 @@ export class Puller {
     }
     const wanted = pair(config, blobs);
     diffIds.push(...wanted.map((layer) => layer.diffId));
-    const releaseLayers = this.store.holds.hold(diffIds);
+    const held = this.store.holdLayers(diffIds);
+    const releases = [held.release];
+    // A download that another pull began may have brought another form of it, which is that pull's until we hold it too.
+    const keep = ({ blobs: brought }: LayerRecord): void => void releases.push(this.store.holds.hold(brought.map(({ digest }) => digest)));
     try {
-      const layers = await this.fetchLayers(remote, reference, wanted, sink, signal);
+      const layers = await this.fetchLayers(remote, reference, wanted, { known: held.known, keep, sink, signal });
       await this.store.content.writeBlob(target.top.digest, target.top.bytes);
       await this.store.content.writeBlob(target.image.digest, target.image.bytes);
       await this.store.content.writeBlob(manifest.config.digest, configBytes);
@@ -181,7 +184,7 @@ export class Puller {
       sink(message(`Status: ${news} ${familiarString(reference)}`));
       return image;
     } finally {
-      await releaseLayers();
+      for (const release of releases) await release();
     }
   }
 
@@ -199,13 +202,22 @@ export class Puller {
     remote: RemoteRepository,
     reference: Reference,
     wanted: readonly LayerWanted[],
-    sink: ProgressSink,
-    signal: AbortSignal,
+    {
+      known,
+      keep,
+      sink,
+      signal,
+    }: {
+      known: ReadonlyMap<Digest, LayerRecord>;
+      keep: (layer: LayerRecord) => void;
+      sink: ProgressSink;
+      signal: AbortSignal;
+    },
   ): Promise<LayerRecord[]> {
     // One layer that fails ends the others: nobody needs them any more.
     const failed = new AbortController();
     const together = AbortSignal.any([signal, failed.signal]);
-    const present = await Promise.all(wanted.map((layer) => presentLayer(this.store, this.layers, layer)));
+    const present = await Promise.all(wanted.map((layer) => presentLayer(this.store.content, layer, known.get(layer.diffId))));
     const begun = new Set<Digest>();
     const fetches = wanted.map(async (layer, i): Promise<LayerRecord> => {
       const id = shortDigest(layer.blob.digest);
@@ -219,7 +231,9 @@ export class Puller {
       begun.add(layer.diffId);
       if (isFirst) sink(step('Pulling fs layer', id));
       const report = isFirst ? (progress: LayerProgress): void => reportLayer(sink, id, progress) : (): void => undefined;
-      return this.layers.fetch(layer, (work) => remote.withBlob(layer.blob.digest, work), report, together);
+      const brought = await this.layers.fetch(layer, (work) => remote.withBlob(layer.blob.digest, work), report, together);
+      keep(brought);
+      return brought;
     });
     const completed: Promise<unknown>[] = [];
     let before: Promise<unknown> = Promise.resolve();

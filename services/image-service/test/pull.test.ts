@@ -3,14 +3,19 @@ import { join } from 'node:path';
 import { digestOf } from '@flotilla/oci';
 import { lgetxattr } from '@flotilla/syscalls';
 import {
+  assembleImage,
   buildImage,
   buildIndex,
+  buildLayer,
   busyboxImage,
+  dockerArchive,
   opaque,
   pushImage,
   randomBytesOf,
   startRegistry,
+  startStaticRegistry,
   type TestRegistry,
+  waitFor,
   whiteout,
 } from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -180,6 +185,33 @@ describe('pull', () => {
     expect(lines.at(-1)?.error).toBe(`no space left on device: there is no room for the ${2 ** 40} bytes of the layer's blob`);
     expect(readdirSync(join(stack.dataRoot, 'ingest'))).toEqual([]);
     expect(readdirSync(join(stack.dataRoot, 'layers'))).toEqual([]);
+  });
+
+  it('keeps the blobs of a layer that it found here, though the image that brought them is removed meanwhile', async () => {
+    const lying = await startStaticRegistry();
+    try {
+      const base = await buildLayer([{ path: 'base', content: 'base' }]);
+      const own = await buildLayer([{ path: 'own', content: randomBytesOf(200_000) }]);
+      const image = assembleImage([base, own]);
+      lying.add('shared', 'latest', image);
+      // The archive has the layer as a plain tar, the registry compressed.
+      await stack.load(await dockerArchive([{ image: assembleImage([base]), tags: ['base:1'] }]));
+      lying.misbehave([{ path: own.digest, cutAfterBytes: 100_000 }]);
+      const pulled = stack.pull(`${lying.address}/shared`);
+      const partial = join(stack.dataRoot, 'ingest', own.digest.replace(':', '-'));
+      await waitFor(() => existsSync(partial), { what: 'a part of the other layer' });
+      await stack.remove('base:1');
+      lying.misbehave([]);
+      expect((await pulled).at(-1)?.status).toMatch(/^Status: Downloaded/);
+      expect(await stack.findings()).toEqual([]);
+      const archive = await stack.save(`${lying.address}/shared`);
+      await stack.clear();
+      expect(readdirSync(join(stack.dataRoot, 'blobs/sha256'))).toEqual([]);
+      await stack.load(archive);
+      expect((await stack.inspect(image.id)).Id).toBe(image.id);
+    } finally {
+      await lying.stop();
+    }
   });
 
   it('pulls every tag when asked', async () => {
