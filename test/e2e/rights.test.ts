@@ -1,9 +1,9 @@
 /** Who may do what: users on the unix socket, certificates on TLS, a policy that changes while the stack runs, and the audit log. Real clients. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type CommandResult, waitFor } from '@flotilla/testkit';
+import { addDockerPlugins, type CommandResult, waitFor } from '@flotilla/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
@@ -24,9 +24,12 @@ const policy = {
   identities: [
     { uid: 4001, role: 'viewer' },
     { uid: 4002, role: 'team-a' },
+    { uid: 4004, role: 'operator' },
+    { uid: 4005, role: 'images-a' },
     { certificate: 'ci', role: 'operator' },
   ],
   roles: {
+    'images-a': { images: { prefixes: ['a-', 'localhost:5000/a-'], labels: ['team=a'] } },
     'team-a': {
       operations: ['Container*', 'Exec*', 'Image*', 'Volume*', 'Network*', 'System*'],
       except: ['ContainerExport'],
@@ -54,11 +57,19 @@ function as(uid: number, command: string, ...args: string[]): Promise<CommandRes
   const { socketPath } = stack.host;
   const { gid } = statSync(socketPath);
   const user = ['--reuid', String(uid), '--regid', String(uid), '--groups', String(gid)];
-  const env = { PATH: process.env.PATH, HOME: '/nonexistent', DOCKER_HOST: `unix://${socketPath}`, DOCKER_CONFIG: '/nonexistent' };
+  const env = {
+    PATH: process.env.PATH,
+    HOME: '/nonexistent',
+    DOCKER_HOST: `unix://${socketPath}`,
+    DOCKER_CONFIG: '/nonexistent',
+    DOCKER_BUILDKIT: '0',
+  };
   return stack.host.run('setpriv', [...user, command, ...args], { env });
 }
 const viewer = (...args: string[]): Promise<CommandResult> => as(4001, 'docker', ...args);
 const team = (...args: string[]): Promise<CommandResult> => as(4002, 'docker', ...args);
+const operator = (...args: string[]): Promise<CommandResult> => as(4004, 'docker', ...args);
+const imagesA = (...args: string[]): Promise<CommandResult> => as(4005, 'docker', ...args);
 const overTls = (name: string, ...args: string[]): Promise<CommandResult> =>
   stack.host.docker(
     '-H',
@@ -190,7 +201,6 @@ describe('own objects', () => {
     await refused(team('create', '--name', 'a-1', '--volumes-from', 'b-web', stack.busybox), 'No such container: b-web');
     await refused(team('create', '--name', 'a-1', '-v', 'b-data:/data', stack.busybox), 'the volume b-data is not yours');
     await refused(team('create', '--name', 'a-1', '--pid', 'container:b-web', stack.busybox), 'No such container: b-web');
-    await refused(team('container', 'prune', '-f'), 'a prune reaches beyond what is yours');
     await refused(team('export', 'web'), 'may not use ContainerExport');
     const events = await output(
       team('events', '--since', '5m', '--until', '0s', '--filter', 'type=container', '--format', '{{.Actor.Attributes.name}}'),
@@ -202,6 +212,200 @@ describe('own objects', () => {
     expect(usage).not.toContain('b-web');
     expect(usage).not.toContain('b-data');
     expect(await host.mustDocker('inspect', '--format', '{{.State.Running}}', 'b-web')).toBe('true');
+  });
+});
+
+describe('prunes of one who is held to his own', () => {
+  it('remove his own and leave the rest', async () => {
+    const { host } = stack;
+    for (const name of ['a-dead', 'b-dead']) {
+      await host.mustDocker('run', '--name', name, stack.busybox, 'true');
+      await host.mustDocker('network', 'create', `${name}-net`);
+      await host.mustDocker('volume', 'create', `${name}-vol`);
+    }
+    expect(await output(team('container', 'prune', '-f'))).toContain('Deleted Containers');
+    expect(await host.mustDocker('ps', '-a', '--filter', 'name=-dead', '--format', '{{.Names}}')).toBe('b-dead');
+    expect(await output(team('network', 'prune', '-f'))).toContain('a-dead-net');
+    expect(await host.mustDocker('network', 'ls', '--filter', 'name=-dead-net', '--format', '{{.Name}}')).toBe('b-dead-net');
+    expect(await output(team('volume', 'prune', '-af'))).toContain('a-dead-vol');
+    expect(await host.mustDocker('volume', 'ls', '-q', '--filter', 'name=-dead-vol')).toBe('b-dead-vol');
+    await refused(team('builder', 'prune', '-f'), 'may not use BuildPrune');
+  });
+});
+
+describe('what somebody else made dangerous', () => {
+  const words = 'user 4004 (role operator) may not use the container priv: it has privileged mode';
+
+  it('is not for those who may not have the danger', async () => {
+    const { host } = stack;
+    await host.mustDocker('run', '-d', '--name', 'priv', '--privileged', stack.busybox, 'sleep', '600');
+    await host.mustDocker('run', '-d', '--name', 'harmless', stack.busybox, 'sleep', '600');
+    writeFileSync(file('in'), 'in');
+    for (const args of [
+      ['exec', 'priv', 'true'],
+      ['cp', file('in'), 'priv:/tmp/in'],
+      ['cp', 'priv:/etc/passwd', '-'],
+      ['export', 'priv'],
+      ['commit', 'priv', 'taken'],
+      ['update', '--cpu-shares', '100', 'priv'],
+      ['create', '--volumes-from', 'priv', stack.busybox],
+      ['create', '--pid', 'container:priv', stack.busybox],
+      ['create', '--ipc', 'container:priv', stack.busybox],
+      ['create', '--network', 'container:priv', stack.busybox],
+    ]) {
+      await refused(operator(...args), words);
+    }
+    // The CLI does not show why.
+    await refused(operator('attach', '--no-stdin', 'priv'), 'received 403');
+    // An exec that root made, which somebody else would start.
+    const made = JSON.parse((await post(0, '/containers/priv/exec', '{"Cmd":["touch","/tmp/by-exec"]}')).stdout) as { Id: string };
+    expect((await post(4004, `/exec/${made.Id}/start`, '{"Detach":true}')).stdout).toContain(words);
+    expect(await host.mustDocker('exec', 'priv', 'ls', '/tmp')).toBe('');
+    expect(await host.mustDocker('ps', '-aq', '--filter', 'status=created')).toBe('');
+    // Reading of it, ending it, and a name for it are no danger.
+    expect(await output(operator('inspect', '--format', '{{.HostConfig.Privileged}}', 'priv'))).toBe('true');
+    await output(operator('logs', 'priv'));
+    await output(operator('run', '--rm', '--link', 'priv:p', stack.busybox, 'grep', '-w', 'p', '/etc/hosts'));
+    await output(operator('stop', '-t', '0', 'priv'));
+    // The same with a container that has nothing of the host.
+    expect(await output(operator('exec', 'harmless', 'echo', 'in'))).toBe('in');
+    await output(operator('cp', file('in'), 'harmless:/tmp/in'));
+    await output(operator('run', '--rm', '--pid', 'container:harmless', '--network', 'container:harmless', stack.busybox, 'true'));
+    await output(operator('commit', 'harmless', 'a-commit'));
+  });
+
+  it('is not for them as a volume either', async () => {
+    const { host } = stack;
+    mkdirSync(file('shared'));
+    const options = ['--opt', 'type=none', '--opt', 'o=bind', '--opt', `device=${file('shared')}`];
+    await host.mustDocker('volume', 'create', ...options, 'hosts-own');
+    await refused(
+      operator('create', '-v', 'hosts-own:/x', stack.busybox),
+      'user 4004 (role operator) may not use the volume hosts-own: it has mounts of the host',
+    );
+    await host.mustDocker('run', '--rm', '-v', 'hosts-own:/x', stack.busybox, 'touch', '/x/by-root');
+    expect(statSync(file('shared/by-root')).isFile()).toBe(true);
+  });
+});
+
+describe('images', () => {
+  const names = async (list: Promise<string>): Promise<string[]> => (await list).split('\n').filter(Boolean).sort();
+  const listed = (): Promise<string[]> => names(output(imagesA('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}')));
+
+  it('outside of the limits do not exist, and no name outside of them can be given or taken', async () => {
+    const { host } = stack;
+    for (const name of ['a-app', 'b-app:1', 'b-app:2']) await host.mustDocker('tag', stack.busybox, name);
+    await host.mustDocker('create', '--name', 'a-source', stack.busybox);
+    await host.mustDocker('commit', '--change', 'LABEL team=a', 'a-source', 'labelled');
+    await host.mustDocker('commit', '--change', 'LABEL team=b', 'a-source', 'b-secret');
+    // Only what the client may see by some name: the busybox with its name for team a, and what has the label.
+    expect(await listed()).toEqual(expect.arrayContaining(['a-app:latest', 'labelled:latest']));
+    expect(await listed()).not.toContain('b-secret:latest');
+    for (const args of [
+      ['image', 'inspect', 'b-secret'],
+      ['history', 'b-secret'],
+      ['save', 'b-secret'],
+      ['tag', 'b-secret', 'a-stolen'],
+      ['rmi', 'b-secret'],
+    ]) {
+      await refused(imagesA(...args), 'o such image: b-secret:latest');
+    }
+    // It is not here for the CLI, which then pulls.
+    await refused(imagesA('create', 'b-secret'), 'the name b-secret:latest is not yours');
+    const secret = await host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'b-secret');
+    await refused(imagesA('create', secret), 'o such image');
+    await refused(imagesA('push', 'b-secret'), 'does not exist locally with the tag: b-secret');
+    await refused(imagesA('tag', 'a-app', 'other'), 'an image of yours needs a name that begins with a-');
+    await refused(imagesA('tag', 'labelled', 'b-secret'), 'the name b-secret:latest is not yours');
+    await refused(imagesA('rmi', 'b-app:1'), 'an image of yours needs a name that begins with a-');
+    await refused(imagesA('commit', 'a-source', 'c-new'), 'an image of yours needs a name that begins with a-');
+    await output(imagesA('tag', 'a-app', 'a-other'));
+    await output(imagesA('commit', 'a-source', 'a-commit'));
+    await output(imagesA('rmi', 'a-other'));
+    expect(await host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'b-secret')).toBe(secret);
+  });
+
+  it('are not loaded, pulled or built under such a name', async () => {
+    const { host } = stack;
+    await host.mustDocker('save', '-o', file('secret.tar'), 'b-secret');
+    chmodSync(file('secret.tar'), 0o644);
+    await host.mustDocker('rmi', 'b-secret');
+    await refused(imagesA('load', '-i', file('secret.tar')), 'needs a name that begins with a-');
+    await refused(imagesA('pull', stack.busybox), 'an image of yours needs a name that begins with a-');
+    await host.mustDocker('load', '-i', file('secret.tar'));
+    mkdirSync(file('steal'));
+    writeFileSync(file('steal/Dockerfile'), 'FROM b-secret\nRUN true\n');
+    await refused(imagesA('build', '-t', 'a-built', file('steal')), 'the name b-secret:latest is not yours');
+    writeFileSync(file('steal/Dockerfile'), 'FROM a-app\nCOPY --from=b-secret /bin /bin\n');
+    await refused(imagesA('build', '-t', 'a-built', file('steal')), 'the name b-secret:latest is not yours');
+    writeFileSync(file('steal/Dockerfile'), 'FROM a-app\nRUN echo built > /by\n');
+    await refused(imagesA('build', '-t', 'c-built', file('steal')), 'needs a name that begins with a-');
+    await output(imagesA('build', '-t', 'a-built', file('steal')));
+    expect(await output(imagesA('run', '--rm', 'a-built', 'cat', '/by'))).toBe('built');
+    const events = [
+      'events',
+      '--since',
+      '10m',
+      '--until',
+      '0s',
+      '--filter',
+      'type=image',
+      '--format',
+      '{{.Action}} {{.Actor.Attributes.name}}',
+    ];
+    let told = '';
+    // The CLI's "now" is the second that has begun: what happened in it comes with the next.
+    await waitFor(async () => {
+      told = await output(imagesA(...events));
+      return told.includes('tag a-built:latest');
+    });
+    expect(told).not.toContain('b-secret');
+    const usage = await output(as(4005, 'curl', '-s', '--unix-socket', host.socketPath, 'http://d/system/df?type=image'));
+    expect(usage).toContain('a-built');
+    expect(usage).not.toContain('b-secret');
+  });
+});
+
+describe('builds', () => {
+  const folder = (name: string, dockerfile: string): string => {
+    mkdirSync(file(name));
+    writeFileSync(file(`${name}/Dockerfile`), dockerfile.replaceAll('BUSYBOX', stack.busybox));
+    return file(name);
+  };
+  const links = 'FROM BUSYBOX\nRUN ls /sys/class/net > /links\nCMD ["cat", "/links"]\n';
+
+  it('of the classic API: what the steps may have is what the builder of the image may have', async () => {
+    const context = folder('classic', links);
+    for (const flags of [
+      ['--network', 'host'],
+      ['--cgroup-parent', '/elsewhere'],
+    ]) {
+      await refused(operator('build', '--no-cache', ...flags, context), 'user 4004 (role operator) may not ask for');
+    }
+    const own = await output(operator('build', '-q', '--no-cache', context));
+    expect(await output(operator('run', '--rm', own))).toBe('eth0\nlo');
+    // Who may do all gets all, in steps too: they run in his name.
+    const hosts = await output(as(0, 'docker', 'build', '-q', '--no-cache', '--network', 'host', context));
+    expect(await stack.host.mustDocker('run', '--rm', hosts)).toContain('docker0');
+  });
+
+  it('by BuildKit: entitlements are no way around', { timeout: 300_000 }, async () => {
+    await addDockerPlugins(stack.host);
+    const context = folder('buildkit', links);
+    const insecure = folder('insecure', 'FROM BUSYBOX\nRUN --security=insecure grep CapEff /proc/self/status > /caps\n');
+    const ci = (...args: string[]): Promise<CommandResult> => overTls('ci', 'buildx', 'build', '--no-cache', '--progress=plain', ...args);
+    await refused(
+      ci('--allow', 'network.host', '--network', 'host', context),
+      "certificate ci (role operator) may not ask for the host's namespaces",
+    );
+    const inFile = folder('in-file', 'FROM BUSYBOX\nRUN --network=host true\n');
+    await refused(ci('--allow', 'network.host', inFile), "may not ask for the host's namespaces");
+    expect((await ci('--allow', 'security.insecure', insecure)).code).not.toBe(0);
+    await output(ci('-t', 'by-ci', context));
+    expect(await stack.host.mustDocker('run', '--rm', 'by-ci')).toBe('eth0\nlo');
+    await stack.host.mustDocker('buildx', 'build', '--no-cache', '--allow', 'network.host', '--network', 'host', '-t', 'by-root', context);
+    expect(await stack.host.mustDocker('run', '--rm', 'by-root')).toContain('docker0');
+    await stack.host.mustDocker('builder', 'prune', '-af');
   });
 });
 

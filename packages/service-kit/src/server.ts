@@ -19,6 +19,7 @@ import type { Logger } from './logger.ts';
 import { newRequestId, type RequestContext, runWithRequest } from './requestContext.ts';
 import { decodeIdentity } from './rights/identity.ts';
 import type { PolicySource } from './rights/policyFile.ts';
+import type { SubjectsOf } from './rights/subjects.ts';
 
 export interface CallContext {
   readonly requestId: string;
@@ -57,6 +58,7 @@ export class GrpcServer {
   });
   private readonly logger: Logger;
   private readonly policy: PolicySource | undefined;
+  private subjectsOf: SubjectsOf = async () => [];
   private socketPath: string | undefined;
 
   /** @param options.policy - rights, checked again here, where the act is carried out. */
@@ -79,13 +81,24 @@ export class GrpcServer {
     });
   }
 
+  /** Has rights checked on what calls work on, too. */
+  guard(subjectsOf: SubjectsOf): void {
+    this.subjectsOf = subjectsOf;
+  }
+
+  /** @throws Forbidden; NotFound for what the caller may not see. */
+  private async checkRights({ identity }: RequestContext, path: string, request: unknown): Promise<void> {
+    this.policy?.current.checkCall(identity, path, request);
+    if (identity !== undefined) this.policy?.current.checkSubjects(identity, path, await this.subjectsOf(path, request));
+  }
+
   /** Serves a proto service. */
   add<D extends Definition>(definition: D, handlers: Handlers<D>): void {
     const implementation: UntypedServiceImplementation = {};
     for (const [name, method] of Object.entries(definition)) {
       const handler = (handlers as Record<string, unknown>)[name];
       implementation[name] = method.responseStream
-        ? this.streamCall(name, handler as (request: unknown, call: CallContext) => AsyncIterable<unknown>)
+        ? this.streamCall(name, method.path, handler as (request: unknown, call: CallContext) => AsyncIterable<unknown>)
         : this.unaryCall(name, method.path, handler as (request: unknown, call: CallContext) => Promise<unknown>);
     }
     this.server.addService(definition as unknown as ServiceDefinition, implementation);
@@ -102,7 +115,7 @@ export class GrpcServer {
       const context = contextOf(call.metadata);
       void runWithRequest(context, async () => {
         try {
-          this.policy?.current.checkCall(context.identity, path, call.request);
+          if (this.policy !== undefined) await this.checkRights(context, path, call.request);
           const response = await handler(call.request, { requestId: context.requestId, signal: abort.signal });
           isAnswered = true;
           respond(null, response);
@@ -115,13 +128,14 @@ export class GrpcServer {
     };
   }
 
-  private streamCall(name: string, handler: (request: unknown, call: CallContext) => AsyncIterable<unknown>) {
+  private streamCall(name: string, path: string, handler: (request: unknown, call: CallContext) => AsyncIterable<unknown>) {
     return (call: ServerWritableStream<unknown, unknown>): void => {
       const abort = new AbortController();
       call.on('cancelled', () => abort.abort());
       const context = contextOf(call.metadata);
       void runWithRequest(context, async () => {
         try {
+          if (this.policy !== undefined) await this.checkRights(context, path, call.request);
           for await (const message of handler(call.request, { requestId: context.requestId, signal: abort.signal })) {
             if (abort.signal.aborted) return;
             if (!call.write(message)) await drained(call, abort.signal);

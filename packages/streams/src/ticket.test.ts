@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -36,6 +37,12 @@ describe('tickets', () => {
     const stream = await dialTicket(ticket);
     stream.end(Buffer.alloc(300_000));
     expect((await collect(stream)).toString()).toBe('got 300000');
+  });
+
+  it('are served for the request that they were promised to', async () => {
+    const request = new AsyncLocalStorage<string>();
+    const ticket = request.run('one', () => server.issue((stream) => writeAll(stream, request.getStore() ?? 'nobody')));
+    expect((await collect(await request.run('two', () => dialTicket(ticket)))).toString()).toBe('one');
   });
 
   it('work once', async () => {

@@ -2,6 +2,7 @@
  * Tickets: how bulk and interactive bytes travel between services. A gRPC call answers with an address and a one-time token; the holder
  * dials, sends `<token>\n`, reads `+\n` (or `-<reason>\n`), and from then on both sides speak raw bytes with back-pressure and half-close.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
@@ -90,14 +91,14 @@ export class TicketServer {
     }
   }
 
-  /** Promises one stream to whoever brings the token within `ttlMs`. */
+  /** Promises one stream to whoever brings the token within `ttlMs`. It is served for the request that it was promised to: by its id and its rights. */
   issue(serve: ServeStream, options: IssueOptions = {}): Ticket {
     const token = randomBytes(tokenBytes).toString('hex');
     const timer = setTimeout(() => {
       this.pending.delete(token);
       options.onExpired?.();
     }, options.ttlMs ?? defaultTtlMs).unref();
-    this.pending.set(token, { serve, options, timer });
+    this.pending.set(token, { serve: AsyncLocalStorage.bind(serve), options, timer });
     return { address: this.address, token, inPieces: options.inPieces ?? false };
   }
 

@@ -43,6 +43,7 @@ import { Queries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { Remover } from './removal.ts';
 import { Restarter } from './restarter.ts';
+import { containerSubjects } from './rights.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
 import { SeccompCache } from './seccompFilters.ts';
 import { type CreateContext, detectHost } from './spec/index.ts';
@@ -60,7 +61,7 @@ const sigcont = 18;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return await startService(name, plainSettings, env, async (kit) => {
-    const { settings, logger, lifecycle, discovery, server } = kit;
+    const { settings, logger, lifecycle, discovery, server, policy } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const paths = new Paths(settings.FLOTILLA_DATA_ROOT, settings.FLOTILLA_EXEC_ROOT);
     const neighbours: Neighbours = {
@@ -172,6 +173,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const archives = new Archives({ paths, tickets, roots, store });
     const processesOf = (run: { cgroup: string }): number[] => cgroups.group(run.cgroup).processes();
 
+    server.guard(containerSubjects(store));
     let retained: Promise<void> = Promise.resolve();
     server.add(
       ContainersService,
@@ -191,6 +193,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         updater: { store, context, limit: (run, resources) => cgroups.group(run.cgroup).update(resources) },
         processesOf,
         info: () => engineInfo(host, runtimes.all(), runtimes.defaultName, options),
+        policy,
       }),
     );
     server.add(ExecsService, execHandlers(store, execs));

@@ -6,7 +6,7 @@ import { type ContainerDefaults, type Digest, familiarString } from '@flotilla/o
 import { applyChanges, defaultsFromJson, mergeDefaults } from './changes.ts';
 import { rfc3339Nano } from './clock.ts';
 import { imageEvent } from './events.ts';
-import type { Image, LayerRecord, SnapshotRecord } from './image.ts';
+import { type Image, type LayerRecord, readImage, type SnapshotRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import { newReference } from './import.ts';
 import { imagePlatform } from './inspect.ts';
@@ -71,6 +71,7 @@ export class Committer {
       comment: request.comment,
       created,
     });
+    if (reference !== undefined) this.store.requireName(reference, readImage({ id, config, sizeBytes: 0 }));
     await this.store.content.writeBlob(id, Buffer.from(config));
     const layers = snapshot.layers.map((diffId) => {
       const layer = below.get(diffId);

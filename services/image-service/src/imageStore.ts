@@ -2,7 +2,7 @@
  * The images of this host: an index in memory over the records, and every change of them. Changes run one at a time under the lease `content`, so that
  * removing never races with registering; content that work under way holds is never removed.
  */
-import { NotFound } from '@flotilla/errors';
+import { Forbidden, NotFound } from '@flotilla/errors';
 import {
   type Digest,
   familiarString,
@@ -27,6 +27,7 @@ import {
   readImage,
   type SnapshotRecord,
 } from './image.ts';
+import { ImageRights } from './imageRights.ts';
 import { ImageUses } from './imageUses.ts';
 import { exactReference } from './names.ts';
 
@@ -60,6 +61,7 @@ export class ImageStore {
   readonly snapshots: Collection<SnapshotRecord>;
   readonly uses: ImageUses;
   private readonly records: RecordStore;
+  private readonly rights: ImageRights;
   private readonly imageRecords: Collection<ImageRecord>;
   private readonly referenceRecords: Collection<ReferenceRecord>;
   private readonly images = new Map<Digest, Image>();
@@ -68,8 +70,9 @@ export class ImageStore {
   /** Content that was removed while work under way held it: it goes when that work has ended, unless it is needed again. */
   private readonly deferred = new Set<Digest>();
 
-  constructor(options: { records: RecordStore; content: ContentStore }) {
+  constructor(options: { records: RecordStore; content: ContentStore; rights?: ImageRights }) {
     this.records = options.records;
+    this.rights = options.rights ?? new ImageRights(undefined);
     this.content = options.content;
     this.imageRecords = this.records.collection('image');
     this.referenceRecords = this.records.collection('reference');
@@ -112,6 +115,22 @@ export class ImageStore {
     return this.images.values();
   }
 
+  /** Those that the caller may see. */
+  *visible(): Iterable<Image> {
+    for (const image of this.images.values()) if (this.sees(image)) yield image;
+  }
+
+  private sees(image: Image): boolean {
+    return this.rights.sees(image, () => this.references(image.id));
+  }
+
+  /** Whether the caller may give an image this name, or take it away. @throws Forbidden */
+  requireName(name: Reference, image?: Image): void {
+    this.rights.requireName(name, image);
+    const current = this.named(name);
+    if (current !== undefined && !this.sees(current)) throw new Forbidden(`access denied: the name ${familiarString(name)} is not yours`);
+  }
+
   get(id: Digest): Image | undefined {
     return this.images.get(id);
   }
@@ -121,8 +140,13 @@ export class ImageStore {
     return [...(this.names.get(id) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, reference]) => reference);
   }
 
-  /** The image a name stands for, exactly. */
+  /** The image a name stands for, exactly, if the caller may see it. */
   resolve(reference: Reference): Image | undefined {
+    const image = this.named(reference);
+    return image === undefined || !this.sees(image) ? undefined : image;
+  }
+
+  private named(reference: Reference): Image | undefined {
     const record = this.referenceRecords.get(referenceString(exactReference(reference)));
     return record === undefined ? undefined : this.images.get(record.imageId);
   }
@@ -159,7 +183,8 @@ export class ImageStore {
     const parsed = parseAnyReference(text);
     if ('id' in parsed) {
       const image = this.images.get(parsed.id);
-      if (image === undefined) throw new NotFound(`No such image: ${parsed.id}`);
+      // One without a name is found by whoever knows its whole id: those that a build makes on its way.
+      if (image === undefined || (this.names.get(image.id)?.size && !this.sees(image))) throw new NotFound(`No such image: ${parsed.id}`);
       return image;
     }
     const image = this.resolve(parsed.reference) ?? this.findByPrefix(text);
@@ -171,7 +196,7 @@ export class ImageStore {
     const hex = text.startsWith('sha256:') ? text.slice('sha256:'.length) : text;
     if (!/^[a-f0-9]{1,64}$/.test(hex)) return undefined;
     let found: Image | undefined;
-    for (const image of this.images.values()) {
+    for (const image of this.visible()) {
       if (!image.id.startsWith(`sha256:${hex}`)) continue;
       if (found !== undefined) return undefined;
       found = image;
@@ -221,6 +246,8 @@ export class ImageStore {
       for (const layer of registration.layers) {
         if (!this.content.hasLayer(layer.diffId)) throw new ContentVanished(`layer ${layer.diffId} was removed while it was needed`);
       }
+      const image = readImage({ id: registration.id, config: registration.config, sizeBytes: 0 });
+      for (const name of registration.references) this.requireName(name, image);
       const before = this.images.get(registration.id)?.record;
       const tagged = registration.references.some((reference) => reference.digest === undefined);
       const parent = registration.parent ?? before?.parent;
@@ -265,6 +292,7 @@ export class ImageStore {
     return this.change(async (lease) => {
       const current = this.images.get(image.id);
       if (current === undefined) throw new NotFound(`No such image: ${image.id}`);
+      this.requireName(reference, current);
       const { cacheOnly: _cacheOnly, ...record } = current.record;
       await this.records.commit({
         puts: [this.referencePut(reference, image.id), this.imageRecords.put(image.id, { ...record, lastTagTime: rfc3339Nano() })],
@@ -284,6 +312,7 @@ export class ImageStore {
 
   /** Takes names off an image, inside `change`. */
   async untag(lease: Lease, references: readonly Reference[], events: readonly DomainEvent[]): Promise<void> {
+    for (const name of references) this.requireName(name, this.named(name));
     await this.records.commit({
       deletes: references.map((reference) => this.referenceRecords.delete(referenceString(exactReference(reference)))),
       events,
@@ -293,6 +322,7 @@ export class ImageStore {
 
   /** Removes an image with the names it still has, and what only it needed, inside `change`. */
   async delete(lease: Lease, image: Image): Promise<Freed> {
+    for (const name of this.references(image.id)) this.requireName(name, image);
     const manifests = [...this.manifests.values()].filter((manifest) => manifest.imageId === image.id);
     const kept = this.inUse(image.id);
     const layers = [...new Set(image.layers)].filter((layer) => !kept.layers.has(layer));

@@ -16,6 +16,7 @@ import { decompressed } from './archive/decompress.ts';
 import { applyChanges } from './changes.ts';
 import { rfc3339Nano } from './clock.ts';
 import { imageEvent } from './events.ts';
+import { readImage } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import { makeConfig, type NewLayers } from './newImage.ts';
 import type { ProgressSink } from './progress.ts';
@@ -65,6 +66,7 @@ export class Importer {
           comment: options.message,
           created,
         });
+        if (options.reference !== undefined) this.store.requireName(options.reference, readImage({ id, config, sizeBytes: 0 }));
         await this.store.content.writeBlob(id, Buffer.from(config));
         await this.store.register({
           id,

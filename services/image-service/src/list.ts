@@ -28,7 +28,7 @@ export function listImages(store: ImageStore, request: ListRequest): ImageSummar
   for (const image of store.all()) if (image.record.parent !== undefined) parents.add(image.record.parent);
   const shared = request.sharedSize ? layerUsers(store) : undefined;
   const found: { image: Image; summary: ImageSummary }[] = [];
-  for (const image of store.all()) {
+  for (const image of store.visible()) {
     if (before !== undefined && image.createdMs >= before) continue;
     if (since !== undefined && image.createdMs <= since) continue;
     if (image.createdMs >= until) continue;

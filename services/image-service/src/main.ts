@@ -30,6 +30,7 @@ import { settingsSchema } from './config.ts';
 import { ContentStore } from './contentStore.ts';
 import { checkAfterPowerCut } from './disk/afterPowerCut.ts';
 import { ImageGc } from './imageGc.ts';
+import { ImageRights } from './imageRights.ts';
 import { ImageStore } from './imageStore.ts';
 import { Importer } from './import.ts';
 import { LayerFetcher } from './layerFetcher.ts';
@@ -60,7 +61,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'), (error) =>
       logger.warn({ error }, 'not deleted, or not written to the disk, yet'),
     );
-    const store = new ImageStore({ records, content });
+    const store = new ImageStore({ records, content, rights: new ImageRights(policy) });
     const alone = (): boolean => discovery.instances('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
     await pause(introductionMs);
     const workers = new TransferWorkers();

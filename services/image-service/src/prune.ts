@@ -1,6 +1,6 @@
 /** Pruning: images that nothing uses, and downloads that nobody will finish. */
 import type { ImageDeleteItem } from '@flotilla/engine-api';
-import { Conflict, isConflict, isNotFound } from '@flotilla/errors';
+import { Conflict, isConflict, isForbidden, isNotFound } from '@flotilla/errors';
 import { familiarString } from '@flotilla/oci';
 import { booleanFilter, checkFilters, type Filters, lacksLabels, matchesLabels, untilFilter } from './filters.ts';
 import type { Image } from './image.ts';
@@ -37,8 +37,8 @@ export class Pruner {
             items.push(...removal.items);
             freedBytes += removal.freedBytes;
           } catch (error) {
-            // In use, or gone meanwhile: what prune is there to step over.
-            if (!isConflict(error) && !isNotFound(error)) throw error;
+            // In use, gone meanwhile, or others have names for it: what prune is there to step over.
+            if (!isConflict(error) && !isNotFound(error) && !isForbidden(error)) throw error;
           }
         }
       }
@@ -50,7 +50,7 @@ export class Pruner {
 
   private candidates(filters: Filters, until: number | undefined): Image[] {
     const used = new Set([...this.store.snapshots.values()].map((snapshot) => snapshot.imageId));
-    return [...this.store.all()].filter((image) => {
+    return [...this.store.visible()].filter((image) => {
       // A build or a push under way needs it.
       if (used.has(image.id) || this.store.holds.has(image.id)) return false;
       if (this.store.references(image.id).length === 0 && this.store.hasChildren(image.id)) return false;

@@ -77,6 +77,7 @@ export class Puller {
    */
   async pull(request: PullRequest, sink: ProgressSink, signal: AbortSignal): Promise<Image> {
     const reference = withDefaultTag(request.reference);
+    if (request.cacheOnly !== true) this.store.requireName(reference);
     const remote = new RemoteRepository(this.registry, reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
     // Without the registry's name, as dockerd says it.

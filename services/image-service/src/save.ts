@@ -45,7 +45,7 @@ export async function selectImages(store: ImageStore, names: readonly string[]):
     if ('reference' in parsed && parsed.reference.tag === undefined && parsed.reference.digest === undefined) {
       // A bare name means every tag of its repository.
       let found = false;
-      for (const image of store.all()) {
+      for (const image of store.visible()) {
         for (const tag of store.references(image.id)) {
           if (tag.digest !== undefined || !sameRepository(tag, parsed.reference)) continue;
           add(image, tag);

@@ -38,6 +38,7 @@ import { recordsOf } from './records.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
 import { gatewayEndpoint, portForwards } from './sandboxPlan.ts';
+import { networkVolumeSubjects } from './rights.ts';
 import { SlotPool } from './slotPool.ts';
 import { VolumeArchives } from './volumeArchives.ts';
 import { Volumes } from './volumes.ts';
@@ -46,7 +47,7 @@ const streamDrainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('network-volume', settingsSchema, env, async (kit) => {
-    const { settings, logger, lifecycle, server } = kit;
+    const { settings, logger, lifecycle, server, policy } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const execFolder = join(settings.FLOTILLA_EXEC_ROOT, 'network-volume');
     const onError = (error: unknown): void => logger.error({ error }, 'a background task failed');
@@ -142,11 +143,16 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await volumes.reconcile();
     slots.refillLater();
 
-    const info = () => networkInfo(options, drivers.names(), networks.find('bridge').bridge, forwardJump.placedIn());
-    server.add(NetworksService, networksApi(networks, records, info));
+    const info = () => {
+      const used = [...records.networks.values()].map(({ driver }) => driver);
+      const names = { volume: drivers.names(), network: used };
+      return networkInfo(options, names, networks.find('bridge').bridge, forwardJump.placedIn());
+    };
+    server.guard(networkVolumeSubjects(records, networks));
+    server.add(NetworksService, networksApi(networks, records, info, policy));
     server.add(SandboxesService, sandboxesApi(sandboxes));
     const archives = new VolumeArchives({ records, volumes, local: drivers.local, archiver: { pack: packDirectory, unpackInto } });
-    server.add(VolumesService, volumesApi({ volumes, records, archives, tickets }));
+    server.add(VolumesService, volumesApi({ volumes, records, archives, tickets, policy }));
   });
 }
 

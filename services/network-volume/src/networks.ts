@@ -2,6 +2,7 @@
 
 import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFound, Unavailable } from '@flotilla/errors';
+import type { IsOwn } from '@flotilla/service-kit/rights';
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
@@ -275,14 +276,21 @@ export class Networks {
   }
 
   /** Removes user-made networks that no container is on. */
-  async prune(filters: Filters): Promise<string[]> {
+  /** @param isOwn - whether it is for the caller to remove. */
+  async prune(filters: Filters, isOwn: IsOwn = () => true): Promise<string[]> {
     checkFilters(filters, ['label', 'label!', 'until']);
     const [until, ...more] = filterValues(filters, 'until');
     if (more.length > 0) throw new InvalidParameter('more than one until filter specified');
     const before = until === undefined ? Number.POSITIVE_INFINITY : untilMs(until);
     const removed: string[] = [];
     for (const network of [...this.records.networks.values()]) {
-      if (predefinedNames.includes(network.name) || this.isUsed(network) || !matchesPruneLabels(network.labels, filters)) continue;
+      if (
+        predefinedNames.includes(network.name) ||
+        !isOwn(network.name, network.labels) ||
+        this.isUsed(network) ||
+        !matchesPruneLabels(network.labels, filters)
+      )
+        continue;
       if (Date.parse(network.created) > before) continue;
       try {
         await this.remove(network.id);

@@ -2,6 +2,7 @@
 import type { AcquireVolumeRequest, ListVolumesRequest, MountVolumeRequest } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import type { Volume, VolumeCreateRequest } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage, InvalidParameter, isFlotillaError, isNotFound, makeError, NotFound } from '@flotilla/errors';
+import type { IsOwn } from '@flotilla/service-kit/rights';
 import {
   anyOf,
   booleanFilter,
@@ -227,13 +228,15 @@ export class Volumes {
   }
 
   /** Removes volumes nobody holds: anonymous ones, with `all` the named ones too. */
-  async prune(filters: Filters): Promise<{ names: string[]; spaceReclaimed: bigint }> {
+  /** @param isOwn - whether it is for the caller to remove. */
+  async prune(filters: Filters, isOwn: IsOwn = () => true): Promise<{ names: string[]; spaceReclaimed: bigint }> {
     checkFilters(filters, ['all', 'label', 'label!']);
     const all = booleanFilter(filters, 'all') ?? false;
     const names: string[] = [];
     let spaceReclaimed = 0n;
     for (const volume of [...this.records.volumes.values()]) {
       if (volume.driver !== localDriver || volume.users.length > 0 || Object.keys(volume.options).length > 0) continue;
+      if (!isOwn(volume.name, volume.labels)) continue;
       if ((!all && !volume.anonymous) || !matchesPruneLabels(volume.labels, filters)) continue;
       const size = await this.sizeOf(volume);
       try {

@@ -36,6 +36,12 @@ export function dangersOfContainer(config: Document): Set<Danger> {
   return found;
 }
 
+/** The dangers of a container that is here: whoever gets into it has them. What it says of masked paths is mostly what it was given by default. */
+export function dangersOfMade(config: Document): Set<Danger> {
+  const host = documentOf(config.HostConfig);
+  return dangersOfContainer({ ...config, HostConfig: { ...host, MaskedPaths: undefined, ReadonlyPaths: undefined } });
+}
+
 /** Options that only tighten are nobody's danger. */
 function isLoose(option: string): boolean {
   return !/^no-new-privileges(?:[:=]true)?$/.test(option);

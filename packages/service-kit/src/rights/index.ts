@@ -1,3 +1,18 @@
 export { describeIdentity, type Identity } from './identity.ts';
-export { isWithin, Policy, type Role } from './policy.ts';
+export { Policy, type Role } from './policy.ts';
 export { followPolicy, type PolicySource } from './policyFile.ts';
+export {
+  checkOwn,
+  containerSubject,
+  documentIn,
+  type IsOwn,
+  isWithin,
+  type Limits,
+  limitsOfCaller,
+  notWithin,
+  ownedBy,
+  type Subject,
+  type SubjectsOf,
+  textOf,
+  volumeSubject,
+} from './subjects.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { dangersOfContainer, dangersOfVolume } from './dangers.ts';
 import { decodeIdentity, encodeIdentity, type Identity } from './identity.ts';
-import { isWithin, Policy } from './policy.ts';
+import { Policy } from './policy.ts';
+import { containerSubject, isWithin, volumeSubject } from './subjects.ts';
 
 const alice: Identity = { kind: 'user', name: 'alice', uid: 1000 };
 const policyOf = (document: unknown): Policy => Policy.parse(JSON.stringify(document));
@@ -42,6 +43,43 @@ describe('a policy', () => {
     expect(() => policy.checkCall(undefined, path, privileged)).toThrow(/a caller that is not known may not ask/);
     expect(() => policy.checkCall({ kind: 'user', name: 'root', uid: 0 }, path, privileged)).not.toThrow();
     expect(() => policy.checkCall(undefined, path, request({ HostConfig: {} }))).not.toThrow();
+  });
+});
+
+describe('what a call works on', () => {
+  const privileged = containerSubject(
+    'b-web',
+    { Labels: { team: 'b' }, HostConfig: { Privileged: true, MaskedPaths: ['/proc/kcore'] } },
+    'b-web',
+  );
+  const plain = containerSubject('a-web', { HostConfig: { MaskedPaths: ['/proc/kcore'], ReadonlyPaths: [] } }, 'a-web');
+  const calls = '/flotilla.container.v1.Containers/';
+
+  it('is refused to roles that may not have what it has, where the call gets into it', () => {
+    const policy = policyOf({ identities: [{ user: 'alice', role: 'operator' }] });
+    for (const method of ['Attach', 'PutArchive', 'Commit', 'Create'])
+      expect(() => policy.checkSubjects(alice, calls + method, [privileged])).toThrow(
+        'may not use the container b-web: it has privileged mode',
+      );
+    expect(() => policy.checkSubjects(alice, '/flotilla.container.v1.Execs/Start', [privileged])).toThrow('privileged mode');
+    const hosts = volumeSubject('data', {}, { type: 'none', o: 'bind', device: '/etc' });
+    expect(() => policy.checkSubjects(alice, '/flotilla.volume.v1.Volumes/Acquire', [hosts])).toThrow(
+      'the volume data: it has mounts of the host',
+    );
+    for (const method of ['Stop', 'Remove', 'Inspect', 'Logs']) policy.checkSubjects(alice, calls + method, [privileged]);
+    policy.checkSubjects(alice, `${calls}Attach`, [plain]);
+    policy.checkSubjects({ kind: 'user', name: 'root', uid: 0 }, `${calls}Attach`, [privileged]);
+  });
+
+  it('does not exist outside of what a role is held to, and is not made there', () => {
+    const policy = policyOf({ default: 'a', roles: { a: { objects: { prefixes: ['a-'], labels: ['team=a'] } } } });
+    expect(() => policy.checkSubjects(alice, `${calls}Stop`, [privileged])).toThrow('No such container: b-web');
+    policy.checkSubjects(alice, `${calls}Stop`, [plain]);
+    const made = { kind: 'container', name: 'c-new', labels: {}, isNew: true, missing: '' } as const;
+    expect(() => policy.checkSubjects(alice, `${calls}Create`, [made])).toThrow(
+      'a container of yours needs a name that begins with a- or the label team=a',
+    );
+    policy.checkSubjects(alice, `${calls}Create`, [{ ...made, labels: { team: 'a' } }]);
   });
 });
 

@@ -9,6 +9,12 @@ import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { z } from 'zod';
 import { type Danger, dangers, dangersOfCall } from './dangers.ts';
 import { describeIdentity, type Identity } from './identity.ts';
+import { checkOwn, type Subject } from './subjects.ts';
+
+const limits = z.strictObject({
+  prefixes: z.array(z.string().min(1)).default([]),
+  labels: z.array(z.string().regex(/^[^=]+=/)).default([]),
+});
 
 const role = z.strictObject({
   /** Operation ids of the Engine API; `*` at the end takes all that begin so. */
@@ -16,9 +22,9 @@ const role = z.strictObject({
   /** Taken out of `operations`. */
   except: z.array(z.string()).default([]),
   /** Containers, networks and volumes outside of it do not exist for the role. */
-  objects: z
-    .strictObject({ prefixes: z.array(z.string().min(1)).default([]), labels: z.array(z.string().regex(/^[^=]+=/)).default([]) })
-    .optional(),
+  objects: limits.optional(),
+  /** The same for images: prefixes of the names that the CLI shows, labels of their configuration. */
+  images: limits.optional(),
   forbid: z.array(z.enum(dangers)).default([]),
 });
 
@@ -143,7 +149,38 @@ export class Policy {
   checkCall(identity: Identity | undefined, path: string, request: unknown): void {
     checkDangers(identity, identity === undefined ? undefined : this.roleOf(identity), dangersOfCall(path, request));
   }
+
+  /**
+   * Checks what a call works on: that it is within what the caller's role is held to, and that using it gives nothing that is forbidden.
+   *
+   * @throws NotFound, Forbidden
+   */
+  checkSubjects(identity: Identity, path: string, subjects: readonly Subject[]): void {
+    const found = this.roleOf(identity);
+    for (const subject of subjects) {
+      checkOwn(found?.objects, subject);
+      if (!uses.has(path)) continue;
+      for (const danger of subject.dangers ?? []) {
+        if (found !== undefined && !found.forbid.includes(danger)) continue;
+        throw new Forbidden(
+          `access denied: ${describeIdentity(identity)}${found === undefined ? '' : ` (role ${found.name})`} may not use the ${subject.kind} ${subject.name}: it has ${words[danger]}`,
+        );
+      }
+    }
+  }
 }
+
+/** Calls that get into what they work on, or take out of it. */
+const uses: ReadonlySet<string> = new Set([
+  ...['Create', 'Update', 'Attach', 'Export', 'StatArchive', 'GetArchive', 'PutArchive', 'Commit'].map(
+    (method) => `/flotilla.container.v1.Containers/${method}`,
+  ),
+  '/flotilla.container.v1.Execs/Create',
+  '/flotilla.container.v1.Execs/Start',
+  '/flotilla.volume.v1.Volumes/Acquire',
+  '/flotilla.volume.v1.Volumes/Backup',
+  '/flotilla.volume.v1.Volumes/Restore',
+]);
 
 function checkDangers(identity: Identity | undefined, found: Role | undefined, asked: ReadonlySet<Danger>): void {
   for (const danger of asked) {
@@ -155,17 +192,4 @@ function checkDangers(identity: Identity | undefined, found: Role | undefined, a
 
 function matchesAny(patterns: readonly string[], operation: string): boolean {
   return patterns.some((pattern) => (pattern.endsWith('*') ? operation.startsWith(pattern.slice(0, -1)) : operation === pattern));
-}
-
-/** Whether an object is within a role's own. */
-export function isWithin(own: Role['objects'], name: string, labels: Readonly<Record<string, string>> | null | undefined): boolean {
-  if (own === undefined) return true;
-  const plain = name.replace(/^\//, '');
-  return (
-    own.prefixes.some((prefix) => plain.startsWith(prefix)) ||
-    own.labels.some((label) => {
-      const at = label.indexOf('=');
-      return labels?.[label.slice(0, at)] === label.slice(at + 1);
-    })
-  );
 }

@@ -1,6 +1,7 @@
 /** The gRPC service Containers: each method decodes, calls one domain function, and encodes. */
 import type { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
 import type { Handlers } from '@flotilla/service-kit';
+import { ownedBy, type PolicySource } from '@flotilla/service-kit/rights';
 import type { Archives } from '../archives.ts';
 import type { Attacher } from '../attach.ts';
 import { type CommitterOptions, commitContainer } from '../commit.ts';
@@ -37,6 +38,7 @@ export interface ContainerHandlerOptions {
   readonly updater: UpdaterOptions;
   readonly processesOf: (run: Run) => number[];
   readonly info: () => unknown;
+  readonly policy?: PolicySource | undefined;
 }
 
 export function containerHandlers(options: ContainerHandlerOptions): Handlers<typeof ContainersService> {
@@ -113,9 +115,10 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
     },
     prune: async ({ filters }) => {
       await store.fresh();
+      const isOwn = ownedBy(options.policy);
       return await pruneContainers(
         {
-          containers: () => store.containers.values(),
+          containers: () => [...store.containers.values()].filter(({ name, config }) => isOwn(name, config.Labels)),
           remove: (id) => lifecycle.remove(id, { force: false, removeVolumes: false }),
           sizeOf: async (id) => BigInt((await queries.size(id)).rw),
           tell: async (event) => void (await store.commit({ events: [event] })),

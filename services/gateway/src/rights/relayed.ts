@@ -28,7 +28,7 @@ const mayBeDangerous: ReadonlySet<string> = new Set([
 
 /** @throws Forbidden */
 export function checkRelayed(identity: Identity, role: Role, operation: string, host: string): void {
-  if (role.objects !== undefined) {
+  if (role.objects !== undefined || role.images !== undefined) {
     throw new Forbidden(
       `access denied: ${describeIdentity(identity)} (role ${role.name}) is held to some objects, and is not known to host ${host}`,
     );

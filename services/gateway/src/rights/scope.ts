@@ -4,21 +4,15 @@
  */
 import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { Forbidden, NotFound } from '@flotilla/errors';
-import { currentRequest } from '@flotilla/service-kit';
-import { isWithin, type PolicySource, type Role } from '@flotilla/service-kit/rights';
+import { isWithin, type Limits, limitsOfCaller, notWithin, type PolicySource } from '@flotilla/service-kit/rights';
 import { type Backends, read } from '../backends.ts';
 import type { Events } from '../events/follow.ts';
 import { bytesOf, type Kept, ReadCopies, type ReadCopiesOptions } from '../readCopies.ts';
 
-type Own = NonNullable<Role['objects']>;
 type Labels = Record<string, string> | null | undefined;
 type Call = (request: Record<string, unknown>, options?: unknown) => unknown;
 
-/** The limits of who asks now; undefined: none. */
-function ownOf(policy: PolicySource): Own | undefined {
-  const identity = currentRequest()?.identity;
-  return identity === undefined ? undefined : policy.current.roleOf(identity)?.objects;
-}
+const ownOf = (policy: PolicySource): Limits | undefined => limitsOfCaller(policy, 'objects');
 
 const parse = <T>(bytes: Uint8Array): T => JSON.parse(Buffer.from(bytes).toString('utf8')) as T;
 const bytes = (document: unknown): Uint8Array => Buffer.from(JSON.stringify(document));
@@ -30,13 +24,13 @@ class Scope {
     this.backends = backends;
   }
 
-  async container(own: Own, name: string): Promise<void> {
+  async container(own: Limits, name: string): Promise<void> {
     const { containerJson } = await this.backends.containers.inspect({ container: name, size: false }, read);
     const { Name, Config } = parse<{ Name: string; Config: { Labels: Labels } }>(containerJson);
     if (!isWithin(own, Name, Config.Labels)) throw new NotFound(`No such container: ${name}`);
   }
 
-  async exec(own: Own, id: string): Promise<void> {
+  async exec(own: Limits, id: string): Promise<void> {
     const { execJson } = await this.backends.execs.inspect({ exec: id }, read);
     try {
       await this.container(own, parse<{ ContainerID: string }>(execJson).ContainerID);
@@ -46,20 +40,20 @@ class Scope {
   }
 
   /** The engine's own networks are everyone's. */
-  async network(own: Own, name: string): Promise<void> {
+  async network(own: Limits, name: string): Promise<void> {
     const { networkJson } = await this.backends.networks.inspect({ network: name, verbose: false, scope: '' }, read);
     const { Name, Labels } = parse<{ Name: string; Labels: Labels }>(networkJson);
     if (!isBuiltIn(Name) && !isWithin(own, Name, Labels)) throw new NotFound(`network ${name} not found`);
   }
 
-  async volume(own: Own, name: string): Promise<void> {
+  async volume(own: Limits, name: string): Promise<void> {
     const { volumeJson } = await this.backends.volumes.inspect({ name }, read);
     const { Name, Labels } = parse<{ Name: string; Labels: Labels }>(volumeJson);
     if (!isWithin(own, Name, Labels)) throw new NotFound(`get ${name}: no such volume`);
   }
 
   /** A volume that a container names: one's own, or one that will be made with that name. */
-  async namedVolume(own: Own, name: string): Promise<void> {
+  async namedVolume(own: Limits, name: string): Promise<void> {
     if (name === '' || isWithin(own, name, undefined)) return;
     try {
       await this.volume(own, name);
@@ -68,7 +62,7 @@ class Scope {
     }
   }
 
-  async newContainer(own: Own, name: string, config: CreateDocument): Promise<void> {
+  async newContainer(own: Limits, name: string, config: CreateDocument): Promise<void> {
     mustBeWithin(own, 'container', name, config.Labels);
     const host = config.HostConfig ?? {};
     const joined = [host.NetworkMode, host.PidMode, host.IpcMode].filter((mode) => mode?.startsWith('container:') === true);
@@ -102,13 +96,8 @@ interface CreateDocument {
 
 const isBuiltIn = (network: string): boolean => network === 'bridge' || network === 'host' || network === 'none';
 
-function mustBeWithin(own: Own, what: string, name: string, labels: Labels): void {
-  if (isWithin(own, name, labels)) return;
-  const allowed = [
-    ...own.prefixes.map((prefix) => `a name that begins with ${prefix}`),
-    ...own.labels.map((label) => `the label ${label}`),
-  ];
-  throw new Forbidden(`access denied: a ${what} of yours needs ${allowed.join(' or ')}`);
+function mustBeWithin(own: Limits, what: string, name: string, labels: Labels): void {
+  if (!isWithin(own, name, labels)) throw notWithin(own, `a ${what}`);
 }
 
 /** Lists of a service's answers, by method: the field, and the list in it. */
@@ -118,11 +107,11 @@ const lists: Readonly<Record<string, string>> = {
   'volumes.list': 'volumesJson',
 };
 
-/** The services as the one who asks may see them. Prunes touch what is everybody's: they are for roles without limits. */
+/** The services as the one who asks may see them. What images one sees, and what a prune removes, the services decide themselves; the build cache is everybody's. */
 export function scopeBackends(backends: Backends, policy: PolicySource): Backends {
   const scope = new Scope(backends);
-  const check = async (own: Own, service: keyof Backends, method: string, request: Record<string, unknown>): Promise<void> => {
-    if (method === 'prune' && service !== 'images') throw new Forbidden('access denied: a prune reaches beyond what is yours');
+  const check = async (own: Limits, service: keyof Backends, method: string, request: Record<string, unknown>): Promise<void> => {
+    if (method === 'prune' && service === 'builds') throw new Forbidden('access denied: a prune reaches beyond what is yours');
     if (service === 'containers' && method === 'create') {
       await scope.newContainer(own, String(request.name ?? ''), parse<CreateDocument>(request.configJson as Uint8Array));
       return;
@@ -176,18 +165,19 @@ interface Listed {
   readonly Labels?: Labels;
 }
 
-function isShown(own: Own, service: keyof Backends, { Name, Names, Labels }: Listed): boolean {
+function isShown(own: Limits, service: keyof Backends, { Name, Names, Labels }: Listed): boolean {
   if (service === 'networks' && isBuiltIn(Name ?? '')) return true;
   return (Names ?? [Name ?? '']).some((name) => isWithin(own, name, Labels));
 }
 
-/** Events of what one may see. Those of images are everyone's. */
+/** Events of what one may see. */
 export function scopeEvents(events: Events, policy: PolicySource): Events {
   return {
     async follow(options) {
       const own = ownOf(policy);
+      const images = limitsOfCaller(policy, 'images');
       const following = await events.follow(options);
-      return own === undefined ? following : within(following, own);
+      return own === undefined && images === undefined ? following : within(following, own, images);
     },
     get followerCount() {
       return events.followerCount;
@@ -195,10 +185,10 @@ export function scopeEvents(events: Events, policy: PolicySource): Events {
   };
 }
 
-async function* within(events: AsyncIterable<Event>, own: Own): AsyncIterable<Event> {
+async function* within(events: AsyncIterable<Event>, own: Limits | undefined, images: Limits | undefined): AsyncIterable<Event> {
   for await (const event of events) {
     const name = event.attributes.name ?? event.actorId;
-    if (event.type === 'image' || isWithin(own, name, event.attributes)) yield event;
+    if (isWithin(event.type === 'image' ? images : own, name, event.attributes)) yield event;
   }
 }
 
@@ -212,6 +202,7 @@ export class ScopedCopies extends ReadCopies {
   }
 
   override async read(key: string, fetch: () => Promise<Kept>): Promise<Uint8Array> {
-    return ownOf(this.policy) === undefined ? super.read(key, fetch) : bytesOf(await fetch());
+    const isLimited = ownOf(this.policy) !== undefined || limitsOfCaller(this.policy, 'images') !== undefined;
+    return isLimited ? bytesOf(await fetch()) : super.read(key, fetch);
   }
 }

@@ -4,6 +4,7 @@ import type { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volu
 import { volumeCreateRequest } from '@flotilla/engine-api';
 import { errorMessage } from '@flotilla/errors';
 import type { Handlers } from '@flotilla/service-kit';
+import { ownedBy, type PolicySource } from '@flotilla/service-kit/rights';
 import { encodeLine, type TicketServer, writeOutput } from '@flotilla/streams';
 import type { Records } from '../records.ts';
 import { checkVolumeName } from '../volume.ts';
@@ -16,9 +17,10 @@ export interface VolumesApiOptions {
   readonly records: Records;
   readonly archives: VolumeArchives;
   readonly tickets: TicketServer;
+  readonly policy?: PolicySource | undefined;
 }
 
-export function volumesApi({ volumes, records, archives, tickets }: VolumesApiOptions): Handlers<typeof VolumesService> {
+export function volumesApi({ volumes, records, archives, tickets, policy }: VolumesApiOptions): Handlers<typeof VolumesService> {
   return {
     create: async (request) => ({ volumeJson: toJsonBytes(await volumes.create(fromJsonBytes(volumeCreateRequest, request.configJson))) }),
     async inspect({ name }) {
@@ -34,7 +36,7 @@ export function volumesApi({ volumes, records, archives, tickets }: VolumesApiOp
       await volumes.remove(name, force);
       return {};
     },
-    prune: ({ filters }) => volumes.prune(filters),
+    prune: ({ filters }) => volumes.prune(filters, ownedBy(policy)),
     acquire: (request) => volumes.acquire(request),
     async release({ name, user, removeAnonymous }) {
       await volumes.release(name, user, removeAnonymous);
