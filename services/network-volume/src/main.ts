@@ -35,10 +35,10 @@ import { PortAllocator } from './ports.ts';
 import { PredefinedNetworks } from './predefinedNetworks.ts';
 import { reconcile } from './reconcile.ts';
 import { recordsOf } from './records.ts';
+import { networkVolumeSubjects } from './rights.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
 import { gatewayEndpoint, portForwards } from './sandboxPlan.ts';
-import { networkVolumeSubjects } from './rights.ts';
 import { SlotPool } from './slotPool.ts';
 import { VolumeArchives } from './volumeArchives.ts';
 import { Volumes } from './volumes.ts';
@@ -143,11 +143,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await volumes.reconcile();
     slots.refillLater();
 
-    const info = () => {
-      const used = [...records.networks.values()].map(({ driver }) => driver);
-      const names = { volume: drivers.names(), network: used };
-      return networkInfo(options, names, networks.find('bridge').bridge, forwardJump.placedIn());
-    };
+    const info = () => networkInfo(options, drivers.names(), networks.find('bridge').bridge, forwardJump.placedIn());
     server.guard(networkVolumeSubjects(records, networks));
     server.add(NetworksService, networksApi(networks, records, info, policy));
     server.add(SandboxesService, sandboxesApi(sandboxes));

@@ -275,8 +275,7 @@ export class Networks {
     this.options.kernel.remove(network, networks.values());
   }
 
-  /** Removes user-made networks that no container is on. */
-  /** @param isOwn - whether it is for the caller to remove. */
+  /** Removes user-made networks that no container is on, of those that are for the caller to remove. */
   async prune(filters: Filters, isOwn: IsOwn = () => true): Promise<string[]> {
     checkFilters(filters, ['label', 'label!', 'until']);
     const [until, ...more] = filterValues(filters, 'until');
