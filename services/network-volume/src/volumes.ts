@@ -227,8 +227,7 @@ export class Volumes {
     await forget();
   }
 
-  /** Removes volumes nobody holds: anonymous ones, with `all` the named ones too. */
-  /** @param isOwn - whether it is for the caller to remove. */
+  /** Removes volumes nobody holds: anonymous ones, with `all` the named ones too, of those that are for the caller to remove. */
   async prune(filters: Filters, isOwn: IsOwn = () => true): Promise<{ names: string[]; spaceReclaimed: bigint }> {
     checkFilters(filters, ['all', 'label', 'label!']);
     const all = booleanFilter(filters, 'all') ?? false;
