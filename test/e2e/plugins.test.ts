@@ -11,22 +11,30 @@ const refused = async (...args: string[]) => (await stack.host.docker(...args)).
 
 let folder = '';
 let plugin: ChildProcess | undefined;
+let networkFolder = '';
+let networkPlugin: ChildProcess | undefined;
 
-/** Starts the plugin whose socket the description in /etc/docker/plugins names. */
-async function startPlugin(): Promise<void> {
-  const socket = join(folder, 'plugin.sock');
+async function begin(program: string, socket: string, ...args: string[]): Promise<ChildProcess> {
   rmSync(socket, { force: true });
-  const child = stack.host.spawn(process.execPath, [join(import.meta.dirname, 'volumePlugin.ts'), socket, folder]);
-  plugin = child;
+  const child = stack.host.spawn(process.execPath, [join(import.meta.dirname, program), socket, ...args]);
   await new Promise<void>((resolve) => child.stdout?.once('data', () => resolve()));
+  return child;
 }
 
-async function stopPlugin(): Promise<void> {
-  const child = plugin;
+async function end(child: ChildProcess | undefined): Promise<void> {
   if (child === undefined) return;
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   child.kill('SIGKILL');
   await gone;
+}
+
+/** Starts the plugin whose socket the description in /etc/docker/plugins names. */
+async function startPlugin(): Promise<void> {
+  plugin = await begin('volumePlugin.ts', join(folder, 'plugin.sock'), folder);
+}
+
+async function stopPlugin(): Promise<void> {
+  await end(plugin);
   plugin = undefined;
 }
 
@@ -48,16 +56,21 @@ beforeAll(async () => {
   await stack.host.sh('mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && mkdir /etc/docker/plugins');
   await stack.host.sh(`echo unix://${join(folder, 'plugin.sock')} > /etc/docker/plugins/blue.spec`);
   await startPlugin();
+  networkFolder = join(stack.host.filesDirectory, 'networkPlugin');
+  mkdirSync(networkFolder);
+  await stack.host.sh(`echo '{"Addr":"unix://${join(networkFolder, 'plugin.sock')}"}' > /etc/docker/plugins/red.json`);
+  networkPlugin = await begin('networkPlugin.ts', join(networkFolder, 'plugin.sock'), networkFolder);
 });
 
 afterAll(async () => {
   await stopPlugin();
+  await end(networkPlugin);
   await stack.host.sh('umount /etc/docker');
 });
 
 describe('a volume plugin', () => {
   it('makes, shows, lists and removes its volumes', async () => {
-    expect(await must('info', '-f', '{{json .Plugins.Volume}}')).toBe('["blue","local"]');
+    expect(await must('info', '-f', '{{json .Plugins.Volume}}')).toContain('"blue"');
     await must('volume', 'create', '-d', 'blue', '-o', 'size=big', '--label', 'a=b', 'first');
     expect(readFileSync(join(folder, 'calls'), 'utf8')).toContain('"Opts":{"size":"big"}');
     const [volume] = JSON.parse(await must('volume', 'inspect', 'first'));
@@ -146,5 +159,192 @@ describe('a volume plugin', () => {
       'create no: error looking up volume plugin nosuch: plugin "nosuch" not found',
     );
     expect(await refused('network', 'create', '-d', 'nosuch', 'no')).toContain('plugin "nosuch" not found');
+  });
+});
+
+interface NetworkCall {
+  readonly method: string;
+  readonly [field: string]: unknown;
+}
+
+/** What the network plugin was asked since the last time. */
+function networkCalls(): NetworkCall[] {
+  const path = join(networkFolder, 'calls');
+  const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').filter(Boolean) : [];
+  writeFileSync(path, '');
+  return lines.map((line) => JSON.parse(line));
+}
+
+const methodsOf = (calls: readonly NetworkCall[]): string[] => calls.map(({ method }) => method);
+const links = async (): Promise<string> => stack.host.sh('ip -o link');
+const createRed = (name: string, ...args: string[]): Promise<string> =>
+  must('network', 'create', '-d', 'red', '--ipam-driver', 'red', ...args, name);
+
+describe('a network plugin', () => {
+  it('makes a network with the addresses of an address plugin, and containers on it reach each other', async () => {
+    const id = await createRed(
+      'warm',
+      '--subnet',
+      '10.77.0.0/16',
+      '--gateway',
+      '10.77.0.1',
+      '--aux-address',
+      'printer=10.77.0.2',
+      '-o',
+      'colour=red',
+      '--ipam-opt',
+      'a=b',
+    );
+    const made = networkCalls();
+    expect(made).toContainEqual({
+      method: 'IpamDriver.RequestPool',
+      AddressSpace: 'redLocal',
+      Pool: '10.77.0.0/16',
+      SubPool: '',
+      Options: { a: 'b' },
+      V6: false,
+    });
+    expect(made).toContainEqual({
+      method: 'NetworkDriver.CreateNetwork',
+      NetworkID: id,
+      Options: { 'com.docker.network.enable_ipv6': false, 'com.docker.network.generic': { colour: 'red' } },
+      IPv4Data: [{ AddressSpace: 'redLocal', Pool: '10.77.0.0/16', Gateway: '10.77.0.1/16', AuxAddresses: { printer: '10.77.0.2/16' } }],
+      IPv6Data: [],
+    });
+    expect(await links()).toContain(`rb-${id.slice(0, 8)}`);
+    expect(JSON.parse(await must('network', 'inspect', 'warm'))[0]).toMatchObject({
+      Driver: 'red',
+      Scope: 'local',
+      IPAM: { Driver: 'red', Options: { a: 'b' }, Config: [{ Subnet: '10.77.0.0/16', Gateway: '10.77.0.1' }] },
+    });
+    expect(await must('info', '-f', '{{json .Plugins.Network}}')).toContain('"red"');
+
+    await must('run', '-d', '--name', 'one', '--network', 'warm', '-p', '8085:80', stack.busybox, 'sleep', '1000');
+    const two = await must('run', '-d', '--name', 'two', '--network', 'warm', '--ip', '10.77.0.50', stack.busybox, 'sleep', '1000');
+    expect(await must('exec', 'one', 'ping', '-c', '1', '-W', '2', 'two')).toContain('(10.77.0.50)');
+    const endpoint = JSON.parse(await must('inspect', '-f', '{{json .NetworkSettings.Networks.warm}}', 'two'));
+    expect(endpoint).toMatchObject({ IPAddress: '10.77.0.50', Gateway: '10.77.0.1', MacAddress: expect.stringMatching(/^0a:ff:/) });
+    expect(await must('exec', 'two', 'ip', 'link')).toContain(endpoint.MacAddress);
+    const routes = await must('exec', 'two', 'ip', 'route');
+    expect(routes).toContain('default via 10.77.0.1 dev red0');
+    expect(routes).toContain('10.99.0.0/16 via 10.77.0.1 dev red0');
+    // The ports are its to publish: we hold none.
+    const asked = networkCalls();
+    expect(asked.find(({ method, Options }) => method === 'NetworkDriver.Join' && JSON.stringify(Options).includes('8085'))).toBeDefined();
+    expect(asked.filter(({ method }) => method === 'NetworkDriver.Join')[1]).toMatchObject({
+      NetworkID: id,
+      EndpointID: endpoint.EndpointID,
+      SandboxKey: await must('inspect', '-f', '{{.NetworkSettings.SandboxKey}}', 'two'),
+    });
+    expect(await stack.host.sh('ss -ltn')).not.toContain(':8085');
+
+    expect(await refused('network', 'rm', 'warm')).toContain('has active endpoints');
+    expect(await refused('run', '--network', 'warm', '--ip', '10.77.0.50', stack.busybox)).toContain('remote: 10.77.0.50 is taken');
+    networkCalls();
+    await must('rm', '-f', two);
+    expect(methodsOf(networkCalls())).toEqual([
+      'NetworkDriver.RevokeExternalConnectivity',
+      'NetworkDriver.Leave',
+      'NetworkDriver.DeleteEndpoint',
+      'IpamDriver.ReleaseAddress',
+    ]);
+    expect(await links()).not.toContain(`rh-${endpoint.EndpointID.slice(0, 8)}`);
+    await must('rm', '-f', 'one');
+    networkCalls();
+    await must('network', 'rm', 'warm');
+    expect(methodsOf(networkCalls())).toEqual([
+      'NetworkDriver.DeleteNetwork',
+      'IpamDriver.ReleaseAddress',
+      'IpamDriver.ReleaseAddress',
+      'IpamDriver.ReleasePool',
+    ]);
+    expect(await links()).not.toMatch(/ r[bhc]-/);
+  });
+
+  it('takes part in live connects, and knows its endpoints after a kill -9 of network-volume', async () => {
+    await createRed('warm');
+    await must('run', '-d', '--name', 'one', stack.busybox, 'sleep', '1000');
+    await must('run', '-d', '--name', 'two', '--network', 'warm', stack.busybox, 'sleep', '1000');
+    await must('network', 'connect', '--alias', 'uno', 'warm', 'one');
+    await must('exec', 'two', 'ping', '-c', '1', '-W', '2', 'uno');
+    await stack.host.kill('network-volume');
+    await waitFor(async () => (await stack.host.docker('network', 'inspect', 'warm')).code === 0, {
+      what: 'network-volume',
+      timeoutMs: 20_000,
+    });
+    await must('exec', 'one', 'ping', '-c', '1', '-W', '2', 'two');
+    networkCalls();
+    await must('network', 'disconnect', 'warm', 'one');
+    expect(await must('exec', 'one', 'ip', 'link')).not.toContain('red0');
+    expect((await stack.host.docker('exec', 'two', 'ping', '-c', '1', '-W', '1', 'uno')).code).not.toBe(0);
+    await must('rm', '-f', 'one', 'two');
+    await must('network', 'rm', 'warm');
+    expect(methodsOf(networkCalls()).filter((method) => /Delete|Release/.test(method))).toEqual([
+      'NetworkDriver.DeleteEndpoint',
+      'IpamDriver.ReleaseAddress',
+      'NetworkDriver.DeleteEndpoint',
+      'IpamDriver.ReleaseAddress',
+      'NetworkDriver.DeleteNetwork',
+      'IpamDriver.ReleaseAddress',
+      'IpamDriver.ReleasePool',
+    ]);
+    expect(await links()).not.toMatch(/ r[bhc]-/);
+  });
+
+  it('may have a part in it only: a driver without addresses or with ours, addresses for a bridge', async () => {
+    await must('network', 'create', '-d', 'red', '--ipam-driver', 'null', 'bare');
+    expect(await must('network', 'inspect', '-f', '{{json .IPAM.Config}}', 'bare')).toBe('[{"Subnet":"0.0.0.0/0"}]');
+    const bare = await must('run', '--rm', '--network', 'bare', stack.busybox, 'ip', '-o', 'address', 'show', 'dev', 'red0');
+    expect(bare).not.toContain('inet ');
+    await must('network', 'create', '-d', 'red', '--subnet', '10.78.0.0/24', '--subnet', '10.79.0.0/24', 'ours');
+    expect(await must('run', '--rm', '--network', 'ours', stack.busybox, 'ip', '-o', 'address', 'show', 'dev', 'red0')).toContain(
+      '10.78.0.2/24',
+    );
+    await must('network', 'create', '--ipam-driver', 'red', 'theirs');
+    expect(await must('network', 'inspect', '-f', '{{.Driver}} {{.IPAM.Driver}} {{json .IPAM.Config}}', 'theirs')).toBe(
+      'bridge red [{"Subnet":"10.88.0.0/16","Gateway":"10.88.0.1"}]',
+    );
+    const address = await must(
+      'run',
+      '--rm',
+      '--network',
+      'theirs',
+      stack.busybox,
+      'sh',
+      '-c',
+      'ip -o address show dev eth0; ping -c 1 -W 2 10.88.0.1',
+    );
+    expect(address).toContain('10.88.0.2/16');
+    await must('network', 'rm', 'bare', 'ours', 'theirs');
+    expect(methodsOf(networkCalls())).toContain('IpamDriver.ReleasePool');
+  });
+
+  it('that fails is told in its own words, and nothing stays', async () => {
+    const failing = async (method: string, words: string, work: () => Promise<string>): Promise<void> => {
+      writeFileSync(join(networkFolder, `fail-${method}`), words);
+      expect(await work()).toContain(`remote: ${words}`);
+      rmSync(join(networkFolder, `fail-${method}`));
+    };
+    const create = () => refused('network', 'create', '-d', 'red', '--ipam-driver', 'red', 'cold');
+    await failing('IpamDriver.RequestPool', 'dry', create);
+    await failing('IpamDriver.RequestAddress', 'none left', create);
+    await failing('NetworkDriver.CreateNetwork', 'frozen', create);
+    expect(await must('network', 'ls', '-q', '--filter', 'type=custom')).toBe('');
+    await createRed('warm');
+    const run = () => refused('run', '--rm', '--network', 'warm', stack.busybox, 'true');
+    await failing('NetworkDriver.CreateEndpoint', 'no wire', run);
+    await failing('NetworkDriver.Join', 'no plug', run);
+    await must('run', '--rm', '--network', 'warm', stack.busybox, 'true');
+    // What it will not do at an end holds up nobody.
+    writeFileSync(join(networkFolder, 'fail-NetworkDriver.Leave'), 'stuck');
+    await must('run', '--rm', '--network', 'warm', stack.busybox, 'true');
+    rmSync(join(networkFolder, 'fail-NetworkDriver.Leave'));
+    await must('network', 'rm', 'warm');
+    expect(methodsOf(networkCalls()).at(-1)).toBe('IpamDriver.ReleasePool');
+    expect(await links()).not.toMatch(/ r[bhc]-/);
+    expect(await refused('network', 'create', '-d', 'blue', 'no')).toContain(
+      'Plugin does not implement the requested driver: plugin="blue"',
+    );
+    expect(await refused('network', 'create', '--ipam-driver', 'nosuch', 'no')).toContain('plugin "nosuch" not found');
   });
 });

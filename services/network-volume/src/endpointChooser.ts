@@ -6,6 +6,7 @@ import { randomId } from './ids.ts';
 import type { Joining } from './joining.ts';
 import { type NetworkRecord, networkSubnets } from './network.ts';
 import { isOnParent } from './parentLinks.ts';
+import type { GivenAddress, PluginEndpoints, PortNeeds } from './pluginEndpoints.ts';
 import { addressId, addressIds, type Records } from './records.ts';
 import type { EndpointRecord } from './sandbox.ts';
 import { firstFree } from './sandboxPlan.ts';
@@ -37,9 +38,17 @@ interface Place {
   readonly hostLink: string;
 }
 
-/** Nothing leads out of it, so no address there is a gateway. */
+/** Where an endpoint goes. */
+export interface Destination extends Place {
+  readonly netnsPath: string;
+  /** Whether an interface inside has that name. */
+  readonly isTaken: (name: string) => boolean;
+  readonly ports: PortNeeds;
+}
+
+/** Nothing leads out of it, so no address there is a gateway; a plugin says itself what leads out. */
 function isWireOfItsOwn(network: NetworkRecord): boolean {
-  return network.internal || (isOnParent(network.driver) && (network.options.parent ?? '') === '');
+  return network.internal || network.plugin !== undefined || (isOnParent(network.driver) && (network.options.parent ?? '') === '');
 }
 
 export class EndpointChooser {
@@ -48,13 +57,19 @@ export class EndpointChooser {
   /** Addresses chosen and not yet committed. */
   private readonly pending = new Set<string>();
 
-  constructor(records: Records, cluster: ClusterAddresses | undefined) {
-    this.records = records;
-    this.cluster = cluster;
+  private readonly plugged: PluginEndpoints;
+
+  constructor(options: { records: Records; cluster?: ClusterAddresses | undefined; plugged: PluginEndpoints }) {
+    this.records = options.records;
+    this.cluster = options.cluster;
+    this.plugged = options.plugged;
   }
 
-  /** Chooses the addresses of an endpoint. They count as taken until `settle`. */
-  async choose(joining: Joining, place: Place, container: NamedContainer): Promise<EndpointRecord> {
+  /** Chooses the addresses of an endpoint. They count as taken until `settle`. A plugin has made its interface by then. */
+  async choose(joining: Joining, destination: Destination, container: NamedContainer): Promise<EndpointRecord> {
+    const place = { interfaceName: destination.interfaceName, hostLink: destination.hostLink };
+    const given = await this.plugged.addresses(joining);
+    if (given !== undefined || joining.network.plugin !== undefined) return this.chooseWithPlugin(joining, destination, given);
     if (joining.network.driver !== 'overlay') return this.chooseHere(joining, place, new Set());
     const refused = new Set<string>();
     for (;;) {
@@ -71,6 +86,28 @@ export class EndpointChooser {
     }
   }
 
+  private async chooseWithPlugin(
+    joining: Joining,
+    destination: Destination,
+    answer: { given: GivenAddress[]; mac: string } | undefined,
+  ): Promise<EndpointRecord> {
+    const { network } = joining;
+    const { interfaceName, hostLink } = destination;
+    const endpoint =
+      answer === undefined
+        ? this.chooseHere(joining, { interfaceName, hostLink }, new Set())
+        : this.withAddresses(joining, { interfaceName, hostLink }, answer.given);
+    // A driver of ours makes a MAC address itself; a plugin may.
+    const mac = network.plugin === undefined ? endpoint.mac : (answer?.mac ?? joining.wish.MacAddress ?? '');
+    try {
+      return await this.plugged.join({ ...endpoint, mac }, destination);
+    } catch (error) {
+      this.settle([endpoint]);
+      await this.plugged.releaseAddresses(network, [endpoint.ipv4, endpoint.ipv6]);
+      throw error;
+    }
+  }
+
   /** Hosts that share the network agree that the address is this one's. */
   private async claim(endpoint: EndpointRecord, container: NamedContainer): Promise<void> {
     if (this.cluster === undefined) throw new Unavailable(`overlay network ${endpoint.networkName}: NATS is shared with no other host now`);
@@ -84,14 +121,19 @@ export class EndpointChooser {
       const isElsewhere = refused.has(address) || this.cluster?.isTaken(network.id, address) === true;
       return this.pending.has(id) || this.records.addresses.has(id) || isElsewhere;
     };
-    const chosen: { address: string; prefixLength: number; gateway: string | undefined; family: 4 | 6 }[] = [];
+    const chosen: GivenAddress[] = [];
     for (const family of [4, 6] as const) {
       const ofFamily = subnets.filter(({ cidr }) => cidr.family === family);
       if (ofFamily.length === 0) continue;
       const asked = family === 4 ? wish.IPAMConfig?.IPv4Address : wish.IPAMConfig?.IPv6Address;
       const { address, subnet } = asked ? requestedAddress(ofFamily, family, asked, isTaken) : firstFree(network, ofFamily, isTaken);
-      chosen.push({ address, prefixLength: subnet.prefixLength, gateway: isWireOfItsOwn(network) ? undefined : subnet.gateway, family });
+      chosen.push({ address, prefixLength: subnet.prefixLength, gateway: subnet.gateway, family });
     }
+    return this.withAddresses({ network, wish }, place, chosen);
+  }
+
+  private withAddresses({ network, wish }: Joining, place: Place, chosen: readonly GivenAddress[]): EndpointRecord {
+    const leadsOut = !isWireOfItsOwn(network);
     for (const { address } of chosen) this.pending.add(addressId(network.id, address));
     const v4 = chosen.find(({ family }) => family === 4);
     const v6 = chosen.find(({ family }) => family === 6);
@@ -103,9 +145,9 @@ export class EndpointChooser {
       ...place,
       mac: macAddress(wish.MacAddress, v4?.address),
       ...(v4 === undefined ? {} : { ipv4: v4.address, ipv4PrefixLength: v4.prefixLength }),
-      ...(v4?.gateway === undefined ? {} : { ipv4Gateway: v4.gateway }),
+      ...(v4?.gateway === undefined || !leadsOut ? {} : { ipv4Gateway: v4.gateway }),
       ...(v6 === undefined ? {} : { ipv6: v6.address, ipv6PrefixLength: v6.prefixLength }),
-      ...(v6?.gateway === undefined ? {} : { ipv6Gateway: v6.gateway }),
+      ...(v6?.gateway === undefined || !leadsOut ? {} : { ipv6Gateway: v6.gateway }),
     };
   }
 
@@ -115,8 +157,8 @@ export class EndpointChooser {
   }
 
   /** They will not be: their addresses are free again, on all hosts. */
-  giveUp(endpoints: readonly EndpointRecord[]): void {
-    this.settle(endpoints);
+  async giveUp(endpoints: readonly EndpointRecord[]): Promise<void> {
+    await this.plugged.leave(endpoints, () => this.settle(endpoints));
     for (const { networkId, ipv4 } of endpoints) {
       if (ipv4 !== undefined && this.records.networks.get(networkId)?.driver === 'overlay') this.cluster?.release(networkId, ipv4);
     }

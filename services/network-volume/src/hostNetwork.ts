@@ -1,4 +1,5 @@
 /** What the domain asks of the host's network: bridges, ready namespaces, interfaces in them. adapters/kernelNetwork.ts does it. */
+import type { PluginRoute } from './networkPlugin.ts';
 import type { ChildKind } from './parentLinks.ts';
 
 export interface BridgeWish {
@@ -29,18 +30,22 @@ export type Joint =
       /** Whether it may reach itself by a published port where br_netfilter translates on the bridge. */
       readonly hairpin: boolean;
     }
-  | { readonly kind: 'child'; readonly parent: string; readonly child: ChildKind };
+  | { readonly kind: 'child'; readonly parent: string; readonly child: ChildKind }
+  /** A plugin made it, under this name; it is moved inside. */
+  | { readonly kind: 'given'; readonly source: string };
 
 export interface InterfaceWish {
   readonly netnsPath: string;
   /** The name inside: eth0, eth1 … */
   readonly name: string;
   readonly joint: Joint;
+  /** Empty: the one it has. */
   readonly mac: string;
   readonly mtu?: number;
   readonly addresses: readonly string[];
   /** Settings of the interface itself, by their path below /proc/sys. */
   readonly sysctls: Readonly<Record<string, string>>;
+  readonly routes: readonly PluginRoute[];
   /** Where packets for elsewhere go, when they leave by this interface. */
   readonly gateways?: { readonly ipv4?: string; readonly ipv6?: string };
 }

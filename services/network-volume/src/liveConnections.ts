@@ -2,9 +2,9 @@
 import { Forbidden } from '@flotilla/errors';
 import type { EndpointChooser } from './endpointChooser.ts';
 import { checkShared, type Joining } from './joining.ts';
-import { type NetworkRecord, predefinedNames } from './network.ts';
+import { hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
-import { isOnParent } from './parentLinks.ts';
+import type { PluginEndpoints } from './pluginEndpoints.ts';
 import type { PublishedPort } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
@@ -19,6 +19,7 @@ export interface LiveConnectionsOptions {
   readonly nameServers: NameServers;
   readonly kernel: SandboxKernel;
   readonly chooser: EndpointChooser;
+  readonly plugged: PluginEndpoints;
 }
 
 export type Publish = (sandbox: SandboxRecord, gateway: EndpointRecord) => PublishedPort[];
@@ -44,8 +45,11 @@ export class LiveConnections {
     const { records, stacks, nameServers, files, kernel, chooser } = this.options;
     const netnsPath = stacks.netnsPath(sandbox.slot);
     const place = {
+      netnsPath,
+      isTaken: (name: string): boolean => sandbox.endpoints.some((other) => other.interfaceName === name),
+      ports: { exposedPorts: sandbox.exposedPorts, portBindings: {} },
       interfaceName: interfaceNameFor(joining, sandbox.endpoints),
-      hostLink: isOnParent(network.driver) ? '' : stacks.newHostLink(),
+      hostLink: hasBridge(network) ? stacks.newHostLink() : '',
     };
     const endpoint = await chooser.choose(joining, place, sandbox);
     let now = sandbox;
@@ -60,7 +64,7 @@ export class LiveConnections {
     } catch (error) {
       if (sandbox.dnsPort === undefined) nameServers.stop(sandbox.containerId);
       if (sandbox.ports.length === 0) kernel.closePorts(now);
-      chooser.giveUp([endpoint]);
+      await chooser.giveUp([endpoint]);
       throw error;
     } finally {
       chooser.settle([endpoint]);
@@ -90,7 +94,7 @@ export class LiveConnections {
       ports: this.portsAfter(sandbox, { ...sandbox, endpoints }, () => []),
     };
     if (wasGateway) await kernel.movePorts(sandbox, now);
-    kernel.detach(sandbox, endpoint);
+    await this.options.plugged.leave([endpoint], () => kernel.detach(sandbox, endpoint));
     if (!keepsNameServer) nameServers.stop(sandbox.containerId);
     const { sandboxes, addresses } = records;
     await records.commit({
@@ -108,7 +112,7 @@ export class LiveConnections {
     const gateway = gatewayEndpoint(now.endpoints);
     if (gateway?.id === gatewayEndpoint(before.endpoints)?.id) return before.ports;
     const network = gateway === undefined ? undefined : this.options.records.networks.get(gateway.networkId);
-    if (gateway === undefined || network === undefined || isOnParent(network.driver)) return [];
+    if (gateway === undefined || network === undefined || !hasBridge(network)) return [];
     // What is only opened on a routed network has no port of the host that could stay the same.
     return before.ports.some(({ hostPort }) => hostPort !== 0) ? before.ports : publish(now, gateway);
   }

@@ -9,6 +9,7 @@ import { ForwardJump } from './adapters/forwardJump.ts';
 import { Instances } from './adapters/instances.ts';
 import { KernelNetwork } from './adapters/kernelNetwork.ts';
 import { NameServers } from './adapters/nameServers.ts';
+import { NetworkPlugins } from './adapters/networkPlugins.ts';
 import { PacketFilter } from './adapters/packetFilter.ts';
 import { ParentInterfaces } from './adapters/parentInterfaces.ts';
 import { PluginDirectory } from './adapters/pluginDirectory.ts';
@@ -31,6 +32,8 @@ import { networkInfo } from './networkInfo.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
 import { followOthers, isPublished } from './otherInstances.ts';
+import { PluginEndpoints } from './pluginEndpoints.ts';
+import { PluginNetworks } from './pluginNetworks.ts';
 import { PortAllocator } from './ports.ts';
 import { PredefinedNetworks } from './predefinedNetworks.ts';
 import { reconcile } from './reconcile.ts';
@@ -80,11 +83,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const parents = new ParentInterfaces({ engineId: settings.FLOTILLA_ENGINE_ID });
     const hosts = await shareWithHosts({ kit, records, follow: (shared) => networks.follow(shared), onError });
     lifecycle.onStop('overlay', () => hosts?.overlay.close());
+    const pluginDirectory = new PluginDirectory(settings.FLOTILLA_PLUGIN_FOLDERS);
+    const plugins = new NetworkPlugins(pluginDirectory);
     const networks: Networks = new Networks({
       records,
       kernel: new NetworkKernel({ bridges: kernel, parents, rules: filter, tunnels: hosts?.tunnels }),
       bridges: kernel,
       pools,
+      plugged: new PluginNetworks({ plugins, onError }),
       overlay: hosts?.overlay,
       onError,
     });
@@ -119,6 +125,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       holder,
       files,
       nameServers,
+      plugged: new PluginEndpoints({ records, plugins, onError }),
       cluster: hosts?.overlay,
       hasOthers: () => instances.livingOthers().size > 0,
       hostIp: options.ip,
@@ -129,7 +136,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     followOthers({ records, sandboxes, filter, holder, nameServers });
     const drivers = new VolumePlugins({
       local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
-      directory: new PluginDirectory(settings.FLOTILLA_PLUGIN_FOLDERS),
+      directory: pluginDirectory,
       copyUp,
     });
     const volumes = new Volumes({ records, drivers, onError });
@@ -143,7 +150,11 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await volumes.reconcile();
     slots.refillLater();
 
-    const info = () => networkInfo(options, drivers.names(), networks.find('bridge').bridge, forwardJump.placedIn());
+    const info = () => {
+      const used = [...records.networks.values()].map(({ driver }) => driver);
+      const names = { volume: drivers.names(), network: used };
+      return networkInfo(options, names, networks.find('bridge').bridge, forwardJump.placedIn());
+    };
     server.guard(networkVolumeSubjects(records, networks));
     server.add(NetworksService, networksApi(networks, records, info, policy));
     server.add(SandboxesService, sandboxesApi(sandboxes));

@@ -6,6 +6,7 @@ import type { Subnet } from './addressAllocator.ts';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { shortId } from './ids.ts';
 
+/** Our own drivers; any other is a plugin's. */
 export type Driver = 'bridge' | 'host' | 'null' | 'macvlan' | 'ipvlan' | 'overlay';
 
 /** A subnet as it is kept: the client's words, and the gateway chosen where the client named none. */
@@ -16,12 +17,17 @@ export interface SubnetRecord {
   readonly auxiliary?: Readonly<Record<string, string>>;
   /** The client named the subnet: only then may it name addresses in it. */
   readonly configured: boolean;
+  /** The plugin's name of it, where a plugin gives its addresses. */
+  readonly poolId?: string;
 }
 
 export interface NetworkRecord {
   readonly id: string;
   readonly name: string;
-  readonly driver: Driver;
+  /** One of ours, or the name of a plugin. */
+  readonly driver: Driver | (string & {});
+  /** Its driver is a plugin. */
+  readonly plugin?: { readonly scope: 'local' | 'global' };
   readonly created: string;
   readonly internal: boolean;
   readonly attachable: boolean;
@@ -60,6 +66,16 @@ export function bridgeName(id: string): string {
   return `br-${shortId(id)}`;
 }
 
+/** Whether its containers are given addresses: a plugin may make interfaces without any, and its subnet is then the whole of IPv4. */
+export function hasAddresses({ plugin, ipamDriver }: NetworkRecord): boolean {
+  return plugin === undefined || ipamDriver !== 'null';
+}
+
+/** Whether its containers are ports of a bridge on this host. */
+export function hasBridge({ driver }: Pick<NetworkRecord, 'driver'>): boolean {
+  return driver === 'bridge' || driver === 'overlay';
+}
+
 /** A subnet record ready for the allocator. */
 export interface NetworkSubnet extends Subnet {
   readonly prefixLength: number;
@@ -67,6 +83,7 @@ export interface NetworkSubnet extends Subnet {
 }
 
 export function networkSubnets(network: NetworkRecord): NetworkSubnet[] {
+  if (!hasAddresses(network)) return [];
   return network.subnets.flatMap((record) => {
     const cidr = parseCidr(record.subnet);
     if (cidr === undefined) return [];
@@ -91,8 +108,8 @@ export function networkSubnets(network: NetworkRecord): NetworkSubnet[] {
 }
 
 /** `global`: on every host that shares NATS with this one. */
-export function networkScope({ driver }: NetworkRecord): 'local' | 'global' {
-  return driver === 'overlay' ? 'global' : 'local';
+export function networkScope({ driver, plugin }: NetworkRecord): 'local' | 'global' {
+  return driver === 'overlay' ? 'global' : (plugin?.scope ?? 'local');
 }
 
 export function networkDocument(network: NetworkRecord, containers: Record<string, NetworkContainer> = {}): NetworkInspect {

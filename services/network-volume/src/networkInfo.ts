@@ -11,6 +11,8 @@ export interface NetworkInfo {
   readonly Warnings: readonly string[];
 }
 
+const builtInDrivers = ['bridge', 'host', 'ipvlan', 'macvlan', 'null'];
+
 function isOn(path: string): boolean {
   try {
     return readFileSync(path, 'utf8').trim() === '1';
@@ -20,13 +22,19 @@ function isOn(path: string): boolean {
 }
 
 /**
+ * @param drivers.network - those that networks use.
  * @param defaultBridge - its interface: another than docker0 means that a real dockerd is beside us.
  * @param jumps - the host's chains that hold our jump (forwardRules.ts).
  */
-export function networkInfo(options: EngineOptions, volumeDrivers: string[], defaultBridge: string, jumps: readonly string[]): NetworkInfo {
+export function networkInfo(
+  options: EngineOptions,
+  drivers: { readonly volume: string[]; readonly network: readonly string[] },
+  defaultBridge: string,
+  jumps: readonly string[],
+): NetworkInfo {
   const forwarding = isOn('/proc/sys/net/ipv4/ip_forward');
   return {
-    Plugins: { Volume: volumeDrivers, Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'] },
+    Plugins: { Volume: drivers.volume, Network: [...new Set([...builtInDrivers, ...drivers.network])].sort() },
     ...(options.defaultAddressPools.length === 0
       ? {}
       : { DefaultAddressPools: options.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })) }),

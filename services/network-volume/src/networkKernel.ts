@@ -5,7 +5,7 @@ import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import type { Cidr } from './cidr.ts';
 import type { FirewallNetwork } from './firewall.ts';
 import type { BridgeWish } from './hostNetwork.ts';
-import type { NetworkRecord } from './network.ts';
+import { hasBridge, type NetworkRecord } from './network.ts';
 import { isOnParent, type ParentWish, parentWish } from './parentLinks.ts';
 
 export interface Bridges {
@@ -104,10 +104,6 @@ export class NetworkKernel {
     );
     if (!isUsed) this.options.parents.removeParent(parent);
   }
-}
-
-function hasBridge({ driver }: NetworkRecord): boolean {
-  return driver === 'bridge' || driver === 'overlay';
 }
 
 function firewallNetwork(network: NetworkRecord): FirewallNetwork {

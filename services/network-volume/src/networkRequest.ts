@@ -4,13 +4,16 @@ import type { NetworkCreateRequest } from '@flotilla/engine-api';
 import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
 import { type BridgeOptions, bridgeOptions, checkGatewayModes } from './bridgeOptions.ts';
 import { checkIpam } from './ipam.ts';
-import { checkNetworkName, type Driver, type NetworkRecord, predefinedNames } from './network.ts';
+import { checkNetworkName, hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { isOnParent, parentWish } from './parentLinks.ts';
 
 /** What is to be made. */
 export interface NetworkWish {
   readonly name: string;
-  readonly driver: Driver;
+  readonly driver: NetworkRecord['driver'];
+  /** Its driver is none of ours. */
+  readonly isPlugin: boolean;
+  readonly ipamDriver: string;
   readonly enableIPv4: boolean;
   readonly enableIPv6: boolean;
   readonly request: NetworkCreateRequest;
@@ -45,7 +48,8 @@ export function networkWish(given: NetworkCreateRequest, known: Known): NetworkW
   const steering = bridgeOptions(options);
   if (driver === 'bridge') checkBridge(request, steering);
   if (isOnParent(driver)) parentWish(driver, '', options);
-  return { name, driver, enableIPv4, enableIPv6, request };
+  const isPlugin = driver !== 'null' && !hasBridge({ driver }) && !isOnParent(driver);
+  return { name, driver, isPlugin, ipamDriver: request.IPAM?.Driver || 'default', enableIPv4, enableIPv6, request };
 }
 
 /** @throws Forbidden, System for what a bridge cannot be. */
@@ -101,8 +105,8 @@ function withConfiguration(
   };
 }
 
-/** @throws NotFound, Forbidden, InvalidParameter for a driver or kind of network we cannot make. */
-function driverOf(request: NetworkCreateRequest, sharesNats: boolean): Driver {
+/** @throws NotFound, Forbidden for a driver or kind of network we cannot make. */
+function driverOf(request: NetworkCreateRequest, sharesNats: boolean): string {
   const driver = request.Driver || 'bridge';
   if ((driver === 'overlay' && !sharesNats) || request.Scope === 'swarm' || request.Ingress === true) {
     throw new Forbidden(
@@ -110,11 +114,8 @@ function driverOf(request: NetworkCreateRequest, sharesNats: boolean): Driver {
     );
   }
   if (driver === 'host' || driver === 'null') throw new Forbidden(`only one instance of "${driver}" network is allowed`);
-  const ipamDriver = request.IPAM?.Driver || 'default';
-  if (ipamDriver !== 'default' && ipamDriver !== 'null') throw new InvalidParameter(`invalid ipam driver: "${ipamDriver}"`);
   if (driver === 'overlay') checkOverlay(request);
-  if (driver === 'bridge' || driver === 'overlay' || isOnParent(driver)) return driver;
-  throw new NotFound(`plugin "${driver}" not found`);
+  return driver;
 }
 
 /** @throws NotImplemented for what overlay networks cannot do here. */
@@ -124,4 +125,6 @@ function checkOverlay(request: NetworkCreateRequest): void {
     throw new NotImplemented('encrypted overlay networks are not supported: use an underlay that encrypts (WireGuard, IPsec)');
   }
   if (request.EnableIPv6 === true) throw new NotImplemented('overlay networks are IPv4 only');
+  const ipamDriver = request.IPAM?.Driver || 'default';
+  if (ipamDriver !== 'default') throw new InvalidParameter(`invalid ipam driver: "${ipamDriver}"`);
 }

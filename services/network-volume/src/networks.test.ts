@@ -1,10 +1,13 @@
+import { NotFound } from '@flotilla/errors';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { addressPools } from './addressPools.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
 import { checkEndpoint, dnsNames, endpointSysctls, macAddress } from './endpoint.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import { NetworkKernel } from './networkKernel.ts';
+import type { Plugins } from './networkPlugin.ts';
 import { Networks } from './networks.ts';
+import { PluginNetworks } from './pluginNetworks.ts';
 import { type DefaultBridgeWish, PredefinedNetworks } from './predefinedNetworks.ts';
 
 class FakeKernel {
@@ -27,6 +30,11 @@ class FakeKernel {
   removeParent = (name: string): void => void this.parents.delete(name);
 }
 
+const noPlugins: Plugins = {
+  driver: (name) => Promise.reject(new NotFound(`plugin "${name}" not found`)),
+  ipam: (name) => Promise.reject(new NotFound(`plugin "${name}" not found`)),
+};
+
 let records: MemoryRecords;
 let kernel: FakeKernel;
 let errors: unknown[];
@@ -35,7 +43,8 @@ async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}): Promise
   const pools = addressPools([], 'e');
   const inKernel = new NetworkKernel({ bridges: kernel, parents: kernel, rules: kernel });
   await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: { icc: true, ...defaultBridge } }).ensure();
-  return new Networks({ records, kernel: inKernel, bridges: kernel, pools, onError: (error) => errors.push(error) });
+  const plugged = new PluginNetworks({ plugins: noPlugins, onError: (error) => errors.push(error) });
+  return new Networks({ records, kernel: inKernel, bridges: kernel, pools, plugged, onError: (error) => errors.push(error) });
 }
 
 beforeEach(() => {
@@ -109,7 +118,7 @@ describe('a network', () => {
     [{ Name: 'x', ConfigOnly: true, ConfigFrom: { Network: 'y' } }, 'Forbidden'],
     [{ Name: 'x', ConfigFrom: { Network: 'y' }, Options: { parent: 'eth0' } }, 'Forbidden'],
     [{ Name: 'x', IPAM: { Config: [{ Subnet: '172.17.0.0/24' }] } }, 'Forbidden'],
-    [{ Name: 'x', IPAM: { Driver: 'y' } }, 'InvalidParameter'],
+    [{ Name: 'x', IPAM: { Driver: 'y' } }, 'NotFound'],
     [{ Name: 'x', EnableIPv4: false }, 'InvalidParameter'],
     [{ Name: 'x', Options: { 'com.docker.network.bridge.enable_icc': 'maybe' } }, 'InvalidParameter'],
     [{ Name: 'x', Options: { 'com.docker.network.bridge.name': 'a name/with;more' } }, 'InvalidParameter'],

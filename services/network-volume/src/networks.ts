@@ -19,13 +19,22 @@ import {
 } from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, writtenSubnets } from './ipam.ts';
-import { bridgeName, type NetworkRecord, networkDocument, networkScope, predefinedNames } from './network.ts';
+import {
+  bridgeName,
+  hasAddresses,
+  type NetworkRecord,
+  networkDocument,
+  networkScope,
+  predefinedNames,
+  type SubnetRecord,
+} from './network.ts';
 import type { Bridges, NetworkKernel } from './networkKernel.ts';
 import { eventAttributes, saveNetwork } from './networkRecords.ts';
 import { type NetworkWish, networkWish } from './networkRequest.ts';
 import { chooseOverlay, overlayRecord } from './overlay/network.ts';
 import type { SharedNetwork } from './overlay/shared.ts';
 import { checkParentShared, isOnParent, parentWish } from './parentLinks.ts';
+import type { PluginNetworks } from './pluginNetworks.ts';
 import { event, type Records } from './records.ts';
 
 export interface OverlayAgreement {
@@ -38,6 +47,7 @@ export interface NetworksOptions {
   readonly kernel: NetworkKernel;
   readonly bridges: Bridges;
   readonly pools: readonly AddressPool[];
+  readonly plugged: PluginNetworks;
   /** Agrees on overlay networks with other hosts; absent where NATS is shared with nobody. */
   readonly overlay?: OverlayAgreement | undefined;
   readonly onError: (error: unknown) => void;
@@ -84,16 +94,20 @@ export class Networks {
     if (wish.request.ConfigOnly !== true) this.options.kernel.check(wish.driver);
     if (wish.driver === 'overlay') return this.createOverlay(wish);
     const id = randomId();
+    const scope = await this.options.plugged.scopeOf(wish);
     // Pools are one object: two creations must not choose the same subnet.
     const network = await this.records.withLease('pools', async () => {
       await this.records.fresh();
       if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
-      const record = this.record(id, wish);
+      const isConfiguration = wish.request.ConfigOnly === true;
+      const given = isConfiguration ? undefined : await this.options.plugged.subnets(wish, this.subnets());
+      const record = { ...this.record(id, wish, given), ...(scope === undefined ? {} : { plugin: { scope } }) };
       await saveNetwork(this.records, record);
       return record;
     });
     try {
       this.realize(network);
+      await this.options.plugged.create(network);
     } catch (error) {
       await this.forget(network);
       throw error;
@@ -138,8 +152,12 @@ export class Networks {
     return [...this.records.networks.values()].find((network) => network.name === name && network.configOnly === true);
   }
 
-  /** @throws Forbidden when something of it is another network's already. */
-  private record(id: string, { name, driver, enableIPv4, enableIPv6, request }: NetworkWish): NetworkRecord {
+  /** @param given - its subnets, where they are not ours to choose. @throws Forbidden when something of it is another network's already. */
+  private record(
+    id: string,
+    { name, driver, enableIPv4, enableIPv6, request }: NetworkWish,
+    given: SubnetRecord[] | undefined,
+  ): NetworkRecord {
     const options = request.Options ?? {};
     const isConfiguration = request.ConfigOnly === true;
     const isParented = isOnParent(driver) && !isConfiguration;
@@ -158,7 +176,8 @@ export class Networks {
       ipamOptions: request.IPAM?.Options ?? null,
       subnets: isConfiguration
         ? writtenSubnets(request.IPAM)
-        : chooseSubnets({
+        : (given ??
+          chooseSubnets({
             ipam: request.IPAM,
             enableIPv4,
             enableIPv6,
@@ -169,7 +188,7 @@ export class Networks {
             pools: this.options.pools,
             ours: this.subnets(),
             routes: this.options.bridges.occupiedBlocks(),
-          }),
+          })),
       options,
       labels: request.Labels ?? {},
       bridge: driver === 'bridge' ? this.freeBridge(id, options) : '',
@@ -193,7 +212,7 @@ export class Networks {
 
   /** Subnets of all our networks. */
   private subnets(): Cidr[] {
-    const made = [...this.records.networks.values()].filter(({ configOnly }) => configOnly !== true);
+    const made = [...this.records.networks.values()].filter((network) => network.configOnly !== true && hasAddresses(network));
     return made.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
   }
 
@@ -273,6 +292,7 @@ export class Networks {
     const { networks, networkNames } = this.records;
     await this.records.commit({ deletes: [networks.delete(network.id), networkNames.delete(network.name)], events });
     this.options.kernel.remove(network, networks.values());
+    await this.options.plugged.remove(network);
   }
 
   /** Removes user-made networks that no container is on, of those that are for the caller to remove. */

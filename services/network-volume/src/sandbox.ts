@@ -11,6 +11,7 @@ import {
   portMap,
 } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
+import type { PluginRoute } from './networkPlugin.ts';
 import { type PublishedPort, portMapOf } from './ports.ts';
 
 /** What joins a sandbox to one network. */
@@ -29,6 +30,8 @@ export interface EndpointRecord {
   readonly ipv6?: string;
   readonly ipv6PrefixLength?: number;
   readonly ipv6Gateway?: string;
+  /** What its network's driver, a plugin, said of it: the interface's name on the host, and routes of its own. */
+  readonly plugin?: { readonly source: string; readonly routes: readonly PluginRoute[] };
 }
 
 export interface SandboxRecord {

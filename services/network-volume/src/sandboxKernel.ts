@@ -42,9 +42,10 @@ export class SandboxKernel {
   }
 
   /** Takes one endpoint off its network. Idempotent. */
-  detach(sandbox: SandboxRecord, { hostLink, interfaceName, networkId, ipv4 }: EndpointRecord): void {
+  detach(sandbox: SandboxRecord, { hostLink, interfaceName, networkId, ipv4, plugin }: EndpointRecord): void {
     const { stacks, cluster, records } = this.options;
     if (hostLink !== '') stacks.detach(hostLink);
+    else if (interfaceName !== '' && plugin !== undefined) stacks.giveBack(stacks.netnsPath(sandbox.slot), interfaceName, plugin.source);
     else if (interfaceName !== '') stacks.removeChild(stacks.netnsPath(sandbox.slot), interfaceName);
     if (ipv4 !== undefined && records.networks.get(networkId)?.driver === 'overlay') cluster?.release(networkId, ipv4);
   }

@@ -15,6 +15,8 @@ export interface Stacks {
   setSysctls(netnsPath: string, sysctls: Readonly<Record<string, string>>): void;
   detach(hostLink: string): void;
   removeChild(netnsPath: string, name: string): void;
+  /** Gives an interface that a plugin made back to the host, by its name there. */
+  giveBack(netnsPath: string, name: string, source: string): void;
   removeSlot(name: string): void;
   hasIPv6(): boolean;
 }

@@ -78,11 +78,13 @@ export function interfaceWish(netnsPath: string, network: NetworkRecord, sandbox
       // `--link-local-ip`: of no pool, with the prefix of its class as dockerd gives it.
       ...(endpoint.wish.IPAMConfig?.LinkLocalIPs ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`),
     ],
+    routes: endpoint.plugin?.routes ?? [],
     ...(isGateway ? { gateways: gatewaysOf(netnsPath, endpoint) } : {}),
   };
 }
 
 function jointOf(network: NetworkRecord, sandbox: SandboxRecord, endpoint: EndpointRecord): Joint {
+  if (endpoint.plugin !== undefined) return { kind: 'given', source: endpoint.plugin.source };
   if (isOnParent(network.driver)) {
     const { parent, child } = parentWish(network.driver, network.id, network.options);
     return { kind: 'child', parent, child };

@@ -24,10 +24,10 @@ import type { Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
 import { LiveConnections } from './liveConnections.ts';
-import { type NetworkRecord, predefinedNames } from './network.ts';
+import { hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
-import { isOnParent } from './parentLinks.ts';
+import type { PluginEndpoints } from './pluginEndpoints.ts';
 import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import {
@@ -56,6 +56,7 @@ export interface SandboxesOptions {
   readonly holder: PortHolder;
   readonly files: Files;
   readonly nameServers: NameServers;
+  readonly plugged: PluginEndpoints;
   /** Absent where NATS is shared with nobody. */
   readonly cluster?: ClusterAddresses | undefined;
   /** Whether other instances of this service live. */
@@ -96,7 +97,7 @@ export class Sandboxes {
     this.options = options;
     this.records = options.records;
     this.kernel = new SandboxKernel(options);
-    this.chooser = new EndpointChooser(options.records, options.cluster);
+    this.chooser = new EndpointChooser(options);
     this.live = new LiveConnections({ ...options, kernel: this.kernel, chooser: this.chooser });
   }
 
@@ -178,19 +179,22 @@ export class Sandboxes {
       return this.save({ ...base, kind: 'own', slot: slot.name, endpoints: [plainEndpoint(first.network, first.wish)] }, joining, wish);
     }
     // Slots of the pool have an eth0 with its other end on the host.
-    const slot = isOnParent(first?.network.driver ?? '')
-      ? { ...this.options.stacks.makeBareSlot(), hostLink: '' }
-      : this.options.slots.take();
+    const slot =
+      first !== undefined && !hasBridge(first.network)
+        ? { ...this.options.stacks.makeBareSlot(), hostLink: '' }
+        : this.options.slots.take();
     const endpoints: EndpointRecord[] = [];
     try {
       for (const one of joining) {
-        const hasPeer = !isOnParent(one.network.driver);
+        const hasPeer = hasBridge(one.network);
         const hostLink = !hasPeer ? '' : endpoints.length === 0 ? slot.hostLink : this.options.stacks.newHostLink();
         const interfaceName = interfaceNameFor(one, endpoints);
-        endpoints.push(await this.chooser.choose(one, { interfaceName, hostLink }, wish));
+        const isTaken = (name: string): boolean => endpoints.some((other) => other.interfaceName === name);
+        const place = { interfaceName, hostLink, netnsPath: slot.netnsPath, isTaken, ports: wish };
+        endpoints.push(await this.chooser.choose(one, place, wish));
       }
     } catch (error) {
-      this.chooser.giveUp(endpoints);
+      await this.chooser.giveUp(endpoints);
       this.options.stacks.removeSlot(slot.name);
       throw error;
     }
@@ -227,7 +231,7 @@ export class Sandboxes {
       return this.prepared(sandbox);
     } catch (error) {
       if (committed) await this.teardown(sandbox);
-      else this.kernel.dismantle(sandbox);
+      else await this.options.plugged.leave(sandbox.endpoints, () => this.kernel.dismantle(sandbox));
       throw error;
     } finally {
       this.chooser.settle(draft.endpoints);
@@ -237,8 +241,8 @@ export class Sandboxes {
   private allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): PublishedPort[] {
     const network = this.records.networks.get(gateway.networkId);
     const wishes = this.portWishesOf(wish, network);
-    // Containers on a parent's wire are reached there.
-    if (network === undefined || isOnParent(network.driver) || wishes.length === 0) return [];
+    // Containers on a parent's wire are reached there; a plugin publishes ports itself.
+    if (network === undefined || !hasBridge(network) || wishes.length === 0) return [];
     const { gatewayMode, trustedHostInterfaces } = bridgeOptions(network.options);
     const { direct, wishes: translated } = splitRouted(wishes, (family) => gatewayMode[family] === 'routed');
     const held = this.options.ports.allocate(translated, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
@@ -283,7 +287,7 @@ export class Sandboxes {
 
   /** Takes a sandbox out of kernel and records. */
   private async teardown(sandbox: SandboxRecord): Promise<void> {
-    this.kernel.dismantle(sandbox);
+    await this.options.plugged.leave(sandbox.endpoints, () => this.kernel.dismantle(sandbox));
     // Before its addresses are free: a flow that is forgotten later could be their next owner's.
     await this.options.flows.forgetThoseOf(portForwards(sandbox));
     const events = sandbox.endpoints.flatMap(({ networkId }) => {

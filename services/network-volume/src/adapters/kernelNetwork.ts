@@ -204,16 +204,20 @@ export class KernelNetwork {
   /** Gives a namespace an interface, with its addresses and routes, joined to a bridge or to a parent. Idempotent. */
   attach(wish: InterfaceWish): void {
     if (wish.joint.kind === 'child') this.makeChild(wish, wish.joint);
+    else if (wish.joint.kind === 'given') this.takeIn(wish, wish.joint.source);
     else if (findLink(this.socket, wish.joint.hostLink) === undefined) this.makePair(wish.joint.hostLink, wish.netnsPath, wish.name);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
     this.inside(wish.netnsPath, (socket) => {
       const inner = this.innerLink(socket, wish);
       if (wish.addresses.some((address) => address.includes(':'))) trySysctl(`net/ipv6/conf/${wish.name}/disable_ipv6`, '0');
       // An ipvlan interface has its parent's address.
-      const mac = inner.mac === wish.mac || inner.kind === 'ipvlan' ? {} : { mac: wish.mac };
+      const mac = wish.mac === '' || inner.mac === wish.mac || inner.kind === 'ipvlan' ? {} : { mac: wish.mac };
       changeLink(socket, inner.index, { up: true, ...mac, ...mtu });
       for (const text of wish.addresses) addAddress(socket, { link: inner.index, ...splitAddress(text) });
       setInterfaceSysctls(wish.sysctls);
+      for (const { destination, gateway } of wish.routes) {
+        addRoute(socket, { ...splitBlock(destination), link: inner.index, ...(gateway === undefined ? {} : { gateway }) });
+      }
       if (wish.gateways !== undefined) addDefaultRoutes(socket, inner.index, wish.gateways);
     });
     // The bridge comes last: an interface that is its port is whole, which is what a reconcile looks at.
@@ -223,7 +227,7 @@ export class KernelNetwork {
   /** The interface inside; that of a slot made ahead has to get its name first. */
   private innerLink(socket: NetlinkSocket, { name, joint }: InterfaceWish): Link {
     const found = findLink(socket, name);
-    if (found !== undefined || joint.kind === 'child') return found ?? requireLink(socket, name);
+    if (found !== undefined || joint.kind !== 'port') return found ?? requireLink(socket, name);
     changeLink(socket, requireLink(socket, 'eth0').index, { name });
     return requireLink(socket, name);
   }
@@ -249,6 +253,25 @@ export class KernelNetwork {
       if (child.kind === 'macvlan') createMacvlan(this.socket, wish.name, { ...place, mode: child.mode, mac: wish.mac });
       else createIpvlan(this.socket, wish.name, { ...place, mode: child.mode });
     });
+  }
+
+  /** Moves an interface of the host inside. */
+  private takeIn({ netnsPath, name }: InterfaceWish, source: string): void {
+    if (this.inside(netnsPath, (socket) => findLink(socket, name)) !== undefined) return;
+    const link = findLink(this.socket, source);
+    if (link === undefined) throw new System(`failed to get link by name "${source}": Link not found`);
+    withNamespaceFile(netnsPath, (netnsFd) => changeLink(this.socket, link.index, { up: false, netnsFd, name }));
+  }
+
+  /** Moves it out again, to what it was called there. Idempotent. */
+  giveBack(netnsPath: string, name: string, source: string): void {
+    if (!isNetns(netnsPath)) return;
+    withNamespaceFile('/proc/thread-self/ns/net', (netnsFd) =>
+      this.inside(netnsPath, (socket) => {
+        const link = findLink(socket, name);
+        if (link !== undefined) changeLink(socket, link.index, { up: false, netnsFd, name: source });
+      }),
+    );
   }
 
   /** Takes an interface that hangs on a parent out of a namespace. Idempotent. */
@@ -328,6 +351,11 @@ function splitAddress(text: string): { address: string; prefixLength: number } {
   const [address = '', length = ''] = text.split('/');
   addressBytes(address);
   return { address, prefixLength: Number(length) };
+}
+
+function splitBlock(text: string): { destination: string; prefixLength: number } {
+  const { address, prefixLength } = splitAddress(text);
+  return { destination: address, prefixLength };
 }
 
 /** A setting that the kernel may not have (IPv6 off) or that is read-only here. */

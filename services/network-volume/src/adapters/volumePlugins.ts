@@ -24,6 +24,9 @@ const capabilities = z.object({ Capabilities: z.object({ Scope: z.string().nulli
 /** Copies a directory into an empty one that is mounted. */
 export type CopyUp = (sourceDir: string, targetDir: string) => Promise<boolean>;
 
+/** A plugin, of networks or of what else there is. */
+class OtherKind extends NotFound {}
+
 class VolumePlugin implements VolumeDriver {
   readonly name: string;
   readonly scope: 'local' | 'global';
@@ -125,7 +128,7 @@ export class VolumePlugins implements VolumeDrivers {
 
   private async load(name: string, client: PluginClient): Promise<VolumePlugin> {
     if (!(await client.implements()).includes('VolumeDriver')) {
-      throw new NotFound(`error looking up volume plugin ${name}: plugin "${name}" does not implement VolumeDriver`);
+      throw new OtherKind(`error looking up volume plugin ${name}: plugin "${name}" does not implement VolumeDriver`);
     }
     const scope = await client.call('VolumeDriver.Capabilities', {}, capabilities).then(
       (answer) => (answer.Capabilities?.Scope === 'global' ? 'global' : 'local'),
@@ -142,7 +145,8 @@ export class VolumePlugins implements VolumeDrivers {
     const warnings: string[] = [];
     for (const [index, answer] of answers.entries()) {
       if (answer.status === 'fulfilled') volumes.push(...answer.value);
-      else warnings.push(`error while listing volumes of plugin ${names[index]}: ${errorMessage(answer.reason)}`);
+      else if (!(answer.reason instanceof OtherKind))
+        warnings.push(`error while listing volumes of plugin ${names[index]}: ${errorMessage(answer.reason)}`);
     }
     return { volumes, warnings };
   }
