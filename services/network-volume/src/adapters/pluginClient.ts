@@ -16,7 +16,11 @@ const maxAnswerBytes = 16 * 1024 * 1024;
 const retryDelaysMs = [100, 200, 400, 800];
 
 const activation = z.object({ Implements: z.array(z.string()).nullish() });
-const failure = z.object({ Err: z.string().nullish() });
+/** `Error` is what address plugins call it. */
+const failure = z.object({ Err: z.string().nullish(), Error: z.string().nullish() });
+
+/** The plugin answers, and lacks that method. */
+export class NoSuchMethod extends System {}
 
 export class PluginClient {
   private readonly address: PluginAddress;
@@ -35,13 +39,20 @@ export class PluginClient {
     return this.activated;
   }
 
-  /** @throws System with the plugin's own words, or for one that is not there, with the network's. */
-  async call<T>(method: string, body: object, answer: z.ZodType<T>): Promise<T> {
+  /**
+   * @param mark - put before what the plugin says went wrong.
+   * @throws System with the plugin's own words, or for one that is not there, with the network's; NoSuchMethod.
+   */
+  async call<T>(method: string, body: object, answer: z.ZodType<T>, mark = ''): Promise<T> {
     const { status, text } = await this.post(method, JSON.stringify(body));
     const document = parse(text);
-    const { Err } = failure.catch({ Err: undefined }).parse(document ?? {});
-    if (status !== 200) throw new System(`${method}: ${Err || text.trim() || `status ${status}`}`);
-    if (Err) throw new System(Err);
+    const { Err, Error: error } = failure.catch({}).parse(document ?? {});
+    const complaint = Err || error;
+    if (status !== 200) {
+      const Failure = status === 404 ? NoSuchMethod : System;
+      throw new Failure(`${method}: ${complaint || text.trim() || `status ${status}`}`);
+    }
+    if (complaint) throw new System(mark + complaint);
     const parsed = answer.safeParse(document);
     if (!parsed.success) throw new System(`${method}: the plugin's answer makes no sense`, { cause: parsed.error });
     return parsed.data;
