@@ -9,7 +9,7 @@
  *                                 :fence     counter of fencing tokens
  * ```
  *
- * Every write is one script (commit.ts). Reads come from an index in memory that own commits change at once and that follows the stream for
+ * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own commits change at once and that follows the stream for
  * the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is away reads go on, and writes throw Unavailable.
  */
 import { randomBytes } from 'node:crypto';
@@ -19,6 +19,7 @@ import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
 import { type ConnectionOptions, connectRedis, type RecordConnection } from './connection.ts';
 import { type Lease, Leases } from './leases.ts';
+import { firstSchema, migrate, type Schema, schemaField, schemaId, schemaKind } from './schema.ts';
 
 /** A past fact about one object, as `GET /events` shows it. */
 export interface DomainEvent {
@@ -64,6 +65,8 @@ export interface StoreOptions extends ConnectionOptions {
   readonly lifecycle?: Lifecycle;
   /** Whether no other instance of the service is there, so that reads need not ask Redis. Default: yes. */
   readonly alone?: () => boolean;
+  /** Default: the first. */
+  readonly schema?: Schema;
   /** Path of a file that changes with every commit; none when left out. @see ChangeMark */
   readonly changeMark?: string;
 }
@@ -141,6 +144,8 @@ export class RecordStore {
   private readonly outboxListeners = new Set<(revision: string) => void>();
   private readonly keys: { records: string; changes: string; relayed: string };
   private readonly changeMark: ChangeMark | undefined;
+  private readonly service: string;
+  private readonly schema: Schema;
   private revision = '0-0';
   private closed = false;
 
@@ -152,16 +157,31 @@ export class RecordStore {
     this.leases = new Leases(this.redis, prefix);
     this.logger = options.logger;
     this.alone = options.alone ?? (() => true);
+    this.service = options.service;
+    this.schema = options.schema ?? firstSchema;
     this.changeMark = options.changeMark === undefined ? undefined : new ChangeMark(options.changeMark);
     options.health?.addCheck('redis', () => {
       if (this.redis.status !== 'ready') throw new Unavailable(`connection is ${this.redis.status}`);
     });
+    options.health?.addCheck('records', () => {
+      if (this.isOutdated) throw new Unavailable('they were taken over by a newer version of this service');
+    });
     options.lifecycle?.onStop('records', () => this.close());
   }
 
-  /** Connects (waits for a Redis that is not there yet), reads every record, and starts to follow the change stream. */
+  /**
+   * Connects (waits for a Redis that is not there yet), brings older records to this version's schema, reads every record, and starts to follow the change stream.
+   *
+   * @throws System when the records are of a newer schema.
+   */
   static async open(options: StoreOptions): Promise<RecordStore> {
     const store = new RecordStore(options);
+    try {
+      await store.takeOver();
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
     await store.load();
     store.changeMark?.change();
     void store.follow();
@@ -173,6 +193,37 @@ export class RecordStore {
     const collection = this.collections.get(kind) ?? new Collection<unknown>(kind);
     this.collections.set(kind, collection);
     return collection as Collection<T>;
+  }
+
+  /** Sees to it that the records are of our schema: one instance changes them, the others wait for it. */
+  private async takeOver(): Promise<void> {
+    const found = await this.redis.hget(this.keys.records, schemaField);
+    if (found === String(this.schema.version)) return;
+    await this.withLease(schemaKind, async (lease) => {
+      const documents = await this.redis.hgetall(this.keys.records);
+      const version = Number(documents[schemaField] ?? 1);
+      if (version > this.schema.version) {
+        throw new System(
+          `the records of ${this.service} are of schema ${version}, written by a newer version; this one knows them up to ${this.schema.version}`,
+        );
+      }
+      const puts: RecordPut[] = [{ kind: schemaKind, id: schemaId, document: this.schema.version, create: false }];
+      const deletes: RecordDelete[] = [];
+      for (const [field, json] of Object.entries(documents)) {
+        const [kind, id] = splitField(field);
+        if (version === this.schema.version || kind === schemaKind) continue;
+        const document = migrate(this.schema, version, kind, JSON.parse(json));
+        if (document === undefined) deletes.push({ kind, id });
+        else puts.push({ kind, id, document, create: false });
+      }
+      await this.commit({ puts, deletes, lease });
+      if (puts.length > 1 || deletes.length > 0) this.logger.info({ from: version, to: this.schema.version }, 'records migrated');
+    });
+  }
+
+  /** A newer version of this service has brought the records to its schema: this instance can neither read nor write them any more. */
+  private get isOutdated(): boolean {
+    return (this.collection<number>(schemaKind).get(schemaId) ?? 0) > this.schema.version;
   }
 
   private async load(): Promise<void> {
@@ -188,8 +239,8 @@ export class RecordStore {
   }
 
   private applyField(field: string, json: string | null, revision: string): void {
-    const slash = field.indexOf('/');
-    this.collection<unknown>(field.slice(0, slash)).apply(field.slice(slash + 1), json === null ? undefined : JSON.parse(json), revision);
+    const [kind, id] = splitField(field);
+    this.collection<unknown>(kind).apply(id, json === null ? undefined : JSON.parse(json), revision);
   }
 
   /**
@@ -225,12 +276,14 @@ export class RecordStore {
         commit.lease?.token ?? '',
         JSON.stringify(events),
         JSON.stringify(fields),
+        String(this.schema.version),
         ...args,
       ),
     ).finally(() => {
       isTaken = !this.inFlight.delete(commitId);
     });
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
+    if (answer === '!schema') throw new Unavailable(`the records of ${this.service} were taken over by a newer version`);
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
     if (!isTaken) {
       if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
@@ -360,6 +413,11 @@ export class RecordStore {
     this.redis.disconnect();
     this.changeMark?.close();
   }
+}
+
+function splitField(field: string): [kind: string, id: string] {
+  const slash = field.indexOf('/');
+  return [field.slice(0, slash), field.slice(slash + 1)];
 }
 
 /** Orders stream ids `<ms>-<sequence>`. */

@@ -4,6 +4,7 @@ import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@
 import { consumerOpts } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type DomainEvent, EventRelay, RecordStore } from '../src/index.ts';
+import type { Schema } from '../src/schema.ts';
 
 interface Thing {
   readonly n: number;
@@ -39,6 +40,58 @@ const event = (action: string): DomainEvent => ({
   actorId: 'x',
   attributes: { name: 'n' },
   timeNano: 1_700_000_000_000_000_123n,
+});
+
+describe('the schema of records', () => {
+  const second: Schema = {
+    version: 3,
+    migrations: {
+      1: (kind, document) => (kind === 'thing' ? { n: (document as Thing).n + 100 } : document),
+      2: (kind, document) => (kind === 'gone' ? undefined : document),
+    },
+  };
+  const openAs = async (schema: Schema): Promise<RecordStore> => {
+    const store = await RecordStore.open({ url: redis.url, engineId: `e${engine}`, service: 'test', logger, alone: () => false, schema });
+    stores.push(store);
+    return store;
+  };
+
+  it('is kept with them, and an older one is migrated once, whoever comes', async () => {
+    engine++;
+    const old = await open();
+    await old.commit({
+      puts: [
+        old.collection<Thing>('thing').put('a', { n: 1 }),
+        old.collection('gone').put('b', {}),
+        old.collection('other').put('c/d', 'as it is'),
+      ],
+    });
+    const opened = await Promise.all([openAs(second), openAs(second)]);
+    for (const store of opened) {
+      expect(store.collection<Thing>('thing').get('a')).toEqual({ n: 101 });
+      expect(store.collection('gone').size).toBe(0);
+      expect(store.collection('other').get('c/d')).toBe('as it is');
+    }
+    const client = redis.client();
+    expect(await client.hgetall(`flotilla:{e${engine}:test}:records`)).toEqual({
+      'schema/version': '3',
+      'thing/a': '{"n":101}',
+      'other/c/d': '"as it is"',
+    });
+    client.disconnect();
+  });
+
+  it('refuses what is newer, in words, and an older instance that still runs writes nothing any more', async () => {
+    engine++;
+    const old = await open();
+    await openAs(second);
+    const things = old.collection<Thing>('thing');
+    await expect(old.commit({ puts: [things.put('a', { n: 1 })] })).rejects.toThrow(
+      'the records of test were taken over by a newer version',
+    );
+    await expect(open()).rejects.toThrow('the records of test are of schema 3, written by a newer version; this one knows them up to 1');
+    expect((await openAs(second)).collection<Thing>('thing').size).toBe(0);
+  });
 });
 
 describe('the record store', () => {
