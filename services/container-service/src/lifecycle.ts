@@ -218,15 +218,20 @@ export class ContainerLifecycle {
     await store.withContainer(id, async (container, lease) => {
       const run = assertRunning(container);
       if (isPaused(container)) throw new Conflict(`container ${id} is already paused`);
-      // The record first: reconcile thaws what a record does not call paused.
-      const paused = await store.saveState(container, { ...container.state, status: 'paused' }, lease);
+      const freezer = this.options.freezerOf(run);
       try {
-        await this.options.freezerOf(run).freeze();
+        await freezer.freeze();
       } catch (error) {
-        await store.saveState(container, container.state, lease);
         throw new System(`cannot pause container ${id}: ${errorMessage(error)}`, { cause: error });
       }
-      await store.commit({ events: [containerEvent(paused, 'pause')] });
+      try {
+        await store.saveState(container, { ...container.state, status: 'paused' }, lease, [containerEvent(container, 'pause')]);
+      } catch (error) {
+        await freezer.thaw();
+        throw error;
+      }
+      // An instance that has just started may have thawed it: its record did not call it paused yet.
+      await freezer.freeze();
     });
   }
 

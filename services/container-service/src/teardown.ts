@@ -17,6 +17,8 @@ import type { OciRuntime } from './runtime.ts';
 /** The part of a control group that is needed here. */
 interface ProcessGroup {
   processes(): number[];
+  frozen(): boolean;
+  thaw(): Promise<void>;
   remove(): boolean;
 }
 
@@ -139,6 +141,7 @@ export class Teardown {
     const group = this.options.groupOf(container);
     const end = Date.now() + groupDeadlineMs;
     for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+      await this.thaw(container, group);
       for (const pid of group.processes()) {
         try {
           process.kill(pid, 'SIGKILL');
@@ -152,6 +155,16 @@ export class Teardown {
         return;
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  /** On v1 a killed process that stands still goes only when it may move. */
+  private async thaw(container: ContainerRecord, group: ProcessGroup): Promise<void> {
+    try {
+      if (group.frozen()) await group.thaw();
+    } catch (error) {
+      // The group may have gone meanwhile.
+      this.options.logger.debug({ containerId: container.id, error }, 'its control group could not be thawed');
     }
   }
 

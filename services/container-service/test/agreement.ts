@@ -28,21 +28,34 @@ export function isOf(pid: number, container: string): boolean {
   return pid > 1 && ['cgroup', 'cmdline'].some((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8').includes(container));
 }
 
-/** What the events say of each container that is there: whether it runs. */
-function toldToRun(stack: Stack): Map<string, boolean> {
-  const runs = new Map<string, boolean>();
+type Going = 'down' | 'up' | 'paused';
+const goingAfter = new Map<string, Going>([
+  ['create', 'down'],
+  ['start', 'up'],
+  ['pause', 'paused'],
+  ['unpause', 'up'],
+  ['die', 'down'],
+]);
+
+/** What the events say of each container that is there. */
+function toldOf(stack: Stack): Map<string, Going> {
+  const containers = new Map<string, Going>();
   for (const { actorId, action } of stack.events) {
-    if (action === 'create' || action === 'die') runs.set(actorId, false);
-    if (action === 'start') runs.set(actorId, true);
-    if (action === 'destroy') runs.delete(actorId);
+    const going = goingAfter.get(action);
+    if (going !== undefined) containers.set(actorId, going);
+    if (action === 'destroy') containers.delete(actorId);
   }
-  return runs;
+  return containers;
+}
+
+function goingOf({ State }: ContainerSummary): Going {
+  if (State === 'paused') return 'paused';
+  return State === 'running' ? 'up' : 'down';
 }
 
 async function agree(stack: Stack): Promise<void> {
   const containers = await listAll(stack);
-  const isUp = ({ State }: ContainerSummary): boolean => State === 'running' || State === 'paused';
-  expect(toldToRun(stack)).toEqual(new Map(containers.map((container) => [container.Id, isUp(container)])));
+  expect(toldOf(stack)).toEqual(new Map(containers.map((container) => [container.Id, goingOf(container)])));
   for (const { Id, State } of containers) {
     const document = await inspect(stack, Id);
     const pid = document.State.Pid;

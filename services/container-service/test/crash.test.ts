@@ -9,6 +9,7 @@ import { dialTicket, StdcopyDemultiplexer, type Ticket } from '@flotilla/streams
 import { tryLockFile } from '@flotilla/syscalls';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { agreeSoon } from './agreement.ts';
 import { create, inspect, logsOf, readTicket, remove, type Stack, startStack, wait } from './stack.ts';
 
 let stack: Stack;
@@ -66,12 +67,37 @@ test('a container that was to remove itself is gone', async () => {
   expect(existsSync(join(stack.directory, 'snapshots', id))).toBe(false);
 });
 
+test('a pause that is cut off is told and done, or neither', async () => {
+  const id = await create(stack, ['sleep', '60']);
+  await stack.containers.start({ container: id });
+  for (const afterMs of [1, 3, 5, 10]) {
+    const change = (await inspect(stack, id)).State.Paused ? 'unpause' : 'pause';
+    const changed = stack.containers[change]({ container: id }).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, afterMs));
+    await stack.crash();
+    await changed;
+    await agreeSoon(stack, `${change} cut off after ${afterMs} ms`);
+  }
+  await remove(stack, id);
+});
+
 test('a killed monitor ends its container', async () => {
   const id = await create(stack, ['sleep', '60']);
   await stack.containers.start({ container: id });
   const monitor = Number(readFileSync(join(stack.execRoot, 'container-service/runs', id, 'monitor.pid'), 'utf8'));
   process.kill(monitor, 'SIGKILL');
   expect(await wait(stack, id)).toBe(137);
+  await remove(stack, id);
+});
+
+test('a killed monitor ends a container that stands still', async () => {
+  const id = await create(stack, ['sh', '-c', 'sleep 60 & sleep 60']);
+  await stack.containers.start({ container: id });
+  await stack.containers.pause({ container: id });
+  process.kill(Number(readFileSync(join(stack.execRoot, 'container-service/runs', id, 'monitor.pid'), 'utf8')), 'SIGKILL');
+  expect(await wait(stack, id)).toBe(137);
+  expect(stack.groupOf(id).processes()).toEqual([]);
+  await agreeSoon(stack, 'killed while paused');
   await remove(stack, id);
 });
 
