@@ -13,6 +13,7 @@ import { imagePlatform } from './inspect.ts';
 import { writeLayerTar } from './layers/layerTar.ts';
 import { runtimePoints } from './layers/runtimePoints.ts';
 import { makeConfig, type NewLayer, type NewLayers } from './newImage.ts';
+import { makeRoom } from './room.ts';
 
 export class Committer {
   private readonly store: ImageStore;
@@ -33,6 +34,7 @@ export class Committer {
     const defaults = applyChanges(mergeDefaults(defaultsFromJson(request.configJson) ?? {}, own), request.changes);
     const below = this.store.holdLayers(snapshot.layers);
     try {
+      await makeRoom(this.store.content);
       const top = await this.layerOf(snapshot, signal);
       try {
         const image = await this.register({ request, snapshot, base, below: below.known, top: top.record, defaults, reference });

@@ -20,7 +20,7 @@ import { readImage } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import { makeConfig, type NewLayers } from './newImage.ts';
 import type { ProgressSink } from './progress.ts';
-import { roomIn } from './room.ts';
+import { makeRoom, roomIn } from './room.ts';
 
 export interface ImportOptions {
   readonly reference: Reference | undefined;
@@ -52,6 +52,7 @@ export class Importer {
   }
 
   async import(source: AsyncIterable<Buffer>, options: ImportOptions, sink: ProgressSink, signal: AbortSignal): Promise<void> {
+    await makeRoom(this.store.content);
     const path = this.store.content.newIngestPath('import');
     try {
       const sizeBytes = await this.receive(source, path);

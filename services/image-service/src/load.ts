@@ -21,6 +21,7 @@ import type { BlobReference, LayerRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { bar, type ProgressSink } from './progress.ts';
+import { makeRoom } from './room.ts';
 import { checksumFits } from './tar/header.ts';
 
 export interface LoadRequest {
@@ -54,6 +55,7 @@ export class Loader {
   /** @throws InvalidParameter for an archive that is none; LayerContentError for layers that are not what their image says. */
   async load(source: AsyncIterable<Buffer>, request: LoadRequest, sink: ProgressSink, signal: AbortSignal): Promise<void> {
     const { content } = this.store;
+    await makeRoom(content);
     const directory = content.newIngestDirectory('load');
     const early: EarlyLayers = new Map();
     try {

@@ -39,6 +39,7 @@ import { bar, message, type ProgressSink, step } from './progress.ts';
 import { RegistryError, type WithRegistry } from './registry/distribution.ts';
 import { pullError } from './registry/errors.ts';
 import { RemoteRepository, type Served } from './registry/remoteRepository.ts';
+import { makeRoom } from './room.ts';
 
 export interface PullRequest {
   /** A tag, a digest, or neither for `latest`. */
@@ -80,6 +81,7 @@ export class Puller {
     if (request.cacheOnly !== true) this.store.requireName(reference);
     const remote = new RemoteRepository(this.registry, reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
+    await makeRoom(this.store.content);
     // Without the registry's name, as dockerd says it.
     sink(message(`Pulling from ${reference.path}`, reference.digest ?? reference.tag));
     const blobs: BlobReference[] = target.manifest.layers.map(blobReference);

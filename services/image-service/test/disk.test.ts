@@ -1,8 +1,18 @@
-/** The check of the disk (`flotilla doctor --disk`): damage and orphans are told, and mended where they can be. */
+/** The check of the disk (`flotilla doctor --disk`): damage and orphans are told, and mended where they can be. A disk that is nearly full. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DiskFinding } from '@flotilla/contracts/flotilla/image/v1/disk';
-import { buildImage, dockerArchive, pushImage, randomBytesOf, startRegistry, type TestImage, type TestRegistry } from '@flotilla/testkit';
+import {
+  buildImage,
+  buildTar,
+  dockerArchive,
+  pushImage,
+  randomBytesOf,
+  startRegistry,
+  type TestImage,
+  type TestRegistry,
+} from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Stack } from './stack.ts';
 
@@ -120,4 +130,67 @@ describe('a store', () => {
     expect(await findings()).toEqual([]);
     expect(readdirSync(layer(1))).toEqual(['etc']);
   });
+});
+
+describe('on a disk that is nearly full', () => {
+  const megabyte = 1024 * 1024;
+  let small: Stack;
+  let zeros: TestImage;
+
+  beforeAll(async () => {
+    small = await Stack.start({
+      prepare: (dataRoot) => {
+        mkdirSync(dataRoot, { recursive: true });
+        // 256 MiB of any disk are left to others.
+        execFileSync('mount', ['-t', 'tmpfs', '-o', `mode=711,size=${316 * megabyte}`, 'tmpfs', dataRoot]);
+      },
+    });
+    zeros = await buildImage({ layers: [[{ path: 'zeros', content: Buffer.alloc(10 * megabyte) }]] });
+    await pushImage(zeros, { address: registry.address, repository: 'zeros', tag: 'latest' });
+  });
+  afterAll(async () => {
+    execFileSync('umount', ['--lazy', small.dataRoot]);
+    await small.stop();
+  });
+  beforeEach(() => small.clear());
+
+  const file = { path: 'zeros', content: Buffer.alloc(10 * megabyte) };
+
+  it.each<[string, () => Promise<string | undefined>]>([
+    ['a pull', async () => (await small.pull(`${registry.address}/zeros`)).at(-1)?.error],
+    ['a load', async () => (await small.load(await dockerArchive([{ image: zeros, tags: ['zeros:1'] }]))).at(-1)?.error],
+    ['an import', async () => (await small.import(await buildTar([file]), 'imported:1')).at(-1)?.error],
+    [
+      'a build',
+      async () => {
+        const Dockerfile = { path: 'Dockerfile', content: 'FROM scratch\nCOPY zeros /\n' };
+        return (await small.build(await buildTar([Dockerfile, file]), { tags: ['built:1'] })).at(-1)?.error;
+      },
+    ],
+    ['a commit', async () => committed('nearly-full')],
+  ])('%s waits for what was removed before it', async (_what, work) => {
+    // What a removal has put aside, and nobody has begun to delete.
+    const removed = join(small.dataRoot, 'trash/removed');
+    await small.import(await buildTar([{ path: 'base', content: 'base' }]), 'nearly-full:latest');
+    writeFileSync(removed, Buffer.alloc(55 * megabyte));
+    expect(await work()).toBeUndefined();
+    expect(existsSync(removed)).toBe(false);
+    expect(await small.findings()).toEqual([]);
+  });
+
+  async function committed(base: string): Promise<undefined> {
+    const { Id: imageId } = await small.inspect<{ Id: string }>(base);
+    const { mounts } = await small.snapshots.prepare({ key: 'writer', imageId });
+    writeFileSync(join(mounts?.upperDir ?? '', 'written'), Buffer.alloc(4 * megabyte));
+    await small.images.commit({
+      snapshotKey: 'writer',
+      repository: 'committed',
+      tag: '1',
+      comment: '',
+      author: '',
+      changes: [],
+      configJson: Buffer.alloc(0),
+      containerConfigJson: Buffer.alloc(0),
+    });
+  }
 });

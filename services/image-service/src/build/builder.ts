@@ -10,7 +10,7 @@ import type { Image } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import type { ProgressSink } from '../progress.ts';
 import type { Puller } from '../pull.ts';
-import { roomIn } from '../room.ts';
+import { makeRoom } from '../room.ts';
 import { BaseImages } from './baseImages.ts';
 import type { Build } from './build.ts';
 import { BuildArgs } from './buildArgs.ts';
@@ -125,8 +125,7 @@ export class Builder {
     const hold = (held: Image): void => void releases.push(store.hold(held));
     let context: BuildContext | undefined;
     try {
-      // On a full disk what was removed a moment ago is still being deleted.
-      if (roomIn(directory) === 0) await store.content.emptyTrash();
+      await makeRoom(store.content);
       context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
       const dockerfile = parseDockerfile(context.dockerfileText);
       job.check?.(dockerfile);
