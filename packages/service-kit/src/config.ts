@@ -48,6 +48,18 @@ export const serviceSettings = {
   /** Where the HTTP server listens (registry-proxy); empty: none. */
   FLOTILLA_HTTP_ADDRESS: address.or(z.literal('')).default(''),
   FLOTILLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  /** Where spans go, by OTLP/HTTP in JSON (`/v1/traces` is added); empty: nowhere. */
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .url({ protocol: /^https?$/ })
+    .or(z.literal(''))
+    .default(''),
+  /** The same, whole; it goes before. */
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: z
+    .url({ protocol: /^https?$/ })
+    .or(z.literal(''))
+    .default(''),
+  /** `key=value,…` that the collector wants to see with them. */
+  OTEL_EXPORTER_OTLP_HEADERS: z.string().default(''),
   /** The operator's flags and daemon.json, as JSON. */
   FLOTILLA_ENGINE_OPTIONS: jsonText(engineOptions).default(() => engineOptions.parse({})),
 };

@@ -44,6 +44,14 @@ export const engineOptions = z.object({
   shutdownTimeoutSeconds: z.number().int().default(15),
   storageOptions: z.array(z.string()).default([]),
   defaultUlimits: z.record(z.string(), ulimit).default({}),
+  /** An init process in containers that do not say. */
+  init: z.boolean().default(false),
+  defaultShmSizeBytes: z.number().int().positive().optional(),
+  defaultIpcMode: z.enum(['private', 'shareable']).optional(),
+  defaultCgroupnsMode: z.enum(['private', 'host']).optional(),
+  noNewPrivileges: z.boolean().default(false),
+  /** The profile of containers that name none: `unconfined`, or a file's path; absent: Docker's own. */
+  seccompProfile: z.string().optional(),
   /** Parent cgroup of containers; default /flotilla. */
   cgroupParent: z.string().optional(),
   /** Who may do what, as the services read it; absent: all may do all. */

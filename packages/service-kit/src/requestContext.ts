@@ -25,3 +25,10 @@ export function runWithRequest<T>(context: RequestContext, work: () => T): T {
 export function newRequestId(): string {
   return randomBytes(8).toString('hex');
 }
+
+/** What goes with a request by HTTP to another service. */
+export function outgoingHeaders(): Record<string, string> {
+  const request = storage.getStore();
+  if (request === undefined) return {};
+  return { 'x-request-id': request.requestId, ...(request.traceparent === undefined ? {} : { traceparent: request.traceparent }) };
+}

@@ -11,6 +11,7 @@ import {
   type ServerWritableStream,
   type ServiceDefinition,
   type sendUnaryData,
+  status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { Definition, MethodShape, RequestOf, ResponseOf } from './definition.ts';
@@ -20,6 +21,7 @@ import { newRequestId, type RequestContext, runWithRequest } from './requestCont
 import { decodeIdentity } from './rights/identity.ts';
 import type { PolicySource } from './rights/policyFile.ts';
 import type { SubjectsOf } from './rights/subjects.ts';
+import type { Span, Tracer } from './tracing.ts';
 
 export interface CallContext {
   readonly requestId: string;
@@ -58,13 +60,15 @@ export class GrpcServer {
   });
   private readonly logger: Logger;
   private readonly policy: PolicySource | undefined;
+  private readonly tracer: Tracer | undefined;
   private subjectsOf: SubjectsOf = async () => [];
   private socketPath: string | undefined;
 
   /** @param options.policy - rights, checked again here, where the act is carried out. */
-  constructor(options: { logger: Logger; health: Health; policy?: PolicySource | undefined }) {
+  constructor(options: { logger: Logger; health: Health; policy?: PolicySource | undefined; tracer?: Tracer | undefined }) {
     this.logger = options.logger;
     this.policy = options.policy;
+    this.tracer = options.tracer;
     const report = async (): Promise<{ status: (typeof HealthCheckResponse_ServingStatus)['SERVING' | 'NOT_SERVING'] }> => ({
       status: (await options.health.check()).ready
         ? HealthCheckResponse_ServingStatus.SERVING
@@ -104,6 +108,14 @@ export class GrpcServer {
     this.server.addService(definition as unknown as ServiceDefinition, implementation);
   }
 
+  /** The request that a call works for, and its span: calls that no client's request has led to have none. */
+  private enter(metadata: Metadata, path: string): { context: RequestContext; span: Span | undefined } {
+    const given = contextOf(metadata);
+    if (this.tracer === undefined || given.traceparent === undefined) return { context: given, span: undefined };
+    const span = this.tracer.begin(path.slice(1), given.traceparent, { 'rpc.system': 'grpc', 'flotilla.request_id': given.requestId });
+    return { context: span === undefined ? given : { ...given, traceparent: span.traceparent }, span };
+  }
+
   private unaryCall(name: string, path: string, handler: (request: unknown, call: CallContext) => Promise<unknown>) {
     return (call: ServerUnaryCall<unknown, unknown>, respond: sendUnaryData<unknown>): void => {
       const abort = new AbortController();
@@ -112,17 +124,20 @@ export class GrpcServer {
       call.on('cancelled', () => {
         if (!isAnswered) abort.abort();
       });
-      const context = contextOf(call.metadata);
+      const { context, span } = this.enter(call.metadata, path);
       void runWithRequest(context, async () => {
         try {
           if (this.policy !== undefined) await this.checkRights(context, path, call.request);
           const response = await handler(call.request, { requestId: context.requestId, signal: abort.signal });
           isAnswered = true;
           respond(null, response);
+          span?.end(answered);
           this.logger.debug({ method: name }, 'call answered');
         } catch (error) {
           this.report(name, error);
-          respond(toServiceError(error));
+          const failure = toServiceError(error);
+          endFailed(span, failure);
+          respond(failure);
         }
       });
     };
@@ -132,19 +147,24 @@ export class GrpcServer {
     return (call: ServerWritableStream<unknown, unknown>): void => {
       const abort = new AbortController();
       call.on('cancelled', () => abort.abort());
-      const context = contextOf(call.metadata);
+      const { context, span } = this.enter(call.metadata, path);
       void runWithRequest(context, async () => {
         try {
           if (this.policy !== undefined) await this.checkRights(context, path, call.request);
           for await (const message of handler(call.request, { requestId: context.requestId, signal: abort.signal })) {
-            if (abort.signal.aborted) return;
+            if (abort.signal.aborted) {
+              span?.end(answered);
+              return;
+            }
             if (!call.write(message)) await drained(call, abort.signal);
           }
           call.end();
+          span?.end(answered);
         } catch (error) {
           this.report(name, error);
-          const { code, details, metadata } = toServiceError(error);
-          call.emit('error', { code, details, metadata });
+          const failure = toServiceError(error);
+          endFailed(span, failure);
+          call.emit('error', { code: failure.code, details: failure.details, metadata: failure.metadata });
         }
       });
     };
@@ -184,6 +204,21 @@ export class GrpcServer {
     });
     if (this.socketPath !== undefined) rmSync(this.socketPath, { force: true });
   }
+}
+
+const answered = { 'rpc.grpc.status_code': status.OK };
+/** Those that are ours to blame for; the others are the caller's news. */
+const faults: ReadonlySet<number> = new Set([
+  status.UNKNOWN,
+  status.DEADLINE_EXCEEDED,
+  status.UNIMPLEMENTED,
+  status.INTERNAL,
+  status.UNAVAILABLE,
+  status.DATA_LOSS,
+]);
+
+function endFailed(span: Span | undefined, { code, details }: { code: number; details: string }): void {
+  span?.end({ 'rpc.grpc.status_code': code }, faults.has(code) ? details : undefined);
 }
 
 function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {

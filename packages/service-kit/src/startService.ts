@@ -10,6 +10,7 @@ import { createLogger, type Logger } from './logger.ts';
 import { followPolicy, type PolicySource } from './rights/policyFile.ts';
 import { GrpcServer } from './server.ts';
 import { settleAfterStart } from './settle.ts';
+import { Tracer } from './tracing.ts';
 import { version } from './version.ts';
 
 export interface ServiceKit<S extends ServiceSettings> {
@@ -22,6 +23,8 @@ export interface ServiceKit<S extends ServiceSettings> {
   readonly server: GrpcServer;
   /** Who may do what; absent: all may do all. */
   readonly policy?: PolicySource | undefined;
+  /** Absent: nobody wants spans. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** A started service: what `--compact` holds five of in one process. */
@@ -67,8 +70,10 @@ export async function startService<S extends ServiceSettings>(
     const { policyFile } = settings.FLOTILLA_ENGINE_OPTIONS;
     // registry-proxy carries out nothing that a policy speaks of, and may not read it.
     const policy = policyFile === undefined || name === 'registry-proxy' ? undefined : followPolicy(policyFile, logger);
-    const server = new GrpcServer({ logger, health, policy });
-    await build({ settings, logger, lifecycle, health, bus, discovery, server, policy });
+    const tracer = Tracer.from(settings, { service: name, instance: settings.FLOTILLA_INSTANCE, logger });
+    if (tracer !== undefined) lifecycle.onStop('spans', () => tracer.stop());
+    const server = new GrpcServer({ logger, health, policy, tracer });
+    await build({ settings, logger, lifecycle, health, bus, discovery, server, policy, tracer });
     if (settings.FLOTILLA_GRPC_ADDRESS !== '') {
       await server.listen(settings.FLOTILLA_GRPC_ADDRESS);
       lifecycle.onStop('grpc server', () => server.shutdown(drainMs));

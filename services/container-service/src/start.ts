@@ -123,6 +123,8 @@ export class Starter {
       const record = await this.record(container, started, lease);
       recorded();
       return record;
+      const { runtime, pid } = record.state.run ?? {};
+      this.options.logger.debug({ containerId: container.id, runtime, pid }, 'the runtime has started it');
     } catch (error) {
       const failure = this.explain(container, error);
       await teardown.afterFailedStart(container);

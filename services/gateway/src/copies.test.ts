@@ -32,7 +32,7 @@ beforeAll(async () => {
       const document = async (): Promise<Uint8Array> => Buffer.from(`["${asked.length}"]`);
       sendJson(response, 200, await copies.containers.read(copyKey(request), document));
     },
-    answerFromCopies(copies, metrics),
+    { answerAtOnce: answerFromCopies(copies, metrics) },
   );
   server = createGatewayServer(application);
   await listen(server, { path: socket });

@@ -22,7 +22,7 @@ import { VersionDocument } from './system/version.ts';
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery, policy }) => {
+  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery, policy, tracer }) => {
     const host = readHost();
     const everything = connectBackends(discovery);
     const backends = policy === undefined ? everything : scopeBackends(everything, policy);
@@ -63,8 +63,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       audit,
       maxRequests: settings.FLOTILLA_MAX_REQUESTS,
     });
-    const atOnce = policy === undefined && audit === undefined ? answerFromCopies(copies, metrics) : undefined;
-    const servers = await listenEverywhere(settings, dispatch(guarded, atOnce), logger);
+    // Who looks at every request is not passed by.
+    const isWatched = policy !== undefined || audit !== undefined || tracer !== undefined;
+    const answerAtOnce = isWatched ? undefined : answerFromCopies(copies, metrics);
+    const servers = await listenEverywhere(settings, dispatch(guarded, { answerAtOnce, tracer }), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });

@@ -17,7 +17,7 @@ import { Transport } from './upstream/transport.ts';
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return startService('registry-proxy', registryProxySettings, env, async ({ settings, logger, lifecycle, health, server }) => {
+  return startService('registry-proxy', registryProxySettings, env, async ({ settings, logger, lifecycle, health, server, tracer }) => {
     const listen = async (http: HttpServer): Promise<void> => {
       if (settings.FLOTILLA_HTTP_ADDRESS === '') return;
       await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
@@ -34,7 +34,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       lifecycle.onStop('relay', () => relay.close());
       const transport = new Transport(limits);
       lifecycle.onStop('connections', () => transport.close());
-      await listen(new HttpServer({ distribution: relay, metrics: new Metrics(), health, logger }));
+      await listen(new HttpServer({ distribution: relay, metrics: new Metrics(), health, logger, tracer }));
       server.add(RegistriesService, registriesHandlers(remoteRegistries(lab, transport)));
       return;
     }
@@ -44,7 +44,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     followHangup(lifecycle, () => void proxy.reload());
     lifecycle.onStop('cache', () => proxy.close());
     const { distribution, operations, metrics } = proxy;
-    await listen(new HttpServer({ distribution, operations, metrics, health, logger }));
+    await listen(new HttpServer({ distribution, operations, metrics, health, logger, tracer }));
     server.add(RegistriesService, registriesHandlers(operations));
   });
 }

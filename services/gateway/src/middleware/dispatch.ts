@@ -4,14 +4,14 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { InvalidParameter } from '@flotilla/errors';
-import { apiVersion, engineVersion, minApiVersion, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import { apiVersion, engineVersion, isTraceparent, minApiVersion, newRequestId, runWithRequest, type Tracer } from '@flotilla/service-kit';
 import { compareVersions, setVersion } from '../http/apiVersion.ts';
+import { operationOf } from '../rights/operations.ts';
 import { sendError } from './errors.ts';
 
 const prefix = /^\/v([0-9][0-9.]*)(?=\/|$)/;
 const ping = /^(?:\/v[0-9][0-9.]*)?\/_ping(?:\?|$)/;
 const unclean = /\/\/|\/\.{1,2}(?:\/|$)/;
-const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** Unique without asking for randomness at each request: this process's own half and a counter. */
 const ownHalf = newRequestId().slice(0, 8);
@@ -23,8 +23,14 @@ function nextRequestId(): string {
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** Wraps the application. `answerAtOnce` says whether it has answered: it sees well-formed requests, without their version, before anything is made for them. */
-export function dispatch(application: Handler, answerAtOnce?: (request: IncomingMessage, response: ServerResponse) => boolean): Handler {
+export interface DispatchOptions {
+  /** Says whether it has answered: it sees well-formed requests, without their version, before anything is made for them. */
+  readonly answerAtOnce?: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
+  readonly tracer?: Tracer | undefined;
+}
+
+/** Wraps the application. */
+export function dispatch(application: Handler, { answerAtOnce, tracer }: DispatchOptions = {}): Handler {
   return (request, response) => {
     const url = request.url ?? '/';
     if (ping.test(url) && (request.method === 'GET' || request.method === 'HEAD')) {
@@ -52,13 +58,36 @@ export function dispatch(application: Handler, answerAtOnce?: (request: Incoming
     }
     if (answerAtOnce?.(request, response) === true) return;
     setCommonHeaders(response);
-    const traceparent = request.headers.traceparent;
-    const context = {
-      requestId: nextRequestId(),
-      ...(typeof traceparent === 'string' && traceparentForm.test(traceparent) ? { traceparent } : {}),
-    };
-    runWithRequest(context, () => application(request, response));
+    const requestId = nextRequestId();
+    const given = request.headers.traceparent;
+    const parent = typeof given === 'string' && isTraceparent(given) ? given : undefined;
+    const traceparent = tracer === undefined ? parent : (beginSpan(tracer, parent, requestId, request, response) ?? parent);
+    runWithRequest({ requestId, ...(traceparent === undefined ? {} : { traceparent }) }, () => application(request, response));
   };
+}
+
+/** Spans the request until its connection is done with it; streams too. Gives what is passed on. */
+function beginSpan(
+  tracer: Tracer,
+  parent: string | undefined,
+  requestId: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): string | undefined {
+  const method = request.method ?? '';
+  const path = (request.url ?? '/').split('?', 1)[0] ?? '';
+  const operation = operationOf(method, path);
+  const span = tracer.begin(operation?.id ?? method, parent, {
+    'http.request.method': method,
+    'url.path': path,
+    'flotilla.request_id': requestId,
+    ...(operation === undefined || operation.object === '' ? {} : { 'flotilla.object': operation.object }),
+  });
+  response.once('close', () => {
+    const { statusCode } = response;
+    span?.end({ 'http.response.status_code': statusCode }, statusCode >= 500 ? `status ${statusCode}` : undefined);
+  });
+  return span?.traceparent;
 }
 
 const commonHeaders = {

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import type { Readable } from 'node:stream';
+import { outgoingHeaders } from '@flotilla/service-kit';
 import { http } from '@flotilla/service-kit/http';
 
 /** Where an HTTP server listens: `unix:/path`, `host:port` or `http://host:port`. */
@@ -69,7 +70,7 @@ export function send(
       agent,
       method: options.method,
       path: options.path,
-      headers: { 'User-Agent': 'flotilla', ...options.headers },
+      headers: { 'User-Agent': 'flotilla', ...outgoingHeaders(), ...options.headers },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     request.setTimeout(idleTimeoutMs, () => request.destroy(new RegistryError('the registry does not answer', { passing: true })));

@@ -11,6 +11,7 @@ import {
   type Reference,
   repositoryName,
 } from '@flotilla/oci';
+import { outgoingHeaders } from '@flotilla/service-kit';
 import { LayerContentError } from '../contentError.ts';
 import { type BlobSource, RegistryError, readBody, refusal, send, type WithRegistry } from './distribution.ts';
 import { pullError } from './errors.ts';
@@ -42,7 +43,10 @@ export class RemoteRepository {
   /** Reads a blob by `work`, which may be told of another address when the first has gone. */
   withBlob<T>(digest: Digest, work: (source: BlobSource) => Promise<T>): Promise<T> {
     // The layer's own signal ends the work; this one only the search for an address.
-    return this.registry((address) => work({ address, path: this.path(`blobs/${digest}`), headers: this.headers }), this.signal);
+    return this.registry(
+      (address) => work({ address, path: this.path(`blobs/${digest}`), headers: { ...outgoingHeaders(), ...this.headers } }),
+      this.signal,
+    );
   }
 
   async manifest(tagOrDigest: string): Promise<Served> {

@@ -5,9 +5,9 @@ import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
-import { type Health, type Logger, newRequestId, runWithRequest } from '@flotilla/service-kit';
+import { type Health, isTraceparent, type Logger, newRequestId, runWithRequest, type Tracer } from '@flotilla/service-kit';
 import { http } from '@flotilla/service-kit/http';
-import express, { type ErrorRequestHandler, type Express, type Response } from 'express';
+import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
 import type { Gate } from '../downstream/gate.ts';
 import type { ListenerTls } from '../downstream/listenerTls.ts';
@@ -41,11 +41,13 @@ interface HttpServerParts {
   readonly metrics: Metrics;
   readonly health: Health;
   readonly logger: Logger;
+  readonly tracer?: Tracer | undefined;
 }
 
 export class HttpServer {
   private readonly server: Server;
   private readonly logger: Logger;
+  private readonly tracer: Tracer | undefined;
   private draining = false;
   /** Bytes of each connection that are counted already, with requests before. */
   private readonly counted = new WeakMap<Socket, number>();
@@ -53,6 +55,7 @@ export class HttpServer {
 
   constructor(parts: HttpServerParts) {
     this.logger = parts.logger;
+    this.tracer = parts.tracer;
     // Uploads of many gigabytes take their time: no limit on a whole request, but on its headers.
     const limits = { requestTimeout: 0, headersTimeout: headersTimeoutMs, keepAliveTimeout: keepAliveTimeoutMs };
     const app = this.app(parts);
@@ -114,19 +117,28 @@ export class HttpServer {
   }
 
   /** Every request gets an id and one line in the log. */
-  private logged(request: IncomingMessage, response: Response, next: () => void): void {
+  private logged(request: Request, response: Response, next: () => void): void {
     const given = request.headers['x-request-id'];
     const requestId = typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : newRequestId();
     response.setHeader('x-request-id', requestId);
     const startedAt = performance.now();
-    runWithRequest({ requestId }, () => {
+    const parent = request.headers.traceparent;
+    const trace = typeof parent === 'string' && isTraceparent(parent) ? parent : undefined;
+    const span =
+      trace === undefined
+        ? undefined
+        : this.tracer?.begin(`registry ${request.method}`, trace, { 'url.path': request.path, 'flotilla.request_id': requestId });
+    const traceparent = span?.traceparent ?? trace;
+    runWithRequest({ requestId, ...(traceparent === undefined ? {} : { traceparent }) }, () => {
       response.on('close', () => {
         const { method, url } = request;
         const { client } = response.locals as { client?: string };
         const durationMs = Math.round(performance.now() - startedAt);
         // Without the query: an upload's may be long, and a client may put there what is nobody's business.
         const path = url?.split('?', 1)[0]?.slice(0, 500);
-        this.logger.info({ method, path, status: response.statusCode, durationMs, whole: response.writableFinished, client }, 'request');
+        const status = response.statusCode;
+        span?.end({ 'http.response.status_code': status }, status >= 500 ? `status ${status}` : undefined);
+        this.logger.info({ method, path, status, durationMs, whole: response.writableFinished, client }, 'request');
       });
       next();
     });

@@ -8,7 +8,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { currentRequest } from '@flotilla/service-kit';
+import { outgoingHeaders } from '@flotilla/service-kit';
 import { credentialsHeader } from '../credentials.ts';
 import { UpstreamAway } from '../distributionError.ts';
 import { ownRegistry, repositoryKey } from '../route.ts';
@@ -120,7 +120,6 @@ export class Fleet {
     replica: Replica,
     request: Pick<TransportRequest, 'method' | 'url' | 'headers' | 'body' | 'signal'>,
   ): Promise<TransportResponse | undefined> {
-    const requestId = currentRequest()?.requestId;
     let response: TransportResponse;
     try {
       response = await this.parts.sender.send({
@@ -128,7 +127,7 @@ export class Fleet {
         headers: {
           ...request.headers,
           [replicaHeader]: replica.token,
-          ...(requestId === undefined ? {} : { 'x-request-id': requestId }),
+          ...outgoingHeaders(),
         },
         verifyTls: true,
         ...(replica.certificate === undefined ? {} : { tls: { id: `replica ${replica.id}`, pinned: replica.certificate } }),
