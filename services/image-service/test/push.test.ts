@@ -202,10 +202,13 @@ class BreakingRegistry {
   keeps = true;
   /** Answers the first piece and refuses the next. */
   onePieceOnly = false;
+  /** Knows how far a piece came that was cut, and refuses the rest of it. */
+  refusesRest = false;
   patching = 0;
   mostPatching = 0;
   private stall: { at: number; reached: () => void } | undefined;
   private readonly uploads = new Map<string, Buffer>();
+  private readonly wasCut = new Set<string>();
 
   constructor() {
     this.server = createServer((request, response) => {
@@ -257,6 +260,7 @@ class BreakingRegistry {
       return end(201);
     }
     if (this.onePieceOnly && held.length > 0) return end(405);
+    if (this.refusesRest && this.wasCut.has(id)) return end(416);
     this.patching++;
     this.mostPatching = Math.max(this.mostPatching, this.patching);
     try {
@@ -274,6 +278,7 @@ class BreakingRegistry {
         }
         if (size > (this.cuts[0] ?? Number.POSITIVE_INFINITY)) {
           this.cuts.shift();
+          this.wasCut.add(id);
           if (this.keeps) this.uploads.set(id, Buffer.concat(chunks));
           else this.uploads.delete(id);
           request.socket.destroy();
@@ -301,11 +306,11 @@ describe('a registry that breaks off', () => {
   afterAll(() => breaking.server.close());
 
   /** Sends the blob; answers what the registry saw of it. */
-  async function sent(): Promise<string[]> {
+  async function sent(eachPiece = pieceBytes): Promise<string[]> {
     breaking.blobs.clear();
     breaking.log.length = 0;
     const reference = parseReference(`${breaking.address}/broken`);
-    const target = new PushTarget((work) => work(breaking.address), reference, '', AbortSignal.timeout(20_000), pieceBytes);
+    const target = new PushTarget((work) => work(breaking.address), reference, '', AbortSignal.timeout(20_000), eachPiece);
     const bytes = async (start: number, end: number): Promise<Readable> => Readable.from([content.subarray(start, end)]);
     // The registry itself, without a registry-proxy that takes the name of the registry off the path.
     await target.blob(blob, { sources: [], bytes, onProgress: () => undefined });
@@ -327,6 +332,21 @@ describe('a registry that breaks off', () => {
     breaking.keeps = false;
     const pieces = ['PATCH 0-99999', 'PATCH 100000-199999'];
     expect(await sent()).toEqual([...pieces, 'GET', ...pieces, 'PATCH 200000-249999', 'PUT 0']);
+  });
+
+  it.each([
+    ['one of several', pieceBytes, 2],
+    ['the only one', content.length, 1],
+  ])('is given all of it again when it does not go on in the middle of a piece: %s', async (_what, eachPiece, piecesBefore) => {
+    breaking.cuts = [150_000];
+    breaking.keeps = true;
+    breaking.refusesRest = true;
+    const log = await sent(eachPiece);
+    breaking.refusesRest = false;
+    const refused = log[piecesBefore + 1] ?? '';
+    expect(log[piecesBefore]).toBe('GET');
+    expect(Number(/^PATCH (\d+)-/.exec(refused)?.[1])).toBeGreaterThan(150_000);
+    expect(log.slice(piecesBefore + 2)).toEqual(['PATCH 250000', 'PUT 0']);
   });
 
   it('and takes blobs in one piece only is given one', async () => {

@@ -105,8 +105,8 @@ export class PushTarget {
         this.signal.throwIfAborted();
         if (!(error instanceof RegistryError) || upload === undefined) throw error;
         const { offset }: Upload = upload;
-        if (!error.passing && offset > 0 && offset < blob.sizeBytes && piece < blob.sizeBytes) {
-          // Some registries take a blob as one piece only.
+        if (!error.passing && offset > 0 && offset < blob.sizeBytes && attempt < maxAttempts) {
+          // Some registries take a blob as one piece only, or do not go on in the middle of one, whatever they say.
           upload = undefined;
           piece = blob.sizeBytes;
           continue;
