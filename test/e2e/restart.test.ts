@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { waitFor } from '@flotilla/testkit';
+import { cutPower, waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { useStack } from './stack.ts';
@@ -157,7 +157,7 @@ describe('flotilla down and up', () => {
     await must('create', '--name', 'never', '--restart', 'always', ...sleep);
     await must('stop', '-t', '0', 'unless-stopped-by-hand', 'always-by-hand');
     await stack.host.stopStack();
-    await reboot();
+    const booted = await cutPower(stack.host);
     try {
       await stack.host.startStack();
       const expected = [
@@ -183,21 +183,7 @@ describe('flotilla down and up', () => {
       await must('network', 'rm', 'harbour');
       await must('volume', 'rm', 'pages');
     } finally {
-      await stack.host.sh('umount /proc/sys/kernel/random/boot_id');
+      await booted();
     }
   }, 120_000);
 });
-
-/** Takes away what a machine loses when its power goes: processes, mounts, links, firewall rules, everything below /run; and its boot has another name. */
-async function reboot(): Promise<void> {
-  const { directory, execRoot } = stack.host;
-  writeFileSync(join(directory, 'boot_id'), '00000000-0000-4000-8000-000000000000\n');
-  await stack.host.sh(`
-    kill -9 $(cat ${execRoot}/container-service/runs/*/*.pid ${execRoot}/container-service/runs/*/pid 2>/dev/null | sort -u) || true
-    awk '$5 ~ "^${directory}/(data|exec)/" {print $5}' /proc/self/mountinfo | sort -r | xargs -r -n 1 umount -l
-    for link in $(ip -o link show type bridge | cut -d : -f 2); do ip link delete "$link"; done
-    nft flush ruleset
-    rm -rf ${execRoot}
-    mount --bind ${directory}/boot_id /proc/sys/kernel/random/boot_id
-  `);
-}

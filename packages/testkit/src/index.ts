@@ -22,6 +22,7 @@ export { buildLayer, buildTar, type Compression, type Layer, type LayerEntry, op
 export { assertNoLeaks, compareSnapshots, type LeakOptions, type SystemSnapshot, snapshotSystem } from './leaks.ts';
 export type { SpawnOptions } from './namespaceHolder.ts';
 export { type NatsUser, startNats, type TestNats } from './nats.ts';
+export { cutPower } from './powerCut.ts';
 export { Terminal } from './pty.ts';
 export { type PushTarget, pushImage } from './push.ts';
 export { startRedis, type TestRedis } from './redis.ts';

@@ -8,7 +8,7 @@ import { type NetworkRecord, networkSubnets } from './network.ts';
 import { isOnParent } from './parentLinks.ts';
 import type { GivenAddress, PluginEndpoints, PortNeeds } from './pluginEndpoints.ts';
 import { addressId, addressIds, type Records } from './records.ts';
-import type { EndpointRecord } from './sandbox.ts';
+import { addressesOf, type EndpointRecord } from './sandbox.ts';
 import { firstFree } from './sandboxPlan.ts';
 
 /** The addresses of networks that hosts share. */
@@ -74,15 +74,18 @@ export class EndpointChooser {
     const refused = new Set<string>();
     for (;;) {
       const endpoint = this.chooseHere(joining, place, refused);
+      let lost: string | undefined;
       try {
-        await this.claim(endpoint, container);
-        return endpoint;
+        lost = await this.claim(endpoint, container);
       } catch (error) {
         this.settle([endpoint]);
-        if (!isConflict(error)) throw error;
-        if (joining.wish.IPAMConfig?.IPv4Address) throw new Forbidden('Address already in use', { cause: error });
-        refused.add(endpoint.ipv4 ?? '');
+        throw error;
       }
+      if (lost === undefined) return endpoint;
+      this.settle([endpoint]);
+      const { IPAMConfig } = joining.wish;
+      if (lost === endpoint.ipv4 ? IPAMConfig?.IPv4Address : IPAMConfig?.IPv6Address) throw new Forbidden('Address already in use');
+      refused.add(lost);
     }
   }
 
@@ -108,10 +111,22 @@ export class EndpointChooser {
     }
   }
 
-  /** Hosts that share the network agree that the address is this one's. */
-  private async claim(endpoint: EndpointRecord, container: NamedContainer): Promise<void> {
-    if (this.cluster === undefined) throw new Unavailable(`overlay network ${endpoint.networkName}: NATS is shared with no other host now`);
-    await this.cluster.claim(endpoint.networkId, endpoint.ipv4 ?? '', claimOf(container, endpoint));
+  /** Hosts that share the network agree that the addresses are this one's. @returns one that another has; then none is taken. */
+  private async claim(endpoint: EndpointRecord, container: NamedContainer): Promise<string | undefined> {
+    const { networkId, networkName } = endpoint;
+    if (this.cluster === undefined) throw new Unavailable(`overlay network ${networkName}: NATS is shared with no other host now`);
+    const claimed: string[] = [];
+    for (const address of addressesOf(endpoint)) {
+      try {
+        await this.cluster.claim(networkId, address, claimOf(container, endpoint));
+        claimed.push(address);
+      } catch (error) {
+        for (const one of claimed) this.cluster.release(networkId, one);
+        if (isConflict(error)) return address;
+        throw error;
+      }
+    }
+    return undefined;
   }
 
   private chooseHere({ network, wish }: Joining, place: Place, refused: ReadonlySet<string>): EndpointRecord {
@@ -159,8 +174,9 @@ export class EndpointChooser {
   /** They will not be: their addresses are free again, on all hosts. */
   async giveUp(endpoints: readonly EndpointRecord[]): Promise<void> {
     await this.plugged.leave(endpoints, () => this.settle(endpoints));
-    for (const { networkId, ipv4 } of endpoints) {
-      if (ipv4 !== undefined && this.records.networks.get(networkId)?.driver === 'overlay') this.cluster?.release(networkId, ipv4);
+    for (const endpoint of endpoints) {
+      if (this.records.networks.get(endpoint.networkId)?.driver !== 'overlay') continue;
+      for (const address of addressesOf(endpoint)) this.cluster?.release(endpoint.networkId, address);
     }
   }
 }

@@ -118,13 +118,12 @@ function driverOf(request: NetworkCreateRequest, sharesNats: boolean): string {
   return driver;
 }
 
-/** @throws NotImplemented for what overlay networks cannot do here. */
+/** @throws NotImplemented, InvalidParameter for what overlay networks cannot do here. */
 function checkOverlay(request: NetworkCreateRequest): void {
   const encrypted = request.Options?.encrypted;
   if (encrypted !== undefined && encrypted !== 'false') {
     throw new NotImplemented('encrypted overlay networks are not supported: use an underlay that encrypts (WireGuard, IPsec)');
   }
-  if (request.EnableIPv6 === true) throw new NotImplemented('overlay networks are IPv4 only');
   const ipamDriver = request.IPAM?.Driver || 'default';
   if (ipamDriver !== 'default') throw new InvalidParameter(`invalid ipam driver: "${ipamDriver}"`);
 }

@@ -119,7 +119,11 @@ export class Networks {
     await this.records.fresh();
     if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
     const made = await this.options.overlay?.create((networks) =>
-      chooseOverlay(wish, networks, { ours: this.subnets(), routes: this.options.bridges.occupiedBlocks() }),
+      chooseOverlay(wish, networks, {
+        ours: this.subnets(),
+        routes: this.options.bridges.occupiedBlocks(),
+        pools: this.options.pools,
+      }),
     );
     if (made === undefined) throw new Unavailable('NATS is shared with no other host');
     await this.adopt(made);

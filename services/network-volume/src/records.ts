@@ -2,7 +2,7 @@
 import type { Collection, Commit, DomainEvent } from '@flotilla/records';
 import { nowNano } from './ids.ts';
 import type { NetworkRecord } from './network.ts';
-import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
+import { addressesOf, type EndpointRecord, type SandboxRecord } from './sandbox.ts';
 import type { VolumeRecord } from './volume.ts';
 
 /** Who has an address: its existence is the reservation, made with `create` so that two replicas cannot both. Id: `<network id>/<address>`. */
@@ -51,9 +51,7 @@ export function addressId(networkId: string, address: string): string {
 }
 
 export function addressIds(endpoints: readonly EndpointRecord[]): string[] {
-  return endpoints.flatMap(({ networkId, ipv4, ipv6 }) =>
-    [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [addressId(networkId, address)])),
-  );
+  return endpoints.flatMap((endpoint) => addressesOf(endpoint).map((address) => addressId(endpoint.networkId, address)));
 }
 
 /** A sandbox, and the reservation of what its new endpoints have. */

@@ -34,6 +34,11 @@ export interface EndpointRecord {
   readonly plugin?: { readonly source: string; readonly routes: readonly PluginRoute[] };
 }
 
+/** Of both families. */
+export function addressesOf({ ipv4, ipv6 }: Pick<EndpointRecord, 'ipv4' | 'ipv6'>): string[] {
+  return [ipv4, ipv6].filter((address) => address !== undefined);
+}
+
 export interface SandboxRecord {
   readonly containerId: string;
   readonly containerName: string;

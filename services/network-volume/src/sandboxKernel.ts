@@ -3,7 +3,7 @@ import { System } from '@flotilla/errors';
 import type { ClusterAddresses } from './endpointChooser.ts';
 import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
-import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
+import { addressesOf, type EndpointRecord, type SandboxRecord } from './sandbox.ts';
 import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
 import { gatewayEndpoint, gatewaysOf, interfaceWish, portForwards, portTarget } from './sandboxPlan.ts';
 
@@ -42,12 +42,14 @@ export class SandboxKernel {
   }
 
   /** Takes one endpoint off its network. Idempotent. */
-  detach(sandbox: SandboxRecord, { hostLink, interfaceName, networkId, ipv4, plugin }: EndpointRecord): void {
+  detach(sandbox: SandboxRecord, endpoint: EndpointRecord): void {
     const { stacks, cluster, records } = this.options;
+    const { hostLink, interfaceName, networkId, plugin } = endpoint;
     if (hostLink !== '') stacks.detach(hostLink);
     else if (interfaceName !== '' && plugin !== undefined) stacks.giveBack(stacks.netnsPath(sandbox.slot), interfaceName, plugin.source);
     else if (interfaceName !== '') stacks.removeChild(stacks.netnsPath(sandbox.slot), interfaceName);
-    if (ipv4 !== undefined && records.networks.get(networkId)?.driver === 'overlay') cluster?.release(networkId, ipv4);
+    if (records.networks.get(networkId)?.driver !== 'overlay') return;
+    for (const address of addressesOf(endpoint)) cluster?.release(networkId, address);
   }
 
   /** The kernel's part of a teardown; every step is tried, the first failure is thrown. */

@@ -31,6 +31,7 @@ import type { PluginEndpoints } from './pluginEndpoints.ts';
 import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
 import { addressIds, event, type Records, sandboxPuts } from './records.ts';
 import {
+  addressesOf,
   checkContainerId,
   decodeEndpoint,
   decodeSpec,
@@ -353,7 +354,9 @@ export class Sandboxes {
       await this.records.commit({ puts: [this.records.sandboxes.put(containerId, now)] });
       for (const endpoint of sandbox.endpoints) {
         if (this.records.networks.get(endpoint.networkId)?.driver !== 'overlay') continue;
-        await this.options.cluster?.rename(endpoint.networkId, endpoint.ipv4 ?? '', claimOf(now, endpoint));
+        for (const address of addressesOf(endpoint)) {
+          await this.options.cluster?.rename(endpoint.networkId, address, claimOf(now, endpoint));
+        }
       }
     });
   }

@@ -40,10 +40,10 @@ export class OverlayLinks implements Links {
     addNeighbour(this.socket, { link, mac, address });
   }
 
-  removePeer(bridge: string, { address, mac, host }: Peer): void {
+  removePeer(bridge: string, { address, mac, host }: Peer, alsoHost: boolean): void {
     const link = findLink(this.socket, tunnelName(bridge))?.index;
     if (link === undefined) return;
-    deleteNeighbour(this.socket, { link, mac, address: host }, true);
+    if (alsoHost) deleteNeighbour(this.socket, { link, mac, address: host }, true);
     deleteNeighbour(this.socket, { link, mac, address });
   }
 

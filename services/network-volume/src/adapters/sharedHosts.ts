@@ -6,6 +6,7 @@ import type { NetworkRecord } from '../network.ts';
 import type { Tunnels } from '../networkKernel.ts';
 import { Overlay, type OverlayOptions } from '../overlay/overlay.ts';
 import type { Records } from '../records.ts';
+import { addressesOf } from '../sandbox.ts';
 import { OverlayLinks } from './overlayLinks.ts';
 import { SharedBucket, underlayAddress } from './sharedBucket.ts';
 
@@ -59,9 +60,9 @@ export async function shareWithHosts(options: {
 function ownEndpoints(records: Records): ReturnType<OverlayOptions['ownEndpoints']> {
   return [...records.sandboxes.values()].flatMap((sandbox) =>
     sandbox.endpoints.flatMap((endpoint) => {
-      const { networkId, ipv4 } = endpoint;
-      if (ipv4 === undefined || records.networks.get(networkId)?.driver !== 'overlay') return [];
-      return [{ networkId, address: ipv4, claim: claimOf(sandbox, endpoint) }];
+      const { networkId } = endpoint;
+      if (records.networks.get(networkId)?.driver !== 'overlay') return [];
+      return addressesOf(endpoint).map((address) => ({ networkId, address, claim: claimOf(sandbox, endpoint) }));
     }),
   );
 }

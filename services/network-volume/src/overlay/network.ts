@@ -1,5 +1,6 @@
 /** An overlay network: how it is chosen, given those that hosts have agreed on, and what a host keeps of it. Pure. */
 import { Conflict } from '@flotilla/errors';
+import type { AddressPool } from '../addressPools.ts';
 import { type Cidr, parseCidr } from '../cidr.ts';
 import { randomId, timestamp } from '../ids.ts';
 import { chooseSubnets } from '../ipam.ts';
@@ -13,9 +14,9 @@ const mtuOption = 'com.docker.network.driver.mtu';
 
 /** @throws Conflict, Forbidden in dockerd's words for a name or a subnet that another has. */
 export function chooseOverlay(
-  { name, request }: NetworkWish,
+  { name, request, enableIPv4, enableIPv6 }: NetworkWish,
   networks: readonly SharedNetwork[],
-  host: { ours: readonly Cidr[]; routes: readonly Cidr[] },
+  host: { ours: readonly Cidr[]; routes: readonly Cidr[]; pools: readonly AddressPool[] },
 ): SharedNetwork {
   if (networks.some((network) => network.name === name)) throw new Conflict(`network with name ${name} already exists`);
   const agreed = networks.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
@@ -26,10 +27,11 @@ export function chooseOverlay(
     vni: freeVni(networks),
     subnets: chooseSubnets({
       ipam: request.IPAM,
-      enableIPv4: true,
-      enableIPv6: false,
+      enableIPv4,
+      enableIPv6,
       gateways: () => 'chosen',
-      pools: [overlayPool],
+      // Of IPv6 each host has unique local ones of its own.
+      pools: [overlayPool, ...host.pools.filter(({ base }) => base.family === 6)],
       ours: [...agreed, ...host.ours],
       routes: host.routes,
     }).map((subnet) => ({ ...subnet, auxiliary: { ...subnet.auxiliary } })),
@@ -49,8 +51,8 @@ export function overlayRecord(shared: SharedNetwork): NetworkRecord {
     internal: shared.internal,
     attachable: shared.attachable,
     ingress: false,
-    enableIPv4: true,
-    enableIPv6: false,
+    enableIPv4: shared.subnets.some(({ subnet }) => !subnet.includes(':')),
+    enableIPv6: shared.subnets.some(({ subnet }) => subnet.includes(':')),
     ipamDriver: 'default',
     ipamOptions: null,
     subnets: shared.subnets.map(({ subnet, ipRange, gateway, auxiliary, configured }) => ({

@@ -4,7 +4,7 @@
  *
  * Addresses of a host that died stay its own: they come back when it does and finds them without containers. Its names are told no more after a while.
  */
-import { Conflict, errorMessage, Forbidden, isConflict, Unavailable } from '@flotilla/errors';
+import { Conflict, errorMessage, Forbidden, isConflict, NotFound, Unavailable } from '@flotilla/errors';
 import type { NamedEndpoint } from '../dns/directory.ts';
 import type { NetworkRecord } from '../network.ts';
 import { type OverlayLinks, Peers } from './peers.ts';
@@ -103,7 +103,7 @@ export class Overlay {
     const { gone, now } = this.peers.set(networkId, address, value === undefined ? undefined : claim.parse(JSON.parse(value)));
     const network = this.options.network(networkId);
     if (network === undefined) return;
-    if (gone !== undefined) this.options.links.removePeer(network.bridge, gone);
+    if (gone !== undefined) this.options.links.removePeer(network.bridge, gone, gone.isLastOfMac);
     if (now !== undefined) this.options.links.setPeer(network.bridge, now);
   }
 
@@ -172,7 +172,7 @@ export class Overlay {
     return this.peers.isTaken(networkId, address);
   }
 
-  /** @throws Conflict when another has it, Unavailable when nobody can say. */
+  /** @throws Conflict when another has it, NotFound when the network is being removed on another host, Unavailable when nobody can say. */
   async claim(networkId: string, address: string, whose: Omit<Claim, 'engine' | 'host' | 'time'>): Promise<void> {
     const { store } = this.options;
     await store.create(claimKey(networkId, address), this.claimText(whose));
@@ -181,7 +181,7 @@ export class Overlay {
     const network = sharedNetworks.parse(JSON.parse(entry?.value ?? '[]')).find(({ id }) => id === networkId);
     if (network !== undefined && network.leaving !== true) return;
     await store.delete(claimKey(networkId, address));
-    throw new Conflict('the network is being removed on another host');
+    throw new NotFound(`network ${this.options.network(networkId)?.name ?? networkId} not found`);
   }
 
   private claimText(whose: Omit<Claim, 'engine' | 'host' | 'time'>): string {

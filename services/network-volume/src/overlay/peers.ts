@@ -13,7 +13,8 @@ export interface Peer {
 export interface OverlayLinks {
   ensureTunnel(bridge: string, vni: number, mtu: number): void;
   setPeer(bridge: string, peer: Peer): void;
-  removePeer(bridge: string, peer: Peer): void;
+  /** @param alsoHost - nobody else has its MAC there: frames for it go nowhere any more. */
+  removePeer(bridge: string, peer: Peer, alsoHost: boolean): void;
 }
 
 export class Peers {
@@ -25,7 +26,7 @@ export class Peers {
   }
 
   /** @returns what changes for the kernel: whom to forget, whom to learn. */
-  set(networkId: string, address: string, claim: Claim | undefined): { gone?: Peer; now?: Peer } {
+  set(networkId: string, address: string, claim: Claim | undefined): { gone?: Peer & { readonly isLastOfMac: boolean }; now?: Peer } {
     const claims = this.byNetwork.get(networkId) ?? new Map<string, Claim>();
     const before = claims.get(address);
     if (claim === undefined) claims.delete(address);
@@ -35,7 +36,9 @@ export class Peers {
     const [gone, now] = [this.peerOf(address, before), this.peerOf(address, claim)];
     // A watch that begins anew tells all again: what runs is not interrupted for it.
     const isAnother = gone !== undefined && (gone.mac !== now?.mac || gone.host !== now.host);
-    return { ...(isAnother ? { gone } : {}), ...(now === undefined ? {} : { now }) };
+    if (!isAnother) return now === undefined ? {} : { now };
+    const isLastOfMac = !this.others(networkId).some(({ mac, host }) => mac === gone.mac && host === gone.host);
+    return { gone: { ...gone, isLastOfMac }, ...(now === undefined ? {} : { now }) };
   }
 
   private peerOf(address: string, claim: Claim | undefined): Peer | undefined {
@@ -56,12 +59,16 @@ export class Peers {
     return [...(this.byNetwork.get(networkId) ?? [])]
       .filter(([, claim]) => claim.engine !== this.engineId && isAlive(claim.engine))
       .filter(([, claim]) => claim.names.some((one) => one.toLowerCase() === name))
-      .map(([address, claim]) => ({ containerName: claim.containerName, networkName, ipv4: address }));
+      .map(([address, { containerName }]) => named(containerName, networkName, address));
   }
 
   reverse(networkId: string, address: string, networkName: string): NamedEndpoint | undefined {
     const claim = this.byNetwork.get(networkId)?.get(address);
     if (claim === undefined || claim.engine === this.engineId) return undefined;
-    return { containerName: claim.containerName, networkName, ipv4: address };
+    return named(claim.containerName, networkName, address);
   }
+}
+
+function named(containerName: string, networkName: string, address: string): NamedEndpoint {
+  return { containerName, networkName, ...(address.includes(':') ? { ipv6: address } : { ipv4: address }) };
 }

@@ -3,7 +3,8 @@
  *
  * ```
  * networks                      every network: names, VNIs and subnets are agreed on by compare-and-set of this one key
- * address.<network id>.<a-b-c-d>   who has an address, where, and by which names: made with `create`, so that none is given twice
+ * address.<network id>.<address>   who has it, where, and by which names: made with `create`, so that none is given twice.
+ *                               Written `10-0-0-2` or `fd00__2`: keys hold no colons
  * host.<engine id>              a host's address on the underlay, written again and again while it lives
  * ```
  */
@@ -73,13 +74,14 @@ export const networksKey = 'networks';
 export const hostBeat = z.object({ address: z.string() });
 
 export function claimKey(networkId: string, address: string): string {
-  return `address.${networkId}.${address.replaceAll('.', '-')}`;
+  return `address.${networkId}.${address.replaceAll('.', '-').replaceAll(':', '_')}`;
 }
 
 /** @returns undefined for another kind of key. */
 export function parseClaimKey(key: string): { networkId: string; address: string } | undefined {
-  const [, networkId, address] = /^address\.([0-9a-f]{64})\.(\d+-\d+-\d+-\d+)$/.exec(key) ?? [];
-  return networkId === undefined || address === undefined ? undefined : { networkId, address: address.replaceAll('-', '.') };
+  const [, networkId, address] = /^address\.([0-9a-f]{64})\.([0-9a-f_-]+)$/.exec(key) ?? [];
+  if (networkId === undefined || address === undefined) return undefined;
+  return { networkId, address: address.replaceAll('-', '.').replaceAll('_', ':') };
 }
 
 export function hostKey(engineId: string): string {
@@ -94,5 +96,5 @@ export function freeVni(networks: readonly SharedNetwork[]): number {
   for (let vni = firstVni; ; vni += 1) if (!taken.has(vni)) return vni;
 }
 
-/** Pools that overlay networks are cut from: dockerd's own for swarms. */
+/** What the IPv4 of overlay networks is cut from: dockerd's own for swarms. */
 export const overlayPool = { base: { family: 4, base: 10n << 24n, prefixLength: 8 } satisfies Cidr, size: 24 } as const;
