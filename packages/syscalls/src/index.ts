@@ -63,7 +63,7 @@ export {
 export { trimMemory } from './malloc.ts';
 export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground } from './mount.ts';
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
-export { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from './netlink.ts';
+export { type NetlinkMessage, NetlinkSocket, netlinkPort, netlinkProtocols, parseAttributes, readText } from './netlink.ts';
 export { createNetns, inNetns, isNetns, mountPointsBelow, netnsInode, removeNetns, unescapeMountPath } from './netns.ts';
 export { type ExitedProcess, kill, makePipe, openPidfd, posixSpawn, type SpawnOptions, waitpid } from './process.ts';
 export {

@@ -11,6 +11,7 @@ const bindCall = libc.func('int bind(int fd, const void *address, unsigned int l
 const sendCall = libc.func('long send(int fd, const void *bytes, unsigned long length, int flags)');
 const recvCall = libc.func('long recv(int fd, void *bytes, unsigned long length, int flags)');
 const setsockoptCall = libc.func('int setsockopt(int fd, int level, int name, const void *value, unsigned int length)');
+const getsocknameCall = libc.func('int getsockname(int fd, void *address, void *length)');
 const closeCall = libc.func('int close(int fd)');
 
 const afNetlink = 16;
@@ -22,6 +23,9 @@ const dontWait = 0x40;
 const shared = Buffer.allocUnsafe(256 * 1024);
 /** Of an answer that is read in another thread: more than the kernel puts into one. */
 const backgroundBytes = 64 * 1024;
+
+/** Room for what is told between two looks, without which the kernel drops some. Memory is only taken by what waits. */
+const multicastBufferBytes = 8 * 1024 * 1024;
 
 /** NLM_F_* of a request. */
 export const netlinkFlags = {
@@ -39,6 +43,8 @@ export const netlinkProtocols = { route: 0, netfilter: 12 } as const;
 export interface NetlinkMessage {
   readonly type: number;
   readonly flags: number;
+  /** Port of the socket whose request it answers or tells of. */
+  readonly sender: number;
   readonly payload: Buffer;
 }
 
@@ -63,6 +69,7 @@ export class NetlinkSocket implements Disposable {
       checked(bindCall(fd, address, address.length), 'bind', 'netlink');
       setOption(fd, 11, 1); // NETLINK_EXT_ACK: the reason in words
       for (const group of groups) setOption(fd, 1, group); // NETLINK_ADD_MEMBERSHIP
+      if (groups.length > 0) setReceiveBuffer(fd, multicastBufferBytes);
       return new NetlinkSocket(fd);
     } catch (error) {
       closeCall(fd);
@@ -179,6 +186,23 @@ function inBackground(call: typeof sendCall, fd: number, bytes: Buffer, what: st
   });
 }
 
+/** More than the host's limit where this process may. */
+function setReceiveBuffer(fd: number, sizeBytes: number): void {
+  const [solSocket, receiveBuffer, receiveBufferForce] = [1, 8, 33];
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(sizeBytes);
+  if (setsockoptCall(fd, solSocket, receiveBufferForce, bytes, 4) < 0) setsockoptCall(fd, solSocket, receiveBuffer, bytes, 4);
+}
+
+/** The port of a netlink socket of this process, which the messages it causes carry; undefined for another descriptor. It gets one with its first request. */
+export function netlinkPort(fd: number): number | undefined {
+  const address = Buffer.alloc(12);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length);
+  if (getsocknameCall(fd, address, length) < 0 || address.readUInt16LE(0) !== afNetlink) return undefined;
+  return address.readUInt32LE(4);
+}
+
 function setOption(fd: number, name: number, value: number): void {
   const bytes = Buffer.alloc(4);
   bytes.writeInt32LE(value);
@@ -199,6 +223,7 @@ function* parseMessages(bytes: Buffer): Generator<{ sequence: number; message: N
       message: {
         type: bytes.readUInt16LE(offset + 4),
         flags: bytes.readUInt16LE(offset + 6),
+        sender: bytes.readUInt32LE(offset + 12),
         payload: bytes.subarray(offset + headerBytes, offset + length),
       },
     };

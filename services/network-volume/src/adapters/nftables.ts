@@ -1,5 +1,7 @@
 /** nftables through its own library, in this process: a transaction is some tenths of a millisecond, a spawn of nft(8) four or five. */
+import { readdirSync } from 'node:fs';
 import { System } from '@flotilla/errors';
+import { netlinkPort } from '@flotilla/syscalls';
 import koffi from 'koffi';
 
 interface Library {
@@ -31,12 +33,21 @@ function library(): Library {
   return loaded;
 }
 
+function netlinkDescriptors(): number[] {
+  const open = readdirSync('/proc/self/fd').map(Number);
+  return open.filter((fd) => netlinkPort(fd) !== undefined);
+}
+
 /** A connection to one network namespace's rules: that of the thread when it was opened. */
 export class Nftables implements Disposable {
   readonly #context: unknown;
+  /** The library's socket. */
+  readonly #descriptor: number | undefined;
 
   constructor() {
+    const before = new Set(netlinkDescriptors());
     this.#context = library().newContext(0);
+    this.#descriptor = netlinkDescriptors().find((fd) => !before.has(fd));
     library().bufferOutput(this.#context);
     library().bufferError(this.#context);
   }
@@ -66,6 +77,11 @@ export class Nftables implements Disposable {
     } finally {
       library().setOutputFlags(this.#context, 0);
     }
+  }
+
+  /** What messages of changes that came from here are marked with; undefined when that is not known. */
+  port(): number | undefined {
+    return this.#descriptor === undefined ? undefined : netlinkPort(this.#descriptor);
   }
 
   close(): void {

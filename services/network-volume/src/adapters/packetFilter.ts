@@ -2,7 +2,7 @@
  * Our table in the kernel: kept equal to the records, and put back when somebody flushes it. What is asked of it before `start` is only
  * remembered, and written by `start` in one transaction.
  */
-import { type NetlinkMessage, NetlinkSocket, netlinkProtocols } from '@flotilla/syscalls';
+import { type NetlinkMessage, NetlinkSocket, netlinkProtocols, parseAttributes, readText } from '@flotilla/syscalls';
 import {
   allElements,
   baseRules,
@@ -18,6 +18,10 @@ const table = 'flotilla';
 /** Multicast group of nftables' changes, and its messages (10 << 8 |) that tables, chains, rules, sets and elements are gone. */
 const changesGroup = 7;
 const deletions: ReadonlySet<number> = new Set([0xa02, 0xa05, 0xa08, 0xa0b, 0xa0e]);
+/** After `struct nfgenmsg` come attributes, the first of which is the table's name in all of these. */
+const messageHeaderBytes = 4;
+const tableAttribute = 1;
+const inetFamily = 1;
 /** Families of a table: iptables' are these two, ours is `inet`. */
 const iptablesFamilies: ReadonlySet<number> = new Set([2, 10]);
 const watchEveryMs = 300;
@@ -118,7 +122,8 @@ export class PacketFilter {
       const heard = this.changes?.poll();
       if (heard === undefined) return;
       if (heard.overrun || heard.messages.some(isOfIptables)) this.options.onForeignChange();
-      if (!heard.overrun && !heard.messages.some(({ type }) => deletions.has(type))) return;
+      const own = this.nft?.port();
+      if (!heard.overrun && !heard.messages.some((message) => message.sender !== own && takesFromOurs(message))) return;
       if (this.isWhole()) return;
       this.write();
       this.options.onRestore();
@@ -127,7 +132,7 @@ export class PacketFilter {
     }
   }
 
-  /** Deletions are heard of our own changes too: the table itself is looked at. */
+  /** Other instances take elements away too, and rightly: the table itself is looked at. */
   private isWhole(): boolean {
     const listing = this.nft?.list(`table inet ${table}`);
     if (listing === undefined) return false;
@@ -152,6 +157,13 @@ export class PacketFilter {
     this.nft?.close();
     this.nft = undefined;
   }
+}
+
+/** Something of our table is gone. What our own socket did is as it should be, and however much is published, costs no look. */
+function takesFromOurs({ type, payload }: NetlinkMessage): boolean {
+  if (!deletions.has(type) || payload[0] !== inetFamily) return false;
+  const name = parseAttributes(payload.subarray(messageHeaderBytes)).get(tableAttribute);
+  return name !== undefined && readText(name) === table;
 }
 
 /** The first byte of a message is its table's family. */

@@ -1,0 +1,20 @@
+/** What many published ports cost, counted and not timed. */
+import { join } from 'node:path';
+import { createTestHost } from '@flotilla/testkit';
+import { expect, it } from 'vitest';
+
+it('with 1,000 ports published opens and closes others without a look at the table, and puts all back after a flush', async () => {
+  const host = await createTestHost();
+  try {
+    const { stdout } = await host.mustRun(process.execPath, [join(import.meta.dirname, 'packetFilterLooks.ts')]);
+    const nothing = { looks: 0, restores: 0, foreign: 0, errors: 0 };
+    expect(JSON.parse(stdout)).toEqual({
+      own: nothing,
+      others: nothing,
+      flushed: { ...nothing, looks: 1, restores: 1 },
+      elements: 1_000,
+    });
+  } finally {
+    await host.dispose();
+  }
+});
