@@ -97,7 +97,8 @@ describe('the cache', () => {
       'FROM BUSYBOX\nRUN head -c 300000 /dev/zero > /a\nRUN head -c 200000 /dev/zero > /b\nRUN --mount=type=cache,target=/c echo x > /c/x\n',
     );
     const rows = await cache();
-    expect(rows.map((row) => row.Type).sort()).toEqual(['exec.cachemount', 'regular', 'regular', 'regular']);
+    const sizes = rows.map(({ Type, Size }) => `${Type} ${Size}`);
+    expect(sizes.sort()).toEqual(['exec.cachemount 2', 'regular 0', 'regular 200000', 'regular 300000']);
     expect((await prune(filters({ until: ['1h'] }))).CachesDeleted ?? []).toEqual([]);
     expect((await prune(`all=1&${filters({ type: ['exec.cachemount'] })}`)).CachesDeleted).toHaveLength(1);
     expect((await cache()).map((row) => row.Type)).not.toContain('exec.cachemount');

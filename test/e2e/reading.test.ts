@@ -1,6 +1,7 @@
 /** Lists by every filter, waiting by every condition, pruning and `system df`: what the API says of containers, and what is freed. */
 import { statSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
@@ -143,7 +144,19 @@ describe('what experimental engines have', () => {
 describe('pruning and system df', () => {
   it('counts what is there, and frees what nobody uses', async () => {
     const write = (megabytes: number): string => `dd if=/dev/zero of=/big bs=1M count=${megabytes} 2>/dev/null`;
-    await must('run', '--name', 'old', '-l', 'keep=no', '-v', 'data:/data', stack.busybox, 'sh', '-c', `${write(3)}; cp /big /data/`);
+    await must(
+      'run',
+      '--name',
+      'old',
+      '-l',
+      'keep=no',
+      '-v',
+      'data:/data',
+      stack.busybox,
+      'sh',
+      '-c',
+      `${write(3)}; cp /big /data/; ln /data/big /data/again; ln -s big /data/link; mkdir /data/sub; echo x > /data/sub/small`,
+    );
     await must('run', '--name', 'kept', '-l', 'keep=yes', stack.busybox, 'sh', '-c', `${write(2)}; seq 20000`);
     await must('run', '-d', '--name', 'running', stack.busybox, 'sh', '-c', `${write(1)}; sleep 600`);
     await waitFor(async () => (await must('exec', 'running', 'sh', '-c', 'wc -c < /big')) === '1048576');
@@ -162,9 +175,23 @@ describe('pruning and system df', () => {
     expect(log).toBeGreaterThan(100_000);
     const sizeIn = (list: typeof usage.Containers): number => list.find(({ Names }) => Names[0] === '/kept')?.SizeRw ?? 0;
     expect(sizeIn(usage.Containers) - sizeIn(listed)).toBe(log);
-    expect(usage.Volumes.find(({ Name }) => Name === 'data')?.UsageData).toEqual({ Size: expect.any(Number), RefCount: 1 });
+    // As on the disk: each inode once, directories not.
+    const bytesBelow = async (...folders: string[]): Promise<number> => {
+      const files = (await stack.host.sh(`find ${folders.join(' ')} ! -type d -printf '%D:%i %s\\n' | sort -u`)).trim().split('\n');
+      return files.reduce((sum, file) => sum + Number(file.split(' ')[1]), 0);
+    };
+    const onDisk = await bytesBelow(join(stack.host.dataRoot, 'volumes/data/_data'));
+    expect(onDisk).toBeGreaterThan(3 * 1048576);
+    expect(usage.Volumes.find(({ Name }) => Name === 'data')?.UsageData).toEqual({ Size: onDisk, RefCount: 1 });
     expect(usage.Images[0]?.Containers).toBe(3);
-    expect(usage.LayersSize).toBeGreaterThan(1_000_000);
+    const layers = stack.busyboxImage.layers.map(({ diffId }) =>
+      join(stack.host.dataRoot, 'image-service/layers', diffId.slice(7), 'diff'),
+    );
+    const layerBytes = await bytesBelow(...layers);
+    expect([usage.LayersSize, usage.Images[0]?.Size]).toEqual([layerBytes, layerBytes]);
+    const kept = usage.Containers.find(({ Names }) => Names[0] === '/kept');
+    const written = await bytesBelow(await must('inspect', '-f', '{{.GraphDriver.Data.UpperDir}}', 'kept'));
+    expect([kept?.SizeRw, kept?.SizeRootFs]).toEqual([written + log, written + layerBytes]);
     const table = await must('system', 'df');
     expect(table).toMatch(/^Containers\s+3\s+1\s+\S+MB\s+\S+MB \(\d+%\)$/m);
     expect(table).toMatch(/^Local Volumes\s+1\s+1\s/m);

@@ -89,7 +89,7 @@ export class Snapshots {
     const record = this.find(key);
     const sizeRw = await treeSize(this.store.content.snapshotPaths(key).upperDir);
     const below = record.layers.reduce((sum, layer) => sum + (this.store.layers.get(layer)?.sizeBytes ?? 0), 0);
-    return { sizeRw, sizeRootFs: sizeRw + below };
+    return { sizeRw, sizeRootFs: below };
   }
 
   /** Removes the snapshots whose key is not in `keys` and that were there before the call. */

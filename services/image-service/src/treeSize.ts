@@ -1,4 +1,4 @@
-/** Bytes of a file, or of the regular files below a directory: each inode once. */
+/** Bytes of a file, or of all below a directory that is none, symbolic links among it: each inode once, as dockerd counts. */
 import { type Dirent, lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,8 +16,10 @@ export async function treeSize(root: string): Promise<number> {
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
     for (const entry of await entriesOf(directory)) {
       const path = join(directory, entry.name);
-      if (entry.isDirectory()) pending.push(path);
-      if (!entry.isFile()) continue;
+      if (entry.isDirectory()) {
+        pending.push(path);
+        continue;
+      }
       await turns.pass();
       const stat = lstatSync(path, { throwIfNoEntry: false });
       if (stat === undefined || seen.has(stat.ino)) continue;

@@ -15,7 +15,7 @@ export interface LayerTar {
   readonly sizeBytes: number;
   /** Digest of the tar: the layer's diffID. */
   readonly digest: Digest;
-  /** Bytes of its files. */
+  /** Bytes of its files, and of what symbolic links say. */
   readonly contentBytes: number;
   /** The layer changes nothing. */
   readonly isEmpty: boolean;
@@ -114,6 +114,7 @@ class LayerTarWriter {
       this.inodes.set(stat.ino, path);
     }
     this.write(encodeHeader(entry, { exactTime: true }));
+    if (type === 'symlink') this.contentBytes += Number(stat.size);
     if (type === 'file') await this.content(absolute, entry.sizeBytes, signal);
     return type === 'directory';
   }

@@ -83,7 +83,7 @@ export class TreeBuilder implements TarHandler {
     this.whiteouts = options.whiteouts;
   }
 
-  /** Bytes of all files: what docker calls the layer's size. */
+  /** Bytes of all files and of what symbolic links say: what docker calls the layer's size. */
   get sizeBytes(): number {
     return this.bytes;
   }
@@ -99,7 +99,7 @@ export class TreeBuilder implements TarHandler {
   private take(entry: TarEntry): void {
     this.entries++;
     if (this.entries > this.limits.maxEntries) throw new LayerEntryError(`layer has more than ${this.limits.maxEntries} entries`);
-    this.bytes += entry.sizeBytes;
+    this.bytes += entry.type === 'symlink' ? Buffer.byteLength(entry.linkName) : entry.sizeBytes;
     if (this.bytes > this.limits.maxBytes) {
       throw new LayerEntryError(this.limits.tooLarge ?? `layer is larger than ${this.limits.maxBytes} bytes`);
     }

@@ -156,7 +156,7 @@ function copyTree(source: string, target: string): Promise<void> {
   });
 }
 
-/** Bytes of all files, each hard-linked one once. */
+/** Bytes of all files and symbolic links, each hard-linked one once, as dockerd counts. */
 async function treeBytes(folder: string, seen: Set<string>): Promise<number> {
   let sum = 0;
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
@@ -166,7 +166,7 @@ async function treeBytes(folder: string, seen: Set<string>): Promise<number> {
       continue;
     }
     const found = await lstat(path).catch(() => undefined);
-    if (found === undefined || !found.isFile()) continue;
+    if (found === undefined) continue;
     const inode = `${found.dev}:${found.ino}`;
     if (found.nlink > 1 && seen.has(inode)) continue;
     if (found.nlink > 1) seen.add(inode);
