@@ -13,6 +13,7 @@ import { formatPlatform, hostPlatform, type ImageConfig, normalisePlatform, pars
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
+import { Drafts } from './drafts.ts';
 import { prepareImageMounts } from './imageMounts.ts';
 import { resolvedLinks } from './links.ts';
 import { findContainer, findIfThere } from './lookup.ts';
@@ -50,9 +51,11 @@ const mostNameAttempts = 100;
 
 export class Creator {
   private readonly options: CreatorOptions;
+  private readonly drafts: Drafts;
 
   constructor(options: CreatorOptions) {
     this.options = options;
+    this.drafts = new Drafts(options.paths);
   }
 
   /**
@@ -125,6 +128,10 @@ export class Creator {
       asked.readOnlyBindsNonRecursive,
     );
     const undo: Undo[] = [];
+    this.drafts.begin(
+      id,
+      plans.flatMap(({ type, name: volume }) => (type === 'volume' && volume ? [volume] : [])),
+    );
     try {
       const directory = paths.containerDirectory(id);
       mkdirSync(directory, { recursive: true, mode: 0o710 });
@@ -137,6 +144,7 @@ export class Creator {
       if (prepared.mounts === undefined) throw new Error('image-service prepared a snapshot without mounts');
       const snapshot: Snapshot = prepared.mounts;
       const mounts = await acquireVolumes(id, plans, neighbours, (volume, created) => {
+        this.drafts.holds(id, volume);
         undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: created }, { idempotent: true }));
       });
       const imageMounts = await prepareImageMounts(id, mounts, neighbours, (key) => {
@@ -157,6 +165,8 @@ export class Creator {
         }
       }
       throw error;
+    } finally {
+      this.drafts.end(id);
     }
   }
 

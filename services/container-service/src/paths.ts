@@ -9,6 +9,7 @@
  *       views/<process>/    a stopped container with its mounts, mounted while files are copied in or out
  *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
+ *       drafts/<id>         who makes a container that has no record yet, and the volumes it holds
  *       readers/<id>        who reads which log through a ticket
  *       seccomp/<digest>    compiled seccomp filters
  */
@@ -60,6 +61,9 @@ export class Paths {
   }
   execDirectory(execId: string): string {
     return join(this.exec, 'execs', execId);
+  }
+  get drafts(): string {
+    return join(this.exec, 'drafts');
   }
   get readers(): string {
     return join(this.exec, 'readers');

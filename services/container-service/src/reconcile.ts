@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { isNotFound } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
 import { type ContainerRecord, isRunning } from './container.ts';
+import { Drafts } from './drafts.ts';
 import type { Execs } from './exec.ts';
 import type { Exits } from './exits.ts';
 import type { Neighbours } from './neighbours.ts';
@@ -53,7 +54,8 @@ export class Reconciler {
   /** What must be right before the first call is answered: it asks nobody else. */
   async local(): Promise<void> {
     const { store, paths, teardown } = this.options;
-    for (const directory of [paths.data, paths.runs, paths.exits, paths.execs]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+    for (const directory of [paths.data, paths.runs, paths.exits, paths.execs, paths.drafts])
+      mkdirSync(directory, { recursive: true, mode: 0o711 });
     for (const container of store.containers.values()) {
       const run = container.state.run;
       if (run === undefined || run.bootId !== this.options.bootId) continue;
@@ -140,11 +142,12 @@ export class Reconciler {
 
   /**
    * Has what belongs to no container removed, here and in the other services. A container that is being created has no record yet, so nobody may create one
-   * meanwhile: this instance waits with it until this is done, and where there are others nothing is removed.
+   * meanwhile: this instance waits with it until this is done. Where there are others only what instances that are gone had begun is removed.
    */
   async retain(): Promise<void> {
     const { store, neighbours, isAlone, logger } = this.options;
     await new Promise((resolve) => setTimeout(resolve, hearMs));
+    await this.endAbandonedDrafts();
     if (!isAlone()) return;
     const containers = [...store.containers.values()];
     const known = containers.map(({ id }) => id);
@@ -161,6 +164,25 @@ export class Reconciler {
       this.removeStrayDirectories();
     } catch (error) {
       logger.warn({ error }, 'directories of containers that are gone could not be deleted');
+    }
+  }
+
+  private async endAbandonedDrafts(): Promise<void> {
+    const { store, neighbours, paths, logger } = this.options;
+    const drafts = new Drafts(paths);
+    for (const { id, volumes } of drafts.abandoned()) {
+      try {
+        await store.fresh();
+        if (!store.containers.has(id)) {
+          const call = { idempotent: true, deadlineMs: retainDeadlineMs };
+          await neighbours.snapshots.remove({ key: id }, call);
+          for (const name of volumes) await neighbours.volumes.release({ name, user: id, removeAnonymous: true }, call);
+          rmSync(paths.containerDirectory(id), { recursive: true, force: true });
+        }
+        drafts.end(id);
+      } catch (error) {
+        logger.warn({ containerId: id, error }, 'what a killed instance had begun to make could not be removed yet');
+      }
     }
   }
 

@@ -72,6 +72,14 @@ describe('waiting', () => {
     expect(await waiting).toBe(7);
   });
 
+  test('for its removal does not guess how it ended where another instance has ended and removed it', async () => {
+    const container = running();
+    const changing = new Changing(container);
+    const waiting = waitFor(changing.changes, container, 'removed', () => undefined, never);
+    changing.become(undefined);
+    await expect(waiting).rejects.toThrow(`No such container: ${container.id}`);
+  });
+
   test('ends when the caller leaves', async () => {
     const container = running();
     const abort = new AbortController();

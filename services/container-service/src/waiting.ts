@@ -3,6 +3,7 @@
  *
  * Conditions are read from the records, so it does not matter which instance makes the change.
  */
+import { NotFound } from '@flotilla/errors';
 import type { ContainerRecord } from './container.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -74,6 +75,7 @@ export class ContainerChanges {
  *
  * @param removedExitCode - the last exit code of a container that has been removed.
  * @returns its exit code; undefined when the signal fired first.
+ * @throws NotFound when it was removed, and here it was not seen how it had ended: another instance did both. The events tell.
  * @see Engine API v1.50 ContainerWait
  */
 export function waitFor(
@@ -84,7 +86,7 @@ export function waitFor(
   signal: AbortSignal,
 ): Promise<number | undefined> {
   if (condition === 'not-running' && container.state.run === undefined) return Promise.resolve(container.state.exitCode);
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const finish = (exitCode: number | undefined): void => {
       stop();
       signal.removeEventListener('abort', leave);
@@ -92,7 +94,11 @@ export function waitFor(
     };
     const leave = (): void => finish(undefined);
     const stop = changes.on(container.id, (now, before) => {
-      if (now === undefined) finish(removedExitCode(container.id) ?? before?.state.exitCode ?? 0);
+      const removedWith = now === undefined ? removedExitCode(container.id) : undefined;
+      if (now === undefined && removedWith === undefined) {
+        reject(new NotFound(`No such container: ${container.id}`));
+        leave();
+      } else if (now === undefined) finish(removedWith);
       else if (condition !== 'removed' && hasEnded(condition, now, before)) finish(now.state.exitCode);
     });
     signal.addEventListener('abort', leave, { once: true });

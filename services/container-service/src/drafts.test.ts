@@ -1,0 +1,30 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Drafts } from './drafts.ts';
+import { Paths } from './paths.ts';
+
+let root: string;
+let paths: Paths;
+let drafts: Drafts;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'drafts-'));
+  paths = new Paths(join(root, 'data'), join(root, 'exec'));
+  drafts = new Drafts(paths);
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+test('of a maker that lives nothing is abandoned; of one that is gone everything with its volumes, each once', () => {
+  drafts.begin('a', ['named']);
+  drafts.holds('a', 'named');
+  drafts.holds('a', 'made-up');
+  drafts.begin('b', []);
+  expect(drafts.abandoned()).toEqual([]);
+  drafts.end('b');
+  const file = join(paths.drafts, 'a');
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+ \d+/, `${process.pid} 1`));
+  expect(drafts.abandoned()).toEqual([{ id: 'a', volumes: ['named', 'made-up'] }]);
+  writeFileSync(file, '');
+  expect(drafts.abandoned()).toEqual([]);
+});

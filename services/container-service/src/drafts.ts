@@ -1,0 +1,58 @@
+/**
+ * Containers that are being made: they hold a snapshot and volumes, and have no record yet. A file each says who makes it and what it holds, so that another
+ * instance can take away what a killed one has begun, while others go on making theirs.
+ */
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Paths } from './paths.ts';
+import { isAlive, startTimeOf } from './processes.ts';
+
+export class Drafts {
+  private readonly paths: Paths;
+
+  constructor(paths: Paths) {
+    this.paths = paths;
+  }
+
+  /** @param volumes - names that it will hold, as far as they are known. */
+  begin(id: string, volumes: readonly string[]): void {
+    mkdirSync(this.paths.drafts, { recursive: true, mode: 0o711 });
+    writeFileSync(this.file(id), lines([`${process.pid} ${startTimeOf(process.pid)}`, ...volumes]));
+  }
+
+  holds(id: string, volume: string): void {
+    appendFileSync(this.file(id), lines([volume]));
+  }
+
+  /** It has its record, or nothing is left of it. */
+  end(id: string): void {
+    rmSync(this.file(id), { force: true });
+  }
+
+  /** Those whose maker is gone. */
+  abandoned(): { id: string; volumes: string[] }[] {
+    return readdirSync(this.paths.drafts).flatMap((id) => {
+      const [maker = '', ...volumes] = read(this.file(id)).split('\n').slice(0, -1);
+      const [pid, start = ''] = maker.split(' ');
+      // One without a whole first line is just being written.
+      return maker === '' || isAlive(Number(pid), start) ? [] : [{ id, volumes: [...new Set(volumes)] }];
+    });
+  }
+
+  private file(id: string): string {
+    return join(this.paths.drafts, id);
+  }
+}
+
+function lines(words: readonly string[]): string {
+  return words.map((word) => `${word}\n`).join('');
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    // Its maker has finished meanwhile.
+    return '';
+  }
+}
