@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
+import { parseMetrics } from './metricsText.ts';
 import { useStack } from './stack.ts';
 
 const stack = useStack();
@@ -157,6 +158,77 @@ describe('docker stats', () => {
       'runs 1',
     ]);
     await must('rm', '-f', 'runs', 'rests');
+  });
+});
+
+describe('metrics', () => {
+  const scrape = async () => parseMetrics((await engineApi(stack.host, 'GET', '/metrics')).text);
+  type Scraped = Awaited<ReturnType<typeof scrape>>;
+  const sampled = (scraped: Scraped, name: string, labels: Record<string, string>): number | undefined =>
+    scraped.get(name)?.samples.find((sample) => Object.entries(labels).every(([key, value]) => sample.labels[key] === value))?.value;
+
+  it('say what each container uses, as docker stats does', async () => {
+    const work =
+      'head -c 3000000 /dev/urandom >/v/file; sync; dd if=/v/file of=/dev/null bs=1M iflag=direct 2>/dev/null; touch /ready; httpd -f -h /v';
+    await must('run', '-d', '--name', 'measured', '--memory', '64m', '-v', '/v', stack.busybox, 'sh', '-c', work);
+    await must('run', '-d', '--name', 'paused', '--network', 'none', stack.busybox, 'sleep', '600');
+    await must('pause', 'paused');
+    await must('create', '--name', 'made', stack.busybox);
+    await waitFor(async () => (await stack.host.docker('exec', 'measured', 'test', '-e', '/ready')).code === 0);
+    const address = await must('inspect', '-f', '{{.NetworkSettings.IPAddress}}', 'measured');
+    await stack.host.mustRun('curl', ['-so', '/dev/null', `http://${address}/file`]);
+    const before = await counters('measured');
+    const scraped = await scrape();
+    const after = await counters('measured');
+
+    const of = (name: string, more: Record<string, string> = {}): number =>
+      sampled(scraped, `flotilla_container_${name}`, { name: 'measured', ...more }) ?? Number.NaN;
+    const lies = (value: number, count: (each: Counters) => number): void => {
+      expect(value).toBeGreaterThanOrEqual(Math.min(count(before), count(after)));
+      expect(value).toBeLessThanOrEqual(Math.max(count(before), count(after)));
+    };
+    const blocks = (each: Counters, op: RegExp): number =>
+      each.blkio_stats.io_service_bytes_recursive.filter((entry) => op.test(entry.op)).reduce((sum, { value }) => sum + value, 0);
+    lies(of('cpu_seconds_total'), ({ cpu_stats }) => cpu_stats.cpu_usage.total_usage / 1e9);
+    lies(of('network_receive_bytes_total', { interface: 'eth0' }), ({ networks }) => networks.eth0?.rx_bytes ?? -1);
+    lies(of('network_transmit_bytes_total', { interface: 'eth0' }), ({ networks }) => networks.eth0?.tx_bytes ?? -1);
+    expect(of('network_transmit_bytes_total', { interface: 'eth0' })).toBeGreaterThan(3_000_000);
+    lies(of('block_read_bytes_total'), (each) => blocks(each, /^read$/i));
+    lies(of('block_write_bytes_total'), (each) => blocks(each, /^write$/i));
+    lies(of('memory_limit_bytes'), ({ memory_stats }) => memory_stats.limit);
+    lies(of('processes'), ({ pids_stats }) => pids_stats.current);
+    const [memory = ''] = (await must('stats', '--no-stream', '--format', '{{.MemUsage}}', 'measured')).split('/');
+    expect(Math.abs(of('memory_usage_bytes') - bytesOf(memory))).toBeLessThan(1_000_000);
+    const samples = scraped.get('flotilla_container_cpu_seconds_total');
+    expect(samples?.type).toBe('counter');
+    expect(samples?.samples.map(({ labels }) => labels.name).sort()).toEqual(['measured', 'paused']);
+    expect(samples?.samples.find(({ labels }) => labels.name === 'measured')?.labels).toEqual({
+      id: await must('inspect', '-f', '{{.Id}}', 'measured'),
+      name: 'measured',
+      image: stack.busybox,
+    });
+    expect(['running', 'paused', 'stopped'].map((state) => sampled(scraped, 'flotilla_containers', { state }))).toEqual([1, 1, 1]);
+    await must('rm', '-fv', 'measured', 'paused', 'made');
+    expect((await scrape()).get('flotilla_container_cpu_seconds_total')?.samples).toEqual([]);
+  });
+
+  it('say which streams are under way, and how long requests took', async () => {
+    await must('run', '-d', '--name', 'talks', '--network', 'none', stack.busybox, 'sleep', '600');
+    const clients = [stack.host.dockerSpawn('events'), stack.host.dockerSpawn('events'), stack.host.dockerSpawn('logs', '-f', 'talks')];
+    const streams = async (): Promise<(number | undefined)[]> => {
+      const scraped = await scrape();
+      return ['SystemEvents', 'ContainerLogs'].map((operation) => sampled(scraped, 'flotilla_gateway_streams', { operation }));
+    };
+    await waitFor(async () => JSON.stringify(await streams()) === '[2,1]', { what: 'three streams' });
+    for (const client of clients) client.kill();
+    await waitFor(async () => JSON.stringify(await streams()) === '[0,0]', { what: 'the end of the streams' });
+    const histogram = (await scrape()).get('flotilla_gateway_request_seconds');
+    expect(histogram?.type).toBe('histogram');
+    const asked = { method: 'POST', path: '/containers/create' };
+    const counted = histogram?.samples.filter(({ labels }) => labels.method === asked.method && labels.path === asked.path) ?? [];
+    expect(counted.find(({ name }) => name.endsWith('_count'))?.value).toBeGreaterThan(0);
+    expect(counted.find(({ name }) => name.endsWith('_sum'))?.value).toBeGreaterThan(0);
+    await must('rm', '-f', 'talks');
   });
 });
 

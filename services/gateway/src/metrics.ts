@@ -1,13 +1,27 @@
-/** What Prometheus is told at `GET /metrics`: requests and how long they took, streams, and containers by state. */
+/** What Prometheus is told at `GET /metrics`: requests and how long they took, streams, containers by state and what they use. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Request, RequestHandler } from 'express';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Backends } from './backends.ts';
+import { ContainerUsage } from './containerUsage.ts';
+import { operationOf } from './rights/operations.ts';
 
 export interface MetricsOptions {
   readonly backends: Pick<Backends, 'containers'>;
   readonly eventFollowers: () => number;
 }
+
+/** Operations that last as long as their client stays or what they tell of goes on. */
+const streams: ReadonlySet<string> = new Set([
+  'ContainerAttach',
+  'ContainerAttachWebsocket',
+  'ContainerLogs',
+  'ContainerStats',
+  'ContainerWait',
+  'ExecStart',
+  'Session',
+  'SystemEvents',
+]);
 
 /** Answers within a scrape's patience, whatever the services do. */
 const countsWithin = { deadlineMs: 2_000 } as const;
@@ -33,10 +47,19 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  private readonly streaming = new Gauge({
+    name: 'flotilla_gateway_streams',
+    help: 'Streams under way, by operation.',
+    labelNames: ['operation'],
+    registers: [this.registry],
+  });
+  private readonly usage: ContainerUsage;
+
   /** By path: finding a series by its labels costs more than counting. */
   private readonly answeredAtOnce = new Map<string, { requests: Counter.Internal; seconds: Histogram.Internal<string> }>();
 
   constructor(options: MetricsOptions) {
+    this.usage = new ContainerUsage(options.backends.containers, this.registry);
     new Gauge({
       name: 'flotilla_gateway_event_followers',
       help: 'Clients that follow events.',
@@ -66,9 +89,13 @@ export class Metrics {
   readonly observe: RequestHandler = (request, response, next) => {
     const began = performance.now();
     this.underWay.inc();
+    const asked = operationOf(request.method, request.path)?.id ?? '';
+    const isStream = streams.has(asked);
+    if (isStream) this.streaming.inc({ operation: asked });
     // A hijacked connection has no `finish`: its answer is over when the handler's socket is.
     response.once('close', () => {
       this.underWay.dec();
+      if (isStream) this.streaming.dec({ operation: asked });
       const path = operation(request);
       this.requests.inc({ method: request.method, path, status: response.statusCode });
       this.seconds.observe({ method: request.method, path }, (performance.now() - began) / 1000);
@@ -89,6 +116,7 @@ export class Metrics {
 
   /** The handler of `GET /metrics`. */
   async answer(_request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await this.usage.look();
     const text = await this.registry.metrics();
     response.writeHead(200, { 'Content-Type': this.registry.contentType, 'Content-Length': Buffer.byteLength(text) });
     response.end(text);
