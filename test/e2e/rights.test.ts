@@ -389,6 +389,16 @@ describe('builds', () => {
     expect(await stack.host.mustDocker('run', '--rm', hosts)).toContain('docker0');
   });
 
+  it('are marked by a label that no client can give, nor an image', async () => {
+    const { stderr } = await operator('create', '--label', 'com.flotilla.build=x', '--pid', 'container:other', stack.busybox);
+    expect(stderr).toContain('the label com.flotilla.build is reserved for steps of builds');
+    const context = folder('marked', 'FROM BUSYBOX\nLABEL com.flotilla.build=x kept=y\n');
+    const image = await output(operator('build', '-q', context));
+    const made = await output(operator('create', image));
+    expect(await stack.host.mustDocker('inspect', '-f', '{{json .Config.Labels}}', made)).toBe('{"kept":"y"}');
+    await output(operator('rm', made));
+  });
+
   it('by BuildKit: entitlements are no way around', { timeout: 300_000 }, async () => {
     await addDockerPlugins(stack.host);
     const context = folder('buildkit', links);

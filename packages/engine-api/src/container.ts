@@ -19,6 +19,9 @@ import { type Health, type HealthConfig, healthConfig } from './healthcheck.ts';
 import { type HostConfig, hostConfig } from './hostConfig.ts';
 import type { MountPoint } from './mount.ts';
 
+/** The label that marks a container as a step of a build, with the build's name. Clients may not give it. */
+export const buildLabel = 'com.flotilla.build';
+
 /** The part of a container's configuration that can move to another host. */
 export interface ContainerConfig {
   Hostname?: string;

@@ -1,4 +1,5 @@
 export {
+  buildLabel,
   type ContainerConfig,
   type ContainerCreateRequest,
   type ContainerCreateResponse,

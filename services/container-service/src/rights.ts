@@ -1,12 +1,10 @@
 /** What a call works on, for rights: the container that it names, that of its exec, and those whose namespaces, volumes and links a new one shares. */
+import { buildLabel } from '@flotilla/engine-api';
 import { errorKind } from '@flotilla/errors';
 import { containerSubject, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
 import { type ContainerRecord, sharedContainer } from './container.ts';
 import { findContainer } from './lookup.ts';
 import type { ContainerStore } from './store.ts';
-
-/** Containers in which image-service carries out builds are nobody's: who asked for the build is checked there. */
-const buildLabel = 'com.flotilla.build';
 
 export function containerSubjects(store: ContainerStore): SubjectsOf {
   const subjectOf = (reference: string): Subject[] => {
@@ -20,22 +18,30 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
       return [];
     }
     const { name, config, hostConfig } = container;
-    if (config.Labels?.[buildLabel] !== undefined) return [];
+    if (isOfBuild(config)) return [];
     return [containerSubject(name, { ...config, HostConfig: hostConfig }, reference)];
   };
   return async (path, request) => {
     await store.fresh();
     if (path === '/flotilla.container.v1.Containers/Create') {
       const document = documentIn(request, 'configJson') as CreateDocument;
-      if (document.Labels?.[buildLabel] !== undefined) return [];
       const made: Subject = { kind: 'container', name: textOf(request, 'name'), labels: document.Labels, isNew: true, missing: '' };
       // A link gives a name and an address, and nothing of what the other has.
       const linked = (document.HostConfig?.Links ?? []).flatMap((link) => subjectOf(link.split(':', 1)[0] ?? ''));
-      return [made, ...joined(document).flatMap(subjectOf), ...linked.map(({ dangers: _dangers, ...subject }) => subject)];
+      return [
+        ...(isOfBuild(document) ? [] : [made]),
+        ...joined(document).flatMap(subjectOf),
+        ...linked.map(({ dangers: _dangers, ...subject }) => subject),
+      ];
     }
     const exec = textOf(request, 'exec');
     return subjectOf(exec === '' ? textOf(request, 'container') : (store.execs.get(exec)?.containerId ?? ''));
   };
+}
+
+/** Steps of a build are in nobody's name: who asked for the build is checked where it is made. What they share is checked here. */
+function isOfBuild({ Labels }: Pick<CreateDocument, 'Labels'>): boolean {
+  return Labels?.[buildLabel] !== undefined;
 }
 
 interface CreateDocument {

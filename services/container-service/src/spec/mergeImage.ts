@@ -1,5 +1,5 @@
 /** A container's configuration over that of its image. */
-import type { ContainerConfig, HealthConfig } from '@flotilla/engine-api';
+import { buildLabel, type ContainerConfig, type HealthConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { ContainerDefaults } from '@flotilla/oci';
 
@@ -8,7 +8,9 @@ import type { ContainerDefaults } from '@flotilla/oci';
  * @throws InvalidParameter when nothing is left to run.
  */
 export function mergeImage(config: ContainerConfig, image: ContainerDefaults | undefined): ContainerConfig {
-  const merged: ContainerConfig = { ...config, Labels: { ...image?.Labels, ...config.Labels } };
+  // No image makes a step of a build of what runs from it.
+  const { [buildLabel]: _reserved, ...imageLabels } = image?.Labels ?? {};
+  const merged: ContainerConfig = { ...config, Labels: { ...imageLabels, ...config.Labels } };
   if (image !== undefined) {
     if (!config.User && image.User) merged.User = image.User;
     if (!config.WorkingDir && image.WorkingDir) merged.WorkingDir = image.WorkingDir;

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
-import { containerCreateRequest, containerUpdateRequest } from '@flotilla/engine-api';
+import { buildLabel, containerCreateRequest, containerUpdateRequest } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { AgeingList } from '../ageingList.ts';
@@ -56,6 +56,7 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
     if (config === undefined || !Object.keys(config).some((key) => !besideConfig.has(key))) {
       throw new InvalidParameter('config cannot be empty in order to create a container');
     }
+    if (config.Labels?.[buildLabel] !== undefined) throw new InvalidParameter(`the label ${buildLabel} is reserved for steps of builds`);
     const warnings = shimContainerCreate(config, versionOf(request), cgroupV2);
     const created = await containers.create(
       {

@@ -1,10 +1,9 @@
 /** Containers of RUN steps: made, run and removed by container-service. */
 import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
-import type { ContainerCreateRequest } from '@flotilla/engine-api';
+import { buildLabel, type ContainerCreateRequest } from '@flotilla/engine-api';
 import { isNotFound, System } from '@flotilla/errors';
 import { type Discovery, serviceCalls } from '@flotilla/service-kit';
 import { dialTicket, StdcopyDemultiplexer } from '@flotilla/streams';
-import { buildLabel } from '../build/leftovers.ts';
 import type { StepContainers } from '../build/runStep.ts';
 
 const longMs = 10 * 60_000;

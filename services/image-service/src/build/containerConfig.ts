@@ -1,7 +1,6 @@
 /** The container that a RUN step is: the stage's configuration with the step's own command. */
-import type { ContainerCreateRequest } from '@flotilla/engine-api';
+import { buildLabel, type ContainerCreateRequest } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
-import { buildLabel } from './leftovers.ts';
 import type { StageBuilder } from './stageBuilder.ts';
 
 /** @param more - variables that are the step's own. */

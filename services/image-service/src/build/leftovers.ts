@@ -8,9 +8,6 @@ import type { Logger } from '@flotilla/service-kit';
 import { unmountBelow } from './rootFilesystems.ts';
 import type { StepContainers } from './runStep.ts';
 
-/** The label of a build's containers: what a build that died has left is found by it. */
-export const buildLabel = 'com.flotilla.build';
-
 /** A build's name: `<instance>.<random>`. Names of directories and labels of containers tell by it whose they are. */
 export function instanceOf(build: string): string {
   return build.slice(0, Math.max(0, build.lastIndexOf('.')));
