@@ -19,6 +19,16 @@ export function hostsFile(entries: readonly HostsEntry[]): string {
   return [...standard, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
 }
 
+/** The file after a change of what it should hold: lines that are new come last, those that are no more go, and what somebody else wrote stays. */
+export function changedHosts(text: string, before: string, now: string): string {
+  const [old, wanted] = [before.split('\n'), now.split('\n')];
+  const gone = old.filter((line) => !wanted.includes(line));
+  const kept = text.split('\n').filter((line) => !gone.includes(line));
+  const added = wanted.filter((line) => !old.includes(line));
+  const whole = kept.join('\n');
+  return added.length === 0 ? whole : `${whole.replace(/([^\n])$/, '$1\n')}${added.join('\n')}\n`;
+}
+
 /** The names a container's own address is known by: `name.domain name`, of which the hostname may hold the domain too. */
 export function ownNames(hostname: string, domainname: string): string[] {
   const full = domainname === '' ? hostname : `${hostname}.${domainname}`;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
+import { changedHosts, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
 import { directResolvConf, embeddedResolvConf, parseResolvConf, resolverSettings, upstreamServers } from './resolvConf.ts';
 
 const none = { dns: [], search: [], options: [] };
@@ -51,6 +51,20 @@ describe('hosts', () => {
     expect(text).toContain('10.0.0.2\tweb.lab.test web\n');
     expect(ownNames('web.lab.test', '')).toEqual(['web.lab.test', 'web']);
     expect(ownNames('web', '')).toEqual(['web']);
+  });
+
+  it('follow a change line by line, around what somebody else wrote', () => {
+    const [one, two] = [hostsFile([{ address: '10.0.0.2', names: ['web'] }]), hostsFile([{ address: '10.1.0.2', names: ['web'] }])];
+    const both = hostsFile([
+      { address: '10.0.0.2', names: ['web'] },
+      { address: '10.1.0.2', names: ['web'] },
+    ]);
+    expect(changedHosts(one, one, both)).toBe(both);
+    expect(changedHosts(both, both, one)).toBe(one);
+    const edited = one.replace('localhost', 'localhost mine');
+    expect(changedHosts(edited, one, both)).toBe(both.replace('localhost', 'localhost mine'));
+    expect(changedHosts(`${one}10.9.9.9\tmine`, one, two)).toBe(`${hostsFile([])}10.9.9.9\tmine\n10.1.0.2\tweb\n`);
+    expect(changedHosts('', one, both)).toBe('10.1.0.2\tweb\n');
   });
 
   it('takes name:address, also of IPv6', () => {

@@ -1,7 +1,7 @@
 /** What a sandbox's record means for the three files, and keeping them so. */
 import { hostname as ownHostname } from 'node:os';
 import { InvalidParameter } from '@flotilla/errors';
-import { type HostsEntry, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
+import { changedHosts, type HostsEntry, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
 import { shortId } from './ids.ts';
 import type { Records } from './records.ts';
 import {
@@ -26,8 +26,9 @@ export interface SandboxFilePaths {
 export interface SandboxFileStore {
   paths(containerId: string): SandboxFilePaths;
   write(containerId: string, content: { hostname: string; hosts: string; resolvConf: string }): SandboxFilePaths;
-  /** Replaces a file's content if it still is `written`. */
-  rewrite(path: string, written: string, wanted: string): void;
+  editHosts(containerId: string, edit: (current: string) => string): void;
+  /** Unless somebody has edited it since it was written. */
+  replaceResolvConf(containerId: string, wanted: string): void;
   read(path: string): string;
   remove(containerId: string): void;
   containerIds(): string[];
@@ -65,18 +66,14 @@ export class SandboxFileSet {
 
   refresh(before: SandboxRecord, now: SandboxRecord): void {
     const { files } = this.options;
-    const paths = files.paths(now.containerId);
-    files.rewrite(paths.hosts, this.hosts(before), this.hosts(now));
-    files.rewrite(paths.resolvConf, this.resolvConf(before), this.resolvConf(now));
+    files.editHosts(now.containerId, (current) => changedHosts(current, this.hosts(before), this.hosts(now)));
+    files.replaceResolvConf(now.containerId, this.resolvConf(now));
   }
 
   refreshLinkedTo(containerId: string): void {
     for (const sandbox of this.options.records.sandboxes.values()) {
       if (sandbox.links.length === 0 || !sandbox.links.some((link) => link.startsWith(`${containerId}:`))) continue;
-      const { files } = this.options;
-      const path = files.paths(sandbox.containerId).hosts;
-      const current = files.read(path);
-      files.rewrite(path, current, replaceLines(current, this.linkEntries(sandbox)));
+      this.options.files.editHosts(sandbox.containerId, (current) => replaceLines(current, this.linkEntries(sandbox)));
     }
   }
 

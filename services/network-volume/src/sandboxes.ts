@@ -24,6 +24,7 @@ import type { Slot } from './hostNetwork.ts';
 import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
 import { LiveConnections } from './liveConnections.ts';
+import { LoopTurns } from './loopTurns.ts';
 import { hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
@@ -90,6 +91,7 @@ export class Sandboxes {
   private readonly options: SandboxesOptions;
   private readonly records: Records;
   private readonly queue = new KeyedQueue();
+  private readonly turns = new LoopTurns();
   private readonly kernel: SandboxKernel;
   private readonly chooser: EndpointChooser;
   private readonly live: LiveConnections;
@@ -157,6 +159,7 @@ export class Sandboxes {
   }
 
   private async make(wish: SandboxWish): Promise<Prepared> {
+    await this.turns.next();
     const joining = joinings(this.options.networks, wish);
     const [first] = joining;
     const base = {

@@ -2,9 +2,10 @@
 import { randomInt } from 'node:crypto';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { NetworkVolumeStack, type Sandbox, sandboxSpec } from './stack.ts';
+import { json, NetworkVolumeStack, type Sandbox, sandboxSpec } from './stack.ts';
 
 const rounds = 6;
+const crowdSize = 100;
 let stack: NetworkVolumeStack;
 
 beforeAll(async () => {
@@ -30,6 +31,49 @@ async function work(kept: Map<string, Sandbox>, until: AbortSignal): Promise<voi
     }
   }
 }
+
+it(`gives ${crowdSize} containers that join one network at once, over a kill -9, an address each and none twice`, async () => {
+  await stack.createNetwork({ Name: 'crowd', IPAM: { Config: [{ Subnet: '10.60.0.0/24' }, { Subnet: 'fd60::/64' }] }, EnableIPv6: true });
+  const specs = Array.from({ length: crowdSize }, () => sandboxSpec());
+  const sandboxes = await Promise.all(specs.map((spec) => stack.prepare(spec as never)));
+  let answered = 0;
+  const join = async (spec: (typeof specs)[number]): Promise<boolean> =>
+    stack.sandboxes.connect({ network: 'crowd', spec, endpointJson: json({}), running: true }).then(
+      () => {
+        answered += 1;
+        return true;
+      },
+      // What was done and not answered is there already when it is asked for again.
+      (error: Error) => error.message.includes('already exists in network crowd'),
+    );
+  const joined = Promise.all(specs.map(join));
+  await waitFor(() => answered > crowdSize / 4, { what: 'a quarter to have joined', intervalMs: 1 });
+  await stack.stopService('SIGKILL');
+  expect(answered).toBeLessThan(crowdSize);
+  const before = await joined;
+  await stack.startService();
+  const ids = specs.map(({ containerId }) => containerId);
+  await stack.sandboxes.retain({ known: ids, running: ids });
+  const late = await Promise.all(specs.filter((_spec, index) => before[index] === false).map(join));
+  expect(late).not.toContain(false);
+  const shown = (await stack.inspectNetwork('crowd')).Containers as Record<string, { IPv4Address: string; IPv6Address: string }>;
+  expect(Object.keys(shown).sort()).toEqual([...ids].sort());
+  for (const family of ['IPv4Address', 'IPv6Address'] as const) {
+    expect(new Set(Object.values(shown).map((one) => one[family])).size).toBe(crowdSize);
+  }
+  const inKernel = await stack.host.sh(
+    sandboxes.map(({ netns }) => `nsenter --net=${netns} ip -o addr show dev eth1 scope global`).join('\n'),
+  );
+  const has = [...inKernel.matchAll(/inet6? (\S+)/g)].map(([, address]) => address);
+  expect(has.sort()).toEqual(
+    Object.values(shown)
+      .flatMap((one) => [one.IPv4Address, one.IPv6Address])
+      .sort(),
+  );
+  await Promise.all(ids.map((containerId) => stack.sandboxes.release({ containerId, remove: true })));
+  expect((await stack.inspectNetwork('crowd')).Containers).toEqual({});
+  await stack.networks.remove({ network: 'crowd' });
+}, 120_000);
 
 it('leaks nothing and loses nothing', async () => {
   const kept = new Map<string, Sandbox>();

@@ -1,6 +1,6 @@
 /** Sandboxes on a real kernel: addresses, packets, published ports, names, and what is left after them. */
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connectOutside, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { json, NetworkVolumeStack, sandboxSpec } from './stack.ts';
@@ -404,6 +404,103 @@ describe('user-made networks', () => {
     expect(await stack.inside(one, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
     await release(inner, one, two);
     for (const network of ['inner', 'silent']) await stack.networks.remove({ network });
+  });
+});
+
+describe('the files of a container', () => {
+  const show = (path: string): string => readFileSync(path, 'utf8');
+
+  it('follow connects, disconnects and restarts, keep what somebody wrote into them, and are the same files all the time', async () => {
+    await stack.createNetwork({ Name: 'near', IPAM: { Config: [{ Subnet: '10.58.0.0/24' }] } });
+    await stack.createNetwork({ Name: 'far', EnableIPv6: true, IPAM: { Config: [{ Subnet: '10.59.0.0/24' }, { Subnet: 'fd59::/64' }] } });
+    const spec = sandboxSpec({ containerName: 'writer', hostname: 'writer', networkMode: 'near' });
+    const { hosts, hostname, resolvConf } = (await stack.prepare(spec as never)).files;
+    const inodes = [hosts, hostname, resolvConf].map((path) => statSync(path).ino);
+    expect(show(hosts)).toMatch(/10\.58\.0\.2\twriter\n$/);
+    appendFileSync(hosts, '192.0.2.7\tmine\n');
+    await stack.stopService('SIGKILL');
+    await stack.startService();
+    await stack.sandboxes.connect({ network: 'far', spec, endpointJson: json({}), running: true });
+    expect(show(hosts)).toMatch(/10\.58\.0\.2\twriter\n192\.0\.2\.7\tmine\n10\.59\.0\.2\twriter\nfd59::2\twriter\n$/);
+    const call = { containerId: spec.containerId, containerName: 'writer', force: false, running: true };
+    await stack.sandboxes.disconnect({ ...call, network: 'near' });
+    expect(show(hosts)).toMatch(/ip6-allrouters\n192\.0\.2\.7\tmine\n10\.59\.0\.2\twriter\nfd59::2\twriter\n$/);
+    await stack.sandboxes.rename({ containerId: spec.containerId, newName: 'author' });
+    expect(show(hostname)).toBe('writer\n');
+    expect(show(resolvConf)).toContain('nameserver 127.0.0.11\n');
+    expect([hosts, hostname, resolvConf].map((path) => statSync(path).ino)).toEqual(inodes);
+    // A new start begins anew, as dockerd's does.
+    await stack.sandboxes.release({ containerId: spec.containerId, remove: false });
+    await stack.prepare({ ...spec, containerName: 'author' } as never);
+    expect(show(hosts)).toMatch(/ip6-allrouters\n10\.58\.0\.2\twriter\n$/);
+    await release({ id: spec.containerId });
+    for (const network of ['near', 'far']) await stack.networks.remove({ network });
+  });
+
+  it('name the embedded server from the first user-made network on, though the host has other servers by then, but for an edited one', async () => {
+    await stack.createNetwork({ Name: 'near' });
+    const [plain, edited] = [sandboxSpec(), sandboxSpec()];
+    const [ofPlain, ofEdited] = [await stack.prepare(plain as never), await stack.prepare(edited as never)];
+    writeFileSync(ofEdited.files.resolvConf, 'nameserver 192.0.2.53\n');
+    const other = `${stack.host.filesDirectory}/resolv.conf`;
+    writeFileSync(other, 'nameserver 192.0.2.99\n');
+    await stack.host.sh(`mount --bind ${other} /etc/resolv.conf`);
+    try {
+      for (const spec of [plain, edited]) {
+        await stack.sandboxes.connect({ network: 'near', spec, endpointJson: json({}), running: true });
+      }
+      expect(show(ofPlain.files.resolvConf)).toContain('nameserver 127.0.0.11\n');
+      expect(show(ofEdited.files.resolvConf)).toBe('nameserver 192.0.2.53\n');
+    } finally {
+      await stack.host.sh('umount /etc/resolv.conf');
+    }
+    await release(ofPlain, ofEdited);
+    await stack.networks.remove({ network: 'near' });
+  });
+
+  it('name a linked container by the address it has now', async () => {
+    const target = sandboxSpec({ containerName: 'db', hostname: 'db' });
+    const taken = await stack.prepare(target as never);
+    const user = await stack.prepare({ links: [`${target.containerId}:db:store`] });
+    expect(show(user.files.hosts)).toContain(`${taken.settings.IPAddress}\tstore db\n`);
+    appendFileSync(user.files.hosts, '192.0.2.7\tmine\n');
+    await stack.sandboxes.release({ containerId: target.containerId, remove: false });
+    const heir = await stack.prepare();
+    const moved = await stack.prepare(target as never);
+    expect(moved.settings.IPAddress).not.toBe(taken.settings.IPAddress);
+    expect(show(user.files.hosts)).toContain(`${moved.settings.IPAddress}\tstore db\n`);
+    expect(show(user.files.hosts)).not.toContain(`${taken.settings.IPAddress}\tstore`);
+    expect(show(user.files.hosts)).toContain('192.0.2.7\tmine\n');
+    await release(user, heir, moved);
+  });
+});
+
+describe('after a reboot', () => {
+  it('sandboxes are gone with their addresses, and networks are as they were', async () => {
+    const id = await stack.createNetwork({ Name: 'lasting', EnableIPv6: true, IPAM: { Config: [{ Subnet: '10.61.0.0/24' }] } });
+    const bridge = `br-${id.slice(0, 12)}`;
+    const gone = await stack.prepare({ networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8091' }] } });
+    const before = await stack.inspectNetwork('lasting');
+    await stack.stopService('SIGKILL');
+    await stack.host.sh(`
+      umount ${stack.host.execRoot}/netns/*; rm -rf ${stack.host.execRoot}/netns ${stack.host.execRoot}/network-volume
+      for link in $(ip -o link show type bridge | cut -d : -f 2); do ip link delete "$link"; done
+      nft flush ruleset`);
+    await stack.startService();
+    expect(await stack.inspectNetwork('lasting')).toEqual({ ...before, Containers: {} });
+    expect(await stack.host.sh(`ip -o addr show dev ${bridge}`)).toContain('10.61.0.1/24');
+    const redis = stack.redis.client();
+    const fields = await redis.hkeys(`flotilla:{${stack.engineId}:network-volume}:records`);
+    redis.disconnect();
+    expect(fields.filter((field) => /^(sandbox|address)\//.test(field))).toEqual([]);
+    expect(await stack.host.sh('nft list map inet flotilla published4_any')).not.toContain('elements');
+    const heir = await stack.prepare({ networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8091' }] } });
+    expect(heir.settings.Networks.lasting).toMatchObject({ IPAddress: gone.settings.Networks.lasting?.IPAddress });
+    const server = await serve(heir, 80, 'after');
+    expect(await fetchFrom(stack.host, '127.0.0.1', 8091)).toBe('after');
+    server.kill('SIGKILL');
+    await release(heir);
+    await stack.networks.remove({ network: 'lasting' });
   });
 });
 

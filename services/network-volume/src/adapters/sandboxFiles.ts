@@ -1,9 +1,10 @@
 /**
  * The three files that are bound over a container's own. They are written in place, never renamed over: a bind mount holds the inode.
  *
- * `<exec-root>/network-volume/sandboxes/<container id>/{hostname,hosts,resolv.conf}`
+ * `<exec-root>/network-volume/sandboxes/<container id>/{hostname,hosts,resolv.conf}`, and beside them `resolv.conf.hash`, of what we wrote.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SandboxFilePaths, SandboxFileStore } from '../sandboxFileSet.ts';
 
@@ -25,17 +26,26 @@ export class SandboxFiles implements SandboxFileStore {
     mkdirSync(join(this.folder, containerId), { recursive: true, mode: 0o711 });
     writeFileSync(paths.hostname, content.hostname, { mode: 0o644 });
     writeFileSync(paths.hosts, content.hosts, { mode: 0o644 });
-    writeFileSync(paths.resolvConf, content.resolvConf, { mode: 0o644 });
+    this.writeResolvConf(paths.resolvConf, content.resolvConf);
     return paths;
   }
 
-  /** Replaces a file's content if it still is what we wrote; somebody's edit inside the container stays. */
-  rewrite(path: string, written: string, wanted: string): void {
-    try {
-      if (written !== wanted && readFileSync(path, 'utf8') === written) writeFileSync(path, wanted);
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-    }
+  private writeResolvConf(path: string, content: string): void {
+    writeFileSync(path, content, { mode: 0o644 });
+    writeFileSync(hashPath(path), hash(content), { mode: 0o600 });
+  }
+
+  editHosts(containerId: string, edit: (current: string) => string): void {
+    const { hosts } = this.paths(containerId);
+    const current = this.read(hosts);
+    const wanted = edit(current);
+    if (existsSync(hosts) && wanted !== current) writeFileSync(hosts, wanted);
+  }
+
+  replaceResolvConf(containerId: string, wanted: string): void {
+    const path = this.paths(containerId).resolvConf;
+    const current = this.read(path);
+    if (existsSync(path) && current !== wanted && this.read(hashPath(path)) === hash(current)) this.writeResolvConf(path, wanted);
   }
 
   read(path: string): string {
@@ -53,4 +63,12 @@ export class SandboxFiles implements SandboxFileStore {
   containerIds(): string[] {
     return readdirSync(this.folder);
   }
+}
+
+function hashPath(path: string): string {
+  return `${path}.hash`;
+}
+
+function hash(content: string): string {
+  return createHash('sha256').update(content).digest('hex');
 }
