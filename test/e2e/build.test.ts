@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type CommandResult, waitFor } from '@flotilla/testkit';
+import { buildImage, buildIndex, type CommandResult, waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
@@ -139,6 +139,59 @@ RUN cat /from-number /bare/two
     await mustBuild(folder, '-t', 'target', '--target', 'two');
     expect(await run('target', 'cat', '/one', '/two')).toBe('one\ntwo');
     expect((await buildIn(folder, '--target', 'absent')).stderr).toContain('target stage "absent" could not be found');
+  });
+});
+
+describe('--platform', () => {
+  it('takes that entry of an index for the base, and says so of what is built', async () => {
+    const [mine, other] = [
+      await buildImage({ layers: [[{ path: 'whose', content: 'mine' }]], format: 'oci' }),
+      await buildImage({ layers: [[{ path: 'whose', content: 'other' }]], format: 'oci', architecture: 's390x' }),
+    ];
+    const base = await stack.push(buildIndex([mine, other]), 'build/index');
+    const folder = context({ Dockerfile: `FROM ${base}\nCOPY file /\n`, file: 'x' });
+    const build = async (...args: string[]): Promise<string> => {
+      await mustBuild(folder, '-t', 'of-platform', ...args);
+      return stack.host.mustDocker('image', 'inspect', '--format', '{{.Os}}/{{.Architecture}} {{index .RootFS.Layers 0}}', 'of-platform');
+    };
+    expect(await build('--platform', 'linux/s390x')).toBe(`linux/s390x ${other.layers[0]?.diffId}`);
+    expect(await build('--platform', 'linux/amd64')).toBe(`linux/amd64 ${mine.layers[0]?.diffId}`);
+    const failed = await buildIn(folder, '--platform', 'linux/riscv64', '--no-cache');
+    expect([failed.code, failed.stderr]).toEqual([
+      1,
+      expect.stringContaining('no matching manifest for linux/riscv64 in the manifest list entries'),
+    ]);
+    await stack.host.mustDocker('rmi', '-f', 'of-platform', base);
+  });
+});
+
+describe('names', () => {
+  it('of 255 bytes, in any script and in deep folders pass through builds, commits and archives', async () => {
+    const names = [
+      'n'.repeat(255),
+      'ä'.repeat(127),
+      '猫'.repeat(85),
+      '🐳 🐋',
+      "it's $HOME",
+      `${'deep/'.repeat(60)}file`,
+      `${'長い/'.repeat(40)}終わり`,
+    ];
+    const folder = context(Object.fromEntries(names.map((name) => [`files/${name}`, 'x'])));
+    writeFileSync(join(folder, 'Dockerfile'), `FROM ${stack.busybox}\nCOPY files /files/\n`);
+    await mustBuild(folder, '-t', 'named:built');
+    await stack.host.mustDocker('run', '--name', 'namer', 'named:built', 'sh', '-c', 'cp -r /files /again && rm -r /files');
+    await stack.host.mustDocker('commit', 'namer', 'named:committed');
+    await stack.host.mustDocker('rm', 'namer');
+    const archive = join(stack.host.filesDirectory, 'named.tar');
+    await stack.host.mustDocker('save', '-o', archive, 'named:committed');
+    await stack.host.mustDocker('rmi', 'named:committed', 'named:built');
+    await stack.host.mustDocker('builder', 'prune', '-af');
+    await stack.host.mustDocker('load', '-q', '-i', archive);
+    expect((await run('named:committed', 'sh', '-c', 'find /again -type f; ls -d /files 2>/dev/null; true')).split('\n').sort()).toEqual(
+      names.map((name) => `/again/${name}`).sort(),
+    );
+    rmSync(archive);
+    await stack.host.mustDocker('rmi', 'named:committed');
   });
 });
 
@@ -292,6 +345,22 @@ RUN test ! -e /cache/all && test ! -e /t && test ! -e /f
       'extra:1.2.3.4',
     );
     expect(out).toMatch(/\n1\n100\n1\.2\.3\.4\s+extra\nshm\s+32768/);
+  });
+
+  it('leaves its containers with --rm=false, and they had the limits that were asked for', async () => {
+    const limits = 'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null';
+    const folder = context({ Dockerfile: `FROM BUSYBOX\nRUN ${limits}; grep Cpus_allowed_list /proc/self/status\n` });
+    const memory = ['--memory', '64m', '--memory-swap', '96m'];
+    const cpu = ['--cpu-shares', '512', '--cpu-period', '50000', '--cpu-quota', '25000', '--cpuset-cpus', '0', '--cpuset-mems', '0'];
+    const out = await mustBuild(folder, '--rm=false', '--no-cache', '--cgroup-parent', '/build-parent', ...memory, ...cpu);
+    expect(out).toMatch(/\n67108864\nCpus_allowed_list:\s+0\n/);
+    const fields = ['Memory', 'MemorySwap', 'CpuShares', 'CpuPeriod', 'CpuQuota', 'CpusetCpus', 'CpusetMems', 'CgroupParent'];
+    const left = await stack.host.mustDocker('ps', '-aq');
+    const format = fields.map((field) => `{{.HostConfig.${field}}}`).join(' ');
+    expect(await stack.host.mustDocker('inspect', '--format', format, left)).toBe('67108864 100663296 512 50000 25000 0 0 /build-parent');
+    await stack.host.mustDocker('rm', left);
+    // The group stays, as with dockerd: it is the operator's.
+    await stack.host.sh('find /sys/fs/cgroup -depth -type d -name build-parent -exec rmdir {} +');
   });
 
   it('that fails ends the build with its code, and leaves the container only where that was asked for', async () => {

@@ -1,9 +1,9 @@
 /** Images that stages stand on or copy from: here already, or pulled. */
-import { isNotFound, NotFound } from '@flotilla/errors';
-import { familiarString, type Platform, parseReference, withDefaultTag } from '@flotilla/oci';
+import { isNotFound } from '@flotilla/errors';
+import { type Platform, parseReference, withDefaultTag } from '@flotilla/oci';
 import type { Image } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
-import { imagePlatform, platformMismatch } from '../inspect.ts';
+import { platformMismatch } from '../inspect.ts';
 import type { Puller } from '../pull.ts';
 import type { Credentials } from './credentials.ts';
 import type { StageOutput } from './output.ts';
@@ -46,27 +46,16 @@ export class BaseImages {
       if (here !== undefined && (platform === undefined || platformMismatch(here, platform, name) === undefined)) return here;
     }
     const reference = withDefaultTag(parseReference(name));
-    try {
-      return await this.options.puller.pull(
-        {
-          reference,
-          platform: platform ?? host,
-          platformAsked: platform !== undefined,
-          registryAuth: await this.options.credentials(reference.domain),
-        },
-        (line) => output.progress(line),
-        signal,
-      );
-    } catch (error) {
-      // With --pull an image that was only made here would do for nobody else: dockerd fails as well.
-      if (platform === undefined || !isNotFound(error)) throw error;
-      const here = this.local(name);
-      if (here === undefined) throw error;
-      throw new NotFound(
-        `image with reference ${familiarString(reference)} was found but does not match the specified platform: wanted ${platform.os}/${platform.architecture}, actual: ${imagePlatform(here).os}/${imagePlatform(here).architecture}`,
-        { cause: error },
-      );
-    }
+    return this.options.puller.pull(
+      {
+        reference,
+        platform: platform ?? host,
+        platformAsked: platform !== undefined,
+        registryAuth: await this.options.credentials(reference.domain),
+      },
+      (line) => output.progress(line),
+      signal,
+    );
   }
 
   private local(name: string): Image | undefined {
