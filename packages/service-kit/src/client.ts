@@ -8,6 +8,7 @@ import {
   DeadlineExceeded,
   errorKindTrailer,
   fromServiceError,
+  isCancelled,
   isDeadlineExceeded,
   isServiceError,
   isUnavailable,
@@ -83,7 +84,11 @@ class Channels {
       return signal.reason instanceof DeadlineExceeded ? signal.reason : new Cancelled('the caller left', { cause: error });
     if (!isServiceError(error)) return error;
     const ofPeer = fromServiceError(error);
-    if (!isDeadlineExceeded(ofPeer) || error.metadata?.get(errorKindTrailer).length !== 0) return ofPeer;
+    const isPeersOwn = (error.metadata?.get(errorKindTrailer).length ?? 0) > 0;
+    // A connection that broke, or an instance that stops and waited for its calls no longer.
+    const isLost = !isPeersOwn && (isUnavailable(ofPeer) || isCancelled(ofPeer));
+    if (isLost) return new Unavailable(`${this.service} went away before it answered`, { cause: error });
+    if (!isDeadlineExceeded(ofPeer) || isPeersOwn) return ofPeer;
     if (this.discovery.instances(this.service).length === 0) return new Unavailable(`${this.service} is not available`, { cause: error });
     return new DeadlineExceeded(`${this.service} did not answer in time`, { cause: error });
   }

@@ -124,6 +124,18 @@ describe('service calls', () => {
     expect(tries).toBe(2);
   });
 
+  it('say who was lost in the middle, and not how', async () => {
+    const { calls } = await caller();
+    const { server } = await instance('dying', () => new Promise(() => undefined));
+    const lost = expect(calls.search(search)).rejects.toMatchObject({
+      kind: 'Unavailable',
+      message: 'registry-proxy went away before it answered',
+    });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await server.shutdown(0);
+    await lost;
+  });
+
   it('survive a restart of nats-server with the instances they know', async () => {
     const { calls } = await caller();
     await instance('stay', echo('stay'));
