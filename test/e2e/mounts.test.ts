@@ -144,6 +144,17 @@ describe('--mount type=volume', () => {
     }
   });
 
+  it('an empty part of a volume gets what the image has there', async () => {
+    await seen(['-v', 'partial:/m'], 'mkdir /m/empty /m/other /m/full; echo own > /m/full/f; ln -s empty /m/in; ln -s /etc /m/out');
+    const part = (subpath: string): string[] => ['--mount', `type=volume,source=partial,target=/bin,volume-subpath=${subpath}`];
+    await must('create', '--name', 'none', ...part('other,volume-nocopy'), stack.busybox);
+    for (const subpath of ['in', 'full', 'out', 'missing'])
+      await must('create', '--name', `of-${subpath}`, ...part(subpath), stack.busybox);
+    expect(await seen(['-v', 'partial:/m'], 'ls /m/other; cat /m/full/*; cmp /m/empty/sh /bin/sh && echo same')).toBe('own\nsame');
+    expect(await seen(part('empty'), 'echo runs from it')).toBe('runs from it');
+    await must('rm', 'none', 'of-in', 'of-full', 'of-out', 'of-missing');
+  });
+
   it('rm -v takes anonymous volumes that nobody else has, and leaves named ones', async () => {
     await must('create', '--name', 'owner', '-v', '/anonymous', '-v', 'named:/m', stack.busybox);
     await must('create', '--name', 'guest', '--volumes-from', 'owner:ro', stack.busybox);

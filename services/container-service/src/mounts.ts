@@ -35,18 +35,18 @@ export async function acquireVolumes(
   return mounts;
 }
 
-/** Copies what the image has at a volume's mount point into a volume that is still empty, as dockerd does at create. */
+/** Copies what the image has at a volume's mount point into a volume, or the part of it that is mounted, that is still empty, as dockerd does at create. */
 export async function populateVolumes(
   container: { readonly id: string; readonly snapshot: Snapshot; readonly mounts: readonly MountPlan[] },
   { volumes }: Pick<Neighbours, 'volumes'>,
   roots: RootFilesystems,
 ): Promise<void> {
-  const wanting = container.mounts.filter((mount) => mount.type === 'volume' && !mount.noCopy && !mount.subpath && mount.name);
+  const wanting = container.mounts.filter((mount) => mount.type === 'volume' && !mount.noCopy && mount.name);
   if (wanting.length === 0) return;
   await roots.with(container.id, container.snapshot, async (root) => {
     for (const mount of wanting) {
       const source = directoryInRoot(root, mount.destination);
-      if (source !== undefined) await volumes.populate({ name: mount.name ?? '', sourceDir: source });
+      if (source !== undefined) await volumes.populate({ name: mount.name ?? '', sourceDir: source, subpath: mount.subpath ?? '' });
     }
   });
 }

@@ -13,8 +13,8 @@ export interface VolumeFolders {
   mount(name: string, mount: VolumeMount): Promise<void>;
   unmount(name: string): void;
   isMounted(name: string): boolean;
-  /** Copies a directory's content in if the volume is empty. @param inPlace - it is mounted or in use, and cannot be replaced by the finished copy. */
-  populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean>;
+  /** Copies a directory's content in if the volume, or what `subpath` names of it, is empty. @param inPlace - it is mounted or in use, and cannot be replaced by the finished copy. */
+  populate(name: string, sourceDir: string, subpath: string, inPlace: boolean): Promise<boolean>;
   sizeBytes(name: string): Promise<number>;
   isEmpty(name: string): Promise<boolean>;
   /** Puts in place of the content what `fill` makes; when it fails, the content stays. */
@@ -73,13 +73,13 @@ export class LocalVolumes implements VolumeDriver {
     if (isLast && volumeMount(volume) !== undefined && this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
   }
 
-  async populate(volume: VolumeRecord, sourceDir: string): Promise<boolean> {
+  async populate(volume: VolumeRecord, sourceDir: string, subpath: string): Promise<boolean> {
     const { name } = volume;
     const wanted = volumeMount(volume);
     const alreadyMounted = this.folders.isMounted(name);
     if (wanted !== undefined && !alreadyMounted) await this.mountNow(volume, wanted);
     try {
-      return await this.folders.populate(name, sourceDir, wanted !== undefined || volume.mounts.length > 0);
+      return await this.folders.populate(name, sourceDir, subpath, wanted !== undefined || volume.mounts.length > 0);
     } finally {
       // Content copied into a tmpfs would go with the mount: it stays for the start that follows.
       if (wanted !== undefined && !alreadyMounted && wanted.type !== 'tmpfs' && volume.mounts.length === 0) this.folders.unmount(name);

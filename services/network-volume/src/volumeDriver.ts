@@ -16,6 +16,6 @@ export interface VolumeDriver {
   mount(volume: VolumeRecord, user: string): Promise<string>;
   /** Undoes it for that user. @param isLast - nobody else has it mounted. */
   unmount(volume: VolumeRecord, user: string, isLast: boolean): Promise<void>;
-  /** Copies a directory's content in if the volume is empty. */
-  populate(volume: VolumeRecord, sourceDir: string): Promise<boolean>;
+  /** Copies a directory's content in if the volume is empty, or the directory of it that `subpath` names. */
+  populate(volume: VolumeRecord, sourceDir: string, subpath: string): Promise<boolean>;
 }

@@ -311,10 +311,10 @@ export class Volumes {
     return this.save({ ...volume, mounts }, event('volume', 'unmount', volume.name, { driver: volume.driver, container: user }));
   }
 
-  async populate(name: string, sourceDir: string): Promise<boolean> {
+  async populate(name: string, sourceDir: string, subpath: string): Promise<boolean> {
     return this.records.withLease(`volume/${name}`, async () => {
       const volume = this.require(name);
-      return (await this.drivers.find(volume.driver)).populate(volume, sourceDir);
+      return (await this.drivers.find(volume.driver)).populate(volume, sourceDir, subpath);
     });
   }
 

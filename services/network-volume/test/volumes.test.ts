@@ -1,5 +1,5 @@
 /** Volumes on a real disk: copy-up, options, hostile names, and what a crash leaves. */
-import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lgetxattr, lsetxattr } from '@flotilla/syscalls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -28,7 +28,7 @@ describe('a plain volume', () => {
     lsetxattr(join(source, 'file'), 'user.colour', 'red');
     symlinkSync('/etc/passwd', join(source, 'link'));
     await create({ Name: 'data' });
-    expect(await stack.volumes.populate({ name: 'data', sourceDir: source })).toEqual({ copied: true });
+    expect(await stack.volumes.populate({ name: 'data', sourceDir: source, subpath: '' })).toEqual({ copied: true });
     const { path } = await mount('data', 'c1');
     expect(readFileSync(join(path, 'file'), 'utf8')).toBe('from the image');
     expect(lstatSync(join(path, 'file')).mode & 0o777).toBe(0o640);
@@ -36,7 +36,7 @@ describe('a plain volume', () => {
     expect(lstatSync(join(path, 'link')).isSymbolicLink()).toBe(true);
     expect(lstatSync(path).mode & 0o777).toBe(0o750);
     writeFileSync(join(path, 'file'), 'changed');
-    expect(await stack.volumes.populate({ name: 'data', sourceDir: source })).toEqual({ copied: false });
+    expect(await stack.volumes.populate({ name: 'data', sourceDir: source, subpath: '' })).toEqual({ copied: false });
     expect(readFileSync(join(path, 'file'), 'utf8')).toBe('changed');
     const listed = await stack.volumes.list({ filters: {}, usage: true });
     expect(JSON.parse(Buffer.from(listed.volumesJson).toString())).toMatchObject([
@@ -46,6 +46,27 @@ describe('a plain volume', () => {
     await stack.volumes.release({ name: 'data', user: 'c1', removeAnonymous: false });
     await stack.volumes.remove({ name: 'data', force: false });
     expect(existsSync(folder('data'))).toBe(false);
+  });
+
+  it('gets it in a directory of its own that is empty, and by no link that leads out', async () => {
+    const source = join(stack.host.filesDirectory, 'part');
+    mkdirSync(source, { mode: 0o750 });
+    writeFileSync(join(source, 'file'), 'from the image');
+    await create({ Name: 'parts' });
+    const { path } = await mount('parts', 'c1');
+    for (const name of ['empty', 'full']) mkdirSync(join(path, name));
+    writeFileSync(join(path, 'full/own'), '');
+    const outside = join(stack.host.filesDirectory, 'outside');
+    mkdirSync(outside);
+    symlinkSync(outside, join(path, 'out'));
+    const copied = async (subpath: string) => (await stack.volumes.populate({ name: 'parts', sourceDir: source, subpath })).copied;
+    expect(await Promise.all(['full', 'out', '../..', 'missing', 'full/own'].map(copied))).toEqual([false, false, false, false, false]);
+    expect(await copied('empty')).toBe(true);
+    expect(readFileSync(join(path, 'empty/file'), 'utf8')).toBe('from the image');
+    expect(lstatSync(join(path, 'empty')).mode & 0o777).toBe(0o750);
+    expect([readdirSync(outside), readdirSync(path).sort()]).toEqual([[], ['empty', 'full', 'out']]);
+    await stack.volumes.release({ name: 'parts', user: 'c1', removeAnonymous: false });
+    await stack.volumes.remove({ name: 'parts', force: false });
   });
 
   it('cannot be made outside its folder', async () => {

@@ -9,11 +9,11 @@
  */
 import { spawn } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
 import { lstat, opendir, readdir, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import { mount, mountPointsBelow, umount } from '@flotilla/syscalls';
+import { hasCode, mount, mountPointsBelow, openat2, openPath, resolveFlags, umount } from '@flotilla/syscalls';
 import type { VolumeFolders as Folders } from '../localVolumes.ts';
 import { mountArguments } from '../mountOptions.ts';
 import type { VolumeMount } from '../volume.ts';
@@ -75,10 +75,11 @@ export class VolumeFolders implements Folders {
    *
    * @param inPlace - the directory is mounted or in use: it cannot be replaced by the finished copy.
    */
-  async populate(name: string, sourceDir: string, inPlace: boolean): Promise<boolean> {
+  async populate(name: string, sourceDir: string, subpath: string, inPlace: boolean): Promise<boolean> {
     const target = this.path(name);
+    if (subpath !== '') return await copyUp(sourceDir, target, subpath);
     if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
-    if (inPlace) return copyUp(sourceDir, target);
+    if (inPlace) return await copyUp(sourceDir, target, '');
     const copying = join(this.root, name, copyName);
     await rm(copying, { recursive: true, force: true });
     mkdirSync(copying, { mode: 0o755 });
@@ -113,11 +114,31 @@ export class VolumeFolders implements Folders {
   }
 }
 
-/** Fills a directory that is empty, as {@link VolumeFolders.populate} does in place. */
-export async function copyUp(sourceDir: string, target: string): Promise<boolean> {
-  if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
-  await copyTree(sourceDir, target);
-  return true;
+/** Fills a directory that is empty, as {@link VolumeFolders.populate} does in place. What is below it is reached by no link that leads out. */
+export async function copyUp(sourceDir: string, directory: string, subpath: string): Promise<boolean> {
+  const fd = openBelow(directory, subpath);
+  if (fd === undefined) return false;
+  const target = `/proc/${process.pid}/fd/${fd}`;
+  try {
+    if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
+    await copyTree(sourceDir, target);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openBelow(directory: string, subpath: string): number | undefined {
+  const root = openSync(directory, constants.O_DIRECTORY | openPath);
+  try {
+    const resolve = resolveFlags.beneath | resolveFlags.noMagicLinks;
+    return openat2(root, subpath || '.', { flags: constants.O_DIRECTORY | openPath, resolve });
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV')) return undefined;
+    throw error;
+  } finally {
+    closeSync(root);
+  }
 }
 
 function kernelHas(type: string): boolean {

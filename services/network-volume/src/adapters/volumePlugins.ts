@@ -22,7 +22,7 @@ const mounted = z.object({ Mountpoint: z.string().nullish() });
 const capabilities = z.object({ Capabilities: z.object({ Scope: z.string().nullish() }).nullish() });
 
 /** Copies a directory into an empty one that is mounted. */
-export type CopyUp = (sourceDir: string, targetDir: string) => Promise<boolean>;
+export type CopyUp = (sourceDir: string, targetDir: string, subpath: string) => Promise<boolean>;
 
 /** A plugin, of networks or of what else there is. */
 class OtherKind extends NotFound {}
@@ -74,11 +74,11 @@ class VolumePlugin implements VolumeDriver {
     await this.client.call('VolumeDriver.Unmount', { Name: volume.name, ID: user }, nothing);
   }
 
-  async populate(volume: VolumeRecord, sourceDir: string): Promise<boolean> {
+  async populate(volume: VolumeRecord, sourceDir: string, subpath: string): Promise<boolean> {
     const user = `copy-${randomBytes(8).toString('hex')}`;
     const path = await this.mount(volume, user);
     try {
-      return await this.copyUp(sourceDir, path);
+      return await this.copyUp(sourceDir, path, subpath);
     } finally {
       await this.unmount(volume, user);
     }

@@ -47,7 +47,7 @@ export function volumesApi({ volumes, records, archives, tickets, policy }: Volu
       await volumes.unmount(name, user);
       return {};
     },
-    populate: async ({ name, sourceDir }) => ({ copied: await volumes.populate(name, sourceDir) }),
+    populate: async ({ name, sourceDir, subpath }) => ({ copied: await volumes.populate(name, sourceDir, subpath) }),
     async backup({ name }) {
       await archives.checkBackup(name);
       const serve = (stream: Duplex, signal: AbortSignal) => archives.backup(name, (chunk) => writeOutput(stream, chunk), signal);

@@ -149,6 +149,8 @@ export interface UnmountVolumeResponse {
 export interface PopulateVolumeRequest {
   name: string;
   sourceDir: string;
+  /** a directory of the volume, in place of all of it: nothing is copied where there is none. */
+  subpath: string;
 }
 
 export interface PopulateVolumeResponse {
@@ -1728,7 +1730,7 @@ export const UnmountVolumeResponse: MessageFns<UnmountVolumeResponse> = {
 };
 
 function createBasePopulateVolumeRequest(): PopulateVolumeRequest {
-  return { name: "", sourceDir: "" };
+  return { name: "", sourceDir: "", subpath: "" };
 }
 
 export const PopulateVolumeRequest: MessageFns<PopulateVolumeRequest> = {
@@ -1738,6 +1740,9 @@ export const PopulateVolumeRequest: MessageFns<PopulateVolumeRequest> = {
     }
     if (message.sourceDir !== "") {
       writer.uint32(18).string(message.sourceDir);
+    }
+    if (message.subpath !== "") {
+      writer.uint32(26).string(message.subpath);
     }
     return writer;
   },
@@ -1771,6 +1776,14 @@ export const PopulateVolumeRequest: MessageFns<PopulateVolumeRequest> = {
             message.sourceDir = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.subpath = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1790,6 +1803,7 @@ export const PopulateVolumeRequest: MessageFns<PopulateVolumeRequest> = {
     const message = createBasePopulateVolumeRequest();
     message.name = object.name ?? "";
     message.sourceDir = object.sourceDir ?? "";
+    message.subpath = object.subpath ?? "";
     return message;
   },
 };
