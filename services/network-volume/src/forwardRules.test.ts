@@ -11,6 +11,7 @@ describe('the jump in the host’s own rules', () => {
   it('is not made where nothing drops', () => {
     expect(forwardPlan(accepting, ['docker0'])).toBeUndefined();
     expect(forwardPlan(dropping, [])).toBeUndefined();
+    expect(forwardPlan(`${accepting}-A FORWARD -s 10.0.0.1/32 -j DROP\n`, ['docker0'])).toBeUndefined();
   });
 
   it('is made once, at the head, and follows the bridges', () => {
@@ -23,6 +24,10 @@ describe('the jump in the host’s own rules', () => {
     expect(forwardPlan(dropping + made, ['docker0', 'br-1'])?.restore).toContain(
       '-D FORWARD -m comment --comment flotilla -j FLOTILLA-FORWARD',
     );
+  });
+
+  it('is made too where a rule for all packets drops', () => {
+    expect(forwardPlan(`${accepting}-A FORWARD -j REJECT --reject-with icmp-port-unreachable\n`, ['docker0'])?.parent).toBe('FORWARD');
   });
 
   it('goes to dockerd’s chain for operators where there is one', () => {

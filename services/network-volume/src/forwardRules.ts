@@ -4,7 +4,7 @@
  */
 
 export const forwardChain = 'FLOTILLA-FORWARD';
-const tag = 'flotilla';
+export const tag = 'flotilla';
 
 export interface ForwardPlan {
   /** For `iptables-restore --noflush`: all of it in one transaction. */
@@ -38,10 +38,10 @@ export function forwardPlan(listing: string, bridges: readonly string[]): Forwar
   };
 }
 
-/** Where a jump is needed: the operator's chain of dockerd, else FORWARD when its policy drops. */
+/** Where a jump is needed: the operator's chain of dockerd, else FORWARD when its policy drops, or a rule for all packets does. */
 function parentChain(lines: readonly string[]): string | undefined {
   if (lines.includes('-N DOCKER-USER')) return 'DOCKER-USER';
-  return lines.includes('-P FORWARD DROP') ? 'FORWARD' : undefined;
+  return lines.some((line) => /^-P FORWARD DROP$|^-A FORWARD -j (DROP|REJECT)\b/.test(line)) ? 'FORWARD' : undefined;
 }
 
 function rule(direction: '-i' | '-o', bridge: string): string {

@@ -288,6 +288,47 @@ describe('a host whose FORWARD drops', () => {
     await waitFor(async () => !(await forward()).includes('FLOTILLA'), { what: 'the jump to go' });
     await release(one);
   });
+
+  it('by rules like ufw’s and by a table of nftables of its own lets packets pass, and has its rules back as they were', async () => {
+    await stack.stopService('SIGTERM');
+    await stack.host.sh(`iptables-restore <<'END'
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:ufw-before-forward - [0:0]
+:ufw-reject-forward - [0:0]
+-A FORWARD -j ufw-before-forward
+-A FORWARD -j ufw-reject-forward
+-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-reject-forward -j REJECT
+COMMIT
+END`);
+    await stack.host.sh(`nft -f - <<'END'
+table inet firewall {
+  chain forward { type filter hook forward priority filter; policy drop; ct state established,related accept; tcp dport 25 reject; }
+  chain closed { type filter hook forward priority filter + 5; policy accept; ct state established,related accept; reject; }
+}
+END`);
+    const theirs = async (): Promise<string> =>
+      (await stack.host.sh('iptables -S')) + (await stack.host.sh('nft list table inet firewall'));
+    const before = await theirs();
+    await stack.startService();
+    const jumps = async (): Promise<number> => (await theirs()).match(/comment "?flotilla"?/g)?.length ?? 0;
+    await waitFor(async () => (await jumps()) === 3, { what: 'a jump in each chain that drops' });
+    const web = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8087' }] } });
+    await serve(web, 80, 'through');
+    expect(await fetchFrom(outside.outside, outside.address, 8087)).toBe('through');
+    expect(await stack.inside(web, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
+    await release(web);
+    await stack.stopService('SIGTERM');
+    expect(await theirs()).toBe(before);
+    await stack.startService();
+    await stack.host.sh(
+      'iptables -P FORWARD ACCEPT; iptables -F; iptables -X ufw-before-forward; iptables -X ufw-reject-forward; nft delete table inet firewall',
+    );
+    await waitFor(async () => !(await stack.host.sh('iptables -S')).includes('FLOTILLA'), { what: 'the jump to go' });
+  });
 });
 
 describe('user-made networks', () => {

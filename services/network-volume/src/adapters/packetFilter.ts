@@ -22,8 +22,8 @@ const deletions: ReadonlySet<number> = new Set([0xa02, 0xa05, 0xa08, 0xa0b, 0xa0
 const messageHeaderBytes = 4;
 const tableAttribute = 1;
 const inetFamily = 1;
-/** Families of a table: iptables' are these two, ours is `inet`. */
-const iptablesFamilies: ReadonlySet<number> = new Set([2, 10]);
+/** That chains or rules are new, or gone. */
+const chainChanges: ReadonlySet<number> = new Set([0xa03, 0xa05, 0xa06, 0xa08]);
 const watchEveryMs = 300;
 
 export interface PacketFilterOptions {
@@ -36,7 +36,7 @@ export interface PacketFilterOptions {
   readonly onMisfit: (error: unknown) => void;
   /** A bridge is new, or gone. */
   readonly onBridge: (name: string, isThere: boolean) => void;
-  /** The host's iptables changed. */
+  /** Chains or rules of others changed. */
   readonly onForeignChange: () => void;
 }
 
@@ -121,8 +121,9 @@ export class PacketFilter {
     try {
       const heard = this.changes?.poll();
       if (heard === undefined) return;
-      if (heard.overrun || heard.messages.some(isOfIptables)) this.options.onForeignChange();
       const own = this.nft?.port();
+      if (heard.overrun || heard.messages.some((message) => message.sender !== own && changesOthers(message)))
+        this.options.onForeignChange();
       if (!heard.overrun && !heard.messages.some((message) => message.sender !== own && takesFromOurs(message))) return;
       if (this.isWhole()) return;
       this.write();
@@ -160,15 +161,19 @@ export class PacketFilter {
 }
 
 /** Something of our table is gone. What our own socket did is as it should be, and however much is published, costs no look. */
-function takesFromOurs({ type, payload }: NetlinkMessage): boolean {
-  if (!deletions.has(type) || payload[0] !== inetFamily) return false;
-  const name = parseAttributes(payload.subarray(messageHeaderBytes)).get(tableAttribute);
-  return name !== undefined && readText(name) === table;
+function takesFromOurs(message: NetlinkMessage): boolean {
+  return deletions.has(message.type) && isOfOurs(message);
+}
+
+function changesOthers(message: NetlinkMessage): boolean {
+  return chainChanges.has(message.type) && !isOfOurs(message);
 }
 
 /** The first byte of a message is its table's family. */
-function isOfIptables({ payload }: NetlinkMessage): boolean {
-  return iptablesFamilies.has(payload[0] ?? 0);
+function isOfOurs({ payload }: NetlinkMessage): boolean {
+  if (payload[0] !== inetFamily) return false;
+  const name = parseAttributes(payload.subarray(messageHeaderBytes)).get(tableAttribute);
+  return name !== undefined && readText(name) === table;
 }
 
 function elementCount(set: unknown): number {
