@@ -65,6 +65,24 @@ async function failedPull(name: string): Promise<string> {
   }
 }
 
+/** Lines of an answer: the words of its last. */
+async function failure(answer: Promise<ProgressMessage[]>): Promise<string> {
+  return (await answer).at(-1)?.errorDetail?.message ?? 'succeeded';
+}
+
+/** A tar whose first entry says that it has so many bytes, and may say that it is of another type. */
+function claiming(tar: Buffer, sizeBytes: bigint, type?: string): Buffer {
+  const bytes = Buffer.from(tar);
+  bytes.fill(0, 124, 136);
+  bytes[124] = 0x80;
+  bytes.writeBigUInt64BE(sizeBytes, 128);
+  if (type !== undefined) bytes.write(type, 156);
+  bytes.fill(' ', 148, 156);
+  const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  bytes.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  return bytes;
+}
+
 const hostile: [name: string, entries: LayerEntry[], message: RegExp][] = [
   ['a name with ..', [{ path: '../../../../../../evil-flotilla', content: 'x' }], /invalid entry name .*outside of the root/],
   ['a name that climbs out in the middle', [{ path: 'a/../../evil', content: 'x' }], /outside of the root/],
@@ -166,12 +184,37 @@ describe('hostile layers', () => {
     expect((await stack.inspect(image.id)).Id).toBe(image.id);
   });
 
+  it('that say they are larger than any disk: pull, load, import, context and ADD', async () => {
+    const huge = claiming(await buildTar([{ path: 'huge', content: 'x' }]), 1n << 50n);
+    const image = assembleImage([{ bytes: huge, digest: sha256(huge), diffId: sha256(huge), compression: 'none' }], { format: 'oci' });
+    registry.add('huge', 'latest', image);
+    const added = await buildTar([
+      { path: 'Dockerfile', content: 'FROM scratch\nADD huge.tar /\n' },
+      { path: 'huge.tar', content: huge },
+    ]);
+    const messages = [
+      await failedPull(`${registry.address}/huge`),
+      await failure(stack.load(await dockerArchive([{ image, tags: ['huge:1'] }]))),
+      await failure(stack.import(huge, 'huge:2')),
+      await failure(stack.build(huge)),
+      await failure(stack.build(added)),
+    ];
+    for (const message of messages) expect(message).toMatch(/no space left on device|unpacks to more than the \d+ bytes/);
+    await stack.clear();
+    nothingLeft();
+  });
+
   it('that unpack to more than there is room for', async () => {
     await stack.crash('image-service');
     await stack.startService('image-service', { FLOTILLA_MAX_LAYER_BYTES: '1000000' });
     const image = await buildImage({ layers: [[{ path: 'bomb', content: Buffer.alloc(40_000_000) }]] });
     registry.add('bomb', 'latest', image);
-    expect(await failedPull(`${registry.address}/bomb`)).toMatch(/larger than 1000000 bytes|more than the 1000000 bytes/);
+    const tooLarge = /larger than 1000000 bytes|more than the 1000000 bytes/;
+    expect(await failedPull(`${registry.address}/bomb`)).toMatch(tooLarge);
+    expect(await failure(stack.load(gzipSync(await dockerArchive([{ image, tags: ['bomb:1'] }]))))).toMatch(tooLarge);
+    expect(await failure(stack.import(gzipSync(await buildTar([{ path: 'bomb', content: Buffer.alloc(40_000_000) }])), 'bomb:2'))).toMatch(
+      tooLarge,
+    );
     nothingLeft();
     await stack.crash('image-service');
     await stack.startService('image-service');
@@ -244,6 +287,36 @@ describe('hostile archives', () => {
     ['a name with ..', () => buildTar([{ path: '../x', content: 'x' }]), /leads outside/],
     ['a manifest that is no JSON', () => buildTar([{ path: 'manifest.json', content: '{' }]), /manifest.json is not JSON/],
     ['a manifest of wrong types', () => buildTar([{ path: 'manifest.json', content: '[{"Config":1}]' }]), /no Config/],
+    [
+      'a file that is larger than any disk',
+      async () => claiming(await buildTar([{ path: 'x', content: 'x' }]), 1n << 50n),
+      /no space left on device/,
+    ],
+    ['a size beyond all numbers', async () => claiming(await buildTar([{ path: 'x', content: 'x' }]), 1n << 62n), /invalid tar header/],
+    [
+      'an extension larger than memory',
+      async () => claiming(await buildTar([{ path: 'x', content: 'x' }]), 1n << 40n, 'x'),
+      /tar extension of 1099511627776 bytes is too large/,
+    ],
+    [
+      'more entries than any archive has',
+      async () => Buffer.concat(Array(20_001).fill((await buildTar([{ path: 'x/' }])).subarray(0, 512))),
+      /more than 20000 entries/,
+    ],
+    [
+      'a manifest that is too large',
+      () => buildTar([{ path: 'manifest.json', content: Buffer.alloc(5_000_000, ' ') }]),
+      /manifest.json is larger than \d+ bytes/,
+    ],
+    [
+      'a config that is too large',
+      () =>
+        buildTar([
+          { path: 'config.json', content: Buffer.alloc(9_000_000, ' ') },
+          { path: 'manifest.json', content: '[{"Config":"config.json","Layers":[]}]' },
+        ]),
+      /config.json is larger than 8388608 bytes/,
+    ],
     [
       'a config that is missing',
       () => buildTar([{ path: 'manifest.json', content: '[{"Config":"../../etc/passwd","Layers":[]}]' }]),
