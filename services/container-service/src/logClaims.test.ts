@@ -1,9 +1,10 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type ClaimedStream, LogClaims } from './logClaims.ts';
+import { compressFile } from './logs/compressed.ts';
 import { LogPins } from './logs/index.ts';
 import { LogUsers } from './logUsers.ts';
 
@@ -49,4 +50,27 @@ it('a stream that goes on knows whether input was under way', () => {
   expect(instance().resume(cursor)).toMatchObject({ place, inputIsKnown: false });
   mark.end();
   expect(instance().resume(cursor)).toMatchObject({ place, inputIsKnown: true });
+});
+
+it('who stood in a file that is compressed by now is known to stand there, whoever gets its inode later', async () => {
+  const log = join(readers, '..', `claims-log-${process.pid}`);
+  const claims = (): LogClaims =>
+    new LogClaims({ paths: { readers, log: () => log }, users: new LogUsers(), pins: new LogPins(), graceMs: 10_000 });
+  try {
+    writeFileSync(log, 'live\n');
+    writeFileSync(`${log}.1`, 'rotated\n');
+    const [live, rotated] = [statSync(log).ino, statSync(`${log}.1`).ino];
+    const cursors = [live, rotated].map((inode) =>
+      claims()
+        .claim(stream)
+        .cursorOf({ place: { ...place, inode } }),
+    );
+    await compressFile(`${log}.1`);
+    die();
+    const next = claims();
+    next.adopt();
+    expect(cursors.map((cursor) => next.resume(cursor).place.inode)).toEqual([live, statSync(`${log}.1.gz`).ino]);
+  } finally {
+    for (const name of [log, `${log}.1`, `${log}.1.gz`]) rmSync(name, { force: true });
+  }
 });

@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { join } from 'node:path';
 import { NotFound } from '@flotilla/errors';
 import type { InputMark } from './input.ts';
-import type { LogPins, LogPlace, LogReader } from './logs/index.ts';
+import { compressedInodes, type LogPins, type LogPlace, type LogReader } from './logs/index.ts';
 import type { LogUsers } from './logUsers.ts';
 import type { Paths } from './paths.ts';
 import { isAlive, startTimeOf } from './processes.ts';
@@ -55,11 +55,18 @@ const defaultGraceMs = 20_000;
 const inputSuffix = '.input';
 const gone = 'the stream is gone: it cannot be resumed';
 
+/** A claim of an instance that is gone. */
+interface Orphan {
+  readonly letGo: () => void;
+  /** The compressed files of its log, by the inodes that its holder may know them by. */
+  readonly compressed: ReadonlyMap<number, number>;
+}
+
 export class LogClaims {
   private readonly options: LogClaimsOptions;
   private readonly owner = { pid: process.pid, start: startTimeOf(process.pid) ?? '' };
   /** Claims of instances that are gone. */
-  private readonly orphans = new Map<string, () => void>();
+  private readonly orphans = new Map<string, Orphan>();
   private stopping = false;
   private abandoned: (stream: ClaimedStream) => void = () => undefined;
 
@@ -93,9 +100,11 @@ export class LogClaims {
     const [id = '', inode, offset, unfinished] = cursor.split(':');
     const stored = /^[0-9a-f]{16}$/.test(id) ? this.read(id) : undefined;
     if (stored === undefined) throw new NotFound(gone);
-    const place = { inode: Number(inode), offset: Number(offset), unfinished: Number(unfinished) };
+    const orphan = this.orphans.get(id);
+    const stood = Number(inode);
+    const place = { inode: orphan?.compressed.get(stood) ?? stood, offset: Number(offset), unfinished: Number(unfinished) };
     const claim = this.hold(id, stored.stream, place.inode);
-    this.orphans.get(id)?.();
+    orphan?.letGo();
     return { claim, place, inputIsKnown: !this.hasInputUnderWay(id) };
   }
 
@@ -130,7 +139,8 @@ export class LogClaims {
       this.forget(id);
       this.abandoned(stream);
     }, graceMs).unref();
-    this.orphans.set(id, letGo);
+    // Before this instance rotates anything, and the inode of a file that was compressed may be that of a new one.
+    this.orphans.set(id, { letGo, compressed: compressedInodes(paths.log(stream.containerId)) });
   }
 
   /** @param inode - where a reader that comes back stands. A new one is written down with its first cursor: before that nobody could bring it back. */

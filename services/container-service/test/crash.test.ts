@@ -59,6 +59,28 @@ test('an end that was cut off behind its control group is finished', async () =>
   await remove(stack, id);
 });
 
+test('the exit file is good until the record tells of the end, and for no later run', async () => {
+  const id = await create(stack, ['sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.02; done']);
+  const exitFile = join(stack.execRoot, 'container-service/exits', id);
+  await stack.containers.start({ container: id });
+  const { Pid } = (await inspect(stack, id)).State;
+  // Cut off when all that the run held was free.
+  await stack.crash(async () => {
+    process.kill(Pid, 'SIGTERM');
+    await waitFor(() => existsSync(exitFile), { what: 'its exit file' });
+    rmSync(join(stack.execRoot, 'container-service/runs', id), { recursive: true });
+  });
+  expect(await wait(stack, id)).toBe(9);
+  await waitFor(() => !existsSync(exitFile), { what: 'the exit file to be gone' });
+  // Cut off between the record and the file: it says nothing of the run that follows.
+  await stack.crash(async () => writeFileSync(exitFile, '9'));
+  expect(existsSync(exitFile)).toBe(false);
+  await stack.containers.start({ container: id });
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect((await inspect(stack, id)).State.Status).toBe('running');
+  await remove(stack, id);
+});
+
 test('a container that was to remove itself is gone', async () => {
   const id = await create(stack, ['sleep', '0.3'], { hostConfig: { AutoRemove: true } });
   await stack.containers.start({ container: id });

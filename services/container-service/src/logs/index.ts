@@ -4,4 +4,4 @@ export { LogPins, type Pin } from './pins.ts';
 export { type LogReader, type ReadLogOptions, readLog } from './reader.ts';
 export { type RotateOptions, rotateLog } from './rotate.ts';
 export { LogRotator, type LogWriter, type RotatedLog } from './rotator.ts';
-export { type LogPlace, type LogPosition, listSegments, logEnd, logStart } from './segments.ts';
+export { compressedInodes, type LogPlace, type LogPosition, listSegments, logEnd, logStart } from './segments.ts';

@@ -62,6 +62,17 @@ export function segmentIndex(segments: readonly Segment[], inode: number): numbe
   return index >= 0 ? index : segments.findLastIndex((segment) => segment.compressed && inodeBefore(segment.path) === inode);
 }
 
+/** The inodes of a log's compressed files, by those of the files that they were: those are free, and a new file may get one later. */
+export function compressedInodes(path: string): Map<number, number> {
+  const inodes = new Map<number, number>();
+  const segments = listSegments(path);
+  for (const segment of segments) {
+    const before = segment.compressed ? inodeBefore(segment.path) : undefined;
+    if (before !== undefined && !segments.some(({ inode }) => inode === before)) inodes.set(before, segment.inode);
+  }
+  return inodes;
+}
+
 /** Where a log ends now, behind its last whole record: attach without `logs` starts here. */
 export async function logEnd(path: string): Promise<LogPosition> {
   const newest = listSegments(path).at(-1);
