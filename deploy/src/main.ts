@@ -3,7 +3,6 @@ import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import { Command, Option } from 'commander';
 import type { RegistryAddress } from './commands/registryClient.ts';
 import { directives, optionName, type RawSettings, readFlag } from './options/directives.ts';
-import { fixedDirectives } from './options/fixedDirectives.ts';
 import { defaultDataRoot, defaultExecRoot } from './options/settings.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -30,7 +29,7 @@ function roots(options: Options): { dataRoot: string; execRoot: string } {
 /** The flags of `up` that were given, in daemon.json's shape. */
 function flagsOf(options: Options): RawSettings {
   const flags = new Map<string, unknown>();
-  for (const directive of [...directives, ...fixedDirectives]) {
+  for (const directive of directives) {
     const words = options[optionName(directive)];
     if (Array.isArray(words)) flags.set(directive.key, readFlag(directive, words as (string | true)[]));
   }
@@ -46,13 +45,10 @@ function flagsOf(options: Options): RawSettings {
 const up = stackCommand('up', 'start the stack and wait until every service is healthy')
   .option('--foreground', 'stay, and stop the stack on SIGTERM or ctrl-c')
   .option('--config-file <path>', "daemon.json with dockerd's keys (default: /etc/flotilla/daemon.json where it exists)");
-for (const directive of [...directives, ...fixedDirectives]) {
+for (const directive of directives) {
   const collect = (word: string | true, before: (string | true)[] | undefined): (string | true)[] => [...(before ?? []), word];
   // A boolean flag without a value gives no word to the parser: `preset` is what it stands for.
-  const option = new Option(directive.flag, directive.help).argParser(collect).preset('true');
-  // Commander would read --no-new-privileges as the contrary of --new-privileges.
-  option.negate = false;
-  up.addOption(fixedDirectives.some(({ key }) => key === directive.key) ? option.hideHelp() : option);
+  up.addOption(new Option(directive.flag, directive.help).argParser(collect).preset('true'));
 }
 up.action(async (options: Options) => {
   const { up: run } = await import('./commands/up.ts');
@@ -83,6 +79,13 @@ stackCommand('restart', 'stop and start the replicas of a service, one after ano
   .action(async (service: string, options: Options) => {
     const { restart } = await import('./commands/change.ts');
     await restart(roots(options), service);
+  });
+
+stackCommand('upgrade', 'go on with the code of another checkout, one replica after another; containers and clients notice nothing')
+  .requiredOption('--from <directory>', 'a checkout with its packages installed (npm ci); the present one to go back')
+  .action(async (options: Options) => {
+    const { upgrade } = await import('./commands/upgrade.ts');
+    await upgrade(roots(options), String(options.from));
   });
 
 stackCommand('logs', 'show what the processes of the stack have written')

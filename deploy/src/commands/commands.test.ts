@@ -84,6 +84,7 @@ describe('ps', () => {
         startedAt: '',
         restarts: 2,
         account: 'flotilla-gateway',
+        outdated: false,
       },
     ]);
     expect(table).toBe(

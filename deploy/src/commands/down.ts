@@ -41,6 +41,6 @@ async function stopOrphans(paths: StackPaths): Promise<boolean> {
         }),
     );
   }
-  clearStack(paths, state.listeners, state.codeMount);
+  clearStack(paths, state.listeners);
   return true;
 }

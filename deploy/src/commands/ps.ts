@@ -51,6 +51,7 @@ async function listProcesses(roots: Roots): Promise<ProcessReport[]> {
       startedAt: orphan.startedAt,
       restarts: orphan.restarts,
       account: '',
+      outdated: false,
     }));
   }
 }
@@ -63,7 +64,7 @@ export function formatProcesses(processes: readonly ProcessReport[]): string {
       item.service,
       item.instance,
       String(item.pid),
-      item.healthy ? 'healthy' : item.reason || 'not healthy',
+      item.healthy ? (item.outdated ? 'healthy, to be replaced' : 'healthy') : item.reason || 'not healthy',
       formatUptime(item.uptimeSeconds),
       String(item.restarts),
       item.version,

@@ -13,6 +13,7 @@ import { type StackPaths, stackPaths } from '../stack/paths.ts';
 import { type Plan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
+import { writeStartCommand } from '../stack/startCommand.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
 
@@ -53,6 +54,7 @@ export async function up(options: UpOptions): Promise<void> {
     return;
   }
   const plan = await prepareStack({ settings, paths, lockFd, warn });
+  writeStartCommand(paths);
   if (options.foreground) becomeSupervisor(plan, paths);
   const pid = await startSupervisor(plan, paths);
   await awaitHealthy(paths, pid, startedMs);
@@ -102,15 +104,16 @@ async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
 async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined, startedMs: number): Promise<void> {
   const told = new Set<string>();
   let last: StackReport | undefined;
-  while (performance.now() - startedMs < readyMs) {
+  while (performance.now() - startedMs < readyMs || last?.renewal === 'running') {
     last = await reportOf(paths, supervisorPid);
     for (const process of last?.processes ?? []) {
-      if (!process.healthy || told.has(process.instance)) continue;
+      if (!process.healthy || process.outdated || told.has(process.instance)) continue;
       told.add(process.instance);
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
       say(`${process.service.padEnd(18)} healthy   pid ${process.pid}, ${seconds} s`);
     }
-    if (last?.healthy === true) return;
+    if (typeof last?.renewal === 'object') throw new Unavailable(`not every service could be replaced: ${last.renewal.failed}`);
+    if (last?.healthy === true && last.renewal !== 'running') return;
     if (Object.values(last?.failures ?? {}).some((failures) => failures >= hopelessAfter)) {
       throw new Unavailable(`a service does not stay up:\n${explain(paths, last)}`);
     }

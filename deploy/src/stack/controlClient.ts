@@ -2,13 +2,14 @@
 import { connect } from 'node:net';
 import { Unavailable } from '@flotilla/errors/classes';
 import type { ControlLine, ControlRequest } from '../supervisor/control.ts';
-import type { ProcessReport } from '../supervisor/supervisor.ts';
+import type { ProcessReport, Renewal } from '../supervisor/supervisor.ts';
 import type { ProcessName } from './services.ts';
 
 export interface StackReport {
   readonly pid: number;
   readonly version: string;
   readonly healthy: boolean;
+  readonly renewal: Renewal;
   readonly counts: Readonly<Partial<Record<ProcessName, number>>>;
   /** Starts in a row that ended early, of processes that do not stay up. */
   readonly failures: Readonly<Partial<Record<ProcessName, number>>>;

@@ -8,7 +8,7 @@
  *   <data-root>/<service>                  that service's own
  *   <data-root>/volumes                    volumes' contents
  *   <exec-root>/docker.sock                the engine's socket
- *   <exec-root>/supervisor/                lock, control.sock, state.json, plan.json
+ *   <exec-root>/supervisor/                lock, control.sock, state.json, plan.json, command.json
  *   <exec-root>/sockets/<service>/         <instance>.grpc.sock, .stream.sock, .http.sock
  *   <exec-root>/redis/                     redis.sock, redis.conf, users.acl
  *   <exec-root>/nats/nats.conf
@@ -38,6 +38,8 @@ export interface StackPaths extends Roots {
   readonly control: string;
   readonly state: string;
   readonly plan: string;
+  /** The `flotilla up` that the stack was started with. */
+  readonly command: string;
   readonly redisConf: string;
   readonly redisUsers: string;
   readonly natsRun: string;
@@ -67,6 +69,7 @@ export function stackPaths({ dataRoot, execRoot }: Roots): StackPaths {
     control: `${supervisor}/control.sock`,
     state: `${supervisor}/state.json`,
     plan: `${supervisor}/plan.json`,
+    command: `${supervisor}/command.json`,
     redisConf: `${execRoot}/redis/redis.conf`,
     redisUsers: `${execRoot}/redis/users.acl`,
     natsRun: `${execRoot}/nats`,

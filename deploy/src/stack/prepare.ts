@@ -98,7 +98,6 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     codeMount,
     tlsCopies,
     auditLog: settings.engineOptions.auditLog,
-    pidFile: settings.pidFile,
   };
 }
 

@@ -55,10 +55,13 @@ type PlanWithoutDigest = Omit<ProcessPlan, 'digest'>;
 function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[]): string {
   const { PATH: _searchPath, ...env } = plan.env;
   const passed = listeners.map(({ name, address, inode }) => [name, address, inode]);
-  return createHash('sha256')
-    .update(JSON.stringify([plan.version, plan.command, env, passed]))
-    .digest('hex')
-    .slice(0, 16);
+  return (
+    createHash('sha256')
+      // Redis and NATS are the machine's: another version of ours is no reason to stop them.
+      .update(JSON.stringify([plan.startStage === 1 ? '' : plan.version, plan.command, env, passed]))
+      .digest('hex')
+      .slice(0, 16)
+  );
 }
 
 /** setpriv takes the whole identity off before it becomes the program; root stays as it is, with its whole bounding set. */

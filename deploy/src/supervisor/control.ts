@@ -6,6 +6,7 @@ import type { SupervisorLog } from './log.ts';
 export type ControlRequest =
   | { readonly command: 'ps' }
   | { readonly command: 'down' }
+  | { readonly command: 'leave' }
   | { readonly command: 'scale'; readonly counts: Readonly<Record<string, number>> }
   | { readonly command: 'restart'; readonly service: string };
 

@@ -27,13 +27,13 @@ export class Group implements InstanceEvents {
   }
 
   /**
-   * Takes over what an earlier supervisor left: living processes that do what the plan wants. One that was started otherwise (other options, other sockets) is
-   * stopped, and replaced by `fill`.
+   * Takes over what an earlier supervisor left. Processes that were started otherwise (other code, options, sockets) serve on until `renew`, but an engine's,
+   * of which there can be only one: that is stopped, and replaced by `fill`.
    */
   async adopt(states: readonly ProcessState[]): Promise<void> {
     const outdated: Promise<unknown>[] = [];
     for (const state of states) {
-      if (state.digest === this.plan.digest && this.instances.size < this.wanted) {
+      if ((state.digest === this.plan.digest || this.plan.startStage > 1) && this.instances.size < this.wanted) {
         this.instances.add(Instance.adopt(this.plan, state, this));
         this.log.info('adopted', { process: this.plan.name, instance: state.instance, pid: state.pid });
       } else {
@@ -91,6 +91,31 @@ export class Group implements InstanceEvents {
     this.fill();
     this.onChange();
     await Promise.all(surplus.map((instance) => instance.stop()));
+  }
+
+  get outdated(): Instance[] {
+    return this.running.filter((instance) => instance.isOutdated);
+  }
+
+  /**
+   * Replaces outdated replicas one after another: the new one serves before the old one leaves. Of one that does not come up nothing stays, and what it was to
+   * replace goes on.
+   *
+   * @throws Error that says which did not.
+   */
+  async renew(untilHealthy: (instance: Instance) => Promise<boolean>): Promise<void> {
+    for (const old of this.outdated) {
+      const fresh = await Instance.start(this.plan, this.listeners, old.restarts, this);
+      this.instances.add(fresh);
+      this.log.info('started', { process: this.plan.name, instance: fresh.id, pid: fresh.pid, replaces: old.id });
+      this.onChange();
+      if (!(await untilHealthy(fresh))) {
+        const { reason } = fresh;
+        if (!fresh.isGone) await fresh.stop();
+        throw new Error(`${this.plan.name} does not come up: ${reason}`);
+      }
+      await old.stop();
+    }
   }
 
   /** Stops and starts each replica in turn. */

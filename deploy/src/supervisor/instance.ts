@@ -32,6 +32,8 @@ export class Instance implements ProcessIdentity {
   readonly startedAt: Date;
   readonly restarts: number;
   readonly adopted: boolean;
+  /** Digest of the plan that it was started by; another one than the plan's: it is to be replaced. */
+  readonly digest: string;
   /** Asked to stop: its end is no failure. */
   stopping = false;
   healthy = false;
@@ -47,7 +49,16 @@ export class Instance implements ProcessIdentity {
 
   private constructor(
     plan: ProcessPlan,
-    identity: { id: string; pid: number; startTime: string; startedAt: Date; restarts: number; version: string; adopted: boolean },
+    identity: {
+      id: string;
+      pid: number;
+      startTime: string;
+      startedAt: Date;
+      restarts: number;
+      version: string;
+      adopted: boolean;
+      digest: string;
+    },
     events: InstanceEvents,
   ) {
     this.plan = plan;
@@ -58,6 +69,7 @@ export class Instance implements ProcessIdentity {
     this.restarts = identity.restarts;
     this.version = identity.version;
     this.adopted = identity.adopted;
+    this.digest = identity.digest;
     this.events = events;
     this.prober = openProber(plan.probe, this.id);
     void this.watchHealth();
@@ -97,6 +109,7 @@ export class Instance implements ProcessIdentity {
       restarts,
       version: plan.version,
       adopted: false,
+      digest: plan.digest,
     };
     const instance = new Instance(plan, started, events);
     child.once('exit', (code, signal) => instance.markGone(signal === null ? `exit code ${code}` : `signal ${signal}`));
@@ -124,6 +137,14 @@ export class Instance implements ProcessIdentity {
     for (const socket of this.plan.sockets) rmSync(forInstance(socket, this.id), { force: true });
     this.gone.resolve();
     this.events.onGone(this, how);
+  }
+
+  get isOutdated(): boolean {
+    return this.digest !== this.plan.digest;
+  }
+
+  get isGone(): boolean {
+    return this.goneAlready;
   }
 
   get address(): string {
@@ -182,7 +203,7 @@ export class Instance implements ProcessIdentity {
       startTime: this.startTime,
       startedAt: this.startedAt.toISOString(),
       restarts: this.restarts,
-      digest: this.plan.digest,
+      digest: this.digest,
       version: this.version,
       address: this.address,
       sockets: this.plan.sockets.map((socket) => forInstance(socket, this.id)),

@@ -1,6 +1,5 @@
 /** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
 import { spawn } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
@@ -16,7 +15,6 @@ async function main(planPath: string): Promise<void> {
 
   const stopAndExit = async (progress?: (line: string) => void): Promise<void> => {
     await supervisor.stop(progress);
-    if (plan.pidFile !== undefined) rmSync(plan.pidFile, { force: true });
     log.info('stack stopped');
     // What was said to the last client is still on its way; the lock goes with the process.
     setTimeout(() => process.exit(0), 20);
@@ -39,6 +37,7 @@ async function main(planPath: string): Promise<void> {
           pid: process.pid,
           version: plan.version,
           healthy: supervisor.healthy,
+          renewal: supervisor.renewal,
           counts: supervisor.counts(),
           failures: supervisor.failures(),
           processes: supervisor.report(),
@@ -47,13 +46,17 @@ async function main(planPath: string): Promise<void> {
         return supervisor.scale(request.counts);
       case 'restart':
         return supervisor.restart(request.service);
+      case 'leave':
+        log.info('leaving the stack to the next supervisor');
+        supervisor.leave();
+        setTimeout(() => process.exit(0), 20);
+        return undefined;
       case 'down':
         log.info('stopping', { asked: 'down' });
         return stopAndExit(progress);
     }
   };
   await serveControl(stackPaths(plan).control, handle, log);
-  if (plan.pidFile !== undefined) writeFileSync(plan.pidFile, `${process.pid}`, { mode: 0o644 });
   log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
   await supervisor.start();
   const healthy = await supervisor.untilHealthy(120_000);

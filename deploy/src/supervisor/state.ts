@@ -28,7 +28,6 @@ export interface StackState {
   readonly processes: readonly ProcessState[];
   /** Wanted replicas. */
   readonly counts: Readonly<Partial<Record<ProcessName, number>>>;
-  readonly codeMount: string | undefined;
 }
 
 export function writeState(path: string, state: StackState): void {

@@ -1,6 +1,7 @@
 /** Minds the processes of one stack: engines first, then services; whatever dies comes back; on the way down those who ask stop before those who are asked. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { copyCertificate, isRenewed } from '../stack/certificates.ts';
+import { unmountOtherCode } from '../stack/codeMount.ts';
 import { type StackPaths, stackPaths } from '../stack/paths.ts';
 import type { Plan } from '../stack/plan.ts';
 import { compactName, isServiceName, type ProcessName } from '../stack/services.ts';
@@ -25,7 +26,12 @@ export interface ProcessReport {
   readonly startedAt: string;
   readonly restarts: number;
   readonly account: string;
+  /** Runs other code, or with other options, than its stack is to: it is about to be replaced. */
+  readonly outdated: boolean;
 }
+
+/** How the replacement of processes that an earlier supervisor had started otherwise went. */
+export type Renewal = 'none' | 'running' | 'done' | { readonly failed: string };
 
 const housekeepingMs = 10_000;
 const enginesReadyMs = 30_000;
@@ -41,6 +47,7 @@ export class Supervisor {
   private stopping: Promise<void> | undefined;
   private stateDue = false;
   private closed = false;
+  renewal: Renewal = 'none';
 
   constructor(plan: Plan, log: SupervisorLog) {
     this.plan = plan;
@@ -76,6 +83,25 @@ export class Supervisor {
     }
     this.writeState();
     this.housekeeping = setInterval(() => this.keepHouse(), housekeepingMs);
+    await this.renew();
+  }
+
+  /** Replaces what runs other code or with other options than the plan's: who is asked before those who ask. */
+  private async renew(): Promise<void> {
+    const groups = this.groups.filter((group) => group.outdated.length > 0).sort((a, b) => b.plan.stopStage - a.plan.stopStage);
+    if (groups.length === 0) return;
+    this.renewal = 'running';
+    try {
+      for (const group of groups) {
+        await group.renew((instance) => this.until(() => instance.healthy || instance.isGone, restartReadyMs).then(() => instance.healthy));
+      }
+      this.renewal = 'done';
+      unmountOtherCode(this.paths.code, this.plan.codeMount);
+    } catch (error) {
+      this.renewal = { failed: error instanceof Error ? error.message : String(error) };
+      this.log.error('not every process could be replaced', this.renewal);
+    }
+    this.changed();
   }
 
   /** Waits for a condition that processes bring about; false at the deadline. */
@@ -112,7 +138,6 @@ export class Supervisor {
       listeners: this.plan.listeners.map(({ name, address, inode }) => ({ name, address, inode })),
       processes: this.groups.flatMap((group) => [...group.instances].map((instance) => instance.toState())),
       counts: this.stopping === undefined ? Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted])) : {},
-      codeMount: this.plan.codeMount,
     });
   }
 
@@ -139,6 +164,7 @@ export class Supervisor {
         startedAt: instance.startedAt.toISOString(),
         restarts: instance.restarts,
         account: group.plan.account,
+        outdated: instance.isOutdated,
       })),
     );
   }
@@ -153,6 +179,13 @@ export class Supervisor {
   /** Wanted replicas of every process. */
   counts(): Partial<Record<ProcessName, number>> {
     return Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted]));
+  }
+
+  /** Goes, and leaves every process to the next supervisor. */
+  leave(): void {
+    this.writeState();
+    this.closed = true;
+    clearInterval(this.housekeeping);
   }
 
   private get isCompact(): boolean {
@@ -204,7 +237,7 @@ export class Supervisor {
       );
     }
     this.closed = true;
-    clearStack(this.paths, this.plan.listeners, this.plan.codeMount);
+    clearStack(this.paths, this.plan.listeners);
   }
 
   private keepHouse(): void {

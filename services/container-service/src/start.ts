@@ -8,7 +8,7 @@ import type { Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, System } from '@flotilla/errors';
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { Lease } from '@flotilla/records';
-import type { Logger } from '@flotilla/service-kit';
+import type { EngineOptions, Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
 import { initialHealth } from './health.ts';
@@ -30,7 +30,6 @@ import {
   encodeSpec,
   type HostFacts,
   type ResolvedMount,
-  type SpecDefaults,
 } from './spec/index.ts';
 import { type BegunRun, findStartedRun, runOf, type StartedRun, writeBegunRun } from './startedRun.ts';
 import { startFailure } from './startFailure.ts';
@@ -48,7 +47,7 @@ export interface StarterOptions {
   readonly host: HostFacts;
   readonly bootId: string;
   /** limits of every container that does not name its own. */
-  readonly defaults: SpecDefaults;
+  readonly defaultUlimits: EngineOptions['defaultUlimits'];
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
   readonly monitor: Pick<Monitor, 'spawnMonitor'>;
@@ -360,7 +359,7 @@ export class Starter {
       ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.namespaceRunOf(ipcOf, 'IPC').pid}/ns/ipc` }),
       ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.namespaceRunOf(pidOf, 'PID').pid}/ns/pid` }),
       ...(shmPath === undefined ? {} : { shmPath }),
-      defaults: this.options.defaults,
+      defaultUlimits: this.options.defaultUlimits,
     });
   }
 }

@@ -1,0 +1,23 @@
+/** The `flotilla up` that a stack was started with, kept for whoever starts its next supervisor: 0600, for a URL may hold a password. */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { codeRoot, type StackPaths } from './paths.ts';
+
+export interface StartCommand {
+  /** The checkout whose code runs. */
+  readonly code: string;
+  /** What stood behind `flotilla`. */
+  readonly args: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export function writeStartCommand(paths: StackPaths): void {
+  const env = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const command: StartCommand = { code: codeRoot, args: process.argv.slice(2), cwd: process.cwd(), env };
+  writeFileSync(`${paths.command}.new`, `${JSON.stringify(command)}\n`, { mode: 0o600 });
+  renameSync(`${paths.command}.new`, paths.command);
+}
+
+export function readStartCommand(paths: StackPaths): StartCommand {
+  return JSON.parse(readFileSync(paths.command, 'utf8')) as StartCommand;
+}

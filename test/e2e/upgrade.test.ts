@@ -1,0 +1,173 @@
+/** `flotilla upgrade --from DIR` while containers run and clients are connected, back again, and versions that cannot take over. */
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { waitFor } from '@flotilla/testkit';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
+import { useStack } from './stack.ts';
+
+// At the end another checkout's services run.
+const stack = useStack({ ignoreLeaks: [/^process \S+\/node\/bin\/node /] });
+const must = (...args: string[]) => stack.host.mustDocker(...args);
+const repository = join(import.meta.dirname, '../..');
+const present = (JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as { version: string }).version;
+
+/** This checkout under another version; packages of others are shared by links. */
+function checkout(version: string): string {
+  const target = join(stack.host.filesDirectory, version);
+  const isSource = (path: string): boolean => !/\/(\.cache|test|results)$/.test(path);
+  for (const part of ['packages', 'services', 'deploy', 'package.json']) {
+    cpSync(join(repository, part), join(target, part), { recursive: true, verbatimSymlinks: true, filter: isSource });
+  }
+  const modules = join(target, 'node_modules');
+  mkdirSync(modules);
+  cpSync(join(repository, 'node_modules/@flotilla'), join(modules, '@flotilla'), { recursive: true, verbatimSymlinks: true });
+  for (const name of readdirSync(join(repository, 'node_modules'))) {
+    if (name !== '@flotilla' && !name.startsWith('.vite')) symlinkSync(join(repository, 'node_modules', name), join(modules, name));
+  }
+  edit(join(target, 'package.json'), (text) => text.replace(`"version": "${present}"`, `"version": "${version}"`));
+  return target;
+}
+
+function edit(path: string, change: (text: string) => string): void {
+  const before = readFileSync(path, 'utf8');
+  const after = change(before);
+  expect(after).not.toBe(before);
+  writeFileSync(path, after);
+}
+
+/** Service → version, from what runs. */
+async function versions(): Promise<Record<string, string>> {
+  const { stdout } = await stack.host.flotilla('ps', '--json');
+  const processes = JSON.parse(stdout) as { service: string; version: string }[];
+  return Object.fromEntries(
+    processes.filter(({ service }) => !['redis', 'nats'].includes(service)).map(({ service, version }) => [service, version]),
+  );
+}
+
+const everywhere = (version: string): Record<string, string> =>
+  Object.fromEntries(['container-service', 'gateway', 'image-service', 'network-volume', 'registry-proxy'].map((name) => [name, version]));
+
+/** Every service starts anew, one after another. */
+const upgradeTakesMs = 150_000;
+
+function upgrade(from: string) {
+  const { host } = stack;
+  const args = ['upgrade', '--from', from, '--data-root', host.dataRoot, '--exec-root', host.execRoot];
+  return host.run('sh', [join(repository, 'deploy/flotilla'), ...args], { timeoutMs: upgradeTakesMs });
+}
+
+let newer = '';
+beforeAll(async () => {
+  newer = checkout('0.9.0');
+  await startCounter(stack, 'counter');
+});
+
+describe('flotilla upgrade', () => {
+  it(
+    'replaces every service, and neither containers nor clients notice; so does the way back',
+    async () => {
+      const pid = await pidOf(stack, 'counter');
+      const follower = stack.host.dockerSpawn('logs', '-f', 'counter');
+      let followed = '';
+      follower.stdout?.on('data', (chunk: Buffer) => {
+        followed += chunk.toString();
+      });
+      const waiter = stack.host.dockerWith({ timeoutMs: 2 * upgradeTakesMs }, 'wait', 'counter');
+      const engines = (await stack.host.processes()).filter(({ service }) => ['redis', 'nats'].includes(service)).map((one) => one.pid);
+      const stop = new AbortController();
+      const failures: string[] = [];
+      let calls = 0;
+      const client = async (...args: string[]): Promise<void> => {
+        while (!stop.signal.aborted) {
+          calls++;
+          const { code, stdout, stderr } = await stack.host.docker(...args);
+          if (code !== 0) failures.push(`docker ${args[0]}: ${stdout}${stderr}`);
+        await pause(100);
+        }
+      };
+      const clients = [
+        client('ps', '-a'),
+        client('run', '--rm', stack.busybox, 'true'),
+        client('exec', 'counter', 'true'),
+        client('pull', '-q', stack.busybox),
+      ];
+      try {
+        const up = await upgrade(newer);
+        expect(up.code, up.stdout + up.stderr).toBe(0);
+        expect(up.stdout).toContain('upgraded to 0.9.0');
+        expect(await versions()).toEqual(everywhere('0.9.0'));
+        const back = await upgrade(repository);
+        expect(back.code, back.stdout + back.stderr).toBe(0);
+        expect(await versions()).toEqual(everywhere(present));
+      } finally {
+        stop.abort();
+        await Promise.all(clients);
+      }
+      expect(failures).toEqual([]);
+      expect(calls).toBeGreaterThan(8);
+      expect((await stack.host.processes()).filter(({ service }) => ['redis', 'nats'].includes(service)).map((one) => one.pid)).toEqual(
+        engines,
+      );
+      expect(await pidOf(stack, 'counter')).toBe(pid);
+      const counted = await countedSoFar(stack, 'counter');
+      await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
+      await endCounter(stack, 'counter');
+      expect((await waiter).stdout).toBe('42\n');
+      // A follower's connection is its gateway's; what it got is without a gap.
+      const lines = followed.split('\n').slice(0, -1);
+      expect(lines.length).toBeGreaterThan(3);
+      expect(lines).toEqual(lines.map((_, index) => String(index + 1)));
+    },
+    2 * upgradeTakesMs + 60_000,
+  );
+
+  it(
+    'goes back by itself when a service of the new version does not come up',
+    async () => {
+      const broken = checkout('0.9.1');
+      edit(join(broken, 'services/image-service/src/main.ts'), (text) => `${text}\nprocess.exit(3);\n`);
+      const before = (await stack.host.processes()).map((one) => one.pid);
+      const { code, stdout, stderr } = await upgrade(broken);
+      expect(code).toBe(1);
+      expect(stdout + stderr).toContain('image-service does not come up');
+      expect(stderr).toContain('what ran before runs on');
+      expect(await versions()).toEqual(everywhere(present));
+      // Those that came up before are gone again, and who was not replaced is still there.
+      const now = (await stack.host.processes()).map((one) => one.pid);
+      expect(before.filter((pid) => now.includes(pid)).length).toBeGreaterThan(2);
+      expect(await must('run', '--rm', stack.busybox, 'echo', 'well')).toBe('well');
+    },
+    2 * upgradeTakesMs,
+  );
+
+  it(
+    'brings records to a newer schema, and an older version that cannot read them says so',
+    async () => {
+      const later = checkout('0.9.2');
+      edit(join(later, 'packages/records/src/schema.ts'), (text) => text.replace('{ version: 1,', '{ version: 2,'));
+      await must('create', '--name', 'kept', stack.busybox);
+      const up = await upgrade(later);
+      expect(up.code, up.stdout + up.stderr).toBe(0);
+      expect(await must('inspect', '-f', '{{.State.Status}}', 'kept')).toBe('created');
+      const back = await upgrade(repository);
+      expect(back.code).toBe(1);
+      expect(back.stdout + back.stderr).toContain('what ran before runs on');
+      expect(readFileSync(join(stack.host.dataRoot, 'logs/network-volume.log'), 'utf8')).toContain(
+        'the records of network-volume are of schema 2, written by a newer version; this one knows them up to 1',
+      );
+      expect(await versions()).toEqual(everywhere('0.9.2'));
+      expect(await must('start', 'kept')).toBe('kept');
+    },
+    2 * upgradeTakesMs + 60_000,
+  );
+
+  it('refuses a directory that is no checkout, before anything is touched', async () => {
+    const before = await stack.host.processes();
+    const refused = await upgrade(dirname(stack.host.filesDirectory));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('is no checkout of Flotilla');
+    expect((await stack.host.processes()).map((one) => one.pid)).toEqual(before.map((one) => one.pid));
+  });
+});
