@@ -529,7 +529,7 @@ describe('the request', () => {
     const folder = context({ Dockerfile: 'FROM BUSYBOX\n\nFOO bar\n' });
     const { code, stderr } = await buildIn(folder);
     expect(code).toBe(1);
-    expect(stderr).toContain('dockerfile parse error on line 3: unknown instruction: FOO');
+    expect(stderr).toContain('dockerfile parse error on line 3: unknown instruction: FOO (did you mean FROM?)');
   });
 });
 

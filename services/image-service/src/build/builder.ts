@@ -69,6 +69,9 @@ export interface Made {
   readonly roots: RootFilesystems;
 }
 
+/** What one build has of its own. */
+type Place = Pick<Build, 'name' | 'context' | 'roots' | 'hold' | 'signal'>;
+
 export class Builder {
   private readonly options: BuilderOptions;
   /** Builds under way, by name. */
@@ -112,13 +115,34 @@ export class Builder {
   }
 
   /** @param finish - what becomes of the image. While it runs the image is held, and the build's root file systems are there. */
-  async run<T>(job: BuildJob, gone: AbortSignal, finish: (made: Made) => Promise<T>): Promise<T> {
+  run<T>(job: BuildJob, gone: AbortSignal, finish: (made: Made) => Promise<T>): Promise<T> {
+    return this.within({ open: job.open, buildId: job.options.buildId, gone }, async (place) => {
+      const dockerfile = parseDockerfile(place.context.dockerfileText);
+      job.check?.(dockerfile);
+      const cacheImages = (await job.importCache?.()) ?? [];
+      for (const image of cacheImages) place.hold(image);
+      const image = await runPlan(this.plan(job, place, { dockerfile, cacheImages }), dockerfile);
+      place.hold(image);
+      return await finish({ image, roots: place.roots });
+    });
+  }
+
+  /** Opens a context for its Dockerfile alone. @returns its text. */
+  readDockerfile(open: BuildJob['open'], gone: AbortSignal): Promise<string> {
+    return this.within({ open, buildId: '', gone }, async ({ context }) => context.dockerfileText);
+  }
+
+  /** Opens a context in a directory of its own, and takes all away afterwards. */
+  private async within<T>(
+    { open, buildId, gone }: { open: BuildJob['open']; buildId: string; gone: AbortSignal },
+    work: (place: Place) => Promise<T>,
+  ): Promise<T> {
     const name = `${this.options.instance}.${randomBytes(6).toString('hex')}`;
     const abort = new AbortController();
     const signal = AbortSignal.any([gone, abort.signal]);
     const directory = join(this.options.directory, name);
     mkdirSync(directory, { recursive: true, mode: 0o711 });
-    this.running.set(name, { id: job.options.buildId, abort });
+    this.running.set(name, { id: buildId, abort });
     const { store } = this.options;
     const roots = new RootFilesystems(store.content, directory);
     const releases: (() => Promise<void>)[] = [];
@@ -126,14 +150,8 @@ export class Builder {
     let context: BuildContext | undefined;
     try {
       await makeRoom(store.content);
-      context = await job.open({ work: roots.newDirectory('context'), roots }, signal);
-      const dockerfile = parseDockerfile(context.dockerfileText);
-      job.check?.(dockerfile);
-      const cacheImages = (await job.importCache?.()) ?? [];
-      for (const image of cacheImages) hold(image);
-      const image = await runPlan(this.plan(name, job, { context, roots, hold, signal }, { dockerfile, cacheImages }), dockerfile);
-      hold(image);
-      return await finish({ image, roots });
+      context = await open({ work: roots.newDirectory('context'), roots }, signal);
+      return await work({ name, context, roots, hold, signal });
     } finally {
       roots.close();
       await context?.remove();
@@ -143,18 +161,12 @@ export class Builder {
     }
   }
 
-  private plan(
-    name: string,
-    job: BuildJob,
-    own: Pick<Build, 'context' | 'roots' | 'hold' | 'signal'>,
-    { dockerfile, cacheImages }: { dockerfile: Dockerfile; cacheImages: readonly Image[] },
-  ): Build {
+  private plan(job: BuildJob, place: Place, { dockerfile, cacheImages }: { dockerfile: Dockerfile; cacheImages: readonly Image[] }): Build {
     const { store, cache, layers, containers, puller } = this.options;
     const { options } = job;
     const platform = options.platform ?? hostPlatform();
     return {
-      ...own,
-      name,
+      ...place,
       options,
       store,
       images: new BaseImages({ store, puller, pull: options.pull, credentials: job.credentials }),
@@ -165,7 +177,7 @@ export class Builder {
       contexts: job.contexts ?? new NamedContexts(),
       client: job.client,
       output: job.output,
-      copies: new CopySteps(own.roots, layers),
+      copies: new CopySteps(place.roots, layers),
       runner: new StepRunner({ containers, layers, content: store.content }),
       layers,
       platform,

@@ -39,7 +39,7 @@ export class ClassicOutput implements BuildOutput {
   start({ warnings, metaArgs }: Dockerfile, needed: readonly Stage[]): void {
     const total = metaArgs.length + needed.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
     const head = this.speaker();
-    for (const warning of warnings) head.say({ stream: warning });
+    for (const { text } of warnings) head.say({ stream: text });
     for (const [index, { original }] of metaArgs.entries()) head.say({ stream: `Step ${index + 1}/${total} : ${original}\n` });
     let step = metaArgs.length + 1;
     for (const stage of needed) {

@@ -3,7 +3,8 @@ import { Cancelled, InvalidParameter } from '@flotilla/errors';
 import type { Image } from '../image.ts';
 import type { Build } from './build.ts';
 import { plannedPaths } from './contextPaths.ts';
-import type { Dockerfile, Instruction, Label, Stage } from './dockerfile/instructions.ts';
+import type { Dockerfile, Label, Stage } from './dockerfile/instructions.ts';
+import { findStage, neededStages } from './dockerfile/stageGraph.ts';
 import { expand } from './dockerfile/substitute.ts';
 import { type BuiltStage, StageBuilder } from './stageBuilder.ts';
 
@@ -17,13 +18,12 @@ export async function runPlan(build: Build, dockerfile: Dockerfile): Promise<Ima
   return new Plan(build, dockerfile, stages).run();
 }
 
-function targetStage(stages: readonly Stage[], wanted: string): Stage {
+/** @throws InvalidParameter for a stage that is not there. */
+export function targetStage(stages: readonly Stage[], wanted: string): Stage {
   const last = stages.at(-1);
   if (last === undefined) throw new InvalidParameter('dockerfile contains no stages to build');
   if (wanted === '') return last;
-  const found =
-    stages.find((stage) => stage.name?.toLowerCase() === wanted.toLowerCase()) ??
-    (/^\d+$/.test(wanted) ? stages[Number(wanted)] : undefined);
+  const found = findStage(stages, wanted);
   if (found === undefined) throw new InvalidParameter(`target stage ${JSON.stringify(wanted)} could not be found`);
   return found;
 }
@@ -96,36 +96,17 @@ class Plan {
     }
   }
 
-  /** The stages that the last one stands on, copies from or mounts, in the order of the Dockerfile. */
   private needed(): Stage[] {
-    const wanted = new Set<number>();
-    const visit = (stage: Stage | undefined): void => {
-      if (stage === undefined || wanted.has(stage.index)) return;
-      wanted.add(stage.index);
-      for (const name of this.namesIn(stage)) visit(this.find(name, stage.index));
-    };
-    visit(this.stages.at(-1));
-    return this.stages.filter((stage) => wanted.has(stage.index));
-  }
-
-  private namesIn(stage: Stage): string[] {
-    // Only the values that ARG gives before the first FROM can name a base.
-    const globals = new Map(this.build.args.globals());
-    for (const { args } of this.dockerfile.metaArgs) {
-      for (const { name, value } of args) {
-        const given =
-          this.build.options.buildArgs.get(name) ?? (value === undefined ? undefined : expand(value, globals, this.build.escape));
-        if (given !== undefined) globals.set(name, given);
-      }
-    }
-    return [expand(stage.from.image, globals, this.build.escape), ...stage.instructions.flatMap(sourceNames)];
+    const { args, contexts, options } = this.build;
+    return neededStages(this.dockerfile, this.stages, {
+      buildArgs: options.buildArgs,
+      globals: args.globals(),
+      isContext: (name) => contexts.find(name) !== undefined,
+    });
   }
 
   private find(name: string, before: number): Stage | undefined {
-    if (this.build.contexts.find(name) !== undefined) return undefined;
-    const earlier = this.stages.slice(0, before);
-    const named = earlier.findLast((stage) => stage.name !== undefined && stage.name.toLowerCase() === name.toLowerCase());
-    return named ?? (/^\d+$/.test(name) ? earlier[Number(name)] : undefined);
+    return this.build.contexts.find(name) === undefined ? findStage(this.stages.slice(0, before), name) : undefined;
   }
 
   private stage(stage: Stage): Promise<BuiltStage> {
@@ -180,16 +161,5 @@ class Plan {
     const next = this.waiting.shift();
     if (next === undefined) this.free++;
     else next();
-  }
-}
-
-function sourceNames(instruction: Instruction): string[] {
-  switch (instruction.kind) {
-    case 'copy':
-      return instruction.from === undefined ? [] : [instruction.from];
-    case 'run':
-      return instruction.mounts.flatMap((mount) => (mount.from === undefined ? [] : [mount.from]));
-    default:
-      return [];
   }
 }

@@ -18,6 +18,7 @@ import type { Frontend } from './frontend.ts';
 import type { FrontendOptions } from './frontendOptions.ts';
 import type { Job, Jobs } from './job.ts';
 import { resultIdOf, standInFor } from './standIn.ts';
+import { isQuestion } from './subrequests.ts';
 import type { WorkerList } from './workers.ts';
 
 /** What clients may ask of us. `return` makes them steer builds in the first place; what is not served is not named. */
@@ -62,11 +63,18 @@ export class Bridge {
   async solve(job: Job, request: SolveRequest): Promise<SolveResponse> {
     if (request.frontend === '') return this.solveDefinition(request.definition);
     const { frontendOpt: options } = request;
-    if (options.requestid !== undefined && options.requestid !== '') throw new StatusError(unsupportedRequest(options.requestid));
+    const question = options.requestid ?? '';
+    if (question !== '' && !isQuestion(question)) throw new StatusError(unsupportedRequest(question));
     checkFrontend(request.frontend, options);
     const cacheFrom = importedNames(options, request.cacheImports);
+    const { frontend } = this.parts;
+    const wanted = { options, inputs: request.frontendInputs, cacheFrom };
     try {
-      const { id, made } = await this.parts.frontend.solve(job, { options, inputs: request.frontendInputs, cacheFrom });
+      if (isQuestion(question)) {
+        const metadata = await frontend.answer(job, question, wanted);
+        return SolveResponse.fromPartial({ result: { ref: { id: '' }, metadata } });
+      }
+      const { id, made } = await frontend.solve(job, wanted);
       return response(id, made.image);
     } catch (error) {
       job.signal.throwIfAborted();
@@ -94,7 +102,7 @@ export class Bridge {
 
   async warn(job: Job, { short, level }: WarnRequest): Promise<object> {
     const vertex = job.progress.vertex('[internal] warnings of the client').start();
-    if (level >= 0n) vertex.warn(short.toString(), job.source ?? { filename: 'Dockerfile', text: '' }, undefined);
+    if (level >= 0n) vertex.warn(short.toString(), job.source ?? { filename: 'Dockerfile', text: '' });
     vertex.complete();
     return {};
   }

@@ -13,15 +13,18 @@ import type { BuildOutput } from '../build/output.ts';
 import type { RootFilesystems } from '../build/rootFilesystems.ts';
 import type { ImageStore } from '../imageStore.ts';
 import type { Puller } from '../pull.ts';
+import { answerAbout, BuildChecks } from './buildChecks.ts';
 import { importCaches } from './cacheImports.ts';
 import { ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { type FrontendOptions, namedContextsOf, runsHere, toBuildOptions, toSources } from './frontendOptions.ts';
 import type { Job, Jobs } from './job.ts';
+import type { SourceText } from './progress.ts';
 import type { Session, Sessions } from './session.ts';
 import { SessionClient, sessionCredentials } from './sessionClient.ts';
 import { openSessionContext } from './sessionContext.ts';
 import { resultIdOf } from './standIn.ts';
+import { type Answer, describe, type Question } from './subrequests.ts';
 import { VertexOutput } from './vertexOutput.ts';
 
 export interface FrontendParts {
@@ -48,6 +51,34 @@ export class Frontend {
 
   constructor(parts: FrontendParts) {
     this.parts = parts;
+  }
+
+  /** Answers a question about the Dockerfile, which is brought here for it; nothing is built. @throws InvalidParameter in BuildKit's words. */
+  async answer(job: Job, question: Question, request: FrontendRequest): Promise<Answer> {
+    if (question === 'frontend.subrequests.describe') return describe();
+    const { builder, sessions, copies, store } = this.parts;
+    const session = await sessions.wait(job.sessionId, job.signal);
+    const signal = AbortSignal.any([job.signal, session.connection.closed]);
+    const sources = toSources(request.options);
+    let source: SourceText = { filename: sources.dockerfile, text: '' };
+    await builder.readDockerfile(
+      ({ work }) =>
+        openSessionContext({
+          session,
+          sources,
+          copies,
+          progress: job.progress,
+          work,
+          signal,
+          found: (given) => {
+            source = given;
+            job.source = given;
+          },
+        }),
+      signal,
+    );
+    const subject = { options: toBuildOptions(request.options), contexts: namedContextsOf(request.options), store };
+    return answerAbout(question, source, subject);
   }
 
   /** Builds. @returns the id of the result in the job. @throws what the build throws. */
@@ -93,6 +124,7 @@ export class Frontend {
       return made;
     };
     const output = new LateOutput();
+    const checks = new BuildChecks({ options, contexts: namedContextsOf(request.options), store });
     try {
       await builder.run(
         {
@@ -113,17 +145,25 @@ export class Frontend {
               found: (source, definition) => {
                 job.source = source;
                 output.set(new VertexOutput(progress, definition, source));
+                checks.found(source, definition);
               },
             });
           },
           importCache: () =>
             importCaches(request.cacheFrom, { store, puller, platform: options.platform ?? hostPlatform(), credentials, progress, signal }),
-          check: (dockerfile) => checkDockerfile(dockerfile, options),
+          check: (dockerfile) => {
+            checkDockerfile(dockerfile, options);
+            checks.begin(dockerfile);
+          },
         },
         signal,
-        finish,
+        (made) => {
+          checks.tell();
+          return finish(made);
+        },
       );
     } finally {
+      checks.tell();
       client.close();
       for (const directory of directories) await directory.release();
     }

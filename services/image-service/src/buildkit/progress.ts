@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Timestamp } from '@flotilla/contracts/google/protobuf/timestamp';
 import { type StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning } from '@flotilla/contracts/moby/buildkit/v1/control';
+import type { Location } from '../build/dockerfile/instructions.ts';
 
 /** Output of one vertex that is passed on; the rest is only counted as cut. */
 const mostLogBytes = 2 * 1024 * 1024;
@@ -10,6 +11,13 @@ const clipped = Buffer.from('\n[output clipped, log limit 2MiB reached]\n');
 export interface SourceText {
   readonly filename: string;
   readonly text: string;
+}
+
+export interface WarningPlace {
+  readonly location?: Location;
+  /** What it is about, and where more is said. */
+  readonly detail?: string;
+  readonly url?: string;
 }
 
 export interface Bar {
@@ -85,17 +93,19 @@ export class VertexHandle {
     });
   }
 
-  /** @param line - of the source; undefined: the first. */
-  warn(text: string, source: SourceText, line: number | undefined): void {
-    const position = { line: line ?? 1, character: 0 };
+  /** @param location - in the source; undefined: its first line. */
+  warn(text: string, source: SourceText, { location, detail, url = '' }: WarningPlace = {}): void {
+    const { startLine, endLine } = location ?? { startLine: 1, endLine: 1 };
     this.progress.push({
       warnings: [
         {
           vertex: this.digest,
           level: 1n,
           short: Buffer.from(text),
+          detail: detail === undefined ? [] : [Buffer.from(detail)],
+          url,
           info: { filename: source.filename, data: Buffer.from(source.text), language: 'Dockerfile' },
-          ranges: [{ start: position, end: position }],
+          ranges: [{ start: { line: startLine, character: 0 }, end: { line: endLine, character: 0 } }],
         },
       ],
     });

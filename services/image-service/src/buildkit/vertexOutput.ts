@@ -24,8 +24,7 @@ export class VertexOutput implements BuildOutput {
     this.source = source;
   }
 
-  start({ warnings, stages }: Dockerfile, needed: readonly Stage[]): void {
-    for (const warning of warnings) this.definition.warn(warning.trim(), this.source, undefined);
+  start({ stages }: Dockerfile, needed: readonly Stage[]): void {
     const names = new Set(stages.flatMap(({ name }) => name ?? []));
     for (const stage of needed) {
       const label = stages.length === 1 ? '' : `${stage.name ?? `stage-${stage.index}`} `;
@@ -46,8 +45,7 @@ export class VertexOutput implements BuildOutput {
   unconsumed(args: readonly string[]): void {
     // Arguments that steer the build itself are nobody's to declare.
     const strangers = args.filter((name) => !/^(BUILDKIT_.*|SOURCE_DATE_EPOCH)$/.test(name));
-    if (strangers.length > 0)
-      this.definition.warn(`One or more build-args [${strangers.join(' ')}] were not consumed`, this.source, undefined);
+    if (strangers.length > 0) this.definition.warn(`One or more build-args [${strangers.join(' ')}] were not consumed`, this.source);
   }
 }
 

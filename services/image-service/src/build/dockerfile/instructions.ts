@@ -11,6 +11,8 @@ interface Written {
   readonly location: Location;
   /** The line as the client is shown it, continuation lines joined. */
   readonly original: string;
+  /** The lines of comment right above it, without their marks; none for triggers and what the builder adds. */
+  readonly comments?: readonly string[];
 }
 
 /** A file that the Dockerfile itself holds. */
@@ -160,10 +162,17 @@ export interface Stage {
   readonly instructions: readonly Instruction[];
 }
 
+/** What is allowed, but not for ever. */
+export interface ReadWarning {
+  /** In the classic builder's words. */
+  readonly text: string;
+  readonly line: number;
+}
+
 export interface Dockerfile {
   readonly directives: { readonly escapeToken: string; readonly syntax?: string; readonly check?: string };
   /** ARG before the first FROM. */
   readonly metaArgs: readonly Arg[];
   readonly stages: readonly Stage[];
-  readonly warnings: readonly string[];
+  readonly warnings: readonly ReadWarning[];
 }

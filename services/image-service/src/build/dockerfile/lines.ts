@@ -1,7 +1,7 @@
 /** A Dockerfile's text as logical lines: directives, comments, continuation, here-documents. */
 import { InvalidParameter } from '@flotilla/errors';
 import { type HereDocMark, hereDocMarks } from './hereDocMarks.ts';
-import type { HereDoc, Location } from './instructions.ts';
+import type { HereDoc, Location, ReadWarning } from './instructions.ts';
 
 export interface Directives {
   readonly escapeToken: string;
@@ -13,6 +13,8 @@ export interface LogicalLine {
   readonly text: string;
   readonly location: Location;
   readonly hereDocs: readonly HereDoc[];
+  /** The lines of comment right above it, without their marks. */
+  readonly comments: readonly string[];
 }
 
 const directivePattern = /^#[ \t]*([a-zA-Z][a-zA-Z0-9]{0,63})[ \t]*=(.*)$/;
@@ -52,19 +54,20 @@ export function physicalLines(text: string): string[] {
 }
 
 /** @throws InvalidParameter for a here-document without an end. */
-export function logicalLines(lines: readonly string[], escapeToken: string, warnings: string[]): LogicalLine[] {
+export function logicalLines(lines: readonly string[], escapeToken: string, warnings: ReadWarning[]): LogicalLine[] {
   return new LineReader(lines, escapeToken, warnings).read();
 }
 
+const isDirective = /^#[ \t]*(?:escape|syntax|check)[ \t]*=/i;
 const isComment = (line: string): boolean => /^\s*#/.test(line);
 
 class LineReader {
   private readonly lines: readonly string[];
   private readonly escapeToken: string;
-  private readonly warnings: string[];
+  private readonly warnings: ReadWarning[];
   private at = 0;
 
-  constructor(lines: readonly string[], escapeToken: string, warnings: string[]) {
+  constructor(lines: readonly string[], escapeToken: string, warnings: ReadWarning[]) {
     this.lines = lines;
     this.escapeToken = escapeToken;
     this.warnings = warnings;
@@ -72,12 +75,19 @@ class LineReader {
 
   read(): LogicalLine[] {
     const found: LogicalLine[] = [];
+    let comments: string[] = [];
     while (this.at < this.lines.length) {
       const startLine = this.at + 1;
+      const first = this.lines[this.at] ?? '';
       const text = this.joined();
-      if (text === '') continue;
+      if (text === '') {
+        const comment = isComment(first) && !isDirective.test(first) ? first.trim().slice(1).trim() : '';
+        comments = comment === '' ? [] : [...comments, comment];
+        continue;
+      }
       const hereDocs = canHold(text) ? hereDocMarks(text, this.escapeToken).map((mark) => this.document(mark, startLine)) : [];
-      found.push({ text, location: { startLine, endLine: this.at }, hereDocs });
+      found.push({ text, location: { startLine, endLine: this.at }, hereDocs, comments });
+      comments = [];
     }
     return found;
   }
@@ -101,9 +111,8 @@ class LineReader {
     }
     const whole = parts.join('').trim();
     if (hadEmpty) {
-      this.warnings.push(
-        `[WARNING]: Empty continuation line found in:\n    ${whole}\n[WARNING]: Empty continuation lines will become errors in a future release.\n`,
-      );
+      const text = `[WARNING]: Empty continuation line found in:\n    ${whole}\n[WARNING]: Empty continuation lines will become errors in a future release.\n`;
+      this.warnings.push({ text, line: this.at });
     }
     return whole;
   }

@@ -26,7 +26,7 @@ describe('a Dockerfile', () => {
       ['RUN one   two   three', { startLine: 3, endLine: 7 }],
       ['USER x', { startLine: 8, endLine: 8 }],
     ]);
-    expect(warnings.join('')).toContain('Empty continuation line found');
+    expect(warnings).toMatchObject([{ text: expect.stringContaining('Empty continuation line found'), line: 7 }]);
   });
 
   it('may escape by a backtick', () => {
@@ -38,7 +38,9 @@ describe('a Dockerfile', () => {
   it.each([
     ['', 'file with no instructions'],
     ['RUN x', 'dockerfile parse error on line 1: no build stage in current context'],
-    ['FROM a\n\nFOO bar', 'dockerfile parse error on line 3: unknown instruction: FOO'],
+    ['FROM a\n\nFOO bar', 'dockerfile parse error on line 3: unknown instruction: FOO (did you mean FROM?)'],
+    ['FROM a\ncopi x y', 'dockerfile parse error on line 2: unknown instruction: copi (did you mean copy?)'],
+    ['FROM a\nQUX x y', 'dockerfile parse error on line 2: unknown instruction: QUX'],
     ['FROM a b', 'dockerfile parse error on line 1: FROM requires either one or three arguments'],
     [
       'FROM a AS 1x',

@@ -1,7 +1,7 @@
 /** A Dockerfile's text as stages of instructions. */
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
 import { noteLocation } from '../errorSource.ts';
-import type { Arg, Dockerfile, From, Instruction, Stage } from './instructions.ts';
+import type { Arg, Dockerfile, From, Instruction, ReadWarning, Stage } from './instructions.ts';
 import { type LogicalLine, logicalLines, physicalLines, readDirectives } from './lines.ts';
 import { readInstruction } from './readInstruction.ts';
 
@@ -9,7 +9,7 @@ import { readInstruction } from './readInstruction.ts';
 export function parseDockerfile(text: string): Dockerfile {
   const lines = physicalLines(text);
   const directives = readDirectives(lines);
-  const warnings: string[] = [];
+  const warnings: ReadWarning[] = [];
   const metaArgs: Arg[] = [];
   const stages: { index: number; name?: string; from: From; instructions: Instruction[] }[] = [];
   const logical = logicalLines(lines, directives.escapeToken, warnings);

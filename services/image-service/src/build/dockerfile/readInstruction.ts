@@ -1,4 +1,6 @@
 /** One logical line as an instruction. Errors are plain: whoever knows the line says where it is. */
+
+import { didYouMean } from '../suggestion.ts';
 import { Flags, takeFlags } from './flags.ts';
 import { readMark } from './hereDocMarks.ts';
 import type { Add, Command, Copy, From, Instruction, Pair, Run, RunMount } from './instructions.ts';
@@ -6,6 +8,8 @@ import type { LogicalLine } from './lines.ts';
 import { readHealthcheck } from './readHealthcheck.ts';
 import { blankWords, jsonList, shellWords } from './words.ts';
 
+const instructionNames =
+  'ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME WORKDIR'.split(' ');
 const stageName = /^[a-z][a-z0-9_.-]*$/;
 
 /** FROM with the name it gives its stage. */
@@ -17,7 +21,7 @@ interface Parts {
   readonly name: string;
   readonly flags: Flags;
   readonly rest: string;
-  readonly written: { readonly location: LogicalLine['location']; readonly original: string };
+  readonly written: { readonly location: LogicalLine['location']; readonly original: string; readonly comments?: readonly string[] };
 }
 
 /** @throws Error in dockerd's words. */
@@ -30,7 +34,7 @@ export function readInstruction(line: LogicalLine, escapeToken: string): Instruc
     name: word.toUpperCase(),
     flags: new Flags(flags),
     rest,
-    written: { location: line.location, original: line.text },
+    written: { location: line.location, original: line.text, ...(line.comments.length === 0 ? {} : { comments: line.comments }) },
   };
   const read = dispatch(parts, word);
   parts.flags.end();
@@ -77,8 +81,14 @@ function dispatch(parts: Parts, word: string): Instruction | NamedFrom {
     case 'ONBUILD':
       return { kind: 'onbuild', ...written, trigger: readTrigger(parts) };
     default:
-      throw new Error(`unknown instruction: ${word}`);
+      throw new Error(`unknown instruction: ${word}${meant(word)}`);
   }
+}
+
+/** A suggestion in the case of the word. */
+function meant(word: string): string {
+  const isLower = word === word.toLowerCase();
+  return didYouMean(isLower ? word : word.toUpperCase(), isLower ? instructionNames.map((name) => name.toLowerCase()) : instructionNames);
 }
 
 function needed({ name, rest }: Parts): string {
