@@ -92,6 +92,13 @@ export class CacheUse {
     return [...steps, ...directories, ...contexts];
   }
 
+  /** @throws InvalidParameter for a wrong filter. */
+  async matching(filters: Filters): Promise<(BuildCacheRecord & { Parents?: string[] })[]> {
+    checkFilters(filters, knownFilters);
+    const before = oldest(filters);
+    return (await this.list()).filter((record) => matches(record, filters) && isOlder(record, before));
+  }
+
   /** Images with a name, and those they were made from. */
   private namedImages(): Set<Digest> {
     const named = new Set<Digest>();
@@ -130,7 +137,7 @@ export class CacheUse {
     const listed = await this.list();
     const candidates = listed
       .filter((record) => !record.InUse && (all || !record.Shared) && matches(record, filters))
-      .filter((record) => before === undefined || Date.parse(record.LastUsedAt ?? record.CreatedAt) < before)
+      .filter((record) => isOlder(record, before))
       .sort((a, b) => Date.parse(b.LastUsedAt ?? b.CreatedAt) - Date.parse(a.LastUsedAt ?? a.CreatedAt));
     if (keepBytes <= 0) return candidates;
     const total = listed.reduce((sum, record) => sum + record.Size, 0);
@@ -164,6 +171,10 @@ export class CacheUse {
 /** `unused-for` is the older name of `until`. */
 function oldest(filters: Filters): number | undefined {
   return untilFilter(new Map([['until', [...(filters.get('until') ?? []), ...(filters.get('unused-for') ?? [])]]]));
+}
+
+function isOlder({ LastUsedAt, CreatedAt }: BuildCacheRecord, before: number | undefined): boolean {
+  return before === undefined || Date.parse(LastUsedAt ?? CreatedAt) < before;
 }
 
 function matches(record: BuildCacheRecord & { Parents?: string[] }, filters: Filters): boolean {

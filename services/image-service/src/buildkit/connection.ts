@@ -82,9 +82,9 @@ class Calls {
       status: this.stream((request: Parameters<Control['status']>[0], signal) => control.status(request, signal)),
       listWorkers: this.unary(() => control.listWorkers()),
       info: this.unary(() => control.info()),
-      diskUsage: this.unary(() => {
+      diskUsage: this.unary((request: Parameters<Control['diskUsage']>[0]) => {
         caller.allow('SystemDataUsage');
-        return control.diskUsage();
+        return control.diskUsage(request);
       }),
       prune: this.stream((request: Parameters<Control['prune']>[0]) => {
         caller.allow('BuildPrune');

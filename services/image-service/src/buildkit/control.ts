@@ -1,5 +1,6 @@
 /** Control: builds that are asked for and followed, and the cache. */
 import {
+  type DiskUsageRequest,
   type DiskUsageResponse,
   type Exporter,
   type InfoResponse,
@@ -96,12 +97,13 @@ export class Control {
     return { buildkitVersion };
   }
 
-  async diskUsage(): Promise<DiskUsageResponse> {
-    return { record: await this.usage() };
+  /** @throws InvalidParameter for a wrong filter. */
+  async diskUsage({ filter }: DiskUsageRequest): Promise<DiskUsageResponse> {
+    return { record: await this.usage(toFilters(filter)) };
   }
 
-  private async usage(): Promise<UsageRecord[]> {
-    return (await this.parts.cacheUse.list()).map((record) =>
+  private async usage(filters: Map<string, string[]>): Promise<UsageRecord[]> {
+    return (await this.parts.cacheUse.matching(filters)).map((record) =>
       UsageRecord.fromPartial({
         id: record.ID,
         mutable: record.Type !== 'regular',
@@ -120,7 +122,7 @@ export class Control {
 
   /** @returns what was removed. */
   async *prune({ all, keepBytes, keepDuration, filter }: PruneRequest): AsyncIterable<UsageRecord> {
-    const before = await this.usage();
+    const before = await this.usage(new Map());
     const seconds = keepDuration / 1_000_000_000n;
     const filters = toFilters(filter);
     if (seconds > 0n) filters.set('until', [`${seconds}s`]);
@@ -146,13 +148,15 @@ function madeOf(job: Job, id: string, others: readonly string[]): Made | undefin
   return made;
 }
 
-/** `type==regular,until=24h`: the client's own way to write filters. */
+/** `type==regular,id~=^abc`: the client's own way to write filters. */
 function toFilters(filters: readonly string[]): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const part of filters.flatMap((filter) => filter.split(',')).filter(Boolean)) {
-    const [, key = '', value = 'true'] = /^([\w.-]+)(?:={1,2}(.*))?$/.exec(part) ?? [];
+    const [, key = '', operator = '', value = 'true'] = /^([\w.-]+)(?:(~=|={1,2})(.*))?$/.exec(part) ?? [];
     if (key === '') throw new InvalidParameter(`invalid filter ${part}`);
-    found.set(key, [...(found.get(key) ?? []), value]);
+    // Ids are asked for by their start, and compared so.
+    const wanted = operator === '~=' ? value.replace(/^\^/, '') : value;
+    found.set(key, [...(found.get(key) ?? []), wanted]);
   }
   return found;
 }
