@@ -8,7 +8,7 @@ import type { Health, HostConfig, NetworkSettings } from '@flotilla/engine-api';
 import { Conflict, errorMessage, type FlotillaError, isFlotillaError, NotFound, System } from '@flotilla/errors';
 import type { RuntimeSpec } from '@flotilla/oci';
 import type { Lease } from '@flotilla/records';
-import type { EngineOptions, Logger } from '@flotilla/service-kit';
+import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, type Run, type SandboxFiles, sharedContainer } from './container.ts';
 import { initialHealth } from './health.ts';
@@ -30,6 +30,7 @@ import {
   encodeSpec,
   type HostFacts,
   type ResolvedMount,
+  type SpecDefaults,
 } from './spec/index.ts';
 import { type BegunRun, findStartedRun, runOf, type StartedRun, writeBegunRun } from './startedRun.ts';
 import { startFailure } from './startFailure.ts';
@@ -47,7 +48,7 @@ export interface StarterOptions {
   readonly host: HostFacts;
   readonly bootId: string;
   /** limits of every container that does not name its own. */
-  readonly defaultUlimits: EngineOptions['defaultUlimits'];
+  readonly defaults: SpecDefaults;
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
   readonly monitor: Pick<Monitor, 'spawnMonitor'>;
@@ -122,9 +123,9 @@ export class Starter {
       const { started, recorded } = await this.run(this.withSharedName(container), byPolicy);
       const record = await this.record(container, started, lease);
       recorded();
-      return record;
       const { runtime, pid } = record.state.run ?? {};
       this.options.logger.debug({ containerId: container.id, runtime, pid }, 'the runtime has started it');
+      return record;
     } catch (error) {
       const failure = this.explain(container, error);
       await teardown.afterFailedStart(container);
@@ -359,7 +360,7 @@ export class Starter {
       ...(ipcOf === undefined ? {} : { ipcNamespacePath: `/proc/${this.namespaceRunOf(ipcOf, 'IPC').pid}/ns/ipc` }),
       ...(pidOf === undefined ? {} : { pidNamespacePath: `/proc/${this.namespaceRunOf(pidOf, 'PID').pid}/ns/pid` }),
       ...(shmPath === undefined ? {} : { shmPath }),
-      defaultUlimits: this.options.defaultUlimits,
+      defaults: this.options.defaults,
     });
   }
 }
