@@ -3,6 +3,7 @@ import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import { Command, Option } from 'commander';
 import type { RegistryAddress } from './commands/registryClient.ts';
 import { directives, optionName, type RawSettings, readFlag } from './options/directives.ts';
+import { fixedDirectives } from './options/fixedDirectives.ts';
 import { defaultDataRoot, defaultExecRoot } from './options/settings.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -29,7 +30,7 @@ function roots(options: Options): { dataRoot: string; execRoot: string } {
 /** The flags of `up` that were given, in daemon.json's shape. */
 function flagsOf(options: Options): RawSettings {
   const flags = new Map<string, unknown>();
-  for (const directive of directives) {
+  for (const directive of [...directives, ...fixedDirectives]) {
     const words = options[optionName(directive)];
     if (Array.isArray(words)) flags.set(directive.key, readFlag(directive, words as (string | true)[]));
   }
@@ -45,10 +46,13 @@ function flagsOf(options: Options): RawSettings {
 const up = stackCommand('up', 'start the stack and wait until every service is healthy')
   .option('--foreground', 'stay, and stop the stack on SIGTERM or ctrl-c')
   .option('--config-file <path>', "daemon.json with dockerd's keys (default: /etc/flotilla/daemon.json where it exists)");
-for (const directive of directives) {
+for (const directive of [...directives, ...fixedDirectives]) {
   const collect = (word: string | true, before: (string | true)[] | undefined): (string | true)[] => [...(before ?? []), word];
   // A boolean flag without a value gives no word to the parser: `preset` is what it stands for.
-  up.addOption(new Option(directive.flag, directive.help).argParser(collect).preset('true'));
+  const option = new Option(directive.flag, directive.help).argParser(collect).preset('true');
+  // Commander would read --no-new-privileges as the contrary of --new-privileges.
+  option.negate = false;
+  up.addOption(fixedDirectives.some(({ key }) => key === directive.key) ? option.hideHelp() : option);
 }
 up.action(async (options: Options) => {
   const { up: run } = await import('./commands/up.ts');

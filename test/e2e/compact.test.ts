@@ -1,12 +1,26 @@
 /** `flotilla up --compact`: the five services in one process, and back. Whole files run against it with FLOTILLA_TEST_COMPACT=1. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { useStack } from './stack.ts';
 
-const stack = useStack({ stack: { args: ['--compact'] } });
+const stack = useStack({ stack: { args: ['--compact'] }, ignoreLeaks: [/^file exec\/container-service\/seccomp\//] });
 const must = (...args: string[]) => stack.host.mustDocker(...args);
 const kinds = async (): Promise<string[]> => (await stack.host.processes()).map((one) => one.service).sort();
+
+/** Settings for containers that do not say, and flags of dockerd that ask for what is so anyway. */
+function engineDefaults(): string[] {
+  const profile = join(stack.host.filesDirectory, 'seccomp.json');
+  const refused = { names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO' };
+  writeFileSync(profile, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [refused] }));
+  return [
+    ...['--init', '--no-new-privileges', '--default-shm-size=32m', '--default-ipc-mode=shareable', '--seccomp-profile', profile],
+    ...['--pidfile', join(stack.host.filesDirectory, 'flotilla.pid')],
+    ...['--live-restore', '--userland-proxy=false', '--ip6tables=true', '-s', 'overlay2'],
+  ];
+}
 
 describe('a compact stack', () => {
   it('is three processes, and refuses to be scaled', async () => {
@@ -62,10 +76,31 @@ describe('a compact stack', () => {
     await must('run', '--rm', stack.busybox, 'true');
     // What the services left in their own users' names is root's again.
     await stack.host.killSupervisor();
-    await stack.host.startStack({ args: ['--compact'] });
+    await stack.host.startStack({ args: ['--compact', ...engineDefaults()] });
     expect(await kinds()).toEqual(['compact', 'nats', 'redis']);
     expect(await pidOf(stack, 'counter')).toBe(pid);
     await must('pull', '-q', stack.busybox);
     await endCounter(stack, 'counter');
+  });
+
+  it("gives containers what the command line says, and what dockerd's would say means nothing", async () => {
+    const script = 'cat /proc/1/comm; grep NoNewPrivs /proc/self/status; df -k /dev/shm | tail -1; mkdir /made';
+    const plain = await stack.host.docker('run', '--rm', stack.busybox, 'sh', '-c', script);
+    expect(plain.stdout).toMatch(/^docker-init\nNoNewPrivs:\t1\nshm +32768 /);
+    expect(plain.stderr).toContain("can't create directory '/made': Operation not permitted");
+    const own = ['--init=false', '--shm-size', '16m', '--security-opt', 'no-new-privileges=false', '--security-opt', 'seccomp=unconfined'];
+    const asked = await must('run', '--rm', ...own, stack.busybox, 'sh', '-c', script);
+    expect(asked).toMatch(/^sh\nNoNewPrivs:\t0\nshm +16384 /);
+    expect(await must('create', '--name', 'shares', stack.busybox)).toMatch(/^[0-9a-f]{64}$/);
+    expect(await must('inspect', '-f', '{{.HostConfig.IpcMode}}', 'shares')).toBe('shareable');
+    await must('rm', 'shares');
+    expect(await must('info', '-f', '{{json .SecurityOptions}}')).toContain(
+      `name=seccomp,profile=${stack.host.filesDirectory}/seccomp.json`,
+    );
+    const pid = await stack.host.sh(`cat ${stack.host.filesDirectory}/flotilla.pid`);
+    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`)).toContain('supervisor/main.ts');
+    await stack.host.stopStack();
+    expect((await stack.host.run('test', ['-e', `${stack.host.filesDirectory}/flotilla.pid`])).code).toBe(1);
+    await stack.host.startStack({ args: ['--compact'] });
   });
 });

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
 import { type Directive, directives, type RawSettings } from './directives.ts';
+import { areFeaturesSo, fixedDirectives, unmetDirective } from './fixedDirectives.ts';
 
 /** Read when no --config-file is given and it exists. Never dockerd's own file: its data-root belongs to dockerd. */
 export const defaultConfigFile = '/etc/flotilla/daemon.json';
@@ -12,30 +13,12 @@ const stackKeys: readonly Pick<Directive, 'key' | 'kind'>[] = [
   { key: 'exec-root', kind: 'string' },
 ];
 
-/** Keys of dockerd that are accepted when they ask for what Flotilla does anyway: key → the values that do. */
-const alreadySo: Readonly<Record<string, (value: unknown) => boolean>> = {
-  'live-restore': (value) => typeof value === 'boolean', // containers always outlive the services
-  'userland-proxy': (value) => typeof value === 'boolean', // there is no proxy process a port
-  'userland-proxy-path': (value) => typeof value === 'string',
-  'storage-driver': (value) => value === 'overlay2' || value === '',
-  iptables: (value) => value === true,
-  ip6tables: (value) => value === true,
-  'ip-forward': (value) => value === true,
-  'ip-masq': (value) => value === true,
-  experimental: (value) => value === false,
-  'selinux-enabled': (value) => value === false,
-  'userns-remap': (value) => value === '',
-  'no-new-privileges': (value) => value === false,
-  'exec-opts': (value) => Array.isArray(value) && value.every((option) => option === 'native.cgroupdriver=cgroupfs'),
-  features: (value) => typeof value === 'object' && value !== null && Object.values(value).every((enabled) => enabled === false),
-};
-
 /** Keys that only dockerd has a use for. */
 const notSupported = new Set(
   `allow-nondistributable-artifacts api-cors-header authorization-plugins bridge builder cdi-spec-dirs containerd containerd-namespace
-  containerd-plugin-namespace cpu-rt-period cpu-rt-runtime default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opts
-  default-shm-size fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy https-proxy init init-path ip6tables ipv6 log-format max-download-attempts
-  metrics-addr min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust pidfile proxies raw-logs seccomp-profile
+  containerd-plugin-namespace cpu-rt-period cpu-rt-runtime default-gateway default-gateway-v6 default-network-opts
+  fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy https-proxy init-path ipv6 log-format max-download-attempts
+  metrics-addr min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust proxies
   swarm-default-advertise-addr allow-direct-routing bridge-accept-fwmark firewall-backend`.split(/\s+/),
 );
 
@@ -68,7 +51,7 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
   }
   if (typeof document !== 'object' || document === null || Array.isArray(document)) throw refuse(path, 'must be a JSON object');
 
-  const known = new Map([...stackKeys, ...directives].map((directive) => [directive.key, directive.kind]));
+  const known = new Map([...stackKeys, ...directives, ...fixedDirectives].map((directive) => [directive.key, directive.kind]));
   const unknown: string[] = [];
   const settings = new Map<string, unknown>();
   for (const [key, value] of Object.entries(document)) {
@@ -76,8 +59,8 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
     if (kind !== undefined) {
       if (!fits(kind, value)) throw refuse(path, `${key}: ${shapes[kind]} is wanted, not ${JSON.stringify(value)}`);
       settings.set(key, value);
-    } else if (alreadySo[key] !== undefined) {
-      if (!alreadySo[key](value)) throw refuse(path, `${key}: ${JSON.stringify(value)} is not supported`);
+    } else if (key === 'features') {
+      if (!areFeaturesSo(value)) throw refuse(path, `${key}: ${JSON.stringify(value)} is not supported`);
     } else if (notSupported.has(key)) {
       throw refuse(path, `the directive ${key} is not supported`);
     } else {
@@ -87,6 +70,8 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
   if (unknown.length > 0) {
     throw refuse(path, `the following directives don't match any configuration option: ${unknown.join(', ')}`);
   }
+  const unmet = unmetDirective(settings);
+  if (unmet !== undefined) throw refuse(path, `${unmet[0].key}: ${JSON.stringify(unmet[1])} is not supported`);
   return settings;
 }
 

@@ -102,6 +102,33 @@ export const directives: readonly Directive[] = [
     help: 'how long services may take to stop (default: 15)',
   },
   { key: 'storage-opts', kind: 'list', flag: '--storage-opt <key=value>', help: 'storage option (repeatable)' },
+  { key: 'init', kind: 'boolean', flag: '--init [bool]', help: 'an init process in containers that do not say' },
+  {
+    key: 'default-shm-size',
+    kind: 'string',
+    flag: '--default-shm-size <bytes>',
+    help: '/dev/shm of containers that do not say (default: 64M)',
+  },
+  { key: 'default-ipc-mode', kind: 'string', flag: '--default-ipc-mode <mode>', help: 'private (default) or shareable' },
+  {
+    key: 'default-cgroupns-mode',
+    kind: 'string',
+    flag: '--default-cgroupns-mode <mode>',
+    help: 'host or private (default: private with cgroup v2)',
+  },
+  {
+    key: 'no-new-privileges',
+    kind: 'boolean',
+    flag: '--no-new-privileges [bool]',
+    help: 'containers that do not say cannot gain privileges by what they execute',
+  },
+  {
+    key: 'seccomp-profile',
+    kind: 'string',
+    flag: '--seccomp-profile <path>',
+    help: "profile of containers that name none: a JSON file, or unconfined (default: Docker's own)",
+  },
+  { key: 'pidfile', kind: 'string', flag: '-p, --pidfile <path>', help: "where the supervisor's process id is written" },
   { key: 'cgroup-parent', kind: 'string', flag: '--cgroup-parent <path>', help: 'parent cgroup of containers' },
   { key: 'compact', kind: 'boolean', flag: '--compact [bool]', help: 'run the five services in one process: less memory, no replicas' },
   { key: 'debug', kind: 'boolean', flag: '-D, --debug [bool]', help: 'log at debug level' },
@@ -113,7 +140,7 @@ export type RawSettings = ReadonlyMap<string, unknown>;
 
 /** The name commander gives an option's value: `--registry-mirror <url>` → `registryMirror`. */
 export function optionName(directive: Directive): string {
-  const long = /--([a-z-]+)/.exec(directive.flag)?.[1] ?? directive.key;
+  const long = /--([a-z0-9-]+)/.exec(directive.flag)?.[1] ?? directive.key;
   return long.replaceAll(/-([a-z])/g, (_match, letter: string) => letter.toUpperCase());
 }
 
@@ -121,7 +148,7 @@ export function optionName(directive: Directive): string {
 export function readFlag(directive: Directive, words: readonly (string | true)[]): unknown {
   const last = words.at(-1);
   const texts = words.filter((word) => word !== true);
-  const flag = /--[a-z-]+/.exec(directive.flag)?.[0] ?? directive.flag;
+  const flag = /--[a-z0-9-]+/.exec(directive.flag)?.[0] ?? directive.flag;
   switch (directive.kind) {
     case 'string':
       return last;

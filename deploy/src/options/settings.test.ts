@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { mergeSettings, parseDaemonFile } from './daemonFile.ts';
 import { directives, type RawSettings, readFlag } from './directives.ts';
+import { fixedDirectives } from './fixedDirectives.ts';
 import { formatHost, parseHost } from './hosts.ts';
 import { checkSettings, loadSettings } from './settings.ts';
 
@@ -14,7 +15,9 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 function fromFlags(flags: Record<string, (string | true)[]>): RawSettings {
   return new Map(
     Object.entries(flags).map(([flag, words]) => {
-      const directive = directives.find((candidate) => candidate.flag.includes(`${flag} `) || candidate.flag.includes(flag));
+      const directive = [...directives, ...fixedDirectives].find(
+        (candidate) => candidate.flag.includes(`${flag} `) || candidate.flag.includes(flag),
+      );
       if (directive === undefined) throw new Error(`no such flag: ${flag}`);
       return [directive.key, readFlag(directive, words)];
     }),
@@ -142,6 +145,41 @@ describe('flags', () => {
     expect(() => checkSettings(flags)).toThrow(`could not read CA certificate "${join(scratch, 'no-ca.pem')}"`);
   });
 
+  it('say what containers have that do not ask for it', () => {
+    const profile = join(scratch, 'seccomp.json');
+    writeFileSync(profile, '{"defaultAction": "SCMP_ACT_ALLOW"}');
+    const settings = checkSettings(
+      fromFlags({
+        '--init': [true],
+        '--default-shm-size': ['1.5g'],
+        '--default-ipc-mode': ['shareable'],
+        '--default-cgroupns-mode': ['host'],
+        '--no-new-privileges': ['true'],
+        '--seccomp-profile': [profile],
+      }),
+    );
+    expect(settings.engineOptions).toMatchObject({
+      init: true,
+      defaultShmSizeBytes: 1.5 * 1024 ** 3,
+      defaultIpcMode: 'shareable',
+      defaultCgroupnsMode: 'host',
+      noNewPrivileges: true,
+      seccompProfile: profile,
+    });
+  });
+
+  it.each<[string, string, string]>([
+    ['--default-shm-size', '64 cats', `invalid size: '64 cats'`],
+    ['--default-shm-size', '0', `invalid size: '0'`],
+    ['--default-ipc-mode', 'host', 'Default IPC mode setting "host" not supported'],
+    ['--default-cgroupns-mode', 'shared', 'Default cgroup namespace mode setting "shared" not supported'],
+    ['--seccomp-profile', '/nowhere/profile.json', 'opening seccomp profile (/nowhere/profile.json) failed: '],
+    ['--iptables', 'false', '--iptables=false is not supported: rules are always written'],
+    ['--storage-driver', 'btrfs', '--storage-driver=btrfs is not supported: overlay2'],
+  ])('%s %s is refused', (flag, word, message) => {
+    expect(() => checkSettings(fromFlags({ [flag]: [word] }))).toThrow(message);
+  });
+
   it('refuse an exec root too long for its sockets', () => {
     expect(() => checkSettings(new Map([['exec-root', `/${'x'.repeat(90)}`]]))).toThrow('"--exec-root" flag: at most');
   });
@@ -156,10 +194,17 @@ describe('daemon.json', () => {
         'log-opts': { 'max-size': '1m' },
         'live-restore': true,
         'storage-driver': 'overlay2',
+        features: { buildkit: true },
         icc: false,
       }),
     );
-    expect(Object.fromEntries(file)).toEqual({ hosts: ['unix:///x.sock'], 'log-opts': { 'max-size': '1m' }, icc: false });
+    expect(Object.fromEntries(file)).toEqual({
+      hosts: ['unix:///x.sock'],
+      'log-opts': { 'max-size': '1m' },
+      'live-restore': true,
+      'storage-driver': 'overlay2',
+      icc: false,
+    });
   });
 
   it.each<[string, string]>([
@@ -167,6 +212,7 @@ describe('daemon.json', () => {
     ['{"icc": "yes"}', 'icc: a boolean is wanted, not "yes"'],
     ['{"hosts": "unix:///x"}', 'hosts: an array of strings is wanted'],
     ['{"userns-remap": "default"}', 'userns-remap: "default" is not supported'],
+    ['{"features": {"containerd-snapshotter": true}}', 'features: {"containerd-snapshotter":true} is not supported'],
     ['{"ipv6": true}', 'the directive ipv6 is not supported'],
     ['[1]', 'must be a JSON object'],
     ['{', 'unable to configure the Docker daemon with file d.json:'],

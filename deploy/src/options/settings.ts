@@ -7,6 +7,7 @@ import { resolveHosts } from '@flotilla/service-kit/hosts';
 import { Policy } from '@flotilla/service-kit/rights';
 import { defaultConfigFile, mergeSettings, readDaemonFile } from './daemonFile.ts';
 import type { RawSettings, Ulimit } from './directives.ts';
+import { unmetDirective } from './fixedDirectives.ts';
 import { formatHost, type Host, parseHost } from './hosts.ts';
 
 export const defaultDataRoot = '/var/lib/flotilla';
@@ -32,6 +33,8 @@ export interface StackSettings {
   readonly shutdownTimeoutSeconds: number;
   /** The five services in one process. */
   readonly compact: boolean;
+  /** Where the supervisor writes its process id. */
+  readonly pidFile: string | undefined;
   /** For the services; `tls` holds the operator's paths until the stack has made the copies that the gateway may read. */
   readonly engineOptions: Partial<EngineOptions>;
 }
@@ -61,6 +64,11 @@ export function checkSettings(raw: RawSettings): StackSettings {
   const flag = (key: string): boolean | undefined => raw.get(key) as boolean | undefined;
   const number = (key: string): number | undefined => raw.get(key) as number | undefined;
 
+  const unmet = unmetDirective(raw);
+  if (unmet !== undefined) {
+    const [{ flag, help }, value] = unmet;
+    throw new InvalidParameter(`${/--[a-z0-9-]+/.exec(flag)?.[0]}=${String(value)} is not supported: ${help}`);
+  }
   const tls = checkTls(raw);
   const hosts = list('hosts').map((host) => parseHost(host, tls !== undefined));
   const openTcp = hosts.find((host) => host.kind === 'tcp');
@@ -102,6 +110,12 @@ export function checkSettings(raw: RawSettings): StackSettings {
     shutdownTimeoutSeconds: number('shutdown-timeout'),
     storageOptions: list('storage-opts').map(checkStorageOption),
     defaultUlimits: (raw.get('default-ulimits') as Record<string, Ulimit> | undefined) ?? {},
+    init: flag('init'),
+    defaultShmSizeBytes: readSize('--default-shm-size', text('default-shm-size')),
+    defaultIpcMode: oneOf('IPC', text('default-ipc-mode'), ['private', 'shareable']),
+    defaultCgroupnsMode: oneOf('cgroup namespace', text('default-cgroupns-mode'), ['private', 'host']),
+    noNewPrivileges: flag('no-new-privileges'),
+    seccompProfile: checkSeccompProfile(text('seccomp-profile')),
     cgroupParent: text('cgroup-parent'),
     auditLog: checkAbsolute('--audit-log', text('audit-log')),
     upstreamsFile: checkAbsolute('--upstreams', text('upstreams')),
@@ -120,6 +134,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     logLevel: debug ? 'debug' : checkLogLevel(text('log-level') ?? 'info'),
     shutdownTimeoutSeconds: number('shutdown-timeout') ?? 15,
     compact: flag('compact') === true,
+    pidFile: checkAbsolute('--pidfile', text('pidfile')),
     engineOptions: Object.fromEntries(Object.entries(engineOptions).filter(([, value]) => value !== undefined)),
   };
 }
@@ -181,6 +196,34 @@ function checkHostsFile(path: string | undefined): string | undefined {
 function checkAbsolute(flag: string, path: string | undefined): string | undefined {
   if (path !== undefined && !path.startsWith('/')) throw new InvalidParameter(`${flag} ${path}: must be an absolute path`);
   return path;
+}
+
+function oneOf<Mode extends string>(what: string, text: string | undefined, modes: readonly Mode[]): Mode | undefined {
+  if (text === undefined || text === '') return undefined;
+  const mode = modes.find((each) => each === text);
+  if (mode === undefined) throw new InvalidParameter(`Default ${what} mode setting "${text}" not supported`);
+  return mode;
+}
+
+/** `64M`, `1.5gb`, or plain bytes. */
+function readSize(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d+)?) ?([kmgtp])?i?b?$/i.exec(text);
+  const bytes = Math.trunc(Number(match?.[1]) * 1024 ** ' kmgtp'.indexOf(match?.[2]?.toLowerCase() ?? ' '));
+  if (match === null || bytes < 1) throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: invalid size: '${text}'`);
+  return bytes;
+}
+
+/** Docker's own, none, or a file's, which container-service reads. */
+function checkSeccompProfile(text: string | undefined): string | undefined {
+  if (text === undefined || text === '' || text === 'builtin') return undefined;
+  if (text === 'unconfined') return text;
+  try {
+    JSON.parse(readFileSync(text, 'utf8'));
+  } catch (error) {
+    throw new InvalidParameter(`opening seccomp profile (${text}) failed: ${errorMessage(error)}`);
+  }
+  return checkAbsolute('--seccomp-profile', text);
 }
 
 function checkMirror(text: string): string {

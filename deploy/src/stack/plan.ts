@@ -69,6 +69,8 @@ export interface Plan {
   readonly tlsCopies: readonly TlsCopy[];
   /** Kept bounded like the other logs. */
   readonly auditLog?: string | undefined;
+  /** Where the supervisor leaves its process id while it runs. */
+  readonly pidFile?: string | undefined;
 }
 
 export interface TlsCopy {

@@ -98,6 +98,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     codeMount,
     tlsCopies,
     auditLog: settings.engineOptions.auditLog,
+    pidFile: settings.pidFile,
   };
 }
 

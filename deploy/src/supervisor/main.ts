@@ -1,5 +1,6 @@
 /** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
 import { spawn } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
@@ -15,6 +16,7 @@ async function main(planPath: string): Promise<void> {
 
   const stopAndExit = async (progress?: (line: string) => void): Promise<void> => {
     await supervisor.stop(progress);
+    if (plan.pidFile !== undefined) rmSync(plan.pidFile, { force: true });
     log.info('stack stopped');
     // What was said to the last client is still on its way; the lock goes with the process.
     setTimeout(() => process.exit(0), 20);
@@ -57,6 +59,7 @@ async function main(planPath: string): Promise<void> {
     }
   };
   await serveControl(stackPaths(plan).control, handle, log);
+  if (plan.pidFile !== undefined) writeFileSync(plan.pidFile, `${process.pid}`, { mode: 0o644 });
   log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
   await supervisor.start();
   const healthy = await supervisor.untilHealthy(120_000);

@@ -58,8 +58,9 @@ export function engineInfo(
     InitBinary: 'docker-init',
     SecurityOptions: [
       ...(host.apparmor ? ['name=apparmor'] : []),
-      ...(host.seccomp ? ['name=seccomp,profile=builtin'] : []),
+      ...(host.seccomp ? [`name=seccomp,profile=${options.seccompProfile ?? 'builtin'}`] : []),
       ...(host.cgroupVersion === 2 ? ['name=cgroupns'] : []),
+      ...(options.noNewPrivileges ? ['name=no-new-privileges'] : []),
     ],
     Plugins: { Volume: [], Network: [], Authorization: null, Log: [...logDrivers] },
     Warnings: warnings.filter(([supported]) => !supported).map(([, text]) => text),

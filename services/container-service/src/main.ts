@@ -46,7 +46,7 @@ import { Restarter } from './restarter.ts';
 import { containerSubjects } from './rights.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
 import { SeccompCache } from './seccompFilters.ts';
-import { type CreateContext, detectHost } from './spec/index.ts';
+import { type CreateContext, detectHost, readEngineProfile } from './spec/index.ts';
 import { Starter } from './start.ts';
 import { ContainerStore } from './store.ts';
 import { Teardown } from './teardown.ts';
@@ -122,7 +122,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       runtimes,
       host,
       bootId: boot,
-      defaultUlimits: options.defaultUlimits,
+      defaults: {
+        ulimits: options.defaultUlimits,
+        init: options.init,
+        noNewPrivileges: options.noNewPrivileges,
+        seccomp: readEngineProfile(options.seccompProfile),
+      },
       cgroupPath: (id, parent) => cgroups.pathFor(id, parent),
       mountShm: (path, sizeBytes) =>
         mount('shm', path, 'tmpfs', mountFlags.noSuid | mountFlags.noDev | mountFlags.noExec, `mode=1777,size=${sizeBytes}`),

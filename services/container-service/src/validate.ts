@@ -54,6 +54,9 @@ export function validateCreate(input: CreateInput, context: CreateContext): Vali
     host: context.host,
     logConfig: { Type: context.options.logDriver, Config: context.options.logOptions },
     runtime: context.defaultRuntime,
+    shmBytes: context.options.defaultShmSizeBytes,
+    ipcMode: context.options.defaultIpcMode,
+    cgroupnsMode: context.options.defaultCgroupnsMode,
   });
   const config: ContainerConfig = { ...input.config };
   checkContainerConfig(config);

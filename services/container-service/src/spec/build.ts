@@ -38,16 +38,26 @@ export interface RuntimeSpecInput {
   /** variables from links: over Docker's own, below those asked for */
   readonly linkEnvironment?: readonly string[];
   readonly host: HostFacts;
-  /** the engine's default limits, for those the container does not name */
-  readonly defaultUlimits?: Readonly<Record<string, Ulimit>>;
+  readonly defaults?: SpecDefaults;
 }
+
+/** What the engine's options say for containers that do not say it themselves. */
+export interface SpecDefaults {
+  readonly ulimits: Readonly<Record<string, Ulimit>>;
+  readonly init: boolean;
+  readonly noNewPrivileges: boolean;
+  /** as in {@link seccompFilter} */
+  readonly seccomp: string;
+}
+
+const plainDefaults: SpecDefaults = { ulimits: {}, init: false, noNewPrivileges: false, seccomp: '' };
 
 /** @throws InvalidParameter for what only the root directory or the host can tell: users, devices, propagation. */
 export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
-  const { config, hostConfig, host } = input;
-  const security = parseSecurityOptions(hostConfig.SecurityOpt ?? []);
+  const { config, hostConfig, host, defaults = plainDefaults } = input;
+  const security = parseSecurityOptions(hostConfig.SecurityOpt ?? [], defaults.noNewPrivileges);
   // With another's pids there is already a process 1.
-  const init = hostConfig.Init === true && (hostConfig.PidMode ?? '') === '';
+  const init = (hostConfig.Init ?? defaults.init) && (hostConfig.PidMode ?? '') === '';
   if (init && host.initPath === undefined) throw new InvalidParameter('exec: "docker-init": executable file not found in $PATH');
   ensureWorkingDirectory(input.rootfs, config.WorkingDir ?? '');
   const privileged = hostConfig.Privileged === true;
@@ -58,7 +68,9 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
   });
   ensureMountPoints(input.rootfs, mounts);
   const devices = containerDevices(hostConfig);
-  const seccomp = privileged ? undefined : seccompFilter(security.seccomp, containerCapabilitiesOf(hostConfig, host), host);
+  const seccomp = privileged
+    ? undefined
+    : seccompFilter(security.seccomp || defaults.seccomp, containerCapabilitiesOf(hostConfig, host), host);
   const ownUts = hostConfig.UTSMode !== 'host';
   return {
     ociVersion: '1.0.2',
@@ -68,7 +80,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
       rootfs: input.rootfs,
       security,
       host,
-      ulimits: ulimits(input),
+      ulimits: ulimits(hostConfig, defaults),
       init,
       linkEnvironment: input.linkEnvironment ?? [],
     }),
@@ -104,8 +116,8 @@ function namespaces(input: RuntimeSpecInput): RuntimeNamespace[] {
   return result;
 }
 
-function ulimits({ hostConfig, defaultUlimits = {} }: RuntimeSpecInput): Ulimit[] {
+function ulimits(hostConfig: HostConfig, defaults: SpecDefaults): Ulimit[] {
   const asked = hostConfig.Ulimits ?? [];
   const named = new Set(asked.map((limit) => limit.Name));
-  return [...asked, ...Object.values(defaultUlimits).filter((limit) => !named.has(limit.Name))];
+  return [...asked, ...Object.values(defaults.ulimits).filter((limit) => !named.has(limit.Name))];
 }

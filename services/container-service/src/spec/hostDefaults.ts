@@ -25,10 +25,14 @@ export interface HostDefaults {
   readonly host: HostFacts;
   readonly logConfig: LogConfig;
   readonly runtime: string;
+  readonly shmBytes?: number;
+  readonly ipcMode?: string;
+  readonly cgroupnsMode?: string;
 }
 
 /** Runs before validation: nothing here is checked. */
-export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }: HostDefaults): HostConfig {
+export function withHostDefaults(given: HostConfig, defaults: HostDefaults): HostConfig {
+  const { host, logConfig, runtime } = defaults;
   const hostConfig: HostConfig = { ...given, ...wholeEntries(given) };
   if (!given.NetworkMode || given.NetworkMode === 'default') hostConfig.NetworkMode = 'bridge';
   if (!given.RestartPolicy?.Name) hostConfig.RestartPolicy = { Name: 'no', MaximumRetryCount: given.RestartPolicy?.MaximumRetryCount ?? 0 };
@@ -38,9 +42,9 @@ export function withHostDefaults(given: HostConfig, { host, logConfig, runtime }
     hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...logConfig.Config, ...given.LogConfig.Config } };
   } else hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...given.LogConfig.Config } };
   if (!given.Runtime) hostConfig.Runtime = runtime;
-  if (!given.ShmSize) hostConfig.ShmSize = shmBytes;
-  if (!given.IpcMode) hostConfig.IpcMode = 'private';
-  if (!given.CgroupnsMode) hostConfig.CgroupnsMode = host.cgroupVersion === 2 ? 'private' : 'host';
+  if (!given.ShmSize) hostConfig.ShmSize = defaults.shmBytes ?? shmBytes;
+  if (!given.IpcMode) hostConfig.IpcMode = defaults.ipcMode ?? 'private';
+  if (!given.CgroupnsMode) hostConfig.CgroupnsMode = defaults.cgroupnsMode ?? (host.cgroupVersion === 2 ? 'private' : 'host');
   if (!given.ConsoleSize) hostConfig.ConsoleSize = [0, 0];
   if (given.Memory && given.Memory > 0 && !given.MemorySwap) hostConfig.MemorySwap = given.Memory * 2;
   if (given.OomKillDisable === undefined) hostConfig.OomKillDisable = false;

@@ -1,4 +1,5 @@
 /** Docker's form of a seccomp profile, in which rules depend on capabilities, architecture and kernel, and how it is read. */
+import { readFileSync } from 'node:fs';
 import { InvalidParameter } from '@flotilla/errors';
 
 export interface SeccompArg {
@@ -28,6 +29,18 @@ export interface SeccompProfile {
   readonly architectures?: readonly string[];
   readonly archMap?: readonly { readonly architecture: string; readonly subArchitectures?: readonly string[] | null }[];
   readonly syscalls: readonly SeccompRule[];
+}
+
+/**
+ * What containers without a profile of their own get: a file's content is read once, for it may change while the engine runs.
+ *
+ * @param profile - undefined: Docker's own; `unconfined`; else a file's path.
+ */
+export function readEngineProfile(profile: string | undefined): string {
+  if (profile === undefined || profile === 'unconfined') return profile ?? '';
+  const text = readFileSync(profile, 'utf8');
+  parseProfile(text);
+  return text;
 }
 
 const actionPattern = /^SCMP_ACT_[A-Z_]+$/;

@@ -11,9 +11,12 @@ export interface SecurityOptions {
   readonly writableCgroups: boolean;
 }
 
-/** @throws InvalidParameter */
-export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
-  const parsed = { noNewPrivileges: false, seccomp: '', apparmor: '', writableCgroups: false };
+/**
+ * @param noNewPrivileges - what holds where the options do not say.
+ * @throws InvalidParameter
+ */
+export function parseSecurityOptions(options: readonly string[], noNewPrivileges = false): SecurityOptions {
+  const parsed = { noNewPrivileges, seccomp: '', apparmor: '', writableCgroups: false };
   for (const option of options) {
     if (option === 'no-new-privileges') {
       parsed.noNewPrivileges = true;
