@@ -65,14 +65,24 @@ describe('stopping', () => {
     expect(await must('stop', 'polite')).toBe('polite');
   });
 
-  it('stop -t kills what does not listen', async () => {
-    await must('run', '-d', '--name', 'stubborn', stack.busybox, 'sh', '-c', 'trap "" TERM; echo ready; while :; do sleep 0.05; done');
-    await waitFor(async () => (await must('logs', 'stubborn')).includes('ready'));
-    const begun = Date.now();
-    await must('stop', '-t', '1', 'stubborn');
-    expect(Date.now() - begun).toBeGreaterThanOrEqual(900);
-    expect(Date.now() - begun).toBeLessThan(5_000);
-    expect(await state('stubborn', 'ExitCode')).toBe('137');
+  it('stop -t, or the container’s own --stop-timeout, kills what does not listen', async () => {
+    const startDeaf = async (name: string, ...args: string[]): Promise<void> => {
+      const script = 'trap "" TERM; echo ready; while :; do sleep 0.05; done';
+      await must('run', '-d', '--name', name, ...args, stack.busybox, 'sh', '-c', script);
+      await waitFor(async () => (await must('logs', name)).includes('ready'));
+    };
+    await startDeaf('stubborn', '--stop-timeout', '60');
+    await startDeaf('brief', '--stop-timeout', '1');
+    const stopped = async (name: string, ...args: string[]): Promise<number> => {
+      const begun = Date.now();
+      await must('stop', ...args, name);
+      return Date.now() - begun;
+    };
+    for (const tookMs of await Promise.all([stopped('stubborn', '-t', '1'), stopped('brief')])) {
+      expect(tookMs).toBeGreaterThanOrEqual(900);
+      expect(tookMs).toBeLessThan(6_000);
+    }
+    expect([await state('stubborn', 'ExitCode'), await state('brief', 'ExitCode')]).toEqual(['137', '137']);
   });
 
   it('--stop-signal is used', async () => {
