@@ -2,16 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { InvalidParameter } from '@flotilla/errors';
-import {
-  type Compression,
-  type Digest,
-  digestOf,
-  familiarString,
-  mediaTypes,
-  type Platform,
-  shortDigest,
-  sniffCompression,
-} from '@flotilla/oci';
+import { type Digest, digestOf, familiarString, mediaTypes, type Platform, shortDigest } from '@flotilla/oci';
 import { blockBytes, TarError } from '@flotilla/tar';
 import { type ArchivedImage, type ArchivedLayer, readContents } from './archive/contents.ts';
 import { decompressed } from './archive/decompress.ts';
@@ -19,6 +10,7 @@ import { SpooledArchive, type SpooledFile } from './archive/spool.ts';
 import { imageEvent } from './events.ts';
 import type { BlobReference, LayerRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
+import { layerMediaType } from './layerMediaType.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
 import { bar, type ProgressSink } from './progress.ts';
 import { makeRoom } from './room.ts';
@@ -218,17 +210,11 @@ export class Loader {
   private keep(file: SpooledFile, diffId: Digest): BlobReference {
     const { content } = this.store;
     const isHere = content.hasBlob(file.digest, file.sizeBytes);
-    const compression = file.digest === diffId ? 'none' : fileCompression(isHere ? content.blobPath(file.digest) : file.path);
+    const mediaType = file.digest === diffId ? mediaTypes.ociLayer : layerMediaType(isHere ? content.blobPath(file.digest) : file.path);
     if (!isHere) content.adoptBlob(file.path, file.digest);
-    return { digest: file.digest, sizeBytes: file.sizeBytes, mediaType: layerMediaTypes[compression] };
+    return { digest: file.digest, sizeBytes: file.sizeBytes, mediaType };
   }
 }
-
-export const layerMediaTypes: Readonly<Record<Compression, string>> = {
-  none: mediaTypes.ociLayer,
-  gzip: mediaTypes.ociLayerGzip,
-  zstd: mediaTypes.ociLayerZstd,
-};
 
 function looksLikeTar(path: string): boolean {
   const fd = openSync(path, 'r');
@@ -238,20 +224,6 @@ function looksLikeTar(path: string): boolean {
   } catch (error) {
     if (error instanceof TarError) return false;
     throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-export function fileCompression(path: string): Compression {
-  const fd = openSync(path, 'r');
-  try {
-    const head = Buffer.alloc(4);
-    readSync(fd, head, 0, 4, 0);
-    const compression = sniffCompression(head);
-    if (compression === 'xz' || compression === 'bzip2')
-      throw new InvalidParameter(`layers compressed with ${compression} are not supported`);
-    return compression;
   } finally {
     closeSync(fd);
   }

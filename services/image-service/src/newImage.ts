@@ -6,8 +6,8 @@ import { type ContainerDefaults, type Digest, digestOf, type HistoryEntry, hostP
 import { rfc3339Nano } from './clock.ts';
 import type { BlobReference, LayerRecord } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
+import { layerMediaType } from './layerMediaType.ts';
 import type { TransferWorkers } from './layers/transferWorkers.ts';
-import { fileCompression, layerMediaTypes } from './load.ts';
 
 /** A layer that is held against removal until `release`. One that no image needs by then goes again. */
 export interface NewLayer {
@@ -49,7 +49,7 @@ export class NewLayers {
         fileDigest(path),
       ]);
       if (unpacked === undefined) throw new Error('nothing was unpacked');
-      const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaTypes[fileCompression(path)] };
+      const blob: BlobReference = { digest, sizeBytes, mediaType: layerMediaType(path) };
       release = this.hold(unpacked.diffId, digest);
       content.adoptBlob(path, digest);
       await content.commitLayer(directory.path, unpacked.diffId, unpacked.sizeBytes);
