@@ -5,9 +5,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { buildImage, busyboxImage, busyboxLayer, dockerArchive, randomBytesOf } from '@flotilla/testkit';
+import { buildImage, busyboxImage, busyboxLayer, disposeTestHosts, dockerArchive, randomBytesOf } from '@flotilla/testkit';
 import { Command, Option } from 'commander';
 import { Engine } from './engine.ts';
 import { type EngineKind, engineKinds, type HostedEngine, startHosted } from './hosts.ts';
@@ -190,6 +191,11 @@ async function memoryOfContainers(hosted: readonly HostedEngine[]): Promise<RowR
     for (const id of made.get(engine) ?? []) await engine.call('DELETE', `/containers/${id}?force=1`);
   }
   return [after, running, { row: 'PSS a running container', unit: 'MiB', runs: each, failures: {} }];
+}
+
+// An interrupted run leaves no engine, no cgroup and no folder behind.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void disposeTestHosts().finally(() => process.exit(128 + constants.signals[signal])));
 }
 
 await new Command('bench')

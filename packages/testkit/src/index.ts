@@ -30,5 +30,5 @@ export { type AccessLogEntry, startRegistry, type TestRegistry } from './registr
 export { type Place, ServerProcess } from './server.ts';
 export { escapeName, everyKind, Random, spoiledJson, spoiledTar, strayNames } from './spoiledTar.ts';
 export { type Misbehaviour, type StaticRegistry, startStaticRegistry } from './staticRegistry.ts';
-export { createTestHost, type StackOptions, type StackProcess, TestHost } from './testHost.ts';
+export { createTestHost, disposeTestHosts, type StackOptions, type StackProcess, TestHost } from './testHost.ts';
 export { type WaitOptions, waitFor } from './waitFor.ts';

@@ -33,6 +33,8 @@ export interface StackProcess {
   readonly healthy: boolean;
 }
 
+/** Hosts that are not disposed. */
+const living = new Set<TestHost>();
 let counter = 0;
 let swept: Promise<void> | undefined;
 
@@ -50,6 +52,7 @@ export class TestHost {
     this.directory = directory;
     this.cgroups = cgroups;
     this.namespaces = namespaces;
+    living.add(this);
     for (const path of [this.dataRoot, this.execRoot, join(directory, 'docker'), this.filesDirectory]) mkdirSync(path, { recursive: true });
   }
 
@@ -216,6 +219,7 @@ export class TestHost {
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
+    living.delete(this);
     const failures: unknown[] = [];
     for (const undo of this.undo.reverse()) await Promise.resolve(undo()).catch((error: unknown) => failures.push(error));
     this.namespaces.release();
@@ -231,6 +235,11 @@ export class TestHost {
 /** Makes a host; the test disposes it. */
 export function createTestHost(options: { name?: string } = {}): Promise<TestHost> {
   return TestHost.create(options);
+}
+
+/** For a program that is interrupted: ends every host that it has made. */
+export async function disposeTestHosts(): Promise<void> {
+  await Promise.allSettled([...living].map((host) => host.dispose()));
 }
 
 function removeDirectory(directory: string): boolean {
