@@ -4,6 +4,7 @@ import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
+import { sniffCompression } from '@flotilla/oci';
 import type { ContextPaths } from '../contextPaths.ts';
 import { unpack } from '../copy/archives.ts';
 import { cleanPath, leadsOutside, resolveInRoot, statOf } from '../copy/paths.ts';
@@ -34,6 +35,7 @@ interface Opened {
   readonly dockerfileText: string;
 }
 
+const headerBytes = 512;
 const maxDockerfileBytes = 16 * 1024 * 1024;
 const ignoreFile = '.dockerignore';
 const defaultDockerfile = 'Dockerfile';
@@ -96,7 +98,27 @@ async function fetched(url: string, signal: AbortSignal): Promise<{ body: Readab
     );
   }
   const type = (answer.headers.get('content-type') ?? '').split(';')[0]?.trim() ?? '';
-  return { body: Readable.fromWeb(answer.body as Parameters<typeof Readable.fromWeb>[0]), isText: type === 'text/plain' };
+  const body = Readable.fromWeb(answer.body as Parameters<typeof Readable.fromWeb>[0]);
+  if (type !== '' && type !== 'application/octet-stream') return { body, isText: type === 'text/plain' };
+  // A server that knows no better: what is no archive is a Dockerfile.
+  const { head, whole } = await peeked(body);
+  return { body: whole, isText: sniffCompression(head) === 'none' && head.toString('latin1', 257, 262) !== 'ustar' };
+}
+
+/** The start of a stream, as much as a tar's header has, and all of it. */
+async function peeked(body: Readable): Promise<{ head: Buffer; whole: Readable }> {
+  const chunks = body.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
+  let start = Buffer.alloc(0);
+  while (start.length < headerBytes) {
+    const { value, done } = await chunks.next();
+    if (done === true) break;
+    start = Buffer.concat([start, value]);
+  }
+  const all = async function* (): AsyncGenerator<Buffer> {
+    yield start;
+    yield* chunks;
+  };
+  return { head: start.subarray(0, headerBytes), whole: Readable.from(all()) };
 }
 
 async function textOf(body: Readable): Promise<string> {
