@@ -10,6 +10,8 @@ export async function startDockerd(): Promise<TestHost> {
     await peer.sh('mkdir -p /run && mount -t tmpfs tmpfs /run');
     const roots = ['--data-root', peer.dataRoot, '--exec-root', peer.execRoot, '--pidfile', join(peer.execRoot, 'dockerd.pid')];
     const daemon = peer.spawn('dockerd', [...roots, '-H', `unix://${peer.socketPath}`, '--iptables=false', '--bridge=none']);
+    // What it logs and nobody takes would stop it.
+    for (const stream of [daemon.stdout, daemon.stderr]) stream?.resume();
     peer.onDispose(async () => {
       daemon.kill('SIGTERM');
       await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, { timeoutMs: 60_000, what: 'dockerd to stop' });
