@@ -179,7 +179,7 @@ describe('whatever is written', () => {
     '🐳',
   );
 
-  it('is taken, or refused with words, soon', () => {
+  it('is taken, or refused with words, soon', { timeout: soak ? 300_000 : 20_000 }, () => {
     fc.assert(
       fc.property(fc.array(word, { maxLength: 60 }), (words) => {
         for (const text of [words.join(''), `FROM a\n${words.join(' ')}`]) {
