@@ -102,6 +102,12 @@ secrets: { key: { file: ./key.txt } }
     expect(await shop.exec('web', 'sh', '-c', 'cat /conf /run/secrets/key; wget -q -O - http://web')).toBe('settingsecrethello');
     expect(await shop.exec('worker', 'cat', '/www/index.html')).toBe('worker');
     expect(await shop.exec('worker', 'nslookup', 'store.')).toContain('10.88.0.77');
+    expect(await shop.exec('db', 'ip', '-4', 'addr', 'show', 'dev', 'eth0')).toContain('inet 10.88.0.77/24');
+    // A service on two networks is reached on both; one on the internal network alone reaches nothing else.
+    expect(await shop.exec('worker', 'wget', '-q', '-O', '-', 'http://web')).toBe('hello');
+    expect(await shop.exec('worker', 'ip', 'route')).not.toContain('default');
+    expect((await shop.exec('web', 'ip', 'route')).match(/^default /gm)).toHaveLength(1);
+    expect((await shop.run('exec', '-T', 'worker', 'nslookup', 'web.shop_front.')).code).not.toBe(0);
     expect((await shop.must('logs', 'worker')).match(/worker-\d\s+\| working/g)).toHaveLength(2);
     expect((await shop.must('top', 'worker')).match(/sleep 1000/g)).toHaveLength(2);
     expect(await shop.must('images', '-q', 'web')).toHaveLength(64);

@@ -191,6 +191,19 @@ describe('a bridge that somebody else made', () => {
   });
 });
 
+describe('macvlan modes', () => {
+  it.each([
+    { mode: 'bridge', reached: true },
+    { mode: 'private', reached: false },
+  ])('$mode: whether neighbours on one parent reach each other, while both are reached from its wire', async ({ mode, reached }) => {
+    const Config = [{ Subnet: '198.18.0.0/24', IPRange: '198.18.0.64/26' }];
+    await network('lan', { parent: 'eth0', macvlan_mode: mode }, { Driver: 'macvlan', IPAM: { Config } });
+    const [one, two] = [await container({ networkMode: 'lan' }), await container({ networkMode: 'lan' })];
+    expect(await pings({ sh: (script) => stack.inside(one, script) }, addressOn(two, 'lan'))).toBe(reached);
+    for (const sandbox of [one, two]) expect(await pings(outside.outside, addressOn(sandbox, 'lan'))).toBe(true);
+  });
+});
+
 describe('other options', () => {
   it('trusted_host_interfaces: from there published ports are reached by the container’s address', async () => {
     await network('lan', { [`${bridge}.trusted_host_interfaces`]: 'eth7:eth0' });

@@ -572,6 +572,34 @@ describe('after kill -9', () => {
     await waitFor(async () => !(await stack.host.sh('ip -o link')).includes('ve000000000000'), { what: 'the stray link to go' });
   });
 
+  it('leaves an interface on a parent’s wire as it is, beside a bridge with published ports', async () => {
+    await stack.createNetwork({
+      Name: 'wire',
+      Driver: 'macvlan',
+      IPAM: { Config: [{ Subnet: '10.62.0.0/24' }, { Subnet: '10.63.0.0/24' }] },
+    });
+    const ports = { '80/tcp': [{ HostPort: '8092' }] };
+    const spec = sandboxSpec({ networkMode: 'bridge', endpoints: { bridge: {}, wire: { MacAddress: '02:42:00:00:00:77' } }, ports });
+    const [web, other] = [await stack.prepare(spec as never), await stack.prepare({ networkMode: 'wire' })];
+    await serve(web, 80, 'both');
+    const link = (): Promise<string> => stack.inside(web, 'ip -o addr show dev eth1; ip -o link show dev eth1; ip route');
+    const before = await link();
+    expect(before).toContain('10.62.0.1/24');
+    expect(before).toContain('link/ether 02:42:00:00:00:77');
+    await stack.stopService('SIGKILL');
+    await stack.startService();
+    expect(await link()).toBe(before);
+    expect(await stack.inside(other, 'ping -c1 -W2 10.62.0.1')).toContain('1 received');
+    for (const address of ['127.0.0.1', '::1', outside.address]) expect(await fetchFrom(stack.host, address, 8092)).toBe('both');
+    // The same container has the same addresses after its own restart.
+    await stack.sandboxes.release({ containerId: web.id, remove: false });
+    const again = await stack.prepare(spec as never);
+    expect(again.settings.Networks.wire).toMatchObject({ IPAddress: '10.62.0.1', MacAddress: '02:42:00:00:00:77' });
+    expect(again.settings.Networks.bridge?.MacAddress).toBe(web.settings.Networks.bridge?.MacAddress);
+    await release(again, other);
+    await stack.networks.remove({ network: 'wire' });
+  });
+
   it('leaves nothing when it stops with no sandbox', async () => {
     await stack.stopService('SIGTERM');
     await waitFor(async () => !/ ve[0-9a-f]{12}/.test(await stack.host.sh('ip -o link')), { what: 'all pooled interfaces to go' });
