@@ -1,9 +1,12 @@
 /** Published ports and the packet filter, by real packets: from the host, from outside and from containers, beside other rules. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
-const stack = useStack({ outside: true });
+// A dockerd keeps its empty cgroup.
+const stack = useStack({ outside: true, ignoreLeaks: [/^cgroup \/docker\b/] });
 const must = (...args: string[]) => stack.host.mustDocker(...args);
 type Host = typeof stack.host;
 
@@ -98,6 +101,55 @@ describe('the rules', () => {
     await must('network', 'rm', 'blue');
     expect(await stack.host.sh('nft list table ip mine')).toBe(mine);
     await stack.host.sh('nft delete table ip mine');
+  });
+});
+
+describe('beside a running dockerd', () => {
+  it('containers of both are reached by their ports and get out, and its rules stay as they are', async () => {
+    const { host, outside } = stack;
+    // Its own /run, so that it sees nothing of ours there; the folder's docker.sock is what its client is told of.
+    const folder = join(host.filesDirectory, 'dockerd');
+    mkdirSync(folder);
+    const socket = `unix://${join(folder, 'docker.sock')}`;
+    const places = `--data-root ${folder}/data --exec-root ${folder}/exec --pidfile ${folder}/pid --bridge=none -H ${socket}`;
+    // A dockerd that turns forwarding on itself lets FORWARD drop.
+    await host.sh('sysctl -qw net.ipv4.ip_forward=0');
+    const daemon = host.spawn('unshare', ['-m', 'sh', '-c', `mount -t tmpfs tmpfs /run && exec dockerd ${places}`]);
+    const ended = new Promise((resolve) => daemon.once('exit', resolve));
+    const theirs = (...args: string[]): Promise<string> => host.mustDocker('-H', socket, ...args);
+    try {
+      await waitFor(async () => (await host.docker('-H', socket, 'version')).code === 0, { what: 'dockerd', timeoutMs: 60_000 });
+      await host.sh(`docker -H unix://${host.socketPath} save ${stack.busybox} | docker -H ${socket} load`);
+      await theirs('network', 'create', '--subnet', '10.66.0.0/24', 'theirs');
+      const serve = ['sh', '-c', 'mkdir /www; echo theirs > /www/index.html; exec httpd -f -h /www -p 80'];
+      await theirs('run', '-d', '--name', 'web', '--network', 'theirs', '-p', '9091:80', stack.busybox, ...serve);
+      const fetch = (from: Host, port: number): Promise<string> =>
+        from.run('curl', ['-sfm', '2', `http://${outside.hostAddress}:${port}/`]).then(({ stdout }) => stdout.trim());
+      await waitFor(async () => (await fetch(outside.host, 9091)) === 'theirs', { what: 'a port of dockerd’s', timeoutMs: 20_000 });
+      const rules = async (): Promise<string> =>
+        (await host.sh('iptables -S; iptables -t nat -S; ip6tables -S')).replaceAll(/^.*flotilla.*\n/gim, '');
+      const before = await rules();
+      expect(before).toContain('-P FORWARD DROP');
+
+      await must('network', 'create', 'ours');
+      await teller('--name', 'ours', '--network', 'ours', '-p', '8080:80');
+      expect(await told(outside.host, outside.hostAddress, 8080)).toBe(outside.address);
+      expect(await told(host, '127.0.0.1', 8080)).not.toBe('');
+      await must('exec', 'ours', 'chroot', '/host', 'ping', '-c', '1', '-W', '2', outside.address);
+      await theirs('exec', 'web', 'ping', '-c', '1', '-W', '2', outside.address);
+      expect(await fetch(outside.host, 9091)).toBe('theirs');
+      expect(await rules()).toBe(before);
+      await must('rm', '-f', 'ours');
+      await must('network', 'rm', 'ours');
+      expect(await rules()).toBe(before);
+      await theirs('rm', '-f', 'web');
+      await theirs('network', 'rm', 'theirs');
+    } finally {
+      daemon.kill('SIGTERM');
+      await ended;
+      // What a dockerd leaves when it has ended.
+      await host.sh('nft delete table ip filter; nft delete table ip nat');
+    }
   });
 });
 
