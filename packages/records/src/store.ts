@@ -305,9 +305,13 @@ export class RecordStore {
     return this.leases.withLease(name, work, options);
   }
 
-  /** Makes sure that a read sees every commit that was answered anywhere before now. Costs nothing while we are alone. */
-  async fresh(): Promise<void> {
-    if (this.alone() || this.redis.status !== 'ready') return;
+  /**
+   * Makes sure that a read sees every commit that was answered anywhere before now. Costs nothing while we are alone.
+   *
+   * @param evenAlone - for who has just started and may not have heard of the others yet.
+   */
+  async fresh(evenAlone = false): Promise<void> {
+    if ((this.alone() && !evenAlone) || this.redis.status !== 'ready') return;
     const newest = (await this.redis.xrevrange(this.keys.changes, '+', '-', 'COUNT', 1))[0]?.[0];
     if (newest !== undefined && compareRevisions(newest, this.revision) > 0) await this.catchUp();
   }

@@ -62,19 +62,22 @@ export class Reconciler {
       signalProcess(run.monitorPid, run.monitorStart, sigcont);
       await this.wake(container);
     }
+    // What another instance begins right now has its record before it has files: so files are listed first.
+    const [runs = [], exits = [], execs = []] = [paths.runs, paths.exits, paths.execs].map((directory) => readdirSync(directory));
+    await store.fresh(true);
     // Bundles of containers that exist and do not run may be starts that another instance is making: those are looked at under their leases.
-    const strays = readdirSync(paths.runs).filter((id) => !store.containers.has(id));
+    const strays = runs.filter((id) => !store.containers.has(id));
     if (strays.length > 0) teardown.endStarters(strays);
     for (const id of strays) {
       this.endStray(id);
       teardown.removeRunFiles(id);
     }
-    for (const id of readdirSync(paths.exits)) {
+    for (const id of exits) {
       const known = store.containers.get(id);
       // Without a record of the run, and without a bundle of one that was cut off, it is of an end that is told.
       if (known === undefined || (!isRunning(known) && !existsSync(paths.bundle(id)))) teardown.forgetExit(id);
     }
-    for (const id of readdirSync(paths.execs)) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+    for (const id of execs) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
   }
 
   /** A run whose end was being handled has no control group any more; one container's fault never keeps the service from starting. */

@@ -28,8 +28,8 @@ export class ContainerStore {
   }
 
   /** Before a read, when another instance may have written. */
-  fresh(): Promise<void> {
-    return this.records.fresh();
+  fresh(evenAlone = false): Promise<void> {
+    return this.records.fresh(evenAlone);
   }
 
   commit(commit: Commit): Promise<string> {
