@@ -86,7 +86,15 @@ export class BuildCache {
       lastUsed: now,
       uses: 1,
     };
-    await this.records.commit({ puts: [this.steps.put(key, record)] });
+    await this.records.commit({ puts: [this.steps.put(key, record), ...this.replaced(key, image)] });
+  }
+
+  /** What a step gave before, where it was done again without the cache: nothing finds that any more, but a prune. */
+  private replaced(key: string, image: Image): ReturnType<typeof this.steps.put>[] {
+    const before = this.steps.get(key);
+    if (before === undefined || before.imageId === image.id || this.store.get(before.imageId) === undefined) return [];
+    const ownKey = BuildCache.key([key, before.imageId]);
+    return [this.steps.put(ownKey, { ...before, key: ownKey })];
   }
 
   /** Notes that a build used entries. */
