@@ -1,6 +1,6 @@
 /** Compose v2 as people have it, with projects that build: what its commands leave running, and nothing of it afterwards. */
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { addDockerPlugins, type CommandResult, mustSucceed, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -208,5 +208,123 @@ secrets: { key: { file: ./key } }
     events.kill('SIGINT');
     await made.must('down', '--rmi', 'all', '--timeout', '1');
     expect(await leftOf('made')).toBe('');
+  });
+});
+
+describe('a queue: an inline Dockerfile, files of variables, an outer network and volume', () => {
+  it('is followed, held, moved and taken down without what is not its own', { timeout: 400_000 }, async () => {
+    const { host } = stack;
+    const queue = new Project('queue', {
+      'worker.env': 'WORD=from file\n',
+      '.env': 'TAG=seven\n',
+      'compose.yaml': `
+name: queue
+x-service: &service { networks: [outer], stop_signal: SIGKILL }
+services:
+  worker:
+    <<: *service
+    image: queue-worker:\${TAG}
+    build: { dockerfile_inline: "FROM BUSYBOX\\nRUN echo made > /made\\n", pull: false }
+    env_file: worker.env
+    environment: { MORE: "\${MORE:-default}" }
+    volumes: ["kept:/kept"]
+    command: ["sh", "-c", "while sleep 0.3; do echo tick $$WORD $$MORE | tee -a /kept/ticks; done"]
+    deploy: { replicas: 2, resources: { limits: { memory: 40m } } }
+  sick:
+    <<: *service
+    image: BUSYBOX
+    command: ["sleep", "1000"]
+    healthcheck: { test: ["CMD", "false"], interval: 1s, retries: 1, start_period: 0s }
+    profiles: [sick]
+networks: { outer: { external: true, name: queue-outer } }
+volumes: { kept: { external: true, name: queue-kept } }
+`,
+    });
+    await host.mustDocker('network', 'create', 'queue-outer');
+    await host.mustDocker('volume', 'create', 'queue-kept');
+    await queue.must('up', '--build', '--detach', '--wait');
+    const follower = queue.spawn('logs', '--follow');
+    let heard = '';
+    follower.stdout?.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+    const told = (): boolean => {
+      expect(heard).toMatch(/(^.*tick from file default *\n){4}/m);
+      return true;
+    };
+    await waitFor(told, { what: 'lines as they come', timeoutMs: 60_000 });
+    await queue.must('pause', 'worker');
+    expect(await queue.must('ps', '--status', 'paused', '-q')).toHaveLength(2 * 64 + 1);
+    await queue.must('unpause', 'worker');
+    expect(await host.mustDocker('inspect', '--format', '{{.HostConfig.Memory}}', 'queue-worker-1')).toBe(String(40 * 1024 * 1024));
+    // Another tag is another image, and both containers are made anew.
+    const before = (await queue.must('ps', '-q')).split('\n');
+    queue.write('.env', 'TAG=eight\nMORE=given\n');
+    await queue.must('up', '--build', '--detach', '--wait', '--scale', 'worker=1');
+    const after = (await queue.must('ps', '-q')).split('\n');
+    expect([after.length, before.includes(after[0] ?? '')]).toEqual([1, false]);
+    await waitFor(async () => (await queue.must('logs', 'worker')).includes('tick from file given'), {
+      what: 'the new variable',
+      timeoutMs: 60_000,
+    });
+    const waiting = await queue.run('--profile', 'sick', 'up', '--detach', '--wait', 'sick');
+    expect(waiting).toMatchObject({ code: 1, stderr: expect.stringContaining('unhealthy') });
+    await queue.must('--profile', 'sick', 'down', '--volumes', '--rmi', 'all', '--timeout', '1').finally(() => follower.kill('SIGINT'));
+    expect(await leftOf('queue')).toBe('');
+    expect(await host.mustDocker('images', '-q', 'queue-worker:eight')).toBe('');
+    // What was there before stays, with what was written.
+    const kept = await host.mustDocker('run', '--rm', '-v', 'queue-kept:/kept', stack.busybox, 'tail', '-n', '1', '/kept/ticks');
+    expect(kept).toBe('tick from file given');
+    await host.mustDocker('network', 'rm', 'queue-outer');
+    await host.mustDocker('volume', 'rm', 'queue-kept');
+    await host.mustDocker('rmi', 'queue-worker:seven');
+  });
+});
+
+describe('a pipeline: each service stands on another', () => {
+  it('is built in its order, waits for what ends and what is healthy, and tells its changes', { timeout: 400_000 }, async () => {
+    const pipeline = new Project('pipeline', {
+      'base/Dockerfile': 'FROM BUSYBOX\nRUN echo base > /base\n',
+      'app/Dockerfile': 'FROM base\nCOPY --from=assets . /assets\nRUN cat /base /assets/a > /app\n',
+      'assets/a': 'asset\n',
+      'compose.yaml': `
+name: pipeline
+services:
+  base: { build: base, command: ["true"] }
+  first:
+    build: { context: app, additional_contexts: { base: "service:base", assets: ./assets } }
+    depends_on: { base: { condition: service_completed_successfully } }
+    command: ["sh", "-c", "cp /app /shared/app; exec sleep 1000"]
+    stop_signal: SIGKILL
+    volumes: ["shared:/shared"]
+    healthcheck: { test: ["CMD", "test", "-e", "/shared/app"], interval: 1s, timeout: 20s, retries: 60 }
+  last:
+    image: BUSYBOX
+    depends_on: { first: { condition: service_healthy, restart: true } }
+    command: ["sh", "-c", "cat /shared/app; exec sleep 1000"]
+    stop_signal: SIGKILL
+    volumes: ["shared:/shared:ro"]
+volumes: { shared: {} }
+`,
+    });
+    // This version of Compose takes images of other services by name only.
+    await pipeline.must('build', 'base');
+    pipeline.write(
+      'compose.override.yaml',
+      'services: { first: { build: { additional_contexts: { base: "docker-image://pipeline-base" } } } }\n',
+    );
+    await pipeline.must('up', '--build', '--detach', '--wait', 'last');
+    const wrote = async (): Promise<boolean> => {
+      expect(await pipeline.must('logs', 'last')).toMatch(/last-1 +\| base *\n.*last-1 +\| asset/);
+      return true;
+    };
+    await waitFor(wrote, { what: 'the last to read what the first has written', timeoutMs: 60_000 });
+    const last = await pipeline.must('ps', '-q', 'last');
+    const started = (): Promise<string> => stack.host.mustDocker('inspect', '--format', '{{.State.StartedAt}}', last);
+    const before = await started();
+    await pipeline.must('restart', '--timeout', '1', 'first');
+    expect(await started()).not.toBe(before);
+    await pipeline.must('cp', 'last:/shared/app', 'copied');
+    expect(readFileSync(join(pipeline.folder, 'copied'), 'utf8')).toBe('base\nasset\n');
+    await pipeline.must('down', '--volumes', '--rmi', 'local', '--timeout', '1');
+    expect(await leftOf('pipeline')).toBe('');
   });
 });
