@@ -187,6 +187,19 @@ describe('published ports', () => {
     await release(free);
   });
 
+  it('by SCTP are refused clearly where the kernel has none', async () => {
+    const hasSctp = (await stack.host.run('/usr/bin/python3', ['-c', 'import socket; socket.socket(2, 1, 132)'])).code === 0;
+    const asked = stack.prepare({ ports: { '9/sctp': [{ HostPort: '9009' }] } });
+    if (hasSctp) {
+      const sandbox = await asked;
+      expect(await stack.host.sh('nft list map inet flotilla published4_any')).toContain('sctp . 9009');
+      await release(sandbox);
+    } else {
+      await expect(asked).rejects.toThrow('failed to bind host port for 0.0.0.0:9009/sctp: protocol not supported');
+      expect(await stack.host.sh('nft list map inet flotilla published4_any')).not.toContain('9009');
+    }
+  });
+
   it('get random host ports and ranges', async () => {
     const random = await stack.prepare({ exposedPorts: ['80/tcp', '53/udp'], publishAllPorts: true });
     const port = Number(random.settings.Ports['80/tcp']?.[0]?.HostPort);
@@ -394,8 +407,16 @@ describe('user-made networks', () => {
     expect(await stack.inside(asker, 'dig +ignore +noedns +time=2 @127.0.0.11 big.test A')).toMatch(/flags:[^;]* tc/);
     expect(await dig('+noedns', 'big.test', 'A')).toHaveLength(60);
     expect(await stack.inside(asker, 'dig +time=2 @127.0.0.11 nothing.test A')).toContain('status: NXDOMAIN');
+    // A resolver that reads the file: what is searched, and from how many dots on a name is whole.
+    const dns = { dns: ['127.0.0.53'], dnsSearch: ['deep.test'], dnsOptions: ['ndots:3'] };
+    const searcher = await stack.prepare({ networkMode: 'named', ...dns });
+    const found = async (name: string): Promise<string> =>
+      stack.inside(searcher, `unshare -m sh -ec 'mount --bind ${searcher.files.resolvConf} /etc/resolv.conf; getent ahostsv4 ${name}'`);
+    expect(await found('short')).toMatch(/^192\.0\.2\.\d+ .* short\.deep\.test\n/);
+    expect(await found('with.two.dots')).toMatch(/ with\.two\.dots\.deep\.test\n/);
+    expect(await found('three.dots.are.whole')).toMatch(/ three\.dots\.are\.whole\n/);
     upstream.kill('SIGKILL');
-    await release(asker, ...all);
+    await release(asker, searcher, ...all);
     await stack.networks.remove({ network: 'named' });
   });
 
