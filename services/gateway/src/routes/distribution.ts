@@ -16,6 +16,7 @@ const manifestTypes = [
   'application/vnd.oci.image.manifest.v1+json',
   'application/vnd.docker.distribution.manifest.v2+json',
 ];
+const longestName = 255;
 const limitBytes = 8 * 1024 * 1024;
 const timeoutMs = 30_000;
 
@@ -69,6 +70,8 @@ export function parseImage(written: string): Image {
     /^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$/.test(rest) && /^[\w][\w.-]{0,127}$/.test(tag);
   const validDigest = digest === undefined || /^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$/.test(digest);
   if (!valid || !validDigest || !/^[A-Za-z0-9.:-]+$/.test(registry)) throw new InvalidParameter('invalid reference format');
+  if (rest.length > longestName)
+    throw new InvalidParameter(`invalid reference format: repository name must not be more than ${longestName} characters`);
   return { registry, repository: rest, reference: digest ?? tag };
 }
 
