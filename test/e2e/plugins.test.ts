@@ -154,6 +154,20 @@ describe('a volume plugin', () => {
     expect(existsSync(join(folder, 'volumes/later'))).toBe(false);
   });
 
+  it('that is slow holds up nobody else', async () => {
+    const waiting = join(folder, 'wait-VolumeDriver.Create');
+    writeFileSync(waiting, '');
+    const slow = must('volume', 'create', '-d', 'blue', 'slow');
+    await waitFor(() => calls().includes('Create slow'), { what: 'the plugin to be asked' });
+    expect(await must('run', '--rm', '-v', 'quick:/x', stack.busybox, 'echo', 'done')).toBe('done');
+    expect(await must('volume', 'ls', '-q')).toBe('quick');
+    await must('volume', 'rm', 'quick');
+    rmSync(waiting);
+    expect(await slow).toBe('slow');
+    await must('volume', 'rm', 'slow');
+    calls();
+  });
+
   it('that is not there is refused in dockerd’s words', async () => {
     expect(await refused('volume', 'create', '-d', 'nosuch', 'no')).toContain(
       'create no: error looking up volume plugin nosuch: plugin "nosuch" not found',

@@ -1,12 +1,13 @@
 /**
  * A small volume plugin, as one that somebody would write: a folder a volume, given out by bind mounts would be one way, by its path is enough here.
- * It writes each call into a file, a line a call, and fails where a file `fail-METHOD` says so.
+ * It writes each call into a file, a line a call, fails where a file `fail-METHOD` says so, and waits where there is a file `wait-METHOD` until it is gone.
  *
  * `node volumePlugin.ts SOCKET FOLDER`
  */
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 
 const [socket = '', folder = ''] = process.argv.slice(2);
 const volumes = join(folder, 'volumes');
@@ -41,10 +42,11 @@ const server = createServer((request, response) => {
   request.on('data', (chunk: Buffer) => {
     body += chunk.toString();
   });
-  request.on('end', () => {
+  request.on('end', async () => {
     const method = (request.url ?? '').slice(1);
     const { Name = '', ID = '', Opts } = JSON.parse(body || '{}');
     appendFileSync(join(folder, 'calls'), `${JSON.stringify({ method, Name, ID, ...(Opts === undefined ? {} : { Opts }) })}\n`);
+    while (existsSync(join(folder, `wait-${method}`))) await setTimeout(20);
     const failure = join(folder, `fail-${method}`);
     const answer = existsSync(failure)
       ? { Err: readFileSync(failure, 'utf8').trim() }
