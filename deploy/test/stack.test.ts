@@ -172,6 +172,7 @@ describe('flotilla down and up', () => {
   it('--foreground stays until SIGTERM, and then stops everything', async () => {
     const script = join(import.meta.dirname, '../flotilla');
     const args = ['up', '--foreground', '--data-root', host.dataRoot, '--exec-root', host.execRoot, '--host', `unix://${host.socketPath}`];
+    await host.stopStack();
     const child = host.spawn('sh', [script, ...args], { stdio: 'ignore' });
     const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
     await waitFor(async () => (await host.processes().catch(() => [])).filter((item) => item.healthy).length === 7, {
@@ -179,10 +180,22 @@ describe('flotilla down and up', () => {
       timeoutMs: 60_000,
     });
     expect(supervisorPid()).toBe(child.pid);
-    child.kill('SIGTERM');
-    expect(await ended).toBe(0);
+    const before = (await host.processes()).map(({ pid }) => pid).sort();
+    child.kill('SIGKILL');
+    await ended;
+    // The lock went with it: the next one takes over what runs.
+    const next = host.spawn('sh', [script, ...args], { stdio: 'ignore' });
+    const nextEnded = new Promise<number | null>((resolve) => next.once('exit', resolve));
+    await waitFor(() => supervisorPid() === next.pid, { what: 'the next supervisor', timeoutMs: 30_000 });
+    await waitFor(async () => (await host.processes().catch(() => [])).filter((item) => item.healthy).length === 7, {
+      what: 'the stack to be healthy',
+      timeoutMs: 60_000,
+    });
+    expect((await host.processes()).map(({ pid }) => pid).sort()).toEqual(before);
+    next.kill('SIGTERM');
+    expect(await nextEnded).toBe(0);
     expect(await host.processes()).toEqual([]);
-  }, 90_000);
+  }, 120_000);
 });
 
 describe('two stacks', () => {

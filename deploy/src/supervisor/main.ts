@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
+import { dropOnExec } from '@flotilla/syscalls';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
 import { type ControlRequest, serveControl } from './control.ts';
@@ -12,6 +13,8 @@ const log = createSupervisorLog();
 
 async function main(planPath: string): Promise<void> {
   const plan = readPlan(planPath);
+  // The lock must go with this process, not with the last container; Node forgets descriptors above a gap.
+  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) dropOnExec(fd);
   const supervisor = new Supervisor(plan, log);
 
   const stopAndExit = async (progress?: (line: string) => void): Promise<void> => {

@@ -14,6 +14,8 @@ const streamType = 1;
 const nonBlocking = 0x800;
 const closeOnExec = 0x80000;
 const setDescriptorFlags = 2;
+/** FD_CLOEXEC */
+const dropFlag = 1;
 const pidfdGetfdNumber = 438;
 const maxPathBytes = 107;
 
@@ -38,6 +40,11 @@ export function listenUnix(path: string, backlog = 1024): number {
     closeDescriptor(fd);
     throw error;
   }
+}
+
+/** The contrary of {@link keepOnExec}: children have the descriptor only where it is given to them. */
+export function dropOnExec(fd: number): void {
+  checked(fcntlCall(fd, setDescriptorFlags, dropFlag), 'fcntl', `fd ${fd}`);
 }
 
 /** Lets a descriptor pass through exec. */

@@ -11,7 +11,7 @@ export {
   type Neighbour,
   type Route,
 } from './addresses.ts';
-export { keepOnExec, listenUnix, takeDescriptor } from './descriptors.ts';
+export { dropOnExec, keepOnExec, listenUnix, takeDescriptor } from './descriptors.ts';
 export {
   atWorkingDirectory,
   exchange,
