@@ -40,6 +40,21 @@ describe('docker ps', () => {
     expect(await must('ps', '-a', '--format', '{{.Names}}')).toBe('created\nexited\nrunning');
   });
 
+  it('names an image by its id when the name is another’s, or gone', async () => {
+    await must('tag', stack.busybox, 'moving:1');
+    await must('create', '--name', 'old', 'moving:1');
+    const shown = () => must('ps', '-a', '--format', '{{.Image}}', '--no-trunc', '--filter', 'name=old');
+    expect(await shown()).toBe('moving:1');
+    const id = await must('inspect', '-f', '{{.Image}}', 'old');
+    await must('commit', 'old', 'moving:1');
+    expect(await shown()).toBe(id);
+    await must('tag', stack.busybox, 'moving:1');
+    expect(await shown()).toBe('moving:1');
+    await must('rmi', 'moving:1');
+    expect(await shown()).toBe(id);
+    expect(await must('inspect', '-f', '{{.Config.Image}}', 'old')).toBe('moving:1');
+  });
+
   it('filters, limits and tells sizes', async () => {
     await must('run', '-d', '--name', 'one', '-l', 'side=left', stack.busybox, 'sleep', '1000');
     await must('create', '--name', 'two', '-l', 'side=right', stack.busybox);

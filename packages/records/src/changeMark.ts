@@ -7,12 +7,21 @@
  * commit's answer, so a client that has its answer is never shown what was before.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /** Where the mark of a service is whose gRPC server listens on `unix:/path`: in the same folder, for the same readers. */
 export function changeMarkBeside(grpcAddress: string): string {
   return join(dirname(grpcAddress.slice('unix:'.length)), 'changes');
+}
+
+/** The mark as it is now; undefined where there is none to be read. */
+export function readChangeMark(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
 }
 
 export class ChangeMark {

@@ -5,6 +5,7 @@ import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/im
 import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { openRecords } from '@flotilla/records';
+import { changeMarkBeside, readChangeMark } from '@flotilla/records/changeMark';
 import { plainSettings, type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
@@ -30,6 +31,7 @@ import { Duties } from './duties.ts';
 import { Execs } from './exec.ts';
 import { Exits } from './exits.ts';
 import { HealthMonitor } from './healthMonitor.ts';
+import { ImageNames } from './imageNames.ts';
 import { engineInfo } from './info.ts';
 import { ContainerLifecycle } from './lifecycle.ts';
 import { LogClaims } from './logClaims.ts';
@@ -165,7 +167,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       freezerOf,
     });
     const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor });
-    const queries = new Queries({ store, neighbours, runningExecs: (id) => execs.runningIn(id) });
+    const imageNames = new ImageNames({
+      images: neighbours.images,
+      changeMark: () => {
+        const address = discovery.instances('image-service').find(({ grpcAddress }) => grpcAddress.startsWith('unix:'))?.grpcAddress;
+        return address === undefined ? undefined : readChangeMark(changeMarkBeside(address));
+      },
+    });
+    const queries = new Queries({ store, neighbours, imageNames, runningExecs: (id) => execs.runningIn(id) });
     const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
     const prober = new Prober({ paths, runtimes, host });
     const health = new HealthMonitor({

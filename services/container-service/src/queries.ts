@@ -1,6 +1,8 @@
-/** Reading containers: list, inspect, and what they take on disk. Answers come from memory; only sizes ask image-service. */
+/** Reading containers: list, inspect, and what they take on disk. Answers come from memory; sizes, and names of images that may have moved, ask image-service. */
 import type { ListedAge } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { isNotFound } from '@flotilla/errors';
+import type { ContainerRecord } from './container.ts';
+import type { ImageNames } from './imageNames.ts';
 import { inspectDocument } from './inspect.ts';
 import { linkTargets, shownLinks } from './links.ts';
 import { type ListRequest, selectContainers } from './list.ts';
@@ -13,6 +15,7 @@ import { Summaries, type SummarySize } from './summary.ts';
 export interface QueriesOptions {
   readonly store: ContainerStore;
   readonly neighbours: Pick<Neighbours, 'images' | 'snapshots'>;
+  readonly imageNames: ImageNames;
   readonly runningExecs: (containerId: string) => string[];
 }
 
@@ -35,15 +38,17 @@ export class Queries {
       ancestors: (reference) => this.ancestors(reference),
     });
     const links = this.linkNames();
+    const imageOf = await this.options.imageNames.shown(containers);
+    const shownOf = (container: ContainerRecord) => ({ image: imageOf(container), links: links.get(container.id) ?? [] });
     const summaries = request.size
       ? await Promise.all(
           containers.map(async (each) => {
             const { rw, rootFs } = await this.size(each.id);
             const size = { rw: rw + (request.logSize === true ? logBytes(each.logPath) : 0), rootFs };
-            return this.summaries.text(each, links.get(each.id) ?? [], size);
+            return this.summaries.text(each, shownOf(each), size);
           }),
         )
-      : containers.map((each) => this.summaries.text(each, links.get(each.id) ?? []));
+      : containers.map((each) => this.summaries.text(each, shownOf(each)));
     const ages: ListedAge[] = [];
     // Before each summary stands a bracket or a comma.
     let offset = 1;

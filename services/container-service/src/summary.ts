@@ -33,12 +33,19 @@ function summaryNetworks(container: ContainerRecord): Record<string, EndpointSet
 /** Legacy links show as names too: `/parent/alias`. */
 export type LinkNames = (container: ContainerRecord) => readonly string[];
 
-function summaryDocument(container: ContainerRecord, linkNames: readonly string[]): Omit<ContainerSummary, 'Status'> {
+/** What a list says of a container that is not in its record. */
+export interface ShownBeside {
+  /** the name of its image, or the id when that is no more its name */
+  readonly image: string;
+  readonly links: readonly string[];
+}
+
+function summaryDocument(container: ContainerRecord, { image, links }: ShownBeside): Omit<ContainerSummary, 'Status'> {
   const annotations = container.hostConfig.Annotations;
   return {
     Id: container.id,
-    Names: [`/${container.name}`, ...linkNames],
-    Image: container.image.reference,
+    Names: [`/${container.name}`, ...links],
+    Image: image,
     ImageID: container.image.id,
     ...(container.image.manifestDescriptor === undefined ? {} : { ImageManifestDescriptor: container.image.manifestDescriptor }),
     Command: summaryCommand(container),
@@ -71,23 +78,25 @@ export class Summaries {
   private readonly texts = new WeakMap<ContainerRecord, string>();
 
   /** The JSON text of one container's summary, and where its age stands in it. */
-  text(container: ContainerRecord, linkNames: readonly string[], size?: SummarySize): SummaryText {
+  text(container: ContainerRecord, beside: ShownBeside, size?: SummarySize): SummaryText {
     const { before, sinceMs, after } = statusOf(container);
     const sizes = size === undefined ? '' : `"SizeRw":${size.rw},"SizeRootFs":${size.rootFs},`;
     const start = `{${sizes}"Status":"${before}`;
-    const end = `${after}",${this.rest(container, linkNames)}`;
+    const end = `${after}",${this.rest(container, beside)}`;
     if (sinceMs === undefined) return { text: start + end };
     const words = humanDuration(Date.now() - sinceMs);
     return { text: start + words + end, age: { offset: start.length, length: words.length, sinceMs } };
   }
 
   /** What does not change with the clock, without its opening brace. */
-  private rest(container: ContainerRecord, linkNames: readonly string[]): string {
-    // Links belong to another record: what they add is not kept.
-    if (linkNames.length > 0) return JSON.stringify(summaryDocument(container, linkNames)).slice(1);
+  private rest(container: ContainerRecord, beside: ShownBeside): string {
+    // Links belong to another record, and where names have moved to is image-service's: that is not kept.
+    if (beside.links.length > 0 || beside.image !== container.image.reference) {
+      return JSON.stringify(summaryDocument(container, beside)).slice(1);
+    }
     let text = this.texts.get(container);
     if (text === undefined) {
-      text = JSON.stringify(summaryDocument(container, [])).slice(1);
+      text = JSON.stringify(summaryDocument(container, beside)).slice(1);
       this.texts.set(container, text);
     }
     return text;

@@ -16,7 +16,7 @@ const directory = mkdtempSync(join(tmpdir(), 'flotilla-copies-'));
 const socket = join(directory, 'docker.sock');
 const mark = join(directory, 'changes');
 const change = (): void => writeFileSync(mark, Math.random().toFixed(14));
-const open = (): ReadCopies => new ReadCopies({ markPath: () => mark });
+const open = (): ReadCopies => new ReadCopies({ markPaths: [() => mark] });
 let asked: string[] = [];
 let metrics: Metrics;
 let server: Server;

@@ -22,8 +22,9 @@ export function openCopies(discovery: Discovery, policy?: PolicySource): Copies 
   const open = (options: ReadCopiesOptions): ReadCopies =>
     policy === undefined ? new ReadCopies(options) : new ScopedCopies(options, policy);
   return {
-    containers: open({ markPath: beside('container-service') }),
-    images: open({ markPath: beside('image-service') }),
+    // A list of containers names their images.
+    containers: open({ markPaths: [beside('container-service'), beside('image-service')] }),
+    images: open({ markPaths: [beside('image-service')] }),
   };
 }
 

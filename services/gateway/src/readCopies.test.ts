@@ -18,7 +18,7 @@ function made(limitBytes?: number): {
   const fetched: string[] = [];
   const change = (): void => writeFileSync(path, String(count++).padStart(16, '0'));
   change();
-  const copies = new ReadCopies({ markPath: () => path, ...(limitBytes === undefined ? {} : { limitBytes }) });
+  const copies = new ReadCopies({ markPaths: [() => path], ...(limitBytes === undefined ? {} : { limitBytes }) });
   const read = async (key: string): Promise<string> =>
     Buffer.from(
       await copies.read(key, async () => {
@@ -77,7 +77,7 @@ describe('copies of reads', () => {
   });
 
   it('are not kept where there is no mark', async () => {
-    const copies = new ReadCopies({ markPath: () => join(directory, 'nowhere') });
+    const copies = new ReadCopies({ markPaths: [() => join(directory, 'nowhere')] });
     let fetches = 0;
     const fetch = async (): Promise<Uint8Array> => Buffer.from(String(++fetches));
     await copies.read('a', fetch);

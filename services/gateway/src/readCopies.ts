@@ -27,27 +27,23 @@ interface Copy {
 }
 
 export interface ReadCopiesOptions {
-  /** The path of the service's mark; undefined while it is not known. */
-  readonly markPath: () => string | undefined;
+  /** The paths of the marks of the services that the answers depend on; undefined while one is not known. */
+  readonly markPaths: readonly (() => string | undefined)[];
   /** All copies together. */
   readonly limitBytes?: number;
   readonly now?: () => number;
 }
 
 export class ReadCopies {
-  private readonly options: ReadCopiesOptions;
   private readonly limitBytes: number;
-  private readonly now: () => number;
+  private readonly marks: readonly MarkReader[];
   private readonly copies = new Map<string, Copy>();
-  private readonly buffer = Buffer.alloc(markBytes);
   private bytes = 0;
-  private fd: number | undefined;
-  private checkAt = 0;
 
   constructor(options: ReadCopiesOptions) {
-    this.options = options;
     this.limitBytes = options.limitBytes ?? 16 * 1024 * 1024;
-    this.now = options.now ?? (() => performance.now());
+    const now = options.now ?? (() => performance.now());
+    this.marks = options.markPaths.map((path) => new MarkReader(path, now));
   }
 
   /** @param key - all that the answer depends on but the service's records. */
@@ -95,13 +91,40 @@ export class ReadCopies {
   }
 
   private readMark(): string | undefined {
+    let marks = '';
+    for (const each of this.marks) {
+      const mark = each.read();
+      if (mark === undefined) return undefined;
+      marks += mark;
+    }
+    return marks;
+  }
+
+  close(): void {
+    for (const mark of this.marks) mark.close();
+  }
+}
+
+class MarkReader {
+  private readonly path: () => string | undefined;
+  private readonly now: () => number;
+  private readonly buffer = Buffer.alloc(markBytes);
+  private fd: number | undefined;
+  private checkAt = 0;
+
+  constructor(path: () => string | undefined, now: () => number) {
+    this.path = path;
+    this.now = now;
+  }
+
+  read(): string | undefined {
     try {
       const now = this.now();
       if (now >= this.checkAt) {
         this.checkAt = now + checkEveryMs;
         if (this.fd !== undefined && fstatSync(this.fd).nlink === 0) this.close();
         if (this.fd === undefined) {
-          const path = this.options.markPath();
+          const path = this.path();
           this.fd = path === undefined ? undefined : openSync(path, 'r');
         }
       }

@@ -26,7 +26,7 @@ it('shows every write of two replicas at once, and asks only after one', async (
     RecordStore.open({ url: redis.url, engineId: 'copies', service: 'test', logger, alone: () => false, changeMark: markPath });
   const stores = [await open(), await open()];
   const things = stores.map((store) => store.collection<{ n: number }>('thing'));
-  const copies = new ReadCopies({ markPath: () => markPath });
+  const copies = new ReadCopies({ markPaths: [() => markPath] });
   let asked = 0;
   const read = async (replica: number): Promise<number> => {
     const bytes = await copies.read('x', async () => {

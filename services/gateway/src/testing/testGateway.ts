@@ -32,7 +32,7 @@ export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> 
   const version = new VersionDocument(host);
   const application = createApplication({
     backends,
-    copies: { containers: new ReadCopies({ markPath: () => undefined }), images: new ReadCopies({ markPath: () => undefined }) },
+    copies: { containers: new ReadCopies({ markPaths: [() => undefined] }), images: new ReadCopies({ markPaths: [() => undefined] }) },
     events: { follow: async () => nothing(), followerCount: 0 },
     info: () =>
       systemInfo({ backends, host, engineId: 'test', dataRoot: '/data', engineOptions: engineOptions.parse({}), eventFollowers: () => 0 }),
