@@ -1,0 +1,210 @@
+/**
+ * Docker clients that work without a pause and check every answer: what is acknowledged must be so, what fails must say why, and nothing may take for ever.
+ * Each has names of its own, so that it alone knows what must be there.
+ */
+import type { CommandResult, TestHost } from '@flotilla/testkit';
+import type { Journal } from './journal.ts';
+
+/** Longer than the longest deadline between services; then a call is not bounded any more. */
+const boundMs = 45_000;
+/** What Go's client says of a connection that was cut. */
+const cutConnection = /EOF|connection reset|broken pipe|Cannot connect to the Docker daemon|error during connect/;
+/** What only a fault of ours can say. */
+const noError = /undefined|TypeError|RangeError|\[object |panic|at file:|13 INTERNAL|2 UNKNOWN/;
+
+export interface Work {
+  readonly host: TestHost;
+  readonly journal: Journal;
+  /** The image that everything runs. */
+  readonly image: string;
+  /** An image that is pulled and removed over and over. */
+  readonly pulled: string;
+  /** A running container that nobody may stop. */
+  readonly keeper: string;
+  readonly signal: AbortSignal;
+}
+
+type Client = (work: Work, round: number) => Promise<void>;
+
+/** One docker command. Its failure is noted, and undefined. */
+async function call(
+  work: Work,
+  what: string,
+  args: readonly string[],
+  isSuccess: (code: number) => boolean = (code) => code === 0,
+): Promise<CommandResult | undefined> {
+  const { host, journal } = work;
+  const beganMs = performance.now();
+  let result: CommandResult;
+  try {
+    result = await host.dockerWith({ timeoutMs: boundMs, env: { DOCKER_BUILDKIT: '0' } }, ...args);
+  } catch (error) {
+    journal.call(what, beganMs, 'no answer');
+    journal.violated(`${what}: no end within ${boundMs} ms: ${String(error).slice(0, 200)}`);
+    return undefined;
+  }
+  if (isSuccess(result.code)) {
+    journal.call(what, beganMs);
+    return result;
+  }
+  const message = result.stderr.trim() || result.stdout.trim();
+  journal.call(what, beganMs, message);
+  if (message === '' || noError.test(message))
+    journal.violated(`${what}: exit ${result.code}, and no clear error: ${message.slice(0, 300)}`);
+  if (cutConnection.test(message) && !journal.lostConnectionsSince(beganMs))
+    journal.violated(`${what}: cut though no gateway died: ${message.slice(0, 300)}`);
+  return undefined;
+}
+
+/** Removes whatever a failed call may have made, until that is acknowledged. */
+async function removed(work: Work, what: string, args: readonly string[]): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  for (;;) {
+    const { code, stderr } = await work.host
+      .dockerWith({ timeoutMs: boundMs }, ...args)
+      .catch((error: unknown) => ({ code: 1, stderr: String(error) }));
+    if (code === 0 || /No such|not found|is already in progress/i.test(stderr)) return;
+    if (performance.now() > deadline) {
+      work.journal.violated(`${what}: cannot be removed: ${stderr.slice(0, 300)}`);
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+function check(work: Work, what: string, found: string, wanted: string, beganMs: number): void {
+  // Bytes that were under way through a killed gateway are gone with it, and its client is told or not, by Go's mood.
+  if (found !== wanted && !work.journal.lostConnectionsSince(beganMs))
+    work.journal.violated(`${what}: ${JSON.stringify(found.slice(0, 200))} instead of ${JSON.stringify(wanted)}`);
+}
+
+const run: Client = async (work, round) => {
+  const name = `run-${round}`;
+  const code = 1 + (round % 100);
+  const beganMs = performance.now();
+  const done = await call(
+    work,
+    'run',
+    ['run', '--rm', '--name', name, work.image, 'sh', '-c', `echo line ${round}; exit ${code}`],
+    (exit) => exit !== 125 && exit !== 126 && exit !== 127,
+  );
+  if (done === undefined) return removed(work, name, ['rm', '-f', name]);
+  if (done.code !== code) work.journal.violated(`run: exit code ${done.code} instead of ${code}: ${done.stderr.slice(0, 200)}`);
+  check(work, 'run', done.stdout, `line ${round}\n`, beganMs);
+};
+
+const exec: Client = async (work, round) => {
+  const code = 1 + (round % 100);
+  const beganMs = performance.now();
+  const done = await call(work, 'exec', ['exec', work.keeper, 'sh', '-c', `echo line ${round}; exit ${code}`], (exit) => exit === code);
+  // Its output is not kept anywhere: who was cut off from it is told.
+  if (done !== undefined && !done.stderr.includes('flotilla: container-service was restarted'))
+    check(work, 'exec', done.stdout, `line ${round}\n`, beganMs);
+};
+
+const copy: Client = async (work, round) => {
+  const [from, back] = [`${work.host.filesDirectory}/copy-in`, `${work.host.filesDirectory}/copy-out`];
+  await work.host.sh(`rm -rf ${back}; { echo round ${round}; head -c 300000 /dev/urandom; } > ${from}`);
+  if ((await call(work, 'cp in', ['cp', from, `${work.keeper}:/copied`])) === undefined) return;
+  if ((await call(work, 'cp out', ['cp', `${work.keeper}:/copied`, back])) === undefined) return;
+  const same = (await work.host.run('cmp', [from, back])).code === 0;
+  if (!same) work.journal.violated('cp: what came back is not what was sent');
+};
+
+const pull: Client = async (work) => {
+  await removed(work, 'pulled image', ['rmi', '-f', work.pulled]);
+  if ((await call(work, 'pull', ['pull', '-q', work.pulled])) === undefined) return;
+  await call(work, 'image inspect', ['image', 'inspect', '-f', '{{.Id}}', work.pulled]);
+};
+
+const build: Client = async (work, round) => {
+  const context = `${work.host.filesDirectory}/build`;
+  const tag = `built:${round}`;
+  await work.host.sh(
+    `mkdir -p ${context}; printf 'FROM ${work.image}\\nCOPY Dockerfile /d\\nRUN echo made ${round} > /made\\n' > ${context}/Dockerfile`,
+  );
+  const beganMs = performance.now();
+  if ((await call(work, 'build', ['build', '-q', '-t', tag, context])) !== undefined) {
+    const shown = await call(work, 'run', ['run', '--rm', tag, 'cat', '/made']);
+    if (shown !== undefined) check(work, 'build', shown.stdout, `made ${round}\n`, beganMs);
+  }
+  await removed(work, tag, ['rmi', '-f', tag]);
+};
+
+const network: Client = async (work, round) => {
+  const [name, volume, container] = [`net-${round}`, `vol-${round}`, `peer-${round}`];
+  const beganMs = performance.now();
+  const made =
+    (await call(work, 'network create', ['network', 'create', name])) !== undefined &&
+    (await call(work, 'volume create', ['volume', 'create', volume])) !== undefined;
+  if (made) {
+    const wrote = await call(work, 'run', [
+      'run',
+      '-d',
+      '--name',
+      container,
+      '--network',
+      name,
+      '-v',
+      `${volume}:/v`,
+      work.image,
+      'sh',
+      '-c',
+      `echo kept ${round} > /v/f; sleep 1000`,
+    ]);
+    if (wrote !== undefined) {
+      const asked = await call(work, 'run', [
+        'run',
+        '--rm',
+        '--network',
+        name,
+        '-v',
+        `${volume}:/v`,
+        work.image,
+        'sh',
+        '-c',
+        `ping -c 1 -W 5 ${container} > /dev/null && cat /v/f`,
+      ]);
+      if (asked !== undefined) check(work, 'network', asked.stdout, `kept ${round}\n`, beganMs);
+    }
+  }
+  await removed(work, container, ['rm', '-f', container]);
+  await removed(work, name, ['network', 'rm', name]);
+  await removed(work, volume, ['volume', 'rm', volume]);
+};
+
+/** What was acknowledged is so, whoever is asked next. */
+const change: Client = async (work, round) => {
+  const [first, second] = [`first-${round}`, `second-${round}`];
+  const asked = async (what: string, args: string[], wanted: string): Promise<boolean> => {
+    const beganMs = performance.now();
+    const found = await call(work, what, args);
+    if (found !== undefined) check(work, what, found.stdout.trim(), wanted, beganMs);
+    return found !== undefined;
+  };
+  const steps: (() => Promise<boolean>)[] = [
+    async () => (await call(work, 'create', ['create', '--name', first, work.image, 'sleep', '1000'])) !== undefined,
+    () => asked('inspect', ['inspect', '-f', '{{.State.Status}}', first], 'created'),
+    async () => (await call(work, 'rename', ['rename', first, second])) !== undefined,
+    async () => (await call(work, 'start', ['start', second])) !== undefined,
+    () => asked('ps', ['ps', '--filter', `name=${second}`, '--format', '{{.State}}'], 'running'),
+    async () => (await call(work, 'stop', ['stop', '-t', '0', second])) !== undefined,
+    () => asked('inspect', ['inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', second], 'exited 137'),
+    async () => (await call(work, 'rm', ['rm', second])) !== undefined,
+    () => asked('ps', ['ps', '-aq', '--filter', `name=${second}`], ''),
+  ];
+  for (const step of steps) if (!(await step())) break;
+  await removed(work, first, ['rm', '-f', first]);
+  await removed(work, second, ['rm', '-f', second]);
+};
+
+const clients: readonly Client[] = [run, exec, copy, pull, build, network, change];
+
+/** Works with every client until the signal; resolves when the last has ended what it was doing. */
+export async function workAll(work: Work): Promise<void> {
+  await Promise.all(
+    clients.map(async (client) => {
+      for (let round = 0; !work.signal.aborted; round++) await client(work, round);
+    }),
+  );
+}
