@@ -1,8 +1,8 @@
 /**
  * The Dockerfiles of `dockerfiles/`, each in the style of somebody else, built by us and by dockerd's classic builder into the same files and the
  * same configuration, with the same lines said. A folder is a context. `prepare.sh` makes what git does not keep; `Dockerfile.classic` says the same
- * as `Dockerfile` in words that the classic builder knows. All of them are built when FLOTILLA_SOAK is 1, by buildx too, which must give what our
- * classic builder gives; a few that differ most otherwise.
+ * as `Dockerfile` in words that the classic builder knows. All of them are built when FLOTILLA_SOAK is 1, a few that differ most otherwise; each by
+ * buildx too, which must give what our classic builder gives.
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, rmSync } from 'node:fs';
@@ -52,10 +52,8 @@ let peer: TestHost;
 beforeAll(async () => {
   peer = await startDockerd();
   await stack.host.mustDocker('tag', stack.busybox, 'busybox');
-  if (isSoak) {
-    await addDockerPlugins(stack.host);
-    await makeToolImages(stack.host);
-  }
+  await addDockerPlugins(stack.host);
+  if (isSoak) await makeToolImages(stack.host);
   const archive = join(stack.host.filesDirectory, 'bases.tar');
   await stack.host.mustDocker('save', '-o', archive, 'busybox', ...(isSoak ? ['toolchain', 'nodejs'] : []));
   await peer.mustDocker('load', '-q', '-i', archive);
@@ -156,12 +154,10 @@ describe('the Dockerfile', () => {
         // dockerd builds stages that nobody needs, too.
         if (name !== '18-stages') expect(ours.lines).toEqual(theirs.lines);
       }
-      if (isSoak) {
-        const { lines: _lines, ...byBuildx } = await built(stack.host, name, context, 'Dockerfile', 'buildx');
-        const { lines: _own, ...byClassic } = ours;
-        // Directories that the classic client leaves out, but for what is in them, are as old as the build.
-        expect({ ...byBuildx, tree: withoutTimes(byBuildx.tree) }).toEqual({ ...byClassic, tree: withoutTimes(byClassic.tree) });
-      }
+      const { lines: _lines, ...byBuildx } = await built(stack.host, name, context, 'Dockerfile', 'buildx');
+      const { lines: _own, ...byClassic } = ours;
+      // Directories that the classic client leaves out, but for what is in them, are as old as the build.
+      expect({ ...byBuildx, tree: withoutTimes(byBuildx.tree) }).toEqual({ ...byClassic, tree: withoutTimes(byClassic.tree) });
       rmSync(context, { recursive: true });
     },
     300_000,
