@@ -8,12 +8,14 @@ import {
   mustRun,
   mustSucceed,
   oldDockerClient,
+  startRegistry,
   waitFor,
 } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
-const stack = useStack();
+// A first copy into a container that stands still makes the directory for its views; groups that a container names as its parent stay.
+const stack = useStack({ ignoreLeaks: [/^file exec\/container-service\/views$/, /^cgroup \/docker\b/] });
 let count = 0;
 
 beforeAll(() => addDockerPlugins(stack.host), 300_000);
@@ -133,7 +135,9 @@ FROM two
 
   it('shows where the Dockerfile is wrong, and what failed', async () => {
     const wrong = context({ Dockerfile: 'FROM BUSYBOX\n\nRUNN x\n' });
-    expect(await failure(wrong)).toMatch(/Dockerfile:3\n-+\n.*>>> RUNN x\n.*dockerfile parse error on line 3: unknown instruction: RUNN/s);
+    expect(await failure(wrong)).toMatch(
+      /Dockerfile:3\n-+\n.*>>> RUNN x\n.*dockerfile parse error on line 3: unknown instruction: RUNN \(did you mean RUN\?\)/s,
+    );
     const failing = context({ Dockerfile: 'FROM BUSYBOX\nRUN echo said; exit 7\n' });
     const said = await failure(failing);
     expect(said).toMatch(/> \[2\/2\] RUN echo said; exit 7:\n[\d.]+ said\n-+\nDockerfile:2\n/);
@@ -149,6 +153,38 @@ FROM two
       /cannot be run on this host|not match the specified platform|no matching manifest/,
     );
     expect(await failure(failing, '-f', 'absent')).toContain('failed to read dockerfile: open absent: no such file or directory');
+  });
+
+  it('warns of what is unwise in its Dockerfile, or refuses it where that is asked for', async () => {
+    const unwise = 'FROM BUSYBOX\nENV KEY value\nCMD echo $HOMER\n';
+    const said = await build(context({ Dockerfile: unwise }));
+    expect(said).toContain(
+      'JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)',
+    );
+    expect(said).toContain('LegacyKeyValueFormat: "ENV key=value" should be used instead of legacy "ENV key value" format (line 2)');
+    expect(said).toMatch(/3 warnings found/);
+    expect(await build(context({ Dockerfile: `# check=skip=all\n${unwise}` }))).not.toMatch(/warnings? found/);
+    const strict = await failure(context({ Dockerfile: `# check=skip=LegacyKeyValueFormat,SecretsUsedInArgOrEnv;error=true\n${unwise}` }));
+    expect(strict).toContain('ERROR: failed to solve: lint violation found for rules: JSONArgsRecommended');
+  });
+
+  it('may be a question only: what a target takes, which targets there are, what is unwise', async () => {
+    const folder = context({
+      Dockerfile:
+        '# first is the first\nFROM BUSYBOX AS first\n# WORD is said\nARG WORD=hello\nFROM first\nRUN --mount=type=secret,id=s exit 1\nCMD x\n',
+    });
+    const ask = async (question: string, ...args: string[]): Promise<string> => {
+      const env = { BUILDX_EXPERIMENTAL: '1' };
+      const asked = await docker(folder, ['buildx', 'build', '--progress=quiet', `--print=${question}`, ...args, '.'], { env });
+      return mustSucceed(asked, `buildx build --print=${question}`).stdout.trimStart();
+    };
+    const images = await stack.host.mustDocker('images', '-aq');
+    expect(await ask('targets')).toBe('TARGET    DESCRIPTION\nfirst     is the first\n(default) \n');
+    expect(await ask('outline')).toMatch(/^BUILD ARG\s+VALUE\s+DESCRIPTION\nWORD\s+hello\s+is said\n\nSECRET\s+REQUIRED\ns\s+\n/);
+    expect(await ask('outline', '--target', 'first')).toMatch(/^TARGET:\s+first\nDESCRIPTION:\s+is the first\n/);
+    expect(await ask('lint')).toMatch(/WARNING: JSONArgsRecommended - https:.*\n.*\nDockerfile:7\n-+\n(.*\n)+ +7 \| >>> CMD x\n/);
+    expect(await ask('subrequests.describe')).toMatch(/^NAME\s+VERSION\s+DESCRIPTION\n(.*\n)*lint\s+1\.0\.0\s+Lint a Dockerfile\n/);
+    expect(await stack.host.mustDocker('images', '-aq')).toBe(images);
   });
 
   it('that is cut off leaves nothing', async () => {
@@ -229,6 +265,51 @@ CMD ["100"]
     await stack.host.mustDocker('builder', 'prune', '-af');
     mustSucceed(await docker(folder, ['build', ...args, '.'], { env: { DOCKER_BUILDKIT: '0' } }), 'the classic build');
     expect(byBuildx).toEqual(await described());
+  });
+});
+
+/** Dockerfiles that dockerd's classic builder cannot read, each by its own feature. */
+const onlyBuildKit: Readonly<Record<string, string>> = {
+  'here-documents as files': 'COPY <<one <<"two" /d/\n$WORD\none\n$WORD\ntwo\n',
+  'here-documents as commands': 'RUN <<END sh -e\necho "$WORD" > /said\nmkdir /d; ln -s ../said /d/link\nEND\n',
+  'a cache kept from step to step':
+    'RUN --mount=type=cache,id=ten,target=/c,mode=0751 echo x > /c/f\nRUN --mount=type=cache,id=ten,target=/c cat /c/f > /f; stat -c %a /c > /mode\n',
+  'a stage mounted':
+    'RUN --mount=from=other,source=/made,target=/m,rw cp -a /m/a /a; echo y > /m/b\nRUN --mount=from=other,target=/m ls /m/made > /list\n',
+  'the context mounted': 'RUN --mount=target=/m cp /m/tree/b/two /two; ! touch /m/x 2> /dev/null\n',
+  'memory mounted': 'RUN --mount=type=tmpfs,target=/t,size=1m head -c 900000 /dev/zero > /t/f; wc -c < /t/f > /size\n',
+  'copies linked': 'RUN mkdir -p /real\nCOPY --link tree /real/in\nCOPY --link --chmod=600 --chown=3:4 tree/one /real/one\n',
+  'copies with their parents': 'COPY --parents tree/./b/two tree/one /p/\nCOPY --parents --from=other /made/a /q/\n',
+  'copies with exceptions': 'COPY --exclude=b --exclude=*e tree /e\nCOPY --exclude=**/two tree /g\n',
+  'steps without a network': 'RUN --network=none ip link | grep -c ": lo" > /links; ! ip route | grep default > /routes\n',
+};
+
+describe('Dockerfiles that only BuildKit’s language has', () => {
+  it('give the same files and configuration by both ways', { timeout: 300_000 }, async () => {
+    const shown = async (image: string): Promise<object> => {
+      const find =
+        'cd /; for d in a d e f g p q real said size two list links routes mode; do [ ! -e $d ] || find $d -exec stat -c "%n %A %u %g %N" {} + -type f -exec md5sum {} +; done; ls / /c /m /t 2> /dev/null; true';
+      const inspected = await stack.host.mustDocker('image', 'inspect', '--format', '{{json .Config}} {{len .RootFS.Layers}}', image);
+      return { inspected, tree: (await run(image, 'sh', '-c', find)).split('\n').sort() };
+    };
+    const compare = async ([name, text]: [string, string], index: number): Promise<void> => {
+      const folder = context({
+        Dockerfile: `# syntax=docker/dockerfile:1-labs\nFROM BUSYBOX AS other\nRUN mkdir /made; echo a > /made/a\nFROM BUSYBOX\nARG WORD=word\n${text}`,
+        'tree/one': '1',
+        'tree/b/two': '2',
+        'tree/three': '3',
+      });
+      await build(folder, '-t', `ten:${index}`);
+      const byBuildx = await shown(`ten:${index}`);
+      mustSucceed(await docker(folder, ['build', '--no-cache', '-t', `ten:${index}`, '.'], { env: { DOCKER_BUILDKIT: '0' } }), name);
+      expect(byBuildx, name).toEqual(await shown(`ten:${index}`));
+      expect(JSON.stringify(byBuildx), name).toMatch(/[0-9a-f]{32} {2}/);
+    };
+    const left = [...Object.entries(onlyBuildKit).entries()];
+    const worker = async (): Promise<void> => {
+      for (let next = left.pop(); next !== undefined; next = left.pop()) await compare(next[1], next[0]);
+    };
+    await Promise.all([worker(), worker(), worker()]);
   });
 });
 
@@ -364,7 +445,77 @@ describe('the context', () => {
   });
 });
 
+describe('contexts over the network', () => {
+  it('are git repositories, archives, and Dockerfiles alone', async () => {
+    const { host } = stack;
+    const folder = context({
+      Dockerfile: 'FROM BUSYBOX\nCOPY a /a\n',
+      'in/Dockerfile': 'FROM BUSYBOX\nCOPY b /b\n',
+      'in/b': 'inner\n',
+      a: 'outer\n',
+    });
+    const served = join(host.filesDirectory, 'served');
+    await host.sh(`cd ${folder} && git init -q -b master . && git add . && git -c user.name=a -c user.email=a@b commit -qm x && git tag v1 && mkdir -p ${served} &&
+      git clone -q --bare . ${served}/repo.git && git -C ${served}/repo.git update-server-info && tar czf ${served}/context.tar.gz Dockerfile a in &&
+      printf 'FROM ${stack.busybox}\\nRUN echo alone > /a\\n' > ${served}/Dockerfile`);
+    const address = '127.0.0.1:8097';
+    const server = host.spawn('busybox', ['httpd', '-f', '-p', address, '-h', served]);
+    try {
+      await waitFor(async () => (await host.run('busybox', ['wget', '-qO', '/dev/null', `http://${address}/Dockerfile`])).code === 0, {
+        what: 'the server',
+      });
+      const from = (...args: string[]): Promise<CommandResult> => docker(folder, ['build', '--progress=plain', '-t', 'remote', ...args]);
+      const must = async (...args: string[]): Promise<void> => void mustSucceed(await from(...args), args.join(' '));
+      await must(`http://${address}/repo.git`);
+      expect(await run('remote', 'cat', '/a')).toBe('outer');
+      await must(`http://${address}/repo.git#v1:in`);
+      expect(await run('remote', 'cat', '/b')).toBe('inner');
+      await must(`http://${address}/context.tar.gz`);
+      expect(await run('remote', 'cat', '/a')).toBe('outer');
+      expect((await from('-f', 'in/Dockerfile', `http://${address}/repo.git`)).stderr).toContain('"/b": not found');
+      await must(`http://${address}/Dockerfile`);
+      expect(await run('remote', 'cat', '/a')).toBe('alone');
+      const named = context({ Dockerfile: 'FROM BUSYBOX\nCOPY --from=more in/b /b\n' });
+      await build(named, '--build-context', `more=http://${address}/repo.git`, '-t', 'remote');
+      expect(await run('remote', 'cat', '/b')).toBe('inner');
+      expect((await from(`http://${address}/absent.git`)).stderr).toContain('ERROR: failed to solve:');
+    } finally {
+      server.kill();
+    }
+  });
+});
+
 describe('what a client lends', () => {
+  it('its log-in to a registry is for FROM, COPY --from and --push, and is kept by nobody', async () => {
+    const { host } = stack;
+    // bcrypt of `hidden-0452`
+    const registry = await startRegistry({
+      place: host,
+      port: 5001,
+      htpasswd: 'jane:$2b$04$F1LwuKtA5cQOmFC/kS23BeV08rp4I9smgWMvwls2b6CMI6gE8AshG\n',
+    });
+    try {
+      const name = `${registry.address}/private`;
+      await host.mustDocker('tag', stack.busybox, `${name}:base`);
+      await host.mustDocker('login', '-u', 'jane', '-p', 'hidden-0452', registry.address);
+      await host.mustDocker('push', '-q', `${name}:base`);
+      await host.mustDocker('rmi', `${name}:base`);
+      const folder = context({ Dockerfile: `FROM ${name}:base\nRUN echo made > /made\n` });
+      await build(folder, '--push', '-t', `${name}:made`);
+      await host.mustDocker('rmi', `${name}:made`);
+      const other = context({ Dockerfile: `FROM BUSYBOX\nCOPY --from=${name}:made /made /got\n` });
+      await build(other, '-t', 'private');
+      expect(await run('private', 'cat', '/got')).toBe('made');
+      await host.mustDocker('logout', registry.address);
+      expect(await failure(folder, '--pull', '--no-cache')).toMatch(/401|unauthorized|authentication required|no basic auth/i);
+      const encoded = Buffer.from('jane:hidden-0452').toString('base64');
+      const found = await host.run('grep', ['-rlE', '--binary-files=text', `hidden-0452|${encoded}`, host.dataRoot, host.execRoot]);
+      expect(found.stdout).toBe('');
+    } finally {
+      await registry.stop();
+    }
+  });
+
   it('secrets are there while a step runs, and nowhere else', async () => {
     const word = 'xyzzy-0451';
     const folder = context({
@@ -457,5 +608,92 @@ describe('what becomes of it', () => {
     );
     expect(await failure(folder, '--provenance=true')).toContain('Attestation is not supported for the docker driver');
     expect(await failure(folder, '--cache-to', 'type=local,dest=x')).toContain('Cache export is not supported for the docker driver');
+  });
+});
+
+describe('a builder in a container of its own', () => {
+  /** Puts whoever connects to a port through to the engine's /grpc: it stands for the daemon in the builder's container. */
+  const bridge = `const net = require('node:net');
+net.createServer((client) => {
+  const engine = net.connect(process.argv[2], () => engine.write('POST /grpc HTTP/1.1\\r\\nHost: x\\r\\nConnection: Upgrade\\r\\nUpgrade: h2c\\r\\nContent-Length: 0\\r\\n\\r\\n'));
+  let head = Buffer.alloc(0);
+  const read = (chunk) => {
+    head = Buffer.concat([head, chunk]);
+    const end = head.indexOf('\\r\\n\\r\\n');
+    if (end < 0) return;
+    engine.off('data', read);
+    client.write(head.subarray(end + 4));
+    client.pipe(engine).pipe(client);
+  };
+  engine.on('data', read);
+  for (const [one, other] of [[client, engine], [engine, client]]) one.on('error', () => other.destroy()).on('close', () => other.destroy());
+}).listen(8096, '127.0.0.1');
+`;
+
+  it('is started with rights, spoken to over exec, and removed with its volume', async () => {
+    const { host } = stack;
+    // Its own image is not to be had here: this one has the same commands, and its daemon is the engine's own builder.
+    const image = context({
+      Dockerfile: 'FROM BUSYBOX\nCOPY --chmod=755 buildctl buildkitd /bin/\nENTRYPOINT ["buildkitd"]\n',
+      buildctl: '#!/bin/sh\ncase "$1" in debug) exit 0;; dial-stdio) exec nc 127.0.0.1 8096;; esac\nexit 1\n',
+      buildkitd: '#!/bin/sh\nmkdir /proof && mount -t tmpfs none /proof && touch /var/lib/buildkit/state && exec sleep 1000\n',
+    });
+    await build(image, '-t', 'standin');
+    const program = join(image, 'bridge.cjs');
+    writeFileSync(program, bridge);
+    const server = host.spawn(process.execPath, [program, host.socketPath]);
+    try {
+      const create = ['buildx', 'create', '--name', 'own', '--driver', 'docker-container', '--buildkitd-flags', '--debug'];
+      await host.mustDocker(...create, '--driver-opt', 'image=standin', '--driver-opt', 'network=host');
+      const shown = await host.mustDocker('buildx', 'inspect', '--bootstrap', 'own');
+      expect(shown).toMatch(/Driver: +docker-container/);
+      expect(shown).toMatch(/Status: +running/);
+      expect(shown).toMatch(/Platforms: +linux\//);
+      const [container = ''] = (await host.mustDocker('ps', '-q', '--filter', 'name=buildx_buildkit_own0')).split('\n');
+      const format = '{{.HostConfig.Privileged}} {{.HostConfig.NetworkMode}} {{.Config.Cmd}} {{(index .Mounts 0).Name}}';
+      expect(await host.mustDocker('inspect', '--format', format, container)).toBe(
+        'true host [--debug --allow-insecure-entitlement=network.host] buildx_buildkit_own0_state',
+      );
+      expect(await host.mustDocker('exec', container, 'sh', '-c', 'grep -c " /proof tmpfs" /proc/mounts; ls /var/lib/buildkit')).toBe(
+        '1\nstate',
+      );
+      // The records of the engine's cache come through the container.
+      expect(await host.mustDocker('buildx', 'du', '--builder', 'own')).toMatch(/Total:\s+[\d.]+[kM]?B/);
+      await host.mustDocker('buildx', 'rm', 'own');
+      expect(await host.mustDocker('ps', '-aq', '--filter', 'name=buildx_buildkit')).toBe('');
+      expect(await host.mustDocker('volume', 'ls', '-q', '--filter', 'name=buildx_buildkit')).toBe('');
+    } finally {
+      server.kill();
+    }
+  });
+});
+
+describe('the cache', () => {
+  it('is listed and pruned by filters', async () => {
+    const folder = context({ Dockerfile: 'FROM BUSYBOX\nRUN --mount=type=cache,target=/c,id=listed echo x > /c/f\nCOPY a /\n', a: 'a\n' });
+    await build(folder);
+    const ids = async (...filters: string[]): Promise<string[]> => {
+      const shown = await stack.host.mustDocker('buildx', 'du', ...filters.flatMap((filter) => ['--filter', filter]));
+      return shown
+        .split('\n\n')[0]
+        ?.split('\n')
+        .slice(1)
+        .map((line) => line.split(/[*\s]/)[0] ?? '')
+        .filter((id) => id.length === 25) as string[];
+    };
+    const all = await ids();
+    const mounts = await ids('type=exec.cachemount');
+    expect(all.length).toBeGreaterThan(mounts.length);
+    expect(mounts.length).toBeGreaterThan(0);
+    expect(await ids(`id=${mounts[0]?.slice(0, 12)}`)).toEqual([mounts[0]]);
+    expect((await stack.host.docker('buildx', 'du', '--filter', 'nonsense=1')).stderr).toContain("invalid filter 'nonsense'");
+    await stack.host.mustDocker('buildx', 'prune', '-f', '--filter', 'type=exec.cachemount');
+    expect(await ids('type=exec.cachemount')).toEqual([]);
+    // What is done again without the cache takes the place of what was there, which a prune still finds.
+    await build(folder, '--no-cache', '--output', 'type=cacheonly');
+    await build(folder, '--no-cache', '--output', 'type=cacheonly');
+    expect((await ids('type=regular')).length).toBeGreaterThan(2);
+    await stack.host.mustDocker('buildx', 'prune', '-af');
+    expect(await ids()).toEqual([]);
   });
 });
