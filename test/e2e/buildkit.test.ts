@@ -152,6 +152,7 @@ FROM two
     expect(await failure(failing, '--platform', 'linux/s390x')).toMatch(
       /cannot be run on this host|not match the specified platform|no matching manifest/,
     );
+    expect(await failure(failing, '--target', 'nope')).toContain('target stage "nope" could not be found');
     expect(await failure(failing, '-f', 'absent')).toContain('failed to read dockerfile: open absent: no such file or directory');
   });
 

@@ -8,7 +8,7 @@ interface Parameter {
   readonly location: Location;
 }
 
-export interface OutlineArg extends Parameter {
+interface OutlineArg extends Parameter {
   readonly value?: string;
   readonly description?: string;
 }

@@ -4,7 +4,7 @@
 const maxDistance = 2;
 
 /** The nearest of some words; undefined when none is near. */
-export function nearest(word: string, known: Iterable<string>): string | undefined {
+function nearest(word: string, known: Iterable<string>): string | undefined {
   let found: string | undefined;
   let least = maxDistance + 1;
   for (const each of known) {

@@ -1,5 +1,5 @@
 /** The checks of a Dockerfile as clients hear of them: warnings of a build, or the answer to a question. */
-import { errorMessage, InvalidParameter, isNotFound } from '@flotilla/errors';
+import { errorMessage, InvalidParameter, isInvalidParameter, isNotFound } from '@flotilla/errors';
 import { hostPlatform } from '@flotilla/oci';
 import { type BaseFacts, check, type Finding } from '../build/check/check.ts';
 import { type CheckOptions, readCheckOptions } from '../build/check/checkOptions.ts';
@@ -17,7 +17,7 @@ import { imagePlatform } from '../inspect.ts';
 import type { SourceText, VertexHandle } from './progress.ts';
 import { type Answer, checkAnswer, outlineAnswer, type Question, targetsAnswer } from './subrequests.ts';
 
-export interface CheckedBuild {
+interface CheckedBuild {
   readonly options: BuildOptions;
   /** Contexts that the client names. */
   readonly contexts: ReadonlyMap<string, string>;
@@ -52,9 +52,19 @@ export class BuildChecks {
     const { source, dockerfile } = this;
     if (source === undefined || dockerfile === undefined) return;
     this.dockerfile = undefined;
-    for (const { rule, text, location } of findings(dockerfile, checkOptions(dockerfile, this.build.options), this.build)) {
+    for (const { rule, text, location } of this.readable(dockerfile)) {
       const short = `${rule}: ${text} (line ${location.startLine})`;
       source.definition.warn(short, source.text, { location, detail: rules[rule].description, url: ruleUrl(rule) });
+    }
+  }
+
+  /** A Dockerfile that cannot be followed fails the build in words of its own, and has no findings. */
+  private readable(dockerfile: Dockerfile): Finding[] {
+    try {
+      return findings(dockerfile, checkOptions(dockerfile, this.build.options), this.build);
+    } catch (error) {
+      if (isInvalidParameter(error)) return [];
+      throw error;
     }
   }
 }

@@ -163,9 +163,9 @@ export class Frontend {
         },
       );
     } finally {
-      checks.tell();
       client.close();
       for (const directory of directories) await directory.release();
+      checks.tell();
     }
   }
 

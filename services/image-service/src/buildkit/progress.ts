@@ -13,7 +13,7 @@ export interface SourceText {
   readonly text: string;
 }
 
-export interface WarningPlace {
+interface WarningPlace {
   readonly location?: Location;
   /** What it is about, and where more is said. */
   readonly detail?: string;

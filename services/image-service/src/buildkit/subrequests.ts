@@ -94,7 +94,7 @@ export function outlineAnswer({ name, description, args, secrets, ssh }: Outline
 }
 
 /** What is wrong so that no build could begin: its words, and where. */
-export interface CheckFailure {
+interface CheckFailure {
   readonly message: string;
   readonly location: Location | undefined;
 }
