@@ -345,6 +345,11 @@ END`);
 });
 
 describe('user-made networks', () => {
+  const gatewayOf = async (network: string): Promise<string> => {
+    const { IPAM } = (await stack.inspectNetwork(network)) as { IPAM: { Config: { Gateway: string }[] } };
+    return IPAM.Config[0]?.Gateway ?? '';
+  };
+
   it('resolve names, aliases and ids, and are isolated from each other', async () => {
     const id = await stack.createNetwork({
       Name: 'blue',
@@ -355,11 +360,15 @@ describe('user-made networks', () => {
     const one = await stack.prepare({
       containerName: 'one',
       networkMode: 'blue',
-      endpoints: { blue: { Aliases: ['web'], IPAMConfig: { IPv4Address: '10.55.0.77' } } },
+      endpoints: { blue: { Aliases: ['web'], IPAMConfig: { IPv4Address: '10.55.0.77', IPv6Address: 'fd55::77' } } },
     });
     const two = await stack.prepare({ containerName: 'two', networkMode: 'blue' });
     const stranger = await stack.prepare({ containerName: 'stranger', networkMode: 'red' });
-    expect(one.settings.Networks.blue).toMatchObject({ IPAddress: '10.55.0.77', DNSNames: ['one', 'web', one.id.slice(0, 12)] });
+    expect(one.settings.Networks.blue).toMatchObject({
+      IPAddress: '10.55.0.77',
+      GlobalIPv6Address: 'fd55::77',
+      DNSNames: ['one', 'web', one.id.slice(0, 12)],
+    });
     expect(readFileSync(two.files.resolvConf, 'utf8')).toContain('nameserver 127.0.0.11\n');
     for (const name of ['one', 'web', 'WEB', 'one.blue', one.id.slice(0, 12)]) {
       expect((await stack.inside(two, `dig +short +time=2 +tries=1 @127.0.0.11 ${name} A`)).trim()).toBe('10.55.0.77');
@@ -374,6 +383,13 @@ describe('user-made networks', () => {
     expect(await stack.inside(two, `ping -6 -c1 -W2 ${one.settings.Networks.blue?.GlobalIPv6Address}`)).toContain('1 received');
     await expect(stack.inside(stranger, 'ping -c1 -W1 10.55.0.77')).rejects.toThrow();
     await expect(stack.networks.remove({ network: 'blue' })).rejects.toThrow('has active endpoints');
+    for (const IPAMConfig of [{ IPv4Address: '10.55.0.77' }, { IPv6Address: 'fd55::77' }]) {
+      await expect(stack.prepare({ networkMode: 'blue', endpoints: { blue: { IPAMConfig } } })).rejects.toThrow('Address already in use');
+    }
+    // Of two networks the one with the higher priority leads out, whatever their names.
+    const between = await stack.prepare({ networkMode: 'blue', endpoints: { blue: {}, red: { GwPriority: 1 } } });
+    expect(await stack.inside(between, 'ip -4 route show default')).toBe(`default via ${await gatewayOf('red')} dev eth1 \n`);
+    await release(between);
 
     await stack.sandboxes.rename({ containerId: one.id, newName: 'uno' });
     expect((await stack.inside(two, 'dig +short +time=2 +tries=1 @127.0.0.11 uno A')).trim()).toBe('10.55.0.77');
