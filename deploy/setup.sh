@@ -81,6 +81,7 @@ if [ -n "$for_tests" ]; then
   else
     need docker.io docker "tests: the docker CLI (Debian packs it with its engine, which is not started)"
   fi
+  need docker-compose usr/bin/docker-compose "tests: compose 1.29, the one that is written in Python"
   if ! /usr/bin/python3 -c 'import docker' 2> /dev/null; then
     need python3-docker usr/lib/python3/dist-packages/docker/__init__.py "tests: a second client, Docker's SDK for Python"
   fi

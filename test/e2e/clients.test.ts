@@ -1,11 +1,14 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { waitFor } from '@flotilla/testkit';
 import Docker from 'dockerode';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
 const stack = useStack();
+// What the build cache keeps is no leak, but it is something that is left.
+afterAll(() => stack.host.mustDocker('builder', 'prune', '-af'));
 
 describe('dockerode', () => {
   let docker: Docker;
@@ -138,6 +141,68 @@ import time; since = int(time.time())
 c = client.containers.create(image, name='snake'); c.remove()
 for e in client.events(since=since, until=int(time.time()) + 2, decode=True, filters={'container': 'snake'}): print(e['Action'])`),
     ).toBe("['pyvolume']\ncreate\ndestroy");
+  });
+});
+
+describe('docker-compose 1.29', () => {
+  const files: Record<string, string> = {
+    'web/Dockerfile':
+      'FROM BUSYBOX\nARG WORD\nRUN mkdir /www && echo $WORD > /www/index.html\nCMD ["httpd", "-f", "-p", "80", "-h", "/www"]\n',
+    'docker-compose.yml': `
+version: "2.4"
+services:
+  web:
+    build: { context: web, args: { WORD: hello } }
+    depends_on: { db: { condition: service_healthy } }
+    stop_signal: SIGKILL
+    networks: [front, back]
+  db:
+    image: BUSYBOX
+    command: ["sh", "-c", "echo ready; touch /data/ready; exec sleep 1000"]
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+    networks: { back: { aliases: [store] } }
+    healthcheck: { test: ["CMD", "test", "-e", "/data/ready"], interval: 1s, timeout: 20s, retries: 60 }
+networks: { front: {}, back: { internal: true } }
+volumes: { data: {} }
+`,
+  };
+
+  it('builds, waits for health, scales, executes, shows logs, and takes everything down', { timeout: 300_000 }, async () => {
+    const { host } = stack;
+    const folder = join(host.filesDirectory, 'shop');
+    for (const [path, content] of Object.entries(files)) {
+      mkdirSync(join(folder, path, '..'), { recursive: true });
+      writeFileSync(join(folder, path), content.replaceAll('BUSYBOX', stack.busybox));
+    }
+    // From API 1.45 on images have no ContainerConfig any more, which this compose reads: with dockerd too it needs an older one.
+    const env = { ...host.dockerEnvironment, COMPOSE_API_VERSION: '1.44' };
+    const compose = async (...args: string[]): Promise<string> =>
+      (await host.mustRun('/usr/bin/docker-compose', args, { cwd: folder, env, timeoutMs: 200_000 })).stdout.trim();
+    await compose('up', '-d', '--build', '--scale', 'web=2');
+    const own = ['--filter', 'label=com.docker.compose.project=shop'];
+    const running = async (): Promise<string[]> => (await host.mustDocker('ps', ...own, '--format', '{{.Names}}')).split('\n').sort();
+    expect(await running()).toEqual(['shop_db_1', 'shop_web_1', 'shop_web_2']);
+    expect(await host.mustDocker('inspect', '--format', '{{.State.Health.Status}}', 'shop_db_1')).toBe('healthy');
+    expect(await compose('exec', '-T', 'web', 'wget', '-qO-', 'http://127.0.0.1/')).toBe('hello');
+    expect(await compose('exec', '-T', '--index=2', 'web', 'nslookup', 'store')).toContain('Address');
+    expect(await compose('logs', '--no-color', 'db')).toContain('db_1   | ready');
+    await compose('up', '-d', '--no-recreate', '--scale', 'web=1');
+    expect(await running()).toEqual(['shop_db_1', 'shop_web_1']);
+    await compose('restart', '-t', '0', 'web');
+    expect(await compose('ps', '-q')).toHaveLength(129);
+    // What the volume holds outlives its container.
+    await compose('exec', '-T', 'db', 'sh', '-c', 'echo kept > /data/kept');
+    await compose('up', '-d', '--force-recreate', 'db');
+    expect(await compose('exec', '-T', 'db', 'cat', '/data/kept')).toBe('kept');
+    await compose('down', '-v', '--rmi', 'local');
+    const left = [
+      ['ps', '-aq', ...own],
+      ['network', 'ls', '-q', ...own],
+      ['volume', 'ls', '-q', ...own],
+      ['images', '-q', 'shop_web'],
+    ];
+    expect((await Promise.all(left.map((command) => host.mustDocker(...command)))).join('')).toBe('');
   });
 });
 
