@@ -84,7 +84,7 @@ describe('flotilla upgrade', () => {
           calls++;
           const { code, stdout, stderr } = await stack.host.docker(...args);
           if (code !== 0) failures.push(`docker ${args[0]}: ${stdout}${stderr}`);
-        await pause(100);
+          await pause(100);
         }
       };
       const clients = [
@@ -127,7 +127,9 @@ describe('flotilla upgrade', () => {
     'goes back by itself when a service of the new version does not come up',
     async () => {
       const broken = checkout('0.9.1');
-      edit(join(broken, 'services/image-service/src/main.ts'), (text) => `${text}\nprocess.exit(3);\n`);
+      edit(join(broken, 'services/image-service/src/main.ts'), (text) =>
+        text.replace('if (import.meta.main)', 'process.exit(3);\nif (import.meta.main)'),
+      );
       const before = (await stack.host.processes()).map((one) => one.pid);
       const { code, stdout, stderr } = await upgrade(broken);
       expect(code).toBe(1);

@@ -104,8 +104,11 @@ async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
 async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined, startedMs: number): Promise<void> {
   const told = new Set<string>();
   let last: StackReport | undefined;
-  while (performance.now() - startedMs < readyMs || last?.renewal === 'running') {
+  // Each replacement has its own time; what is left to wait for begins behind the last.
+  let sinceMs = startedMs;
+  while (performance.now() - sinceMs < readyMs) {
     last = await reportOf(paths, supervisorPid);
+    if (last?.renewal === 'running') sinceMs = performance.now();
     for (const process of last?.processes ?? []) {
       if (!process.healthy || process.outdated || told.has(process.instance)) continue;
       told.add(process.instance);
