@@ -13,5 +13,5 @@ export { currentRequest, newRequestId, outgoingHeaders, type RequestContext, run
 export { type CallContext, GrpcServer, type Handlers } from './server.ts';
 export { settleAfterStart } from './settle.ts';
 export { plainSettings, type RunningService, runAsProcess, type ServiceKit, startService } from './startService.ts';
-export { isTraceparent, type Span, Tracer } from './tracing.ts';
+export { isTraceparent, Tracer } from './tracing.ts';
 export { apiVersion, engineVersion, minApiVersion, version } from './version.ts';

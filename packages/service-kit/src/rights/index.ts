@@ -2,7 +2,6 @@ export { describeIdentity, type Identity } from './identity.ts';
 export { Policy, type Role } from './policy.ts';
 export { followPolicy, type PolicySource } from './policyFile.ts';
 export {
-  checkOwn,
   containerSubject,
   documentIn,
   type IsOwn,

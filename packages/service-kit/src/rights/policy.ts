@@ -3,7 +3,8 @@
  *
  *   { "default": "viewer",
  *     "identities": [{ "user": "alice", "role": "team-a" }, { "certificate": "ci", "role": "operator" }],
- *     "roles": { "team-a": { "operations": ["Container*", "Exec*", "System*"], "objects": { "prefixes": ["a-"] }, "forbid": ["privileged"] } } }
+ *     "roles": { "team-a": { "operations": ["Container*", "Exec*", "System*"], "objects": { "prefixes": ["a-"] },
+ *                            "images": { "labels": ["team=a"] }, "forbid": ["privileged"] } } }
  */
 import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { z } from 'zod';
