@@ -13,7 +13,7 @@ it('asks what a name means once for each state of image-service, and takes it fo
   const resolve = async () => {
     asked++;
     if (answer instanceof Error) throw answer;
-    return { id: answer, configJson: new Uint8Array(), platform: '', manifestDescriptorJson: new Uint8Array() };
+    return { id: answer, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
   };
   const names = new ImageNames({ images: { resolve }, changeMark: () => mark });
   const shown = async (): Promise<string[]> => {
