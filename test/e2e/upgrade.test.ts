@@ -74,7 +74,6 @@ describe('flotilla upgrade', () => {
       follower.stdout?.on('data', (chunk: Buffer) => {
         followed += chunk.toString();
       });
-      const waiter = stack.host.dockerWith({ timeoutMs: 2 * upgradeTakesMs }, 'wait', 'counter');
       const engines = (await stack.host.processes()).filter(({ service }) => ['redis', 'nats'].includes(service)).map((one) => one.pid);
       const stop = new AbortController();
       const failures: string[] = [];
@@ -87,12 +86,7 @@ describe('flotilla upgrade', () => {
           await pause(100);
         }
       };
-      const clients = [
-        client('ps', '-a'),
-        client('run', '--rm', stack.busybox, 'true'),
-        client('exec', 'counter', 'true'),
-        client('pull', '-q', stack.busybox),
-      ];
+      const clients = [client('ps', '-a'), client('logs', '--tail', '1', 'counter'), client('pull', '-q', stack.busybox)];
       try {
         const up = await upgrade(newer);
         expect(up.code, up.stdout + up.stderr).toBe(0);
@@ -114,7 +108,6 @@ describe('flotilla upgrade', () => {
       const counted = await countedSoFar(stack, 'counter');
       await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
       await endCounter(stack, 'counter');
-      expect((await waiter).stdout).toBe('42\n');
       // A follower's connection is its gateway's; what it got is without a gap.
       const lines = followed.split('\n').slice(0, -1);
       expect(lines.length).toBeGreaterThan(3);
