@@ -10,7 +10,7 @@ import { optionalJson } from '../http/body.ts';
 import { filtersOf } from '../http/filters.ts';
 import { boolean, text } from '../http/query.ts';
 
-const notASwarmManager =
+export const notASwarmManager =
   'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
 const notInASwarm = 'This node is not part of a swarm';
 const notAvailable = 'swarm mode is not available in this engine';

@@ -1,6 +1,6 @@
 /** Routes of volumes. */
 import { volumeCreateRequest } from '@flotilla/engine-api';
-import { NotImplemented, Unavailable } from '@flotilla/errors';
+import { Unavailable } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
@@ -9,6 +9,7 @@ import { filtersOf, toProto, withFilter } from '../http/filters.ts';
 import { boolean } from '../http/query.ts';
 import { sendJson, sendNoContent } from '../http/respond.ts';
 import { name } from './parameters.ts';
+import { notASwarmManager } from './swarm.ts';
 
 export function volumeRoutes(router: Router, { volumes }: Backends): void {
   router.get(/^\/volumes$/, async (request, response) => {
@@ -28,7 +29,8 @@ export function volumeRoutes(router: Router, { volumes }: Backends): void {
 
   router.post(/^\/volumes\/create$/, async (request, response) => {
     const config = await optionalJson(request, volumeCreateRequest);
-    if (config.ClusterVolumeSpec !== undefined) throw new NotImplemented('cluster volumes need swarm mode');
+    // Older versions know no cluster volumes: the field is one of those that mean nothing.
+    if (config.ClusterVolumeSpec !== undefined && !olderThan(request, '1.42')) throw new Unavailable(notASwarmManager);
     const { volumeJson } = await volumes.create({ configJson: Buffer.from(JSON.stringify(config)) }, long);
     sendJson(response, 201, volumeJson);
   });

@@ -229,6 +229,18 @@ const changes: readonly Change[] = [
   },
   {
     since: '1.42',
+    what: 'cluster volumes, which need a swarm',
+    method: 'POST',
+    path: '/volumes/create',
+    body: { Name: 'v', ClusterVolumeSpec: {} },
+    given: { 'volumes.create': { volumeJson: { Name: 'v' } } },
+    before: { Name: 'v' },
+    after: refused(
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    ),
+  },
+  {
+    since: '1.42',
     what: 'named volumes survive a prune',
     method: 'POST',
     path: '/volumes/prune',
