@@ -106,7 +106,7 @@ export class NetworkKernel {
   }
 }
 
-function firewallNetwork(network: NetworkRecord): FirewallNetwork {
+export function firewallNetwork(network: NetworkRecord): FirewallNetwork {
   const steering = bridgeOptions(network.options);
   return {
     bridge: network.bridge,

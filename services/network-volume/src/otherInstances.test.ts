@@ -30,7 +30,7 @@ it('lets go of what another instance has closed, not of its own work and not of 
   followOthers({
     records,
     sandboxes: { isChanging: (id) => id === own },
-    filter: { removePorts: () => undefined },
+    filter: { removePorts: () => undefined, addNetwork: () => undefined, removeNetwork: () => undefined },
     holder: { release: ({ hostPort }) => void released.push(hostPort) },
     nameServers: { stop: (id) => void stopped.push(id) },
   });

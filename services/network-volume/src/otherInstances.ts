@@ -1,4 +1,6 @@
-/** Lets go of what this instance holds for a sandbox when another instance has taken it down, or parts of it. */
+/** What other instances change: this one lets go of what it holds for a sandbox, and knows which networks the packet filter should have. */
+import { hasBridge, type NetworkRecord } from './network.ts';
+import { firewallNetwork, type NetworkRules } from './networkKernel.ts';
 import type { PortHolder, PublishedPort } from './ports.ts';
 import type { Records } from './records.ts';
 import type { SandboxRecord } from './sandbox.ts';
@@ -8,7 +10,7 @@ import { portForwards } from './sandboxPlan.ts';
 export interface FollowOthersOptions {
   readonly records: Records;
   readonly sandboxes: { isChanging(containerId: string): boolean };
-  readonly filter: Pick<PortRules, 'removePorts'>;
+  readonly filter: Pick<PortRules, 'removePorts'> & NetworkRules;
   readonly holder: Pick<PortHolder, 'release'>;
   readonly nameServers: Pick<NameServers, 'stop'>;
 }
@@ -24,6 +26,15 @@ export function followOthers({ records, sandboxes, filter, holder, nameServers }
     if (gone.length > 0) filter.removePorts(portForwards({ ...before, ports: gone }));
     if (now?.dnsPort === undefined) nameServers.stop(containerId);
   });
+  // Each instance puts a flushed table back, and would bring back what it does not know to be gone.
+  records.networks.onChange((_id, now, before) => {
+    if (now !== undefined && isFiltered(now)) filter.addNetwork(firewallNetwork(now));
+    if (now === undefined && before !== undefined && isFiltered(before)) filter.removeNetwork(firewallNetwork(before));
+  });
+}
+
+function isFiltered(network: NetworkRecord): boolean {
+  return hasBridge(network) && network.configOnly !== true;
 }
 
 /** Whether a container has this port of the host. */

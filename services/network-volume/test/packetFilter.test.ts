@@ -1,4 +1,4 @@
-/** What many published ports cost, counted and not timed. */
+/** The table in a real kernel: what many published ports cost, counted and not timed, and what several instances make of it. */
 import { join } from 'node:path';
 import { createTestHost } from '@flotilla/testkit';
 import { expect, it } from 'vitest';
@@ -14,6 +14,17 @@ it('with 1,000 ports published opens and closes others without a look at the tab
       flushed: { ...nothing, looks: 1, restores: 1 },
       elements: 1_000,
     });
+  } finally {
+    await host.dispose();
+  }
+});
+
+it('keeps out what another instance has taken out', async () => {
+  const host = await createTestHost();
+  try {
+    const { stdout } = await host.mustRun(process.execPath, [join(import.meta.dirname, 'removedElsewhere.ts')]);
+    const whole = ['bridges', 'subnets4', 'masqueraded4', 'talking'];
+    expect(JSON.parse(stdout)).toEqual({ there: whole, putBack: whole, gone: [], misfits: [] });
   } finally {
     await host.dispose();
   }

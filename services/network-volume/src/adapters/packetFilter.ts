@@ -2,6 +2,7 @@
  * Our table in the kernel: kept equal to the records, and put back when somebody flushes it. What is asked of it before `start` is only
  * remembered, and written by `start` in one transaction.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { type NetlinkMessage, NetlinkSocket, netlinkProtocols, parseAttributes, readText } from '@flotilla/syscalls';
 import {
   allElements,
@@ -63,15 +64,17 @@ export class PacketFilter {
 
   addNetwork(network: FirewallNetwork): void {
     const before = this.networks.get(network.bridge);
+    if (isDeepStrictEqual(before, network)) return;
     this.networks.set(network.bridge, network);
     this.options.onBridge(network.bridge, true);
     this.run(() => [...(before === undefined ? [] : networkElements(table, 'delete', before)), ...networkElements(table, 'add', network)]);
   }
 
+  /** Also one that another instance has taken out already. */
   removeNetwork(network: FirewallNetwork): void {
     if (!this.networks.delete(network.bridge)) return;
     this.options.onBridge(network.bridge, false);
-    this.run(() => networkElements(table, 'delete', network));
+    this.run(() => [...networkElements(table, 'add', network), ...networkElements(table, 'delete', network)]);
   }
 
   addPorts(ports: readonly PortForward[]): void {
