@@ -23,3 +23,24 @@ it('is never the same twice, whoever writes it', () => {
   two.close();
   rmSync(directory, { recursive: true });
 });
+
+it('tells its writer whether others have written since', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'flotilla-mark-'));
+  const path = join(directory, 'changes');
+  const [one, two] = [new ChangeMark(path), new ChangeMark(path)];
+  expect([one.isAsKnown(), two.isAsKnown()]).toEqual([false, false]);
+  one.know(one.read());
+  expect(one.isAsKnown()).toBe(true);
+  one.change();
+  expect(one.isAsKnown()).toBe(true);
+  two.change();
+  expect(one.isAsKnown()).toBe(false);
+  // What it writes itself does not hide it.
+  one.change();
+  expect(one.isAsKnown()).toBe(false);
+  one.know(one.read());
+  expect([one.isAsKnown(), two.isAsKnown()]).toEqual([true, false]);
+  one.close();
+  two.close();
+  rmSync(directory, { recursive: true });
+});

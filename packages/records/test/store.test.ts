@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { Bus, createLogger, eventStream, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
@@ -5,6 +8,7 @@ import { consumerOpts } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type DomainEvent, EventRelay, RecordStore } from '../src/index.ts';
 import type { Schema } from '../src/schema.ts';
+import type { StoreOptions } from '../src/store.ts';
 
 interface Thing {
   readonly n: number;
@@ -28,8 +32,8 @@ afterAll(async () => {
   await nats.stop();
 });
 
-async function open(engineId = `e${engine}`): Promise<RecordStore> {
-  const store = await RecordStore.open({ url: redis.url, engineId, service: 'test', logger, alone: () => false });
+async function open(engineId = `e${engine}`, more: Partial<StoreOptions> = {}): Promise<RecordStore> {
+  const store = await RecordStore.open({ url: redis.url, engineId, service: 'test', logger, alone: () => false, ...more });
   stores.push(store);
   return store;
 }
@@ -133,6 +137,21 @@ describe('the record store', () => {
     await b.commit({ deletes: [inB.delete('x')] });
     await a.fresh();
     expect(inA.has('x')).toBe(false);
+  });
+
+  it('shows a commit also to a replica that has not heard of the other yet', async () => {
+    engine++;
+    const folder = mkdtempSync(join(tmpdir(), 'flotilla-store-'));
+    const here = { alone: () => true, changeMark: join(folder, 'changes') };
+    const [a, b] = [await open(undefined, here), await open(undefined, here)];
+    const [inA, inB] = [a.collection<Thing>('thing'), b.collection<Thing>('thing')];
+    for (let n = 0; n < 200; n++) {
+      const [writer, written, reader, read] = n % 3 === 0 ? [b, inB, a, inA] : [a, inA, b, inB];
+      await writer.commit({ puts: [written.put('x', { n })] });
+      await reader.fresh();
+      expect(read.get('x')).toEqual({ n });
+    }
+    rmSync(folder, { recursive: true });
   });
 
   it('makes all of a commit or nothing', async () => {
