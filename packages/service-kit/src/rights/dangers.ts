@@ -56,8 +56,11 @@ export function dangersOfVolume(config: Document): Set<Danger> {
   return new Set<Danger>(isHostVolume(documentOf(config.DriverOpts)) ? ['host-mounts'] : []);
 }
 
-function isHostVolume(options: Document): boolean {
-  return options.type !== 'tmpfs' && ('device' in options || 'o' in options);
+/** A bind is one by its mount options alone, whatever its type. */
+function isHostVolume({ type, device, o }: Document): boolean {
+  if (device === undefined && o === undefined) return false;
+  const isBind = typeof o === 'string' && o.split(',').some((word) => word === 'bind' || word === 'rbind');
+  return type !== 'tmpfs' || isBind;
 }
 
 /** Networks that put containers on the host's own links. */

@@ -93,6 +93,10 @@ describe('dangers', () => {
       { Mounts: [{ Type: 'volume', VolumeOptions: { DriverConfig: { Options: { o: 'bind', device: '/', type: 'none' } } } }] },
       ['host-mounts'],
     ],
+    [
+      { Mounts: [{ Type: 'volume', VolumeOptions: { DriverConfig: { Options: { o: 'ro,rbind', device: '/', type: 'tmpfs' } } } }] },
+      ['host-mounts'],
+    ],
     [{ NetworkMode: 'host', PidMode: 'host' }, ['host-namespaces']],
     [{ Devices: [{ PathOnHost: '/dev/sda' }] }, ['devices']],
     [{ CapAdd: ['SYS_ADMIN'] }, ['capabilities']],
@@ -106,6 +110,7 @@ describe('dangers', () => {
 
   it('of volumes', () => {
     expect([...dangersOfVolume({ DriverOpts: { type: 'none', o: 'bind', device: '/etc' } })]).toEqual(['host-mounts']);
+    expect([...dangersOfVolume({ DriverOpts: { type: 'tmpfs', o: 'bind', device: '/etc' } })]).toEqual(['host-mounts']);
     expect([...dangersOfVolume({ DriverOpts: { type: 'nfs', o: 'addr=127.0.0.1', device: ':/' } })]).toEqual(['host-mounts']);
     expect([...dangersOfVolume({ DriverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } })]).toEqual([]);
   });
