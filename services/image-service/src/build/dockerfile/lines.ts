@@ -82,7 +82,8 @@ class LineReader {
       const text = this.joined();
       if (text === '') {
         const comment = isComment(first) && !isDirective.test(first) ? first.trim().slice(1).trim() : '';
-        comments = comment === '' ? [] : [...comments, comment];
+        if (comment === '') comments = [];
+        else comments.push(comment);
         continue;
       }
       const hereDocs = canHold(text) ? hereDocMarks(text, this.escapeToken).map((mark) => this.document(mark, startLine)) : [];

@@ -29,6 +29,12 @@ describe('a Dockerfile', () => {
     expect(warnings).toMatchObject([{ text: expect.stringContaining('Empty continuation line found'), line: 7 }]);
   });
 
+  it('may be almost all comments', { timeout: 10_000 }, () => {
+    const lines = Array.from({ length: 99_999 }, (_, index) => `# line ${index}`);
+    const { stages } = parseDockerfile([...lines, 'FROM a'].join('\n'));
+    expect(stages[0]?.from.comments?.length).toBe(99_999);
+  });
+
   it('may escape by a backtick', () => {
     const { stages, directives } = parseDockerfile('# escape=`\r\nFROM a\r\nCOPY a `\r\n  C:\\b\\\r\n');
     expect(directives.escapeToken).toBe('`');
