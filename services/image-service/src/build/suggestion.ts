@@ -2,9 +2,12 @@
 
 /** Edits beyond which two words are too far apart. */
 const maxDistance = 2;
+/** Longer words are no slip of a finger, and comparing them takes long. */
+const maxWordLength = 64;
 
 /** The nearest of some words; undefined when none is near. */
 function nearest(word: string, known: Iterable<string>): string | undefined {
+  if (word.length > maxWordLength) return undefined;
   let found: string | undefined;
   let least = maxDistance + 1;
   for (const each of known) {

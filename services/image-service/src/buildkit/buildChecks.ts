@@ -97,8 +97,7 @@ function findings(dockerfile: Dockerfile, { counts }: CheckOptions, build: Check
   const needed: Stage[] = neededStages(dockerfile, dockerfile.stages.slice(0, target.index + 1), names);
   const platform = options.platform ?? hostPlatform();
   const baseFacts = (name: string): BaseFacts | undefined => (names.isContext(name) ? undefined : factsOf(store, name));
-  const found = check({ dockerfile, needed, buildArgs: options.buildArgs, globals: names.globals, platform, baseFacts });
-  return found.filter(({ rule }) => counts(rule));
+  return check({ dockerfile, needed, buildArgs: options.buildArgs, globals: names.globals, platform, baseFacts, counts });
 }
 
 function namesFor({ options, contexts }: CheckedBuild): StageNames {

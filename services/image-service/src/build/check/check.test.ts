@@ -16,6 +16,7 @@ function findings(text: string, more: Partial<CheckSubject> = {}): string[] {
     globals: new Map([['TARGETPLATFORM', 'linux/amd64']]),
     platform: amd64,
     baseFacts: () => base,
+    counts: () => true,
     ...more,
   }).map(({ rule, text: said, location }) => `${location.startLine} ${rule}: ${said}`);
 }
@@ -82,6 +83,26 @@ ENTRYPOINT ["x"]
     ]);
     expect(findings('FROM a\nENV x=$y', { baseFacts: () => undefined })).toEqual([]);
     expect(findings('FROM scratch\nENV x=$y')).toHaveLength(1);
+  });
+
+  it('of many lines is read in their number', { timeout: 10_000 }, () => {
+    const lines = Array.from({ length: 30_000 }, (_, index) => `ENV V${index}=$HOME`);
+    expect(findings(['FROM a', ...lines, 'USER $V3000O'].join('\n'))).toEqual([
+      "30002 UndefinedVar: Usage of undefined variable '$V3000O' (did you mean $V3000?)",
+    ]);
+  });
+
+  it('has a hundred findings at most, of rules that count', () => {
+    const text = ['FROM a', ...Array.from({ length: 150 }, (_, index) => `ENV a${index} $nothing`)].join('\n');
+    expect(findings(text)).toHaveLength(100);
+    const undefinedOnly = findings(text, { counts: (rule) => rule === 'UndefinedVar' });
+    expect(undefinedOnly).toHaveLength(100);
+    expect(undefinedOnly.at(-1)).toContain('101 UndefinedVar');
+  });
+
+  it('gets no guesses at words that nobody mistypes', () => {
+    const long = 'A'.repeat(100);
+    expect(findings(`FROM a\nENV ${long}=1\nENV x=$${long}B`)).toEqual([`3 UndefinedVar: Usage of undefined variable '$${long}B'`]);
   });
 });
 

@@ -32,7 +32,12 @@ export interface CheckSubject {
   readonly platform: Platform;
   /** Undefined: nothing is known of that image, and no rule that needs it finds anything. */
   readonly baseFacts: (image: string) => BaseFacts | undefined;
+  /** Whether findings of a rule are wanted. */
+  readonly counts: (rule: RuleName) => boolean;
 }
+
+/** Findings that are told. Nobody reads more, and looking on costs. */
+const mostFindings = 100;
 
 const reservedNames: ReadonlySet<string> = new Set(['context', 'scratch']);
 const secretName = /(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)/i;
@@ -72,16 +77,24 @@ class Checker {
     this.checkNames();
     for (const arg of dockerfile.metaArgs) this.checkDescription('ARG', namesOf(arg), arg);
     for (const stage of dockerfile.stages) {
+      if (this.hasEnough) break;
       if (stage.name !== undefined) this.checkDescription('FROM', [stage.name], stage.from);
       this.checkDefaults(stage);
       for (const instruction of stage.instructions) this.checkWriting(instruction);
     }
-    for (const stage of needed) this.facts.set(stage.index, this.checkStage(stage));
+    for (const stage of needed) {
+      if (this.hasEnough) break;
+      this.facts.set(stage.index, this.checkStage(stage));
+    }
     return this.findings;
   }
 
+  private get hasEnough(): boolean {
+    return this.findings.length >= mostFindings;
+  }
+
   private find(rule: RuleName, text: string, location: Location): void {
-    this.findings.push({ rule, text, location });
+    if (!this.hasEnough && this.subject.counts(rule)) this.findings.push({ rule, text, location });
   }
 
   /** One case for all instructions: that of most. */
@@ -175,6 +188,7 @@ class Checker {
     const last = new Map<string, Instruction>();
     let { hasWorkdir, hasShell } = facts;
     for (const instruction of stage.instructions) {
+      if (this.hasEnough) break;
       const { kind, location } = instruction;
       if (kind === 'arg') for (const name of namesOf(instruction)) args.add(name);
       if (facts.isEnvironmentKnown) this.checkVariables(instruction, environment, args);
@@ -212,7 +226,7 @@ class Checker {
   private checkFrom({ from, index, name: stageName = '' }: Stage): StageFacts {
     const { dockerfile, buildArgs, globals, platform, baseFacts } = this.subject;
     const known = fromValues(dockerfile.metaArgs, this.escapeToken, { buildArgs, globals });
-    const values = new RecordingVariables(known);
+    const values = new RecordingVariables((name) => known.get(name));
     const name = expand(from.image, values, this.escapeToken);
     this.checkPlatform(from, stageName, values);
     const declared = new Set([...known.keys(), ...dockerfile.metaArgs.flatMap(namesOf)]);
@@ -261,15 +275,16 @@ class Checker {
   }
 
   private checkVariables(instruction: Instruction, environment: ReadonlySet<string>, args: ReadonlySet<string>): void {
-    const known = new Map([...environment, ...args].map((name) => [name, 'value'] as const));
-    const values = new RecordingVariables(known);
+    const values = new RecordingVariables((name) => (environment.has(name) || args.has(name) ? 'value' : undefined));
     try {
       for (const word of expandedWords(instruction)) expand(word, values, this.escapeToken);
     } catch {
       // What cannot be expanded fails the build in words of its own.
     }
-    for (const name of values.missing)
+    for (const name of values.missing) {
+      if (this.hasEnough) break;
       this.find('UndefinedVar', `Usage of undefined variable '$${name}'${suggested(name, environment)}`, instruction.location);
+    }
   }
 
   /** Of several only the last has an effect: the one before is told. */

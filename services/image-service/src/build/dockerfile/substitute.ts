@@ -5,27 +5,25 @@ import { replacePattern, trimPrefix, trimSuffix } from './pattern.ts';
 const maxDepth = 50;
 const maxLength = 1024 * 1024;
 
+/** Values by their names. */
+export type Variables = Pick<ReadonlyMap<string, string>, 'get'>;
+
 /** @throws InvalidParameter for quotes or braces without an end, and where `${x:?}` says so. */
-export function expand(word: string, variables: ReadonlyMap<string, string>, escapeToken: string): string {
+export function expand(word: string, variables: Variables, escapeToken: string): string {
   return run(word, variables, escapeToken).text;
 }
 
 /** As {@link expand}; blanks that come of a variable outside of quotes part words. */
-export function expandWords(word: string, variables: ReadonlyMap<string, string>, escapeToken: string): string[] {
+export function expandWords(word: string, variables: Variables, escapeToken: string): string[] {
   return run(word, variables, escapeToken).words;
 }
 
 /** A here-document: variables are replaced, quotes are only quotes. @throws InvalidParameter */
-export function expandText(text: string, variables: ReadonlyMap<string, string>, escapeToken: string): string {
+export function expandText(text: string, variables: Variables, escapeToken: string): string {
   return run(text, variables, escapeToken, true).text;
 }
 
-function run(
-  word: string,
-  variables: ReadonlyMap<string, string>,
-  escapeToken: string,
-  keepsQuotes = false,
-): { text: string; words: string[] } {
+function run(word: string, variables: Variables, escapeToken: string, keepsQuotes = false): { text: string; words: string[] } {
   try {
     const lexer = new Lexer(word, variables, escapeToken, keepsQuotes);
     const words = new Words();
@@ -72,13 +70,13 @@ class Words {
 
 class Lexer {
   private readonly text: string;
-  private readonly variables: ReadonlyMap<string, string>;
+  private readonly variables: Variables;
   private readonly escapeToken: string;
   private readonly keepsQuotes: boolean;
   private at = 0;
   private length = 0;
 
-  constructor(text: string, variables: ReadonlyMap<string, string>, escapeToken: string, keepsQuotes: boolean) {
+  constructor(text: string, variables: Variables, escapeToken: string, keepsQuotes: boolean) {
     this.keepsQuotes = keepsQuotes;
     this.text = text;
     this.variables = variables;
