@@ -2,7 +2,8 @@
  * Looks after the logs of running containers: rotates them when they have grown to their size, and holds a container back that is too
  * far ahead of an attached reader, so that neither the disk nor a byte is lost.
  *
- * One timer for all: a stat a container and second, sooner for a log that grows so fast that something is due before then.
+ * One timer for all: a stat a container and second, sooner for a log that grows so fast that something is due before then, and for one that is new:
+ * how fast it grows is not known yet.
  */
 import type { Logger } from '@flotilla/service-kit';
 import { holdBytes, lagBytes, resumeBytes } from './lag.ts';
@@ -30,6 +31,8 @@ interface Watched {
   sizeBytes: number;
   checkedAt: number;
   dueAt: number;
+  /** How long the log is left alone at most: twice as long each time. */
+  patienceMs: number;
   busy: boolean;
   held: boolean;
 }
@@ -59,7 +62,17 @@ export class LogRotator {
         watched.dueAt = 0;
         this.#schedule();
       }) ?? ((): void => undefined);
-    this.#logs.set(containerId, { log, forgetPins, sizeBytes: 0, checkedAt: Date.now(), dueAt: Date.now(), busy: false, held: false });
+    const now = Date.now();
+    this.#logs.set(containerId, {
+      log,
+      forgetPins,
+      sizeBytes: 0,
+      checkedAt: now,
+      dueAt: now,
+      patienceMs: fastestMs,
+      busy: false,
+      held: false,
+    });
     this.#schedule();
   }
 
@@ -122,7 +135,9 @@ export class LogRotator {
     watched.sizeBytes = rotated ? 0 : sizeBytes;
     watched.checkedAt = now;
     const room = Math.min(maxSizeBytes - watched.sizeBytes, lag > 0 ? holdBytes - lag : Number.POSITIVE_INFINITY);
-    watched.dueAt = now + (rate > 0 ? Math.min(Math.max(room / rate, fastestMs), slowestMs) : slowestMs);
+    const dueMs = rate > 0 ? Math.max(room / rate, fastestMs) : slowestMs;
+    watched.dueAt = now + Math.min(dueMs, watched.patienceMs);
+    watched.patienceMs = Math.min(2 * watched.patienceMs, slowestMs);
   }
 
   #holdBack(watched: Watched, lag: number): void {
