@@ -17,6 +17,7 @@ import { StatusError, toStatus, unsupportedRequest } from './failure.ts';
 import type { Frontend } from './frontend.ts';
 import type { FrontendOptions } from './frontendOptions.ts';
 import type { Job, Jobs } from './job.ts';
+import { SourceText } from './sourceText.ts';
 import { resultIdOf, standInFor } from './standIn.ts';
 import { isQuestion } from './subrequests.ts';
 import type { WorkerList } from './workers.ts';
@@ -102,7 +103,7 @@ export class Bridge {
 
   async warn(job: Job, { short, level }: WarnRequest): Promise<object> {
     const vertex = job.progress.vertex('[internal] warnings of the client').start();
-    if (level >= 0n) vertex.warn(short.toString(), job.source ?? { filename: 'Dockerfile', text: '' });
+    if (level >= 0n) vertex.warn(short.toString(), job.source ?? new SourceText('Dockerfile', ''));
     vertex.complete();
     return {};
   }

@@ -14,8 +14,12 @@ import { targetStage } from '../build/plan.ts';
 import { platformArguments } from '../build/platformArguments.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { imagePlatform } from '../inspect.ts';
-import type { SourceText, VertexHandle } from './progress.ts';
+import type { VertexHandle } from './progress.ts';
+import type { SourceText } from './sourceText.ts';
 import { type Answer, checkAnswer, outlineAnswer, type Question, targetsAnswer } from './subrequests.ts';
+
+/** Each warning carries the Dockerfile, and clients take 16 MiB in one message. */
+const mostSourceBytes = 8 * 1024 * 1024;
 
 interface CheckedBuild {
   readonly options: BuildOptions;
@@ -52,7 +56,9 @@ export class BuildChecks {
     const { source, dockerfile } = this;
     if (source === undefined || dockerfile === undefined) return;
     this.dockerfile = undefined;
-    for (const { rule, text, location } of this.readable(dockerfile)) {
+    const { bytes } = source.text;
+    const most = Math.floor(mostSourceBytes / Math.max(1, bytes.length));
+    for (const { rule, text, location } of this.readable(dockerfile).slice(0, most)) {
       const short = `${rule}: ${text} (line ${location.startLine})`;
       source.definition.warn(short, source.text, { location, detail: rules[rule].description, url: ruleUrl(rule) });
     }

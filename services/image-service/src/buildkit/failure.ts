@@ -5,7 +5,7 @@ import { errorMessage, isCancelled, isNotFound } from '@flotilla/errors';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { locationOf } from '../build/errorSource.ts';
 import { CommandFailed } from '../build/runStep.ts';
-import type { SourceText } from './progress.ts';
+import type { SourceText } from './sourceText.ts';
 
 const detailsKey = 'grpc-status-details-bin';
 const typePrefix = 'github.com/moby/buildkit';
@@ -40,7 +40,7 @@ export function toStatus(error: unknown, source: SourceText | undefined): Status
   if (source !== undefined && location !== undefined) {
     details.push(
       detail('errdefs.Source', {
-        info: { filename: source.filename, data: Buffer.from(source.text).toString('base64') },
+        info: { filename: source.filename, data: source.bytes.toString('base64') },
         ranges: [{ start: { line: location.startLine }, end: { line: location.endLine } }],
       }),
     );

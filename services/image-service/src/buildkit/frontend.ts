@@ -19,10 +19,10 @@ import { ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { type FrontendOptions, namedContextsOf, runsHere, toBuildOptions, toSources } from './frontendOptions.ts';
 import type { Job, Jobs } from './job.ts';
-import type { SourceText } from './progress.ts';
 import type { Session, Sessions } from './session.ts';
 import { SessionClient, sessionCredentials } from './sessionClient.ts';
 import { openSessionContext } from './sessionContext.ts';
+import { SourceText } from './sourceText.ts';
 import { resultIdOf } from './standIn.ts';
 import { type Answer, describe, type Question } from './subrequests.ts';
 import { VertexOutput } from './vertexOutput.ts';
@@ -60,7 +60,7 @@ export class Frontend {
     const session = await sessions.wait(job.sessionId, job.signal);
     const signal = AbortSignal.any([job.signal, session.connection.closed]);
     const sources = toSources(request.options);
-    let source: SourceText = { filename: sources.dockerfile, text: '' };
+    let source = new SourceText(sources.dockerfile, '');
     await builder.readDockerfile(
       ({ work }) =>
         openSessionContext({

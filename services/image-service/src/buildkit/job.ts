@@ -3,7 +3,8 @@ import type { ReturnRequest } from '@flotilla/contracts/moby/buildkit/v1/fronten
 import { Cancelled, Conflict } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import type { Made } from '../build/builder.ts';
-import { Progress, type SourceText } from './progress.ts';
+import { Progress } from './progress.ts';
+import type { SourceText } from './sourceText.ts';
 import { WaitingRoom } from './waitingRoom.ts';
 
 /** How long a build that has ended can still be followed. */

@@ -3,15 +3,11 @@ import { randomBytes } from 'node:crypto';
 import type { Timestamp } from '@flotilla/contracts/google/protobuf/timestamp';
 import { type StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning } from '@flotilla/contracts/moby/buildkit/v1/control';
 import type { Location } from '../build/dockerfile/instructions.ts';
+import type { SourceText } from './sourceText.ts';
 
 /** Output of one vertex that is passed on; the rest is only counted as cut. */
 const mostLogBytes = 2 * 1024 * 1024;
 const clipped = Buffer.from('\n[output clipped, log limit 2MiB reached]\n');
-
-export interface SourceText {
-  readonly filename: string;
-  readonly text: string;
-}
 
 interface WarningPlace {
   readonly location?: Location;
@@ -104,7 +100,7 @@ export class VertexHandle {
           short: Buffer.from(text),
           detail: detail === undefined ? [] : [Buffer.from(detail)],
           url,
-          info: { filename: source.filename, data: Buffer.from(source.text), language: 'Dockerfile' },
+          info: { filename: source.filename, data: source.bytes, language: 'Dockerfile' },
           ranges: [{ start: { line: startLine, character: 0 }, end: { line: endLine, character: 0 } }],
         },
       ],

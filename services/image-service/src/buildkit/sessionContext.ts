@@ -10,8 +10,9 @@ import { ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { syncDirectory } from './fileSync.ts';
 import type { FrontendSources } from './frontendOptions.ts';
-import type { Progress, SourceText, VertexHandle } from './progress.ts';
+import type { Progress, VertexHandle } from './progress.ts';
 import type { Session } from './session.ts';
+import { SourceText } from './sourceText.ts';
 
 const ignoreFile = '.dockerignore';
 const maxDockerfileBytes = 16 * 1024 * 1024;
@@ -59,7 +60,7 @@ async function openClientDirectories({
     beside = readText(files, `${name}${ignoreFile}`);
     const dockerfile = readText(files, name) ?? (name === 'Dockerfile' ? readText(files, 'dockerfile') : undefined);
     if (dockerfile === undefined) throw new InvalidParameter(`failed to read dockerfile: open ${name}: no such file or directory`);
-    found({ filename: name, text: dockerfile }, vertex);
+    found(new SourceText(name, dockerfile), vertex);
     return dockerfile;
   });
   const patterns = await progress.during(
@@ -111,7 +112,7 @@ async function openStream({ session, sources, progress, found, work, signal }: S
   return progress.during(title, async (vertex) => {
     const body = sources.upload === '' ? Readable.from([]) : Readable.from(upload(session, sources.upload, signal));
     const context = await openContext({ body, remote: sources.remote, dockerfile: sources.dockerfile, work, signal });
-    found({ filename: sources.dockerfile, text: context.dockerfileText }, vertex);
+    found(new SourceText(sources.dockerfile, context.dockerfileText), vertex);
     return context;
   });
 }

@@ -1,13 +1,12 @@
 /** Lines of a Dockerfile as BuildKit shows them: those that are meant are marked, with some around them. */
 import type { Location } from '../build/dockerfile/instructions.ts';
-import type { SourceText } from './progress.ts';
+import type { SourceText } from './sourceText.ts';
 
 /** Lines that are shown at least. */
 const fewest = 5;
 const rule = '--------------------';
 
-export function sourceExcerpt({ filename, text }: SourceText, { startLine, endLine }: Location): string {
-  const lines = text.split('\n');
+export function sourceExcerpt({ filename, lines }: SourceText, { startLine, endLine }: Location): string {
   const { first, last } = around(startLine, endLine, lines.length);
   const shown = lines.slice(first - 1, last).map((line, index) => {
     const number = first + index;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseDockerfile } from '../build/dockerfile/parse.ts';
 import { outlineOf, targetsOf } from '../build/outline.ts';
+import { SourceText } from './sourceText.ts';
 import { checkAnswer, describe as describeQuestions, outlineAnswer, targetsAnswer } from './subrequests.ts';
 
 const text = `# VERSION which one
@@ -16,7 +17,7 @@ FROM base AS last
 RUN --mount=type=secret,id=key,required=true --mount=type=ssh true
 RUN --mount=type=secret,target=/run/token true
 `;
-const source = { filename: 'Dockerfile', text };
+const source = new SourceText('Dockerfile', text);
 
 describe('a question about a Dockerfile', () => {
   it('for its outline is answered with what the target takes', () => {

@@ -4,8 +4,8 @@ import { rules, ruleUrl } from '../build/check/rules.ts';
 import type { Location } from '../build/dockerfile/instructions.ts';
 import type { Outline, OutlineLoan, Target } from '../build/outline.ts';
 import { columns } from './columns.ts';
-import type { SourceText } from './progress.ts';
 import { sourceExcerpt } from './sourceExcerpt.ts';
+import type { SourceText } from './sourceText.ts';
 
 export type Answer = Readonly<Record<string, Buffer>>;
 
@@ -50,7 +50,7 @@ export function describe(): Answer {
   return answer(requests, columns([['NAME', 'VERSION', 'DESCRIPTION'], ...rows], 1));
 }
 
-export function targetsAnswer(targets: readonly Target[], { text }: SourceText): Answer {
+export function targetsAnswer(targets: readonly Target[], source: SourceText): Answer {
   const list = targets.map(({ name, isDefault, description, base, platform, location }) => ({
     ...(name === undefined ? {} : { name }),
     ...(isDefault ? { default: true } : {}),
@@ -60,10 +60,10 @@ export function targetsAnswer(targets: readonly Target[], { text }: SourceText):
     location: toLocation(location),
   }));
   const rows = targets.map(({ name = '', isDefault, description = '' }) => [isDefault ? `${name} (default)`.trim() : name, description]);
-  return answer({ targets: list, sources: [base64(text)] }, columns([['TARGET', 'DESCRIPTION'], ...rows], 1));
+  return answer({ targets: list, sources: [source.bytes.toString('base64')] }, columns([['TARGET', 'DESCRIPTION'], ...rows], 1));
 }
 
-export function outlineAnswer({ name, description, args, secrets, ssh }: Outline, { text }: SourceText): Answer {
+export function outlineAnswer({ name, description, args, secrets, ssh }: Outline, source: SourceText): Answer {
   const document = {
     ...(name === undefined ? {} : { name }),
     ...(description === undefined ? {} : { description }),
@@ -72,7 +72,7 @@ export function outlineAnswer({ name, description, args, secrets, ssh }: Outline
       secrets: secrets.map(toLoan),
       ssh: ssh.map(toLoan),
     }),
-    sources: [base64(text)],
+    sources: [source.bytes.toString('base64')],
   };
   const parts: string[] = [];
   if (name !== undefined) {
@@ -111,7 +111,7 @@ export function checkAnswer(findings: readonly Finding[], source: SourceText, fa
             detail: text,
             location: toLocation(location),
           })),
-    sources: [{ filename: source.filename, data: base64(source.text), language: 'Dockerfile' }],
+    sources: [{ filename: source.filename, data: source.bytes.toString('base64'), language: 'Dockerfile' }],
     ...(failure === undefined ? {} : { buildError: toBuildError(failure) }),
   };
   const text = findings.map(({ rule, text: detail, location }) => {
@@ -144,8 +144,4 @@ function toLoan({ name, isRequired, location }: OutlineLoan): object {
 
 function filled(lists: Readonly<Record<string, readonly object[]>>): object {
   return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0));
-}
-
-function base64(text: string): string {
-  return Buffer.from(text).toString('base64');
 }

@@ -4,7 +4,8 @@ import { parseReference, withDefaultTag } from '@flotilla/oci';
 import type { Dockerfile, From, Instruction, Stage } from '../build/dockerfile/instructions.ts';
 import { type BuildOutput, type CommandOutput, type StageOutput, silentStage } from '../build/output.ts';
 import { stepError } from './failure.ts';
-import type { Progress, SourceText, VertexHandle } from './progress.ts';
+import type { Progress, VertexHandle } from './progress.ts';
+import type { SourceText } from './sourceText.ts';
 
 const shown: ReadonlySet<string> = new Set(['from', 'run', 'copy', 'add', 'workdir']);
 
