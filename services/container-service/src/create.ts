@@ -144,7 +144,7 @@ export class Creator {
       if (prepared.mounts === undefined) throw new Error('image-service prepared a snapshot without mounts');
       const snapshot: Snapshot = prepared.mounts;
       const mounts = await acquireVolumes(id, plans, neighbours, (volume, created) => {
-        this.drafts.holds(id, volume);
+        this.drafts.holds(id, volume, created);
         undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: created }, { idempotent: true }));
       });
       const imageMounts = await prepareImageMounts(id, mounts, neighbours, (key) => {

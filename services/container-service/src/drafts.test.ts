@@ -17,14 +17,23 @@ afterEach(() => rmSync(root, { recursive: true }));
 
 test('of a maker that lives nothing is abandoned; of one that is gone everything with its volumes, each once', () => {
   drafts.begin('a', ['named']);
-  drafts.holds('a', 'named');
-  drafts.holds('a', 'made-up');
+  drafts.holds('a', 'named', false);
+  drafts.holds('a', 'made-up', true);
+  drafts.holds('a', 'made-up', false);
   drafts.begin('b', []);
   expect(drafts.abandoned()).toEqual([]);
   drafts.end('b');
   const file = join(paths.drafts, 'a');
   writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+ \d+/, `${process.pid} 1`));
-  expect(drafts.abandoned()).toEqual([{ id: 'a', volumes: ['named', 'made-up'] }]);
+  expect(drafts.abandoned()).toEqual([
+    {
+      id: 'a',
+      volumes: [
+        { name: 'named', created: false },
+        { name: 'made-up', created: true },
+      ],
+    },
+  ]);
   writeFileSync(file, '');
   expect(drafts.abandoned()).toEqual([]);
 });

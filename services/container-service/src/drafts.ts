@@ -7,6 +7,15 @@ import { join } from 'node:path';
 import type { Paths } from './paths.ts';
 import { isAlive, startTimeOf } from './processes.ts';
 
+export interface Draft {
+  readonly id: string;
+  readonly volumes: readonly {
+    readonly name: string;
+    /** it was not there before. */
+    readonly created: boolean;
+  }[];
+}
+
 export class Drafts {
   private readonly paths: Paths;
 
@@ -20,8 +29,9 @@ export class Drafts {
     writeFileSync(this.file(id), lines([`${process.pid} ${startTimeOf(process.pid)}`, ...volumes]));
   }
 
-  holds(id: string, volume: string): void {
-    appendFileSync(this.file(id), lines([volume]));
+  /** @param created - the volume was not there before. */
+  holds(id: string, volume: string, created: boolean): void {
+    appendFileSync(this.file(id), lines([created ? `${volume} created` : volume]));
   }
 
   /** It has its record, or nothing is left of it. */
@@ -30,12 +40,18 @@ export class Drafts {
   }
 
   /** Those whose maker is gone. */
-  abandoned(): { id: string; volumes: string[] }[] {
+  abandoned(): Draft[] {
     return readdirSync(this.paths.drafts).flatMap((id) => {
-      const [maker = '', ...volumes] = read(this.file(id)).split('\n').slice(0, -1);
+      const [maker = '', ...held] = read(this.file(id)).split('\n').slice(0, -1);
       const [pid, start = ''] = maker.split(' ');
       // One without a whole first line is just being written.
-      return maker === '' || isAlive(Number(pid), start) ? [] : [{ id, volumes: [...new Set(volumes)] }];
+      if (maker === '' || isAlive(Number(pid), start)) return [];
+      const volumes = new Map<string, boolean>();
+      for (const line of held) {
+        const [name = '', how] = line.split(' ');
+        volumes.set(name, how === 'created' || volumes.get(name) === true);
+      }
+      return [{ id, volumes: [...volumes].map(([name, created]) => ({ name, created })) }];
     });
   }
 

@@ -179,7 +179,7 @@ export class Reconciler {
         if (!store.containers.has(id)) {
           const call = { idempotent: true, deadlineMs: retainDeadlineMs };
           await neighbours.snapshots.remove({ key: id }, call);
-          for (const name of volumes) await neighbours.volumes.release({ name, user: id, removeAnonymous: true }, call);
+          for (const { name, created } of volumes) await neighbours.volumes.release({ name, user: id, removeAnonymous: created }, call);
           rmSync(paths.containerDirectory(id), { recursive: true, force: true });
         }
         drafts.end(id);

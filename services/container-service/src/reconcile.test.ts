@@ -1,0 +1,34 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Paths } from './paths.ts';
+import { Reconciler, type ReconcilerOptions } from './reconcile.ts';
+
+test('of a create that was cut off only the anonymous volumes go that it made itself', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'reconcile-'));
+  try {
+    const paths = new Paths(join(root, 'data'), join(root, 'exec'));
+    mkdirSync(paths.drafts, { recursive: true });
+    writeFileSync(join(paths.drafts, 'c1'), `${process.pid} 1\nothers\nmade created\n`);
+    const calls: unknown[] = [];
+    const reconciler = new Reconciler({
+      paths,
+      store: { fresh: async () => undefined, containers: new Map() },
+      neighbours: {
+        snapshots: { remove: async (request: unknown) => calls.push(request) },
+        volumes: { release: async (request: unknown) => calls.push(request) },
+      },
+      isAlone: () => false,
+    } as unknown as ReconcilerOptions);
+    await reconciler.retain();
+    expect(calls).toEqual([
+      { key: 'c1' },
+      { name: 'others', user: 'c1', removeAnonymous: false },
+      { name: 'made', user: 'c1', removeAnonymous: true },
+    ]);
+    expect(readdirSync(paths.drafts)).toEqual([]);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
