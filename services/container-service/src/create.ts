@@ -14,7 +14,7 @@ import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
 import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
 import { Drafts } from './drafts.ts';
-import { prepareImageMounts } from './imageMounts.ts';
+import { imageMountKeys, prepareImageMounts } from './imageMounts.ts';
 import { resolvedLinks } from './links.ts';
 import { findContainer, findIfThere } from './lookup.ts';
 import { acquireVolumes, populateVolumes } from './mounts.ts';
@@ -109,6 +109,7 @@ export class Creator {
       // What an image names is there already.
       makesWorkingDirectory: config.WorkingDir !== imageConfig.config.WorkingDir,
     });
+    this.drafts.end(id);
     const platformWarnings = request.platform === '' ? foreignPlatform(imageConfig) : [];
     return { id, warnings: [...warnings, ...platformWarnings, ...networkWarnings] };
   }
@@ -118,7 +119,7 @@ export class Creator {
     name: string | undefined,
     asked: { readonly readOnlyBindsNonRecursive: boolean; readonly makesWorkingDirectory: boolean },
   ): Promise<string[]> {
-    const { neighbours, paths, roots, logger } = this.options;
+    const { neighbours, paths, roots } = this.options;
     const { id, config, hostConfig } = draft;
     const plans = planMounts(
       config,
@@ -131,6 +132,7 @@ export class Creator {
     this.drafts.begin(
       id,
       plans.flatMap(({ type, name: volume }) => (type === 'volume' && volume ? [volume] : [])),
+      imageMountKeys(id, plans),
     );
     try {
       const directory = paths.containerDirectory(id);
@@ -157,17 +159,23 @@ export class Creator {
       await this.save({ ...draft, snapshot, mounts, ...(Object.keys(imageMounts).length === 0 ? {} : { imageMounts }) }, name);
       return warnings;
     } catch (error) {
-      for (const step of undo.reverse()) {
-        try {
-          await step();
-        } catch (failure) {
-          logger.error({ containerId: id, error: failure }, 'undoing a create failed');
-        }
-      }
+      await this.undo(id, undo);
       throw error;
-    } finally {
-      this.drafts.end(id);
     }
+  }
+
+  /** What cannot be undone now stays in the draft: it is taken away when this service has started again. */
+  private async undo(id: string, steps: readonly Undo[]): Promise<void> {
+    let failed = false;
+    for (const step of steps.toReversed()) {
+      try {
+        await step();
+      } catch (error) {
+        failed = true;
+        this.options.logger.error({ containerId: id, error }, 'undoing a create failed');
+      }
+    }
+    if (!failed) this.drafts.end(id);
   }
 
   /** Writes the record and its name in one commit; a made-up name that is taken is made anew. */

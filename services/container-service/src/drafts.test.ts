@@ -15,12 +15,12 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
-test('of a maker that lives nothing is abandoned; of one that is gone everything with its volumes, each once', () => {
-  drafts.begin('a', ['named']);
+test('of a maker that lives nothing is abandoned; of one that is gone everything with what it holds, each once', () => {
+  drafts.begin('a', ['named'], ['a.0']);
   drafts.holds('a', 'named', false);
   drafts.holds('a', 'made-up', true);
   drafts.holds('a', 'made-up', false);
-  drafts.begin('b', []);
+  drafts.begin('b', [], []);
   expect(drafts.abandoned()).toEqual([]);
   drafts.end('b');
   const file = join(paths.drafts, 'a');
@@ -32,6 +32,7 @@ test('of a maker that lives nothing is abandoned; of one that is gone everything
         { name: 'named', created: false },
         { name: 'made-up', created: true },
       ],
+      snapshots: ['a.0'],
     },
   ]);
   writeFileSync(file, '');

@@ -14,6 +14,8 @@ export interface Draft {
     /** it was not there before. */
     readonly created: boolean;
   }[];
+  /** keys of those that it has beside its own. */
+  readonly snapshots: readonly string[];
 }
 
 export class Drafts {
@@ -23,10 +25,14 @@ export class Drafts {
     this.paths = paths;
   }
 
-  /** @param volumes - names that it will hold, as far as they are known. */
-  begin(id: string, volumes: readonly string[]): void {
+  /**
+   * @param volumes - names that it will hold, as far as they are known.
+   * @param snapshots - keys of those that it will have beside its own.
+   */
+  begin(id: string, volumes: readonly string[], snapshots: readonly string[]): void {
     mkdirSync(this.paths.drafts, { recursive: true, mode: 0o711 });
-    writeFileSync(this.file(id), lines([`${process.pid} ${startTimeOf(process.pid)}`, ...volumes]));
+    const held = [...volumes, ...snapshots.map((key) => `${key} snapshot`)];
+    writeFileSync(this.file(id), lines([`${process.pid} ${startTimeOf(process.pid)}`, ...held]));
   }
 
   /** @param created - the volume was not there before. */
@@ -47,11 +53,13 @@ export class Drafts {
       // One without a whole first line is just being written.
       if (maker === '' || isAlive(Number(pid), start)) return [];
       const volumes = new Map<string, boolean>();
+      const snapshots: string[] = [];
       for (const line of held) {
         const [name = '', how] = line.split(' ');
-        volumes.set(name, how === 'created' || volumes.get(name) === true);
+        if (how === 'snapshot') snapshots.push(name);
+        else volumes.set(name, how === 'created' || volumes.get(name) === true);
       }
-      return [{ id, volumes: [...volumes].map(([name, created]) => ({ name, created })) }];
+      return [{ id, volumes: [...volumes].map(([name, created]) => ({ name, created })), snapshots }];
     });
   }
 

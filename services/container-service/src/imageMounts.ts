@@ -14,6 +14,11 @@ export function imageMountKey(containerId: string, index: number): string {
   return `${containerId}.${index}`;
 }
 
+/** The keys of the snapshots that these will need. */
+export function imageMountKeys(containerId: string, plans: readonly MountPlan[]): string[] {
+  return plans.flatMap(({ type }, index) => (type === 'image' ? [imageMountKey(containerId, index)] : []));
+}
+
 /**
  * Prepares a snapshot for each image that is to be mounted.
  *
@@ -23,15 +28,15 @@ export async function prepareImageMounts(
   containerId: string,
   plans: readonly MountPlan[],
   { images, snapshots }: Pick<Neighbours, 'images' | 'snapshots'>,
-  onPrepared: (key: string) => void,
+  onPreparing: (key: string) => void,
 ): Promise<ImageMounts> {
   const mounts: Record<string, Snapshot> = {};
   for (const [index, plan] of plans.entries()) {
     if (plan.type !== 'image') continue;
     const image = await images.resolve({ image: plan.source ?? '', platform: '' }, { idempotent: true });
     const key = imageMountKey(containerId, index);
+    onPreparing(key);
     const { mounts: snapshot } = await snapshots.prepare({ key, imageId: image.id }, { idempotent: true });
-    onPrepared(key);
     if (snapshot === undefined) throw new Error('image-service prepared a snapshot without mounts');
     mounts[key] = snapshot;
   }

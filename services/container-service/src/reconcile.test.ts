@@ -10,7 +10,7 @@ test('of a create that was cut off only the anonymous volumes go that it made it
   try {
     const paths = new Paths(join(root, 'data'), join(root, 'exec'));
     mkdirSync(paths.drafts, { recursive: true });
-    writeFileSync(join(paths.drafts, 'c1'), `${process.pid} 1\nothers\nmade created\n`);
+    writeFileSync(join(paths.drafts, 'c1'), `${process.pid} 1\nothers\nc1.1 snapshot\nmade created\n`);
     const calls: unknown[] = [];
     const reconciler = new Reconciler({
       paths,
@@ -24,6 +24,7 @@ test('of a create that was cut off only the anonymous volumes go that it made it
     await reconciler.retain();
     expect(calls).toEqual([
       { key: 'c1' },
+      { key: 'c1.1' },
       { name: 'others', user: 'c1', removeAnonymous: false },
       { name: 'made', user: 'c1', removeAnonymous: true },
     ]);

@@ -173,12 +173,12 @@ export class Reconciler {
   private async endAbandonedDrafts(): Promise<void> {
     const { store, neighbours, paths, logger } = this.options;
     const drafts = new Drafts(paths);
-    for (const { id, volumes } of drafts.abandoned()) {
+    for (const { id, volumes, snapshots } of drafts.abandoned()) {
       try {
         await store.fresh();
         if (!store.containers.has(id)) {
           const call = { idempotent: true, deadlineMs: retainDeadlineMs };
-          await neighbours.snapshots.remove({ key: id }, call);
+          for (const key of [id, ...snapshots]) await neighbours.snapshots.remove({ key }, call);
           for (const { name, created } of volumes) await neighbours.volumes.release({ name, user: id, removeAnonymous: created }, call);
           rmSync(paths.containerDirectory(id), { recursive: true, force: true });
         }
