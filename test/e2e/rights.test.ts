@@ -413,6 +413,13 @@ describe('builds', () => {
     expect((await ci('--allow', 'security.insecure', insecure)).code).not.toBe(0);
     await output(ci('-t', 'by-ci', context));
     expect(await stack.host.mustDocker('run', '--rm', 'by-ci')).toBe('eth0\nlo');
+    // What the builder itself mounts in a step is none of the host's mounts.
+    const mounting = folder(
+      'mounting',
+      'FROM BUSYBOX\nRUN --mount=type=cache,target=/c echo kept > /c/x && cp /c/x /x\nRUN <<EOF\ncat /x > /y\nEOF\n',
+    );
+    await output(ci('-t', 'with-mounts', mounting));
+    expect(await stack.host.mustDocker('run', '--rm', 'with-mounts', 'cat', '/y')).toBe('kept');
     await stack.host.mustDocker('buildx', 'build', '--no-cache', '--allow', 'network.host', '--network', 'host', '-t', 'by-root', context);
     expect(await stack.host.mustDocker('run', '--rm', 'by-root')).toContain('docker0');
     await stack.host.mustDocker('builder', 'prune', '-af');

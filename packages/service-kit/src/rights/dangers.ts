@@ -1,4 +1,5 @@
 /** What of a request gives rights on the host itself. Read from the documents that are acted on, so that no spelling of a body hides one. */
+import { buildLabel } from '@flotilla/engine-api';
 
 export const dangers = ['privileged', 'host-mounts', 'host-namespaces', 'devices', 'capabilities', 'unconfined'] as const;
 export type Danger = (typeof dangers)[number];
@@ -14,7 +15,9 @@ export function dangersOfContainer(config: Document): Set<Danger> {
   const host = documentOf(config.HostConfig);
   const found = new Set<Danger>();
   if (host.Privileged === true) found.add('privileged');
-  const mounts = Array.isArray(host.Mounts) ? host.Mounts.map(documentOf) : [];
+  // What a step of a build has mounted is lent to it: caches, secrets, scripts, parts of images. No client can make a container with this label.
+  const isStep = buildLabel in documentOf(config.Labels);
+  const mounts = Array.isArray(host.Mounts) && !isStep ? host.Mounts.map(documentOf) : [];
   if (texts(host.Binds).some((bind) => bind.startsWith('/'))) found.add('host-mounts');
   for (const mount of mounts) {
     if (mount.Type === 'bind' || mount.Type === 'npipe') found.add('host-mounts');

@@ -1,3 +1,4 @@
+import { buildLabel } from '@flotilla/engine-api';
 import { describe, expect, it } from 'vitest';
 import { dangersOfContainer, dangersOfVolume } from './dangers.ts';
 import { decodeIdentity, encodeIdentity, type Identity } from './identity.ts';
@@ -106,6 +107,15 @@ describe('dangers', () => {
     [{ SecurityOpt: ['no-new-privileges'], Devices: [], CapAdd: null, MaskedPaths: null }, []],
   ])('of %j', (HostConfig, expected) => {
     expect([...dangersOfContainer({ HostConfig })]).toEqual(expected);
+  });
+
+  it('of a step of a build: all but the mounts, which are lent to it', () => {
+    const Labels = { [buildLabel]: 'x' };
+    expect([...dangersOfContainer({ Labels, HostConfig: { Mounts: [{ Type: 'bind', Source: '/' }] } })]).toEqual([]);
+    expect([...dangersOfContainer({ Labels, HostConfig: { NetworkMode: 'host', Binds: ['/:/x'] } })]).toEqual([
+      'host-mounts',
+      'host-namespaces',
+    ]);
   });
 
   it('of volumes', () => {
