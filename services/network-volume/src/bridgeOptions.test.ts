@@ -46,9 +46,15 @@ describe('the options of a bridge', () => {
     [`${prefix}.gateway_mode_ipv6`, '', 'unknown gateway mode '],
     [`${prefix}.host_binding_ipv4`, 'here', 'nil ip'],
     ['com.docker.network.host_ipv4', '1.2.3', 'nil ip'],
+    ['com.docker.network.host_ipv4', 'fd00::1', 'nil ip'],
     ['com.docker.network.driver.mtu', '1e9', 'strconv.Atoi: parsing "1e9": invalid syntax'],
   ])('refuse %s=%s', (name, value, reason) => {
     expect(() => bridgeOptions({ [name]: value })).toThrow(`failed to parse ${name} value: ${value} (${reason})`);
+  });
+
+  it.each(['a"b', 'sixteen-letters-', 'eth*', 'eth 0'])('refuse the interface %j of the host', (name) => {
+    const options = { [`${prefix}.trusted_host_interfaces`]: `eth0:${name}` };
+    expect(() => bridgeOptions(options)).toThrow(`invalid interface name: "${name}"`);
   });
 
   it('refuse an MTU below nothing', () => {

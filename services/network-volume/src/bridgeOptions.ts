@@ -51,14 +51,18 @@ const optionNames = {
 
 type Options = Readonly<Record<string, string>>;
 
+/** Narrower than the kernel's: such a name means itself in the packet filter too. */
+const interfaceName = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/;
+
 /** @throws InvalidParameter for a value that cannot be. Options nobody knows are kept and mean nothing, as with dockerd. */
 export function bridgeOptions(options: Options): BridgeOptions {
   const name = options[optionNames.name];
-  if (name !== undefined && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/.test(name)) {
-    throw new InvalidParameter(`invalid interface name: "${name}"`);
+  const trusted = (options[optionNames.trustedHostInterfaces] ?? '').split(':').filter((one) => one !== '');
+  for (const one of name === undefined ? trusted : [name, ...trusted]) {
+    if (!interfaceName.test(one)) throw new InvalidParameter(`invalid interface name: "${one}"`);
   }
   booleanOption(options, optionNames.defaultBridge, false);
-  const [host4, host6] = [addressOption(options, optionNames.hostAddress4), addressOption(options, optionNames.hostAddress6)];
+  const [host4, host6] = [addressOption(options, optionNames.hostAddress4, 4), addressOption(options, optionNames.hostAddress6, 6)];
   const hostBinding = addressOption(options, optionNames.hostBinding);
   const mtu = mtuOption(options);
   return {
@@ -67,7 +71,7 @@ export function bridgeOptions(options: Options): BridgeOptions {
     masquerade: booleanOption(options, optionNames.masquerade, true),
     gatewayMode: { 4: gatewayMode(options, optionNames.gatewayMode4), 6: gatewayMode(options, optionNames.gatewayMode6) },
     inhibitIPv4: booleanOption(options, optionNames.inhibitIPv4, false),
-    trustedHostInterfaces: (options[optionNames.trustedHostInterfaces] ?? '').split(':').filter((one) => one !== ''),
+    trustedHostInterfaces: trusted,
     hostAddress: { ...(host4 === undefined ? {} : { 4: host4 }), ...(host6 === undefined ? {} : { 6: host6 }) },
     ...(hostBinding === undefined ? {} : { hostBinding }),
     ...(mtu === undefined ? {} : { mtu }),
@@ -107,11 +111,11 @@ function gatewayMode(options: Options, name: string): GatewayMode {
   return mode;
 }
 
-function addressOption(options: Options, name: string): string | undefined {
+function addressOption(options: Options, name: string, family?: Family): string | undefined {
   const value = options[name];
   if (value === undefined) return undefined;
   const address = parseAddress(value);
-  if (address === undefined) throw refusal(name, value, 'nil ip');
+  if (address === undefined || address.family !== (family ?? address.family)) throw refusal(name, value, 'nil ip');
   return addressText(address.family, address.value);
 }
 

@@ -133,7 +133,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
-    followOthers({ records, sandboxes, filter, holder, nameServers });
+    followOthers({ records, sandboxes, filter, holder, nameServers, onError });
     const drivers = new VolumePlugins({
       local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
       directory: pluginDirectory,

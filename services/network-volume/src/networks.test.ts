@@ -1,12 +1,14 @@
-import { NotFound } from '@flotilla/errors';
+import { Forbidden, NotFound } from '@flotilla/errors';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { addressPools } from './addressPools.ts';
 import { type Cidr, parseCidr } from './cidr.ts';
 import { checkEndpoint, dnsNames, endpointSysctls, macAddress } from './endpoint.ts';
+import { timestamp } from './ids.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import type { Plugins } from './networkPlugin.ts';
 import { Networks } from './networks.ts';
+import type { SharedNetwork } from './overlay/shared.ts';
 import { PluginNetworks } from './pluginNetworks.ts';
 import { type DefaultBridgeWish, PredefinedNetworks } from './predefinedNetworks.ts';
 
@@ -139,6 +141,24 @@ describe('a network', () => {
     };
     await expect(made.create({ Name: 'blue' })).rejects.toThrow('no more bridges');
     expect(() => made.find('blue')).toThrow('not found');
+  });
+
+  it('that hosts have agreed on is left out where a bridge has its addresses, and the next is not', async () => {
+    const made = await networks();
+    const shared = (name: string, subnet: string): SharedNetwork => ({
+      id: name.repeat(8),
+      name,
+      created: timestamp(),
+      vni: 4096,
+      subnets: [{ subnet, configured: true, auxiliary: {} }],
+      internal: false,
+      attachable: true,
+      options: {},
+      labels: {},
+    });
+    await made.follow([shared('overlap', '172.17.3.0/24'), shared('another', '10.4.0.0/24')]);
+    expect(made.list({ driver: { values: ['overlay'] } }).map(({ Name }) => Name)).toEqual(['another']);
+    expect(errors).toEqual([new Forbidden('invalid pool request: Pool overlaps with other one on this address space')]);
   });
 
   it('that cannot be pruned is reported and keeps no other from it', async () => {

@@ -5,7 +5,7 @@ import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFoun
 import type { IsOwn } from '@flotilla/service-kit/rights';
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
-import { type Cidr, parseCidr } from './cidr.ts';
+import { type Cidr, overlaps, parseCidr } from './cidr.ts';
 import {
   anyOf,
   booleanFilter,
@@ -118,21 +118,27 @@ export class Networks {
   private async createOverlay(wish: NetworkWish): Promise<{ id: string; warning: string }> {
     await this.records.fresh();
     if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
-    const made = await this.options.overlay?.create((networks) =>
+    const { overlay } = this.options;
+    if (overlay === undefined) throw new Unavailable('NATS is shared with no other host');
+    const made = await overlay.create((networks) =>
       chooseOverlay(wish, networks, {
         ours: this.subnets(),
         routes: this.options.bridges.occupiedBlocks(),
         pools: this.options.pools,
       }),
     );
-    if (made === undefined) throw new Unavailable('NATS is shared with no other host');
-    await this.adopt(made);
+    try {
+      await this.adopt(made);
+    } catch (error) {
+      await overlay.remove(made.id).catch(this.options.onError);
+      throw error;
+    }
     return { id: made.id, warning: '' };
   }
 
   /** Takes over what hosts have agreed on: overlay networks that are new, and those that are gone. */
   async follow(shared: readonly SharedNetwork[]): Promise<void> {
-    for (const network of shared) if (network.leaving !== true) await this.adopt(network);
+    for (const network of shared) if (network.leaving !== true) await this.adopt(network).catch(this.options.onError);
     const there = new Set(shared.map(({ id }) => id));
     for (const network of [...this.records.networks.values()]) {
       if (network.driver !== 'overlay' || there.has(network.id) || this.isUsed(network)) continue;
@@ -143,11 +149,18 @@ export class Networks {
     }
   }
 
+  /** @throws Forbidden where a network of this host alone has a subnet of it. */
   private async adopt(shared: SharedNetwork): Promise<void> {
     const network = overlayRecord(shared);
     await this.records.withLease('pools', async () => {
       await this.records.fresh();
-      if (!this.records.networks.has(network.id)) await saveNetwork(this.records, network);
+      if (this.records.networks.has(network.id)) return;
+      const ours = this.subnets();
+      const cidrs = network.subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []);
+      if (cidrs.some((cidr) => ours.some((other) => overlaps(cidr, other)))) {
+        throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
+      }
+      await saveNetwork(this.records, network);
     });
     this.realize(network);
   }

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { memoryRecords } from './memoryRecords.ts';
+import type { NetworkRecord } from './network.ts';
 import { followOthers } from './otherInstances.ts';
 import type { SandboxRecord } from './sandbox.ts';
 
@@ -33,6 +34,7 @@ it('lets go of what another instance has closed, not of its own work and not of 
     filter: { removePorts: () => undefined, addNetwork: () => undefined, removeNetwork: () => undefined },
     holder: { release: ({ hostPort }) => void released.push(hostPort) },
     nameServers: { stop: (id) => void stopped.push(id) },
+    onError: (error) => expect.unreachable(String(error)),
   });
   const put = (record: SandboxRecord) => records.commit({ puts: [records.sandboxes.put(record.containerId, record)] });
   const remove = (id: string) => records.commit({ deletes: [records.sandboxes.delete(id)] });
@@ -47,4 +49,24 @@ it('lets go of what another instance has closed, not of its own work and not of 
   await put(sandbox('d', [port]));
   await remove('c');
   expect(released).toEqual([8080]);
+});
+
+it('reports a network that the packet filter refuses: who saved it learns that it is saved', async () => {
+  const records = memoryRecords();
+  const errors: unknown[] = [];
+  const refuse = (): never => {
+    throw new Error('refused');
+  };
+  followOthers({
+    records,
+    sandboxes: { isChanging: () => false },
+    filter: { removePorts: () => undefined, addNetwork: refuse, removeNetwork: refuse },
+    holder: { release: () => undefined },
+    nameServers: { stop: () => undefined },
+    onError: (error) => errors.push(error),
+  });
+  const network = { id: 'n', driver: 'bridge', subnets: [], options: {} } as unknown as NetworkRecord;
+  await records.commit({ puts: [records.networks.put('n', network)] });
+  await records.commit({ deletes: [records.networks.delete('n')] });
+  expect(errors).toEqual([new Error('refused'), new Error('refused')]);
 });

@@ -13,9 +13,10 @@ export interface FollowOthersOptions {
   readonly filter: Pick<PortRules, 'removePorts'> & NetworkRules;
   readonly holder: Pick<PortHolder, 'release'>;
   readonly nameServers: Pick<NameServers, 'stop'>;
+  readonly onError: (error: unknown) => void;
 }
 
-export function followOthers({ records, sandboxes, filter, holder, nameServers }: FollowOthersOptions): void {
+export function followOthers({ records, sandboxes, filter, holder, nameServers, onError }: FollowOthersOptions): void {
   records.sandboxes.onChange((containerId, now, before) => {
     // What this instance changes itself, it has let go of.
     if (before === undefined || sandboxes.isChanging(containerId)) return;
@@ -28,8 +29,13 @@ export function followOthers({ records, sandboxes, filter, holder, nameServers }
   });
   // Each instance puts a flushed table back, and would bring back what it does not know to be gone.
   records.networks.onChange((_id, now, before) => {
-    if (now !== undefined && isFiltered(now)) filter.addNetwork(firewallNetwork(now));
-    if (now === undefined && before !== undefined && isFiltered(before)) filter.removeNetwork(firewallNetwork(before));
+    try {
+      if (now !== undefined && isFiltered(now)) filter.addNetwork(firewallNetwork(now));
+      if (now === undefined && before !== undefined && isFiltered(before)) filter.removeNetwork(firewallNetwork(before));
+    } catch (error) {
+      // The record stands. Who made it brings the network into the kernel too, and takes the record back when that fails.
+      onError(error);
+    }
   });
 }
 

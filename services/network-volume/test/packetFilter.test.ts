@@ -29,3 +29,18 @@ it('keeps out what another instance has taken out', async () => {
     await host.dispose();
   }
 });
+
+it('a network that the kernel refuses is refused alone: others are made, and the table is written at the next start', async () => {
+  const host = await createTestHost();
+  try {
+    const { stdout } = await host.mustRun(process.execPath, [join(import.meta.dirname, 'refusedNetwork.ts')]);
+    expect(JSON.parse(stdout)).toEqual({
+      refused: ['br-overlaps', 'br-fault'],
+      bridges: ['br-one', 'br-two'],
+      atStart: { bridges: ['br-one', 'br-two'], reported: 2, without: ['br-overlaps', 'br-fault'] },
+      errors: 0,
+    });
+  } finally {
+    await host.dispose();
+  }
+});

@@ -27,6 +27,7 @@ function instance() {
     filter,
     holder: { release: () => undefined },
     nameServers: { stop: () => undefined },
+    onError: (error) => misfits.push(error),
   });
   filter.start();
   return {

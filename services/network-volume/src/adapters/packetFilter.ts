@@ -54,20 +54,49 @@ export class PacketFilter {
     this.options = options;
   }
 
-  /** Writes the whole table and begins to watch it. */
+  /** Writes the whole table and begins to watch it. A network that the kernel refuses is reported and left out: the others work. */
   start(): void {
     this.nft = new Nftables();
     this.changes = NetlinkSocket.open(netlinkProtocols.netfilter, [changesGroup]);
-    this.write();
+    try {
+      this.write();
+    } catch (error) {
+      this.options.onMisfit(error);
+      this.writeOneByOne();
+    }
     this.timer = setInterval(() => this.watch(), watchEveryMs).unref();
   }
 
+  private writeOneByOne(): void {
+    const networks = [...this.networks.values()];
+    this.networks.clear();
+    this.write();
+    for (const network of networks) {
+      try {
+        this.addNetwork(network);
+      } catch (error) {
+        this.options.onBridge(network.bridge, false);
+        this.options.onError(error);
+      }
+    }
+  }
+
+  /** @throws System when the kernel refuses it: all is as it was then. */
   addNetwork(network: FirewallNetwork): void {
     const before = this.networks.get(network.bridge);
     if (isDeepStrictEqual(before, network)) return;
     this.networks.set(network.bridge, network);
+    try {
+      this.run(() => [
+        ...(before === undefined ? [] : networkElements(table, 'delete', before)),
+        ...networkElements(table, 'add', network),
+      ]);
+    } catch (error) {
+      if (before === undefined) this.networks.delete(network.bridge);
+      else this.networks.set(network.bridge, before);
+      throw error;
+    }
     this.options.onBridge(network.bridge, true);
-    this.run(() => [...(before === undefined ? [] : networkElements(table, 'delete', before)), ...networkElements(table, 'add', network)]);
   }
 
   /** Also one that another instance has taken out already. */
