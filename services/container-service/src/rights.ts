@@ -18,28 +18,30 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
       return [];
     }
     const { name, config, hostConfig } = container;
-    if (isOfBuild(config)) return [];
-    return [containerSubject(name, { ...config, HostConfig: hostConfig }, reference)];
+    return [{ ...containerSubject(name, { ...config, HostConfig: hostConfig }, reference), isNobodys: isOfBuild(config) }];
   };
   return async (path, request) => {
     await store.fresh();
     if (path === '/flotilla.container.v1.Containers/Create') {
       const document = documentIn(request, 'configJson') as CreateDocument;
-      const made: Subject = { kind: 'container', name: textOf(request, 'name'), labels: document.Labels, isNew: true, missing: '' };
+      const made: Subject = {
+        kind: 'container',
+        name: textOf(request, 'name'),
+        labels: document.Labels,
+        isNew: true,
+        isNobodys: isOfBuild(document),
+        missing: '',
+      };
       // A link gives a name and an address, and nothing of what the other has.
       const linked = (document.HostConfig?.Links ?? []).flatMap((link) => subjectOf(link.split(':', 1)[0] ?? ''));
-      return [
-        ...(isOfBuild(document) ? [] : [made]),
-        ...joined(document).flatMap(subjectOf),
-        ...linked.map(({ dangers: _dangers, ...subject }) => subject),
-      ];
+      return [made, ...joined(document).flatMap(subjectOf), ...linked.map(({ dangers: _dangers, ...subject }) => subject)];
     }
     const exec = textOf(request, 'exec');
     return subjectOf(exec === '' ? textOf(request, 'container') : (store.execs.get(exec)?.containerId ?? ''));
   };
 }
 
-/** Steps of a build are in nobody's name: who asked for the build is checked where it is made. What they share is checked here. */
+/** Steps of a build are in nobody's name: who asked for the build is checked where it is made. What they have and share is checked here. */
 function isOfBuild({ Labels }: Pick<CreateDocument, 'Labels'>): boolean {
   return Labels?.[buildLabel] !== undefined;
 }

@@ -82,6 +82,14 @@ describe('what a call works on', () => {
     );
     policy.checkSubjects(alice, `${calls}Create`, [{ ...made, labels: { team: 'a' } }]);
   });
+
+  it("in nobody's name is for all who may have what it has", () => {
+    const policy = policyOf({ default: 'a', roles: { a: { objects: { prefixes: ['a-'] }, forbid: ['privileged'] } } });
+    const step = { ...privileged, isNobodys: true };
+    policy.checkSubjects(alice, `${calls}Stop`, [step]);
+    expect(() => policy.checkSubjects(alice, `${calls}Attach`, [step])).toThrow('it has privileged mode');
+    policy.checkSubjects(alice, `${calls}Attach`, [{ ...step, dangers: new Set() }]);
+  });
 });
 
 describe('dangers', () => {

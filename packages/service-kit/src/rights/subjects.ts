@@ -19,6 +19,8 @@ export interface Subject {
   readonly dangers?: ReadonlySet<Danger>;
   /** It is made by the call. */
   readonly isNew?: boolean;
+  /** It is in nobody's name, so nobody is kept from it; what it has of the host counts all the same. */
+  readonly isNobodys?: boolean;
   /** What the caller is told when it is not his to see. */
   readonly missing: string;
 }
@@ -56,8 +58,8 @@ export function volumeSubject(name: string, labels: Subject['labels'], options: 
 }
 
 /** @throws NotFound for what is outside of the role's own; Forbidden for a new name that is. */
-export function checkOwn(own: Limits | undefined, { kind, name, labels, isNew, missing }: Subject): void {
-  if (own === undefined || isWithin(own, name, labels)) return;
+export function checkOwn(own: Limits | undefined, { kind, name, labels, isNew, isNobodys, missing }: Subject): void {
+  if (own === undefined || isNobodys === true || isWithin(own, name, labels)) return;
   if (isNew !== true) throw new NotFound(missing);
   throw notWithin(own, `a ${kind}`);
 }

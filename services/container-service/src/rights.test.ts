@@ -1,0 +1,34 @@
+import { buildLabel } from '@flotilla/engine-api';
+import { expect, test } from 'vitest';
+import type { ContainerRecord } from './container.ts';
+import { containerSubjects } from './rights.ts';
+import type { ContainerStore } from './store.ts';
+import { containerRecord } from './testing/containers.ts';
+
+function subjects(containers: readonly ContainerRecord[], execs: Record<string, unknown> = {}) {
+  const store = {
+    fresh: async () => undefined,
+    containers: new Map(containers.map((container) => [container.id, container])),
+    names: new Map(containers.map(({ id, name }) => [name, { id }])),
+    execs: new Map(Object.entries(execs)),
+  };
+  const of = containerSubjects(store as unknown as ContainerStore);
+  return async (method: string, request: object): Promise<{ name: string; isNobodys: boolean; dangers: string[] }[]> =>
+    (await of(`/flotilla.container.v1.${method}`, request)).map(({ name, isNobodys = false, dangers = [] }) => ({
+      name,
+      isNobodys,
+      dangers: [...dangers],
+    }));
+}
+
+const bind = { Type: 'bind', Source: '/x', Target: '/x' } as const;
+
+test("a step of a build is in nobody's name, and has what the host gives it but for what is lent to it", async () => {
+  const step = containerRecord({
+    name: 'step',
+    config: { Labels: { [buildLabel]: 'b' } },
+    hostConfig: { NetworkMode: 'host', Mounts: [bind] },
+  });
+  const of = subjects([step]);
+  expect(await of('Execs/Create', { container: 'step' })).toEqual([{ name: 'step', isNobodys: true, dangers: ['host-namespaces'] }]);
+});
