@@ -1,4 +1,5 @@
 import { NotFound, Unavailable } from '@flotilla/errors';
+import { currentRequest, runWithRequest } from '@flotilla/service-kit';
 import { expect, it } from 'vitest';
 import { ImageNames } from './imageNames.ts';
 import { containerRecord } from './testing/containers.ts';
@@ -35,4 +36,16 @@ it('asks what a name means once for each state of image-service, and takes it fo
   expect(await shown()).toEqual([made, made]);
   mark = undefined;
   expect(await shown()).toEqual(['moving:1', made]);
+});
+
+it("asks in nobody's name: the answer is for all", async () => {
+  const container = containerRecord({ image: { id: 'sha256:made', reference: 'moving:1' } });
+  const askedBy: unknown[] = [];
+  const resolve = async () => {
+    askedBy.push(currentRequest()?.identity);
+    return { id: 'sha256:made', configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+  };
+  const names = new ImageNames({ images: { resolve }, changeMark: () => 'a' });
+  await runWithRequest({ requestId: '1', identity: { kind: 'user', name: 'alice', uid: 1000 } }, () => names.shown([container]));
+  expect(askedBy).toEqual([undefined]);
 });

@@ -1,5 +1,6 @@
 /** What the names that containers were made from mean now: one that has moved to another image, or is gone, names a container's image no more. */
 import { isNotFound } from '@flotilla/errors';
+import { newRequestId, runWithRequest } from '@flotilla/service-kit';
 import type { ContainerRecord } from './container.ts';
 import type { Neighbours } from './neighbours.ts';
 
@@ -51,9 +52,11 @@ export class ImageNames {
     }
   }
 
+  /** In nobody's name: what one caller's role lets him see is not the answer for all. */
   private async resolve(reference: string): Promise<string | undefined> {
     try {
-      return (await this.options.images.resolve({ image: reference, platform: '' }, { deadlineMs })).id;
+      const ask = () => this.options.images.resolve({ image: reference, platform: '' }, { deadlineMs });
+      return (await runWithRequest({ requestId: newRequestId() }, ask)).id;
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;
