@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Paths } from './paths.ts';
+import { newProbeName } from './probeDirectory.ts';
 import { Reconciler, type ReconcilerOptions } from './reconcile.ts';
 
 test('of a create that was cut off only the anonymous volumes go that it made itself', async () => {
@@ -29,6 +30,23 @@ test('of a create that was cut off only the anonymous volumes go that it made it
       { name: 'made', user: 'c1', removeAnonymous: true },
     ]);
     expect(readdirSync(paths.drafts)).toEqual([]);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('the files of a probe stay as long as the instance lives that runs it', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'reconcile-'));
+  try {
+    const paths = new Paths(join(root, 'data'), join(root, 'exec'));
+    const [running, left] = [newProbeName(), `probe-${process.pid}-1-ab`];
+    for (const name of [running, left, 'probe-ab', 'an-exec', 'known']) mkdirSync(paths.execDirectory(name), { recursive: true });
+    const reconciler = new Reconciler({
+      paths,
+      store: { fresh: async () => undefined, containers: new Map(), execs: new Set(['known']) },
+    } as unknown as ReconcilerOptions);
+    await reconciler.local();
+    expect(readdirSync(paths.execs).sort()).toEqual(['known', running]);
   } finally {
     rmSync(root, { recursive: true });
   }

@@ -12,6 +12,7 @@ import type { Execs } from './exec.ts';
 import type { Exits } from './exits.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
+import { isProbeUnderWay } from './probeDirectory.ts';
 import { signalProcess, startTimeOf } from './processes.ts';
 import type { Remover } from './removal.ts';
 import { shouldStartWithEngine } from './restartPolicy.ts';
@@ -77,7 +78,9 @@ export class Reconciler {
       // Without a record of the run, and without a bundle of one that was cut off, it is of an end that is told.
       if (known === undefined || (!isRunning(known) && !existsSync(paths.bundle(id)))) teardown.forgetExit(id);
     }
-    for (const id of execs) if (!store.execs.has(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+    for (const id of execs) {
+      if (!store.execs.has(id) && !isProbeUnderWay(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+    }
   }
 
   /** A run whose end was being handled has no control group any more; one container's fault never keeps the service from starting. */

@@ -1,6 +1,5 @@
 /** Runs a health check's command in a container: straight by the runtime, without a monitor, since nothing of it has to outlive this service. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { existsSync, type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { System } from '@flotilla/errors';
@@ -9,6 +8,7 @@ import { kill } from '@flotilla/syscalls';
 import { assertRunning, type ContainerRecord } from '../container.ts';
 import type { ProbeOutcome } from '../healthMonitor.ts';
 import type { Paths } from '../paths.ts';
+import { newProbeName } from '../probeDirectory.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { buildExecProcess, encodeSpec, type HostFacts } from '../spec/index.ts';
 import { namespaceVariable } from './conmon.ts';
@@ -45,7 +45,7 @@ export class Prober {
     const runtime = runtimes.get(run.runtime);
     if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);
     signal.throwIfAborted();
-    const directory = paths.execDirectory(`probe-${randomBytes(8).toString('hex')}`);
+    const directory = paths.execDirectory(newProbeName());
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const namespace = runtime.ownNamespace ? openRuntimeNamespace() : undefined;
     const processSpec = join(directory, 'process.json');
