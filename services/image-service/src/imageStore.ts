@@ -128,7 +128,8 @@ export class ImageStore {
   requireName(name: Reference, image?: Image): void {
     this.rights.requireName(name, image);
     const current = this.named(name);
-    if (current !== undefined && !this.sees(current)) throw new Forbidden(`access denied: the name ${familiarString(name)} is not yours`);
+    if (current !== undefined && current.id !== image?.id && !this.sees(current))
+      throw new Forbidden(`access denied: the name ${familiarString(name)} is not yours`);
   }
 
   get(id: Digest): Image | undefined {
