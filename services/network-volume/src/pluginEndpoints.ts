@@ -1,12 +1,13 @@
 /** Endpoints that plugins have a part in: an address of an address plugin, an interface of a driver's making. */
 import type { PortBinding } from '@flotilla/engine-api';
 import { System } from '@flotilla/errors';
-import { contains, parseAddress, parseCidr } from './cidr.ts';
+import { contains, type Family, parseAddress, parseCidr } from './cidr.ts';
 import { macAddress } from './endpoint.ts';
 import type { Joining } from './joining.ts';
 import type { NetworkRecord } from './network.ts';
-import type { NetworkDriverPlugin, PluginInterface, PluginJoint, PluginOptions, Plugins } from './networkPlugin.ts';
+import type { IpamPlugin, NetworkDriverPlugin, PluginInterface, PluginJoint, PluginOptions, Plugins } from './networkPlugin.ts';
 import { linkNamePattern } from './parentLinks.ts';
+import { pluginAddress, withoutLength } from './pluginAddress.ts';
 import { parseHostPort, parsePort } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord } from './sandbox.ts';
@@ -54,8 +55,7 @@ export class PluginEndpoints {
       let failure: unknown;
       for (const { poolId, gateway } of pools) {
         try {
-          const [address = '', length = ''] = (await ipam.requestAddress(poolId, asked, options)).split('/');
-          given.push({ family, address, prefixLength: Number(length), gateway });
+          given.push({ family, gateway, ...(await this.requestAddress(ipam, { poolId, family, asked, options })) });
           failure = undefined;
           break;
         } catch (error) {
@@ -70,6 +70,19 @@ export class PluginEndpoints {
       throw failure;
     }
     return { given, mac };
+  }
+
+  private async requestAddress(
+    ipam: IpamPlugin,
+    { poolId, family, asked, options }: { poolId: string; family: Family; asked: string; options: Readonly<Record<string, string>> },
+  ): Promise<{ address: string; prefixLength: number }> {
+    const answer = await ipam.requestAddress(poolId, asked, options);
+    try {
+      return pluginAddress(answer, family);
+    } catch (error) {
+      await this.tried(() => ipam.releaseAddress(poolId, withoutLength(answer)));
+      throw error;
+    }
   }
 
   /** Lets the driver make the endpoint's interface. @param isTaken - whether an interface inside has that name. */
@@ -193,7 +206,7 @@ function withChosen(endpoint: EndpointRecord, { Address, AddressIPv6, MacAddress
   if (MacAddress !== '' && endpoint.mac !== '') refuse('MAC address', `MAC address (${endpoint.mac})`, MacAddress);
   if (Address !== '' && endpoint.ipv4 !== undefined) refuse('address', `IP (${given(endpoint).Address})`, `(${Address})`);
   if (AddressIPv6 !== '' && endpoint.ipv6 !== undefined) refuse('address', `IPv6 (${given(endpoint).AddressIPv6})`, `(${AddressIPv6})`);
-  const [ipv4, ipv6] = [chosenAddress(Address), chosenAddress(AddressIPv6)];
+  const [ipv4, ipv6] = [chosenAddress(Address, 4), chosenAddress(AddressIPv6, 6)];
   return {
     ...endpoint,
     mac: MacAddress === '' ? endpoint.mac : macAddress(MacAddress, undefined),
@@ -202,11 +215,8 @@ function withChosen(endpoint: EndpointRecord, { Address, AddressIPv6, MacAddress
   };
 }
 
-function chosenAddress(text: string): { address: string; prefixLength: number } | undefined {
-  if (text === '') return undefined;
-  const [address = '', length = ''] = text.split('/');
-  if (parseAddress(address) === undefined || parseCidr(text) === undefined) throw new System(`invalid CIDR address: ${text}`);
-  return { address, prefixLength: Number(length) };
+function chosenAddress(text: string, family: Family): { address: string; prefixLength: number } | undefined {
+  return text === '' ? undefined : pluginAddress(text, family);
 }
 
 function checkJoint({ source, ipv4Gateway, ipv6Gateway, routes, prefix }: PluginJoint): void {

@@ -1,9 +1,10 @@
 /** Networks that plugins have a part in: their subnets from an address plugin, their interfaces from a driver. */
-import { Forbidden, InvalidParameter, System } from '@flotilla/errors';
-import { type Cidr, cidrText, contains, overlaps, parseAddress, parseCidr } from './cidr.ts';
+import { errorMessage, Forbidden, InvalidParameter, System } from '@flotilla/errors';
+import { type Cidr, cidrText, contains, type Family, overlaps, parseAddress, parseCidr } from './cidr.ts';
 import type { NetworkRecord, SubnetRecord } from './network.ts';
 import type { IpamPlugin, Plugins, PoolData } from './networkPlugin.ts';
 import type { NetworkWish } from './networkRequest.ts';
+import { pluginAddress, withoutLength } from './pluginAddress.ts';
 
 export interface PluginNetworksOptions {
   readonly plugins: Plugins;
@@ -40,8 +41,7 @@ export class PluginNetworks {
         const subnet = await requestSubnet(ipam, config, wish.request.IPAM?.Options ?? {});
         subnets.push(subnet);
         const cidr = parseCidr(subnet.subnet);
-        if (cidr === undefined) throw new System(`invalid CIDR address: ${subnet.subnet}`);
-        if (!isPlugin && ours.some((other) => overlaps(cidr, other))) {
+        if (cidr !== undefined && !isPlugin && ours.some((other) => overlaps(cidr, other))) {
           throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
         }
       }
@@ -139,18 +139,23 @@ async function requestSubnet(ipam: IpamPlugin, wish: PoolWish, options: Readonly
   const pool = await ipam.requestPool({ subnet: wish.subnet, range: wish.range, options, isV6: wish.isV6 });
   const held: string[] = [];
   try {
-    const gateway = wish.gateway === '' && pool.gateway !== undefined ? pool.gateway : await requestGateway(ipam, pool.id, wish.gateway);
-    held.push(withoutLength(gateway));
     const cidr = parseCidr(pool.subnet);
+    if (cidr === undefined) throw new System(`invalid CIDR address: ${pool.subnet}`);
+    const isNamed = wish.gateway === '' && pool.gateway !== undefined;
+    const gatewayText = isNamed ? pool.gateway : await requestGateway(ipam, pool.id, wish.gateway);
+    held.push(withoutLength(gatewayText));
+    const gateway = parseGateway(gatewayText, cidr.family);
     for (const text of Object.values(wish.auxiliary)) {
       const address = parseAddress(text);
-      if (cidr === undefined || address === undefined || !contains(cidr, address.family, address.value)) continue;
-      held.push(withoutLength(await ipam.requestAddress(pool.id, text, {})));
+      if (address === undefined || !contains(cidr, address.family, address.value)) continue;
+      const answer = await ipam.requestAddress(pool.id, text, {});
+      held.push(withoutLength(answer));
+      pluginAddress(answer, cidr.family);
     }
     return {
-      subnet: cidr === undefined ? pool.subnet : cidrText(cidr),
+      subnet: cidrText(cidr),
       ...(wish.range === '' ? {} : { ipRange: wish.range }),
-      gateway: withoutLength(gateway),
+      gateway,
       configured: wish.subnet !== '',
       ...(Object.keys(wish.auxiliary).length === 0 ? {} : { auxiliary: wish.auxiliary }),
       poolId: pool.id,
@@ -166,10 +171,15 @@ async function requestGateway(ipam: IpamPlugin, poolId: string, wished: string):
   try {
     return await ipam.requestAddress(poolId, wished, askedForGateway);
   } catch (error) {
-    throw new System(`failed to allocate gateway (${wished}): ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new System(`failed to allocate gateway (${wished}): ${errorMessage(error)}`, { cause: error });
   }
 }
 
-function withoutLength(address: string): string {
-  return address.split('/')[0] ?? '';
+/** @throws InvalidParameter in dockerd's words. */
+function parseGateway(text: string, family: Family): string {
+  try {
+    return pluginAddress(text, family).address;
+  } catch (error) {
+    throw new InvalidParameter(`failed to parse gateway address (${text}) returned by ipam driver: ${errorMessage(error)}`);
+  }
 }
