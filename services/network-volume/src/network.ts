@@ -3,7 +3,7 @@
 import type { IPAMConfig, NetworkContainer, NetworkInspect } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Subnet } from './addressAllocator.ts';
-import { contains, parseAddress, parseCidr } from './cidr.ts';
+import { type Cidr, contains, parseAddress, parseCidr } from './cidr.ts';
 import { shortId } from './ids.ts';
 
 /** Our own drivers; any other is a plugin's. */
@@ -69,6 +69,12 @@ export function bridgeName(id: string): string {
 /** Whether its containers are given addresses: a plugin may make interfaces without any, and its subnet is then the whole of IPv4. */
 export function hasAddresses({ plugin, ipamDriver }: NetworkRecord): boolean {
   return plugin === undefined || ipamDriver !== 'null';
+}
+
+/** The subnets that networks have for themselves: another must not overlap them. */
+export function takenSubnets(networks: Iterable<NetworkRecord>): Cidr[] {
+  const made = [...networks].filter((network) => network.configOnly !== true && hasAddresses(network));
+  return made.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
 }
 
 /** Whether its containers are ports of a bridge on this host. */

@@ -5,6 +5,7 @@ import { type Cidr, parseCidr } from './cidr.ts';
 import { checkEndpoint, dnsNames, endpointSysctls, macAddress } from './endpoint.ts';
 import { timestamp } from './ids.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
+import type { NetworkRecord } from './network.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import type { Plugins } from './networkPlugin.ts';
 import { Networks } from './networks.ts';
@@ -80,6 +81,20 @@ describe('the predefined networks', () => {
     expect(bridge.IPAM.Config).toEqual([{ Subnet: '10.9.8.0/24', IPRange: '10.9.8.128/25', Gateway: '10.9.8.1' }]);
     expect(bridge.Options).toMatchObject({ 'com.docker.network.bridge.name': 'flotilla0', 'com.docker.network.driver.mtu': '1400' });
     await expect(networks({ bip: 'x' })).rejects.toThrow('invalid CIDR address: x');
+  });
+
+  it('obey them beside a plugin’s network without addresses, and a configuration with those', async () => {
+    const made = await networks();
+    const { id } = await made.create({ Name: 'plain' });
+    const plain = made.find(id);
+    const [whole, planned] = ['0.0.0.0/0', '10.9.8.0/24'].map((subnet) => [{ subnet, configured: false }]);
+    const plugged = { ...plain, id: 'p', name: 'p', driver: 'plugin', plugin: { scope: 'local' }, ipamDriver: 'null', subnets: whole };
+    const configuration = { ...plain, id: 'c', name: 'c', configOnly: true, subnets: planned };
+    for (const one of [plugged, configuration]) {
+      await records.commit({ puts: [records.networks.put(one.id, one as NetworkRecord)] });
+    }
+    const [config] = (await networks({ bip: '10.9.8.1/24' })).inspect('bridge').IPAM.Config ?? [];
+    expect(config?.Subnet).toBe('10.9.8.0/24');
   });
 });
 

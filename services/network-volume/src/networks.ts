@@ -21,12 +21,12 @@ import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, writtenSubnets } from './ipam.ts';
 import {
   bridgeName,
-  hasAddresses,
   type NetworkRecord,
   networkDocument,
   networkScope,
   predefinedNames,
   type SubnetRecord,
+  takenSubnets,
 } from './network.ts';
 import type { Bridges, NetworkKernel } from './networkKernel.ts';
 import { eventAttributes, saveNetwork } from './networkRecords.ts';
@@ -227,10 +227,8 @@ export class Networks {
     this.options.kernel.realize(network);
   }
 
-  /** Subnets of all our networks. */
   private subnets(): Cidr[] {
-    const made = [...this.records.networks.values()].filter((network) => network.configOnly !== true && hasAddresses(network));
-    return made.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
+    return takenSubnets(this.records.networks.values());
   }
 
   inspect(term: string, scope = ''): NetworkInspect {

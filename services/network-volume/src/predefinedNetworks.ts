@@ -1,10 +1,10 @@
 /** The networks that are always there: bridge, as the engine's options say, host and none. */
 import { InvalidParameter } from '@flotilla/errors';
 import type { AddressPool } from './addressPools.ts';
-import { addressText, cidrText, parseCidr, parseCidrAddress } from './cidr.ts';
+import { addressText, cidrText, parseCidrAddress } from './cidr.ts';
 import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets } from './ipam.ts';
-import type { Driver, NetworkRecord } from './network.ts';
+import { type Driver, type NetworkRecord, takenSubnets } from './network.ts';
 import type { Bridges } from './networkKernel.ts';
 import { saveNetwork } from './networkRecords.ts';
 import type { Records } from './records.ts';
@@ -90,8 +90,14 @@ export class PredefinedNetworks {
 
   private choice(exceptId: string, pools: readonly AddressPool[]): Omit<Parameters<typeof chooseSubnets>[0], 'ipam'> {
     const others = [...this.records.networks.values()].filter(({ id }) => id !== exceptId);
-    const ours = others.flatMap(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []));
-    return { enableIPv4: true, enableIPv6: false, gateways: () => 'chosen', pools, ours, routes: this.options.bridges.occupiedBlocks() };
+    return {
+      enableIPv4: true,
+      enableIPv6: false,
+      gateways: () => 'chosen',
+      pools,
+      ours: takenSubnets(others),
+      routes: this.options.bridges.occupiedBlocks(),
+    };
   }
 }
 
