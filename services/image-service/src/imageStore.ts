@@ -141,6 +141,12 @@ export class ImageStore {
     return [...(this.names.get(id) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, reference]) => reference);
   }
 
+  /** Those names of an image that the caller may know. */
+  visibleReferences(id: Digest): Reference[] {
+    const image = this.images.get(id);
+    return image === undefined ? [] : this.references(id).filter((name) => this.rights.allows(name, image));
+  }
+
   /** The image a name stands for, exactly, if the caller may see it. */
   resolve(reference: Reference): Image | undefined {
     const image = this.named(reference);

@@ -43,7 +43,7 @@ export function pushReferences(store: ImageStore, name: string, tag: string): Re
     if (store.resolve(wanted) === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(wanted)}`);
     return [wanted];
   }
-  const all = [...store.all()].flatMap((image) => store.references(image.id));
+  const all = [...store.visible()].flatMap((image) => store.visibleReferences(image.id));
   const tags = all.filter((each) => each.digest === undefined && sameRepository(each, reference));
   if (tags.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
   return tags;
@@ -85,6 +85,8 @@ export class Pusher {
     const reference = withDefaultTag(tag);
     const image = this.store.resolve(reference);
     if (image === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
+    // The digest that it gets there becomes a name here.
+    this.store.requireName(reference, image);
     const releases = [this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)])];
     const hold = (digest: Digest): void => void releases.push(this.store.holds.hold([digest]));
     try {
