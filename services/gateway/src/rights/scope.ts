@@ -14,6 +14,8 @@ type Call = (request: Record<string, unknown>, options?: unknown) => unknown;
 
 const ownOf = (policy: PolicySource): Limits | undefined => limitsOfCaller(policy, 'objects');
 
+const isLimited = (policy: PolicySource): boolean => ownOf(policy) !== undefined || limitsOfCaller(policy, 'images') !== undefined;
+
 const parse = <T>(bytes: Uint8Array): T => JSON.parse(Buffer.from(bytes).toString('utf8')) as T;
 const bytes = (document: unknown): Uint8Array => Buffer.from(JSON.stringify(document));
 
@@ -111,7 +113,6 @@ const lists: Readonly<Record<string, string>> = {
 export function scopeBackends(backends: Backends, policy: PolicySource): Backends {
   const scope = new Scope(backends);
   const check = async (own: Limits, service: keyof Backends, method: string, request: Record<string, unknown>): Promise<void> => {
-    if (method === 'prune' && service === 'builds') throw new Forbidden('access denied: a prune reaches beyond what is yours');
     if (service === 'containers' && method === 'create') {
       await scope.newContainer(own, String(request.name ?? ''), parse<CreateDocument>(request.configJson as Uint8Array));
       return;
@@ -142,6 +143,8 @@ export function scopeBackends(backends: Backends, policy: PolicySource): Backend
         }
         return async (request: Record<string, unknown>, options?: unknown): Promise<unknown> => {
           const own = ownOf(policy);
+          if (service === 'builds' && method === 'prune' && isLimited(policy))
+            throw new Forbidden('access denied: a prune reaches beyond what is yours');
           if (own === undefined) return call.call(target, request, options);
           await check(own, service, method, request);
           const field = lists[`${service}.${method}`];
@@ -202,7 +205,6 @@ export class ScopedCopies extends ReadCopies {
   }
 
   override async read(key: string, fetch: () => Promise<Kept>): Promise<Uint8Array> {
-    const isLimited = ownOf(this.policy) !== undefined || limitsOfCaller(this.policy, 'images') !== undefined;
-    return isLimited ? bytesOf(await fetch()) : super.read(key, fetch);
+    return isLimited(this.policy) ? bytesOf(await fetch()) : super.read(key, fetch);
   }
 }

@@ -66,7 +66,7 @@ function currentCaller(policy: PolicySource | undefined): Caller {
       if (policy === undefined) return;
       if (identity === undefined) throw new Forbidden(`access denied: a caller that is not known may not use ${operation}`);
       const role = policy.current.checkOperation(identity, operation);
-      if (operation === 'BuildPrune' && role.objects !== undefined)
+      if (operation === 'BuildPrune' && (role.objects !== undefined || role.images !== undefined))
         throw new Forbidden('access denied: a prune reaches beyond what is yours');
     },
   };
