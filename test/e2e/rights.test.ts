@@ -230,6 +230,7 @@ describe('prunes of one who is held to his own', () => {
     expect(await output(team('volume', 'prune', '-af'))).toContain('a-dead-vol');
     expect(await host.mustDocker('volume', 'ls', '-q', '--filter', 'name=-dead-vol')).toBe('b-dead-vol');
     await refused(team('builder', 'prune', '-f'), 'may not use BuildPrune');
+    await refused(imagesA('builder', 'prune', '-f'), 'a prune reaches beyond what is yours');
   });
 });
 
@@ -301,6 +302,10 @@ describe('images', () => {
     // Only what the client may see by some name: the busybox with its name for team a, and what has the label.
     expect(await listed()).toEqual(expect.arrayContaining(['a-app:latest', 'labelled:latest']));
     expect(await listed()).not.toContain('b-secret:latest');
+    // Nor are the other names of an image told.
+    expect((await listed()).filter((name) => name.startsWith('b-app'))).toEqual([]);
+    expect(await output(imagesA('image', 'inspect', '--format', '{{json .RepoTags}}', 'a-app'))).toBe('["a-app:latest"]');
+    expect(await output(imagesA('history', '--no-trunc', 'a-app'))).not.toContain('b-app');
     for (const args of [
       ['image', 'inspect', 'b-secret'],
       ['history', 'b-secret'],
@@ -315,6 +320,8 @@ describe('images', () => {
     const secret = await host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'b-secret');
     await refused(imagesA('create', secret), 'o such image');
     await refused(imagesA('push', 'b-secret'), 'does not exist locally with the tag: b-secret');
+    await refused(imagesA('push', 'b-app:1'), 'an image of yours needs a name that begins with a-');
+    await refused(imagesA('push', '-a', 'b-app'), 'does not exist locally with the tag: b-app');
     await refused(imagesA('tag', 'a-app', 'other'), 'an image of yours needs a name that begins with a-');
     await refused(imagesA('tag', 'labelled', 'b-secret'), 'the name b-secret:latest is not yours');
     await refused(imagesA('rmi', 'b-app:1'), 'an image of yours needs a name that begins with a-');

@@ -27,7 +27,7 @@ export function requirePlatform(image: Image, wanted: Platform | undefined, name
 
 export function inspectImage(store: ImageStore, image: Image): ImageInspect {
   const { config, record } = image;
-  const names = store.references(image.id);
+  const names = store.visibleReferences(image.id);
   return {
     Id: image.id,
     RepoTags: names.filter((name) => name.digest === undefined).map(familiarString),
@@ -94,7 +94,7 @@ export function imageHistory(store: ImageStore, image: Image): ImageHistoryItem[
   let step: Image | undefined = image;
   for (const item of items) {
     if (step === undefined) break;
-    const tags = store.references(step.id).filter((name) => name.digest === undefined);
+    const tags = store.visibleReferences(step.id).filter((name) => name.digest === undefined);
     item.Id = step.id;
     item.Tags = tags.length === 0 ? null : tags.map(familiarString);
     step = step.record.parent === undefined ? undefined : store.get(step.record.parent);

@@ -34,7 +34,7 @@ export function listImages(store: ImageStore, request: ListRequest): ImageSummar
     if (image.createdMs >= until) continue;
     if (!matchesLabels(filters, 'label', image.config.config.Labels ?? {})) continue;
     const names = store
-      .references(image.id)
+      .visibleReferences(image.id)
       .filter((name) => patterns.length === 0 || patterns.some((pattern) => familiarMatch(pattern, name)));
     const tags = names.filter((name) => name.digest === undefined);
     if (names.length === 0) {

@@ -46,7 +46,7 @@ export async function selectImages(store: ImageStore, names: readonly string[]):
       // A bare name means every tag of its repository.
       let found = false;
       for (const image of store.visible()) {
-        for (const tag of store.references(image.id)) {
+        for (const tag of store.visibleReferences(image.id)) {
           if (tag.digest !== undefined || !sameRepository(tag, parsed.reference)) continue;
           add(image, tag);
           found = true;
