@@ -173,6 +173,16 @@ describe('a flag of docker run', () => {
     expect(await run('--ipc', 'container:other', stack.busybox, 'ls', '/dev/shm')).toBe('memory');
     const address = await stack.host.mustDocker('exec', 'other', 'hostname', '-i');
     expect(await run('--network', 'container:other', stack.busybox, 'hostname', '-i')).toBe(address);
+    await stack.host.mustDocker('run', '-d', '--name', 'onHost', '--network', 'host', stack.busybox, 'sleep', '600');
+    expect(await run('--network', 'container:onHost', stack.busybox, 'readlink', '/proc/self/ns/net')).toBe(
+      await stack.host.mustDocker('exec', 'onHost', 'readlink', '/proc/self/ns/net'),
+    );
+    const tuned = await stack.host.docker(
+      ...['run', '--rm', '--network', 'container:onHost', '--sysctl', 'net.ipv4.ip_default_ttl=63'],
+      ...[stack.busybox, 'true'],
+    );
+    expect([tuned.code, tuned.stderr]).toEqual([125, expect.stringContaining('not allowed in host network namespace')]);
+    await stack.host.mustDocker('rm', '-f', 'onHost');
     await stack.host.mustDocker('rm', '-f', '-v', 'other');
   });
 

@@ -32,6 +32,7 @@ import {
   type ResolvedMount,
   type SpecDefaults,
 } from './spec/index.ts';
+import { checkSysctls } from './spec/sysctls.ts';
 import { type BegunRun, findStartedRun, runOf, type StartedRun, writeBegunRun } from './startedRun.ts';
 import { startFailure } from './startFailure.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
@@ -65,7 +66,10 @@ export interface SeccompFilters {
 }
 
 interface Network {
+  /** as the run's record has it. */
   readonly netns: string;
+  /** where the runtime enters it; empty: NetworkMode says all. */
+  readonly joins: string;
   readonly files: SandboxFiles;
   readonly settings: NetworkSettings | undefined;
 }
@@ -285,7 +289,10 @@ export class Starter {
     const shared = sharedContainer(container.hostConfig.NetworkMode);
     if (shared !== undefined) {
       const run = this.networkRunOf(shared);
-      return { netns: run.netns === '' ? '' : `/proc/${run.pid}/ns/net`, files: run.files, settings: undefined };
+      const joins = `/proc/${run.pid}/ns/net`;
+      const isHosts = run.netns === '';
+      if (isHosts) checkSysctls({ ...container.hostConfig, NetworkMode: 'host' });
+      return { netns: isHosts ? '' : joins, joins, files: run.files, settings: undefined };
     }
     const { store, neighbours } = this.options;
     const answer = await neighbours.sandboxes.prepare(
@@ -294,6 +301,7 @@ export class Starter {
     );
     return {
       netns: answer.netnsPath,
+      joins: answer.netnsPath,
       files: { hostname: answer.hostnamePath, hosts: answer.hostsPath, resolvConf: answer.resolvConfPath },
       settings: fromJson<NetworkSettings>(answer.networkSettingsJson),
     };
@@ -350,7 +358,7 @@ export class Starter {
       host: this.options.host,
       rootfs: container.snapshot.mergedDir,
       mounts,
-      ...(network.netns === '' ? {} : { netnsPath: network.netns }),
+      ...(network.joins === '' ? {} : { netnsPath: network.joins }),
       ...networkFiles(network.files),
       cgroupsPath: cgroup,
       linkEnvironment: linkEnvironment(
