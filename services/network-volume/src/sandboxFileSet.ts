@@ -27,8 +27,12 @@ export interface SandboxFileStore {
   paths(containerId: string): SandboxFilePaths;
   write(containerId: string, content: { hostname: string; hosts: string; resolvConf: string }): SandboxFilePaths;
   editHosts(containerId: string, edit: (current: string) => string): void;
-  /** Unless somebody has edited it since it was written. */
-  replaceResolvConf(containerId: string, wanted: string): void;
+  /**
+   * Unless somebody has edited it since it was written.
+   *
+   * @param before - what it was written with, where that was before its hash was kept.
+   */
+  replaceResolvConf(containerId: string, before: string, wanted: string): void;
   read(path: string): string;
   remove(containerId: string): void;
   containerIds(): string[];
@@ -67,7 +71,7 @@ export class SandboxFileSet {
   refresh(before: SandboxRecord, now: SandboxRecord): void {
     const { files } = this.options;
     files.editHosts(now.containerId, (current) => changedHosts(current, this.hosts(before), this.hosts(now)));
-    files.replaceResolvConf(now.containerId, this.resolvConf(now));
+    files.replaceResolvConf(now.containerId, this.resolvConf(before), this.resolvConf(now));
   }
 
   refreshLinkedTo(containerId: string): void {

@@ -42,10 +42,12 @@ export class SandboxFiles implements SandboxFileStore {
     if (existsSync(hosts) && wanted !== current) writeFileSync(hosts, wanted);
   }
 
-  replaceResolvConf(containerId: string, wanted: string): void {
+  replaceResolvConf(containerId: string, before: string, wanted: string): void {
     const path = this.paths(containerId).resolvConf;
+    if (!existsSync(path)) return;
     const current = this.read(path);
-    if (existsSync(path) && current !== wanted && this.read(hashPath(path)) === hash(current)) this.writeResolvConf(path, wanted);
+    const written = this.read(hashPath(path)) || hash(before);
+    if (current !== wanted && written === hash(current)) this.writeResolvConf(path, wanted);
   }
 
   read(path: string): string {
