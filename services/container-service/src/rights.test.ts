@@ -32,3 +32,16 @@ test("a step of a build is in nobody's name, and has what the host gives it but 
   const of = subjects([step]);
   expect(await of('Execs/Create', { container: 'step' })).toEqual([{ name: 'step', isNobodys: true, dangers: ['host-namespaces'] }]);
 });
+
+test("a start joins a network that was not there at the create: the other's dangers are its own", async () => {
+  const other = containerRecord({ name: 'other', hostConfig: { NetworkMode: 'host' } });
+  const late = containerRecord({ name: 'late', hostConfig: { NetworkMode: 'container:other' } });
+  const looked = containerRecord({ name: 'looked', hostConfig: { NetworkMode: `container:${other.id}` } });
+  const of = subjects([other, late, looked]);
+  const names = async (method: string, container: string) => (await of(`Containers/${method}`, { container })).map(({ name }) => name);
+  expect(await names('Start', 'late')).toEqual(['late', 'other']);
+  expect(await names('Restart', 'late')).toEqual(['late', 'other']);
+  expect(await names('Stop', 'late')).toEqual(['late']);
+  // That was decided when it was created.
+  expect(await names('Start', 'looked')).toEqual(['looked']);
+});

@@ -7,18 +7,27 @@ import { findContainer } from './lookup.ts';
 import type { ContainerStore } from './store.ts';
 
 export function containerSubjects(store: ContainerStore): SubjectsOf {
-  const subjectOf = (reference: string): Subject[] => {
-    if (reference === '') return [];
-    let container: ContainerRecord;
+  const find = (reference: string): ContainerRecord | undefined => {
+    if (reference === '') return undefined;
     try {
-      container = findContainer(store, reference);
+      return findContainer(store, reference);
     } catch (error) {
       // The call itself tells what is wrong with the name.
       if (errorKind(error) === 'Unknown') throw error;
-      return [];
+      return undefined;
     }
+  };
+  const subjectOf = (reference: string): Subject[] => {
+    const container = find(reference);
+    if (container === undefined) return [];
     const { name, config, hostConfig } = container;
     return [{ ...containerSubject(name, { ...config, HostConfig: hostConfig }, reference), isNobodys: isOfBuild(config) }];
+  };
+  /** Whose network is joined may have come after the create, where all the others are looked up. */
+  const joinedAtStart = (container: ContainerRecord | undefined): Subject[] => {
+    const reference = sharedContainer(container?.hostConfig.NetworkMode) ?? '';
+    if (find(reference)?.id === reference) return [];
+    return subjectOf(reference).map((subject) => ({ ...subject, isJoined: true }));
   };
   return async (path, request) => {
     await store.fresh();
@@ -37,9 +46,12 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
       return [made, ...joined(document).flatMap(subjectOf), ...linked.map(({ dangers: _dangers, ...subject }) => subject)];
     }
     const exec = textOf(request, 'exec');
-    return subjectOf(exec === '' ? textOf(request, 'container') : (store.execs.get(exec)?.containerId ?? ''));
+    const container = exec === '' ? textOf(request, 'container') : (store.execs.get(exec)?.containerId ?? '');
+    return [...subjectOf(container), ...(starts.has(path) ? joinedAtStart(find(container)) : [])];
   };
 }
+
+const starts: ReadonlySet<string> = new Set(['Start', 'Restart'].map((method) => `/flotilla.container.v1.Containers/${method}`));
 
 /** Steps of a build are in nobody's name: who asked for the build is checked where it is made. What they have and share is checked here. */
 function isOfBuild({ Labels }: Pick<CreateDocument, 'Labels'>): boolean {

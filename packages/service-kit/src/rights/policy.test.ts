@@ -68,6 +68,7 @@ describe('what a call works on', () => {
       'the volume data: it has mounts of the host',
     );
     for (const method of ['Stop', 'Remove', 'Inspect', 'Logs']) policy.checkSubjects(alice, calls + method, [privileged]);
+    expect(() => policy.checkSubjects(alice, `${calls}Start`, [{ ...privileged, isJoined: true }])).toThrow('privileged mode');
     policy.checkSubjects(alice, `${calls}Attach`, [plain]);
     policy.checkSubjects({ kind: 'user', name: 'root', uid: 0 }, `${calls}Attach`, [privileged]);
   });

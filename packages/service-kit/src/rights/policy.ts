@@ -160,7 +160,7 @@ export class Policy {
     const found = this.roleOf(identity);
     for (const subject of subjects) {
       checkOwn(found?.objects, subject);
-      if (!uses.has(path)) continue;
+      if (!uses.has(path) && subject.isJoined !== true) continue;
       for (const danger of subject.dangers ?? []) {
         if (found !== undefined && !found.forbid.includes(danger)) continue;
         throw new Forbidden(

@@ -21,11 +21,13 @@ export interface Subject {
   readonly isNew?: boolean;
   /** It is in nobody's name, so nobody is kept from it; what it has of the host counts all the same. */
   readonly isNobodys?: boolean;
+  /** What it has of the host is shared by the call, whatever the method. */
+  readonly isJoined?: boolean;
   /** What the caller is told when it is not his to see. */
   readonly missing: string;
 }
 
-/** The subjects of a call, by its method; none for what has none. Never fails: what is not there is told by the call itself. */
+/** The subjects of a call, by its method; none for what has none, or is not there: that is told by the call itself. */
 export type SubjectsOf = (path: string, request: unknown) => Promise<readonly Subject[]>;
 
 type Fields = Readonly<Record<string, unknown>>;
