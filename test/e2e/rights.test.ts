@@ -268,6 +268,10 @@ describe('what somebody else made dangerous', () => {
     const made = JSON.parse((await post(0, '/containers/priv/exec', '{"Cmd":["touch","/tmp/by-exec"]}')).stdout) as { Id: string };
     expect((await post(4004, `/exec/${made.Id}/start`, '{"Detach":true}')).stdout).toContain(words);
     expect(await host.mustDocker('exec', 'priv', 'ls', '/tmp')).toBe('');
+    const mighty = await post(0, '/containers/harmless/exec', '{"Cmd":["touch","/tmp/by-exec"],"Privileged":true}');
+    const { Id: exec } = JSON.parse(mighty.stdout) as { Id: string };
+    expect((await post(4004, `/exec/${exec}/start`, '{"Detach":true}')).stdout).toContain('it has privileged mode');
+    expect(await host.mustDocker('exec', 'harmless', 'ls', '/tmp')).toBe('');
     expect(await host.mustDocker('ps', '-aq', '--filter', 'status=created')).toBe('');
     // Reading of it, ending it, and a name for it are no danger.
     expect(await output(operator('inspect', '--format', '{{.HostConfig.Privileged}}', 'priv'))).toBe('true');

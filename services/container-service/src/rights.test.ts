@@ -45,3 +45,15 @@ test("a start joins a network that was not there at the create: the other's dang
   // That was decided when it was created.
   expect(await names('Start', 'looked')).toEqual(['looked']);
 });
+
+test('an exec has what its container has and what it was given itself', async () => {
+  const container = containerRecord({ name: 'plain', hostConfig: { CapAdd: ['SYS_TIME'] } });
+  const execOf = (config: object) => ({ containerId: container.id, config });
+  const of = subjects([container], { plain: execOf({}), mighty: execOf({ Privileged: true }) });
+  const dangers = async (exec: string) => (await of('Execs/Start', { exec })).map((subject) => subject.dangers);
+  expect([await dangers('plain'), await dangers('mighty'), await dangers('gone')]).toEqual([
+    [['capabilities']],
+    [['privileged', 'capabilities']],
+    [],
+  ]);
+});

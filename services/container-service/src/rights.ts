@@ -1,7 +1,7 @@
 /** What a call works on, for rights: the container that it names, that of its exec, and those whose namespaces, volumes and links a new one shares. */
 import { buildLabel } from '@flotilla/engine-api';
 import { errorKind } from '@flotilla/errors';
-import { containerSubject, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
+import { containerSubject, dangersOfExec, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
 import { type ContainerRecord, sharedContainer } from './container.ts';
 import { findContainer } from './lookup.ts';
 import type { ContainerStore } from './store.ts';
@@ -29,6 +29,13 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
     if (find(reference)?.id === reference) return [];
     return subjectOf(reference).map((subject) => ({ ...subject, isJoined: true }));
   };
+  /** The container of an exec, with what the exec itself was given: who starts it need not be who made it. */
+  const execSubject = (id: string): Subject[] => {
+    const exec = store.execs.get(id);
+    if (exec === undefined) return [];
+    const own = dangersOfExec({ ...exec.config });
+    return subjectOf(exec.containerId).map((subject) => ({ ...subject, dangers: new Set([...own, ...(subject.dangers ?? [])]) }));
+  };
   return async (path, request) => {
     await store.fresh();
     if (path === '/flotilla.container.v1.Containers/Create') {
@@ -46,7 +53,8 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
       return [made, ...joined(document).flatMap(subjectOf), ...linked.map(({ dangers: _dangers, ...subject }) => subject)];
     }
     const exec = textOf(request, 'exec');
-    const container = exec === '' ? textOf(request, 'container') : (store.execs.get(exec)?.containerId ?? '');
+    if (exec !== '') return execSubject(exec);
+    const container = textOf(request, 'container');
     return [...subjectOf(container), ...(starts.has(path) ? joinedAtStart(find(container)) : [])];
   };
 }

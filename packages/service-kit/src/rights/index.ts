@@ -1,3 +1,4 @@
+export { dangersOfExec } from './dangers.ts';
 export { describeIdentity, type Identity } from './identity.ts';
 export { Policy, type Role } from './policy.ts';
 export { followPolicy, type PolicySource } from './policyFile.ts';
