@@ -309,6 +309,10 @@ describe('images', () => {
     await host.mustDocker('create', '--name', 'a-source', stack.busybox);
     await host.mustDocker('commit', '--change', 'LABEL team=a', 'a-source', 'labelled');
     await host.mustDocker('commit', '--change', 'LABEL team=b', 'a-source', 'b-secret');
+    // An image's label makes nobody the owner of what runs from it.
+    await host.mustDocker('create', '--name', 'of-labelled', 'labelled');
+    await refused(team('rm', 'of-labelled'), 'No such container: of-labelled');
+    await host.mustDocker('rm', 'of-labelled');
     // Only what the client may see by some name: the busybox with its name for team a, and what has the label.
     expect(await listed()).toEqual(expect.arrayContaining(['a-app:latest', 'labelled:latest']));
     expect(await listed()).not.toContain('b-secret:latest');

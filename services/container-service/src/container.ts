@@ -75,6 +75,8 @@ export interface ContainerRecord {
   readonly platform: string;
   /** as asked for, merged with the image's. */
   readonly config: ContainerConfig;
+  /** the labels that were given at the create: an image's say nothing of whose a container is. Absent in records of older versions. */
+  readonly ownLabels?: Readonly<Record<string, string>>;
   readonly hostConfig: HostConfig;
   /** the endpoints that were asked for, by network name. */
   readonly endpoints: Readonly<Record<string, EndpointSettings>>;
@@ -142,6 +144,11 @@ export function assertStartable(container: ContainerRecord): void {
 export function assertRunning(container: ContainerRecord): Run {
   if (container.state.run === undefined) throw new Conflict(`container ${container.id} is not running`);
   return container.state.run;
+}
+
+/** The labels that say whose it is. */
+export function ownLabelsOf({ ownLabels, config }: Pick<ContainerRecord, 'ownLabels' | 'config'>): ContainerConfig['Labels'] {
+  return ownLabels ?? config.Labels;
 }
 
 /** The container whose namespace is meant by a mode like `container:<id>`; undefined for other modes. */

@@ -96,6 +96,7 @@ export class Creator {
       },
       platform: 'linux',
       config,
+      ownLabels: askedConfig.Labels ?? {},
       hostConfig,
       endpoints: networking.EndpointsConfig ?? {},
       ...command(config),

@@ -5,14 +5,17 @@ import { containerSubjects } from './rights.ts';
 import type { ContainerStore } from './store.ts';
 import { containerRecord } from './testing/containers.ts';
 
-function subjects(containers: readonly ContainerRecord[], execs: Record<string, unknown> = {}) {
-  const store = {
+function storeOf(containers: readonly ContainerRecord[], execs: Record<string, unknown> = {}): ContainerStore {
+  return {
     fresh: async () => undefined,
     containers: new Map(containers.map((container) => [container.id, container])),
     names: new Map(containers.map(({ id, name }) => [name, { id }])),
     execs: new Map(Object.entries(execs)),
-  };
-  const of = containerSubjects(store as unknown as ContainerStore);
+  } as unknown as ContainerStore;
+}
+
+function subjects(containers: readonly ContainerRecord[], execs?: Record<string, unknown>) {
+  const of = containerSubjects(storeOf(containers, execs));
   return async (method: string, request: object): Promise<{ name: string; isNobodys: boolean; dangers: string[] }[]> =>
     (await of(`/flotilla.container.v1.${method}`, request)).map(({ name, isNobodys = false, dangers = [] }) => ({
       name,
@@ -56,4 +59,13 @@ test('an exec has what its container has and what it was given itself', async ()
     [['privileged', 'capabilities']],
     [],
   ]);
+});
+
+test("whose a container is its own labels say, and not its image's", async () => {
+  const config = { Labels: { team: 'a', kept: 'y' } };
+  const [made, older] = [containerRecord({ name: 'made', config, ownLabels: { kept: 'y' } }), containerRecord({ name: 'older', config })];
+  const of = containerSubjects(storeOf([made, older]));
+  const labels = async (container: string) =>
+    (await of('/flotilla.container.v1.Containers/Stop', { container })).map((each) => each.labels);
+  expect([await labels('made'), await labels('older')]).toEqual([[{ kept: 'y' }], [config.Labels]]);
 });

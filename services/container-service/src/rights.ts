@@ -2,7 +2,7 @@
 import { buildLabel } from '@flotilla/engine-api';
 import { errorKind } from '@flotilla/errors';
 import { containerSubject, dangersOfExec, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
-import { type ContainerRecord, sharedContainer } from './container.ts';
+import { type ContainerRecord, ownLabelsOf, sharedContainer } from './container.ts';
 import { findContainer } from './lookup.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -21,7 +21,8 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
     const container = find(reference);
     if (container === undefined) return [];
     const { name, config, hostConfig } = container;
-    return [{ ...containerSubject(name, { ...config, HostConfig: hostConfig }, reference), isNobodys: isOfBuild(config) }];
+    const subject = containerSubject(name, { ...config, HostConfig: hostConfig }, reference);
+    return [{ ...subject, labels: ownLabelsOf(container), isNobodys: isOfBuild(config) }];
   };
   /** Whose network is joined may have come after the create, where all the others are looked up. */
   const joinedAtStart = (container: ContainerRecord | undefined): Subject[] => {

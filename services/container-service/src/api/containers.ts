@@ -5,7 +5,7 @@ import { ownedBy, type PolicySource } from '@flotilla/service-kit/rights';
 import type { Archives } from '../archives.ts';
 import type { Attacher } from '../attach.ts';
 import { type CommitterOptions, commitContainer } from '../commit.ts';
-import type { Run } from '../container.ts';
+import { ownLabelsOf, type Run } from '../container.ts';
 import type { ContainerLogs } from '../containerLogs.ts';
 import type { ContainerStats } from '../containerStats.ts';
 import type { Creator } from '../create.ts';
@@ -118,7 +118,7 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
       const isOwn = ownedBy(options.policy);
       return await pruneContainers(
         {
-          containers: () => [...store.containers.values()].filter(({ name, config }) => isOwn(name, config.Labels)),
+          containers: () => [...store.containers.values()].filter((each) => isOwn(each.name, ownLabelsOf(each))),
           remove: (id) => lifecycle.remove(id, { force: false, removeVolumes: false }),
           sizeOf: async (id) => BigInt((await queries.size(id)).rw),
           tell: async (event) => void (await store.commit({ events: [event] })),
