@@ -64,6 +64,7 @@ export class ImageStore {
   private readonly rights: ImageRights;
   private readonly imageRecords: Collection<ImageRecord>;
   private readonly referenceRecords: Collection<ReferenceRecord>;
+  private readonly buildSteps: Collection<{ readonly imageId: Digest }>;
   private readonly images = new Map<Digest, Image>();
   private readonly names = new Map<Digest, Map<string, Reference>>();
   private readonly parsed = new Map<string, Reference>();
@@ -79,6 +80,7 @@ export class ImageStore {
     this.manifests = this.records.collection('manifest');
     this.layers = this.records.collection('layer');
     this.snapshots = this.records.collection('snapshot');
+    this.buildSteps = this.records.collection('build-step');
     this.uses = new ImageUses(this.records);
     for (const record of this.imageRecords.values()) this.images.set(record.id, readImage(record));
     for (const record of this.referenceRecords.values()) this.index(record.name, record.imageId);
@@ -122,6 +124,17 @@ export class ImageStore {
 
   private sees(image: Image): boolean {
     return this.rights.sees(image, () => this.references(image.id));
+  }
+
+  /** Beside what the caller sees: images without a name that builds make on their way, for whoever knows the whole id. The build cache is everybody's. */
+  mayUse(image: Image): boolean {
+    return this.sees(image) || (!this.names.get(image.id)?.size && this.isOfBuild(image));
+  }
+
+  private isOfBuild({ id, record }: Image): boolean {
+    if (record.cacheOnly === true || this.holds.has(id)) return true;
+    for (const step of this.buildSteps.values()) if (step.imageId === id) return true;
+    return false;
   }
 
   /** Whether the caller may give an image this name, or take it away. @throws Forbidden */
@@ -190,8 +203,7 @@ export class ImageStore {
     const parsed = parseAnyReference(text);
     if ('id' in parsed) {
       const image = this.images.get(parsed.id);
-      // One without a name is found by whoever knows its whole id: those that a build makes on its way.
-      if (image === undefined || (this.names.get(image.id)?.size && !this.sees(image))) throw new NotFound(`No such image: ${parsed.id}`);
+      if (image === undefined || !this.mayUse(image)) throw new NotFound(`No such image: ${parsed.id}`);
       return image;
     }
     const image = this.resolve(parsed.reference) ?? this.findByPrefix(text);

@@ -30,7 +30,7 @@ import {
 } from '@flotilla/oci';
 import { ContentVanished, LayerContentError } from './contentError.ts';
 import { imageEvent } from './events.ts';
-import type { BlobReference, Image, LayerRecord, ManifestRecord } from './image.ts';
+import { type BlobReference, type Image, type LayerRecord, type ManifestRecord, readImage } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
 import { platformMismatch } from './inspect.ts';
 import type { LayerFetcher, LayerProgress, LayerWanted } from './layerFetcher.ts';
@@ -78,7 +78,7 @@ export class Puller {
    */
   async pull(request: PullRequest, sink: ProgressSink, signal: AbortSignal): Promise<Image> {
     const reference = withDefaultTag(request.reference);
-    if (request.cacheOnly !== true) this.store.requireName(reference);
+    this.store.requireName(reference);
     const remote = new RemoteRepository(this.registry, reference, request.registryAuth, signal);
     const target = await this.resolve(remote, reference, request.platform);
     await makeRoom(this.store.content);
@@ -159,6 +159,10 @@ export class Puller {
         `image operating system "${config.os}" cannot be used on this platform: operating system is not supported`,
       );
     }
+    const id = manifest.config.digest;
+    const configText = configBytes.toString('utf8');
+    // Its labels are known from here on. Nothing of it is on the disk yet.
+    if (!cacheOnly) this.store.requireName(reference, readImage({ id, config: configText, sizeBytes: 0 }));
     const wanted = pair(config, blobs);
     diffIds.push(...wanted.map((layer) => layer.diffId));
     const held = this.store.holdLayers(diffIds);
@@ -171,10 +175,9 @@ export class Puller {
       await this.store.content.writeBlob(target.image.digest, target.image.bytes);
       await this.store.content.writeBlob(manifest.config.digest, configBytes);
       const before = this.store.resolve(reference);
-      const id = manifest.config.digest;
       const image = await this.store.register({
         id,
-        config: configBytes.toString('utf8'),
+        config: configText,
         references: cacheOnly ? [] : [reference.digest === undefined ? [reference] : [], withDigest(reference, target.top.digest)].flat(),
         cacheOnly,
         manifests: manifestRecords(target, id),

@@ -119,7 +119,7 @@ export class Remover {
       if (layer !== undefined && chainId !== undefined && freed.layers.includes(layer)) removal.items.push({ Deleted: chainId });
     }
     const parent = image.record.parent === undefined ? undefined : this.store.get(image.record.parent);
-    if (!options.pruneParents || parent === undefined) return;
+    if (!options.pruneParents || parent === undefined || !this.store.mayUse(parent)) return;
     if (this.store.references(parent.id).length > 0 || this.store.holds.has(parent.id)) return;
     await this.delete(lease, parent, { force: false, pruneParents: true, quiet: true }, removal);
   }
