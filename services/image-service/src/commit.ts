@@ -30,6 +30,7 @@ export class Committer {
     if (snapshot === undefined) throw new NotFound(`No such snapshot: ${request.snapshotKey}`);
     const base = this.store.get(snapshot.imageId);
     const reference = newReference(request.repository, request.tag);
+    if (reference !== undefined) this.store.requireName(reference);
     const own = defaultsFromJson(request.containerConfigJson) ?? base?.config.config ?? {};
     const defaults = applyChanges(mergeDefaults(defaultsFromJson(request.configJson) ?? {}, own), request.changes);
     const below = this.store.holdLayers(snapshot.layers);

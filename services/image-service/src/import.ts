@@ -40,11 +40,13 @@ export class Importer {
     this.maxLayerBytes = options.maxLayerBytes;
   }
 
-  /** Everything that can be refused before the upload. @throws InvalidParameter */
+  /** Everything that can be refused before the upload. @throws InvalidParameter; Forbidden for a name that is not the caller's. */
   check(request: ImportImageRequest, platform: Platform): ImportOptions {
     if (platform.os !== 'linux') throw new InvalidParameter('operating system is not supported');
+    const reference = newReference(request.repository, request.tag);
+    if (reference !== undefined) this.store.requireName(reference);
     return {
-      reference: newReference(request.repository, request.tag),
+      reference,
       message: request.message || 'Imported from -',
       defaults: applyChanges({}, request.changes),
       platform,

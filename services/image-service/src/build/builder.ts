@@ -90,8 +90,9 @@ export class Builder {
     for (const { id, abort } of this.running.values()) if (id === buildId) abort.abort(new Cancelled('context canceled'));
   }
 
-  /** A build of the classic API. @throws InvalidParameter for a wrong Dockerfile; CommandFailed when a RUN does. */
+  /** A build of the classic API. @throws InvalidParameter for a wrong Dockerfile; CommandFailed when a RUN does; Forbidden. */
   async build({ options, credentials, body }: ClassicBuild, sink: ProgressSink, gone: AbortSignal): Promise<void> {
+    for (const reference of options.tags) this.options.store.requireName(reference);
     const said: string[] = [];
     // Quiet: what is said counts only when the build fails.
     const quietSink: ProgressSink = (line) => said.push(line.stream ?? line.error ?? '');

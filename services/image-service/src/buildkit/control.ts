@@ -48,6 +48,7 @@ export class Control {
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();
     try {
+      this.checkNames(job, exporters);
       const made = request.frontend === '' ? await this.steered(job) : await this.direct(job, request);
       const response = made === undefined ? {} : await this.parts.exporters.export(job, made, exporters);
       return SolveResponse.fromPartial({ exporterResponse: response });
@@ -57,6 +58,16 @@ export class Control {
     } finally {
       signal.removeEventListener('abort', cancel);
       await jobs.close(job);
+    }
+  }
+
+  /** A build whose names are refused does not begin, whatever its client still asks for. */
+  private checkNames(job: Job, exporters: readonly Exporter[]): void {
+    try {
+      this.parts.exporters.check(exporters);
+    } catch (error) {
+      job.cancel();
+      throw new StatusError(toStatus(error, undefined));
     }
   }
 

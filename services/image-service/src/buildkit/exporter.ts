@@ -31,6 +31,13 @@ export class Exporters {
     this.sessions = options.sessions;
   }
 
+  /** Before the work. @throws Forbidden for names that are not the caller's. */
+  check(exporters: readonly Exporter[]): void {
+    for (const { type, attrs } of exporters) {
+      if (imageTypes.has(type)) for (const reference of toReferences(attrs.name ?? '')) this.store.requireName(reference);
+    }
+  }
+
   /** @returns what the client is told of it. */
   async export(job: Job, made: Made, exporters: readonly Exporter[]): Promise<Response> {
     let response: Response = {};
@@ -45,11 +52,13 @@ export class Exporters {
 
   private asImage(job: Job, { image }: Made, { attrs }: Exporter): Promise<Response> {
     return job.progress.during('exporting to image', async (vertex) => {
+      const references = toReferences(attrs.name ?? '');
+      for (const reference of references) this.store.requireName(reference, image);
       vertex.note('exporting layers');
       vertex.note(`writing image ${image.id}`);
       await this.store.show(image);
       const names: string[] = [];
-      for (const reference of toReferences(attrs.name ?? '')) {
+      for (const reference of references) {
         await this.store.tag(image, reference);
         const name = `${reference.domain}/${reference.path}:${reference.tag}`;
         vertex.note(`naming to ${name}`);
