@@ -12,17 +12,17 @@ export class NamedContexts {
   private readonly contexts = new Map<string, NamedContext>();
 
   constructor(contexts: ReadonlyMap<string, NamedContext> = new Map()) {
-    for (const [name, context] of contexts) this.contexts.set(canonical(name), context);
+    for (const [name, context] of contexts) this.contexts.set(canonicalName(name), context);
   }
 
   /** @param name - as FROM or `--from` has it. */
   find(name: string): NamedContext | undefined {
-    return this.contexts.size === 0 ? undefined : this.contexts.get(canonical(name));
+    return this.contexts.size === 0 ? undefined : this.contexts.get(canonicalName(name));
   }
 }
 
 /** `alpine`, `alpine:latest` and `docker.io/library/alpine` are one name. */
-function canonical(name: string): string {
+export function canonicalName(name: string): string {
   try {
     return familiarString(withDefaultTag(parseReference(name.toLowerCase())));
   } catch {

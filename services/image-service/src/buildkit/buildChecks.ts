@@ -8,6 +8,7 @@ import type { Dockerfile, Stage } from '../build/dockerfile/instructions.ts';
 import { parseDockerfile } from '../build/dockerfile/parse.ts';
 import { neededStages, type StageNames } from '../build/dockerfile/stageGraph.ts';
 import { locationOf } from '../build/errorSource.ts';
+import { canonicalName } from '../build/namedContexts.ts';
 import type { BuildOptions } from '../build/options.ts';
 import { outlineOf, targetsOf } from '../build/outline.ts';
 import { targetStage } from '../build/plan.ts';
@@ -107,10 +108,11 @@ function findings(dockerfile: Dockerfile, { counts }: CheckOptions, build: Check
 }
 
 function namesFor({ options, contexts }: CheckedBuild): StageNames {
+  const known = new Set([...contexts.keys()].map(canonicalName));
   return {
     buildArgs: options.buildArgs,
     globals: platformArguments(options.platform ?? hostPlatform(), options.target),
-    isContext: (name) => contexts.has(name.toLowerCase()),
+    isContext: (name) => known.size > 0 && known.has(canonicalName(name)),
   };
 }
 
