@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { addDockerPlugins, type CommandResult, waitFor } from '@flotilla/testkit';
+import { addDockerPlugins, assembleImage, buildLayer, type CommandResult, waitFor } from '@flotilla/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { useStack } from './stack.ts';
 
@@ -13,7 +13,7 @@ const file = (name: string): string => join(directory, name);
 const openssl = (...args: string[]): unknown => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' });
 
 openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test ca', '-days', '2');
-for (const name of ['server', 'ci', 'stranger']) {
+for (const name of ['server', 'ci', 'tagger', 'stranger']) {
   openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
   writeFileSync(file('extensions'), 'subjectAltName=IP:127.0.0.1\n');
   const signing = ['x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2'];
@@ -26,10 +26,13 @@ const policy = {
     { uid: 4002, role: 'team-a' },
     { uid: 4004, role: 'operator' },
     { uid: 4005, role: 'images-a' },
+    { uid: 4006, role: 'tags-a' },
     { certificate: 'ci', role: 'operator' },
+    { certificate: 'tagger', role: 'tags-a' },
   ],
   roles: {
     'images-a': { images: { prefixes: ['a-', 'localhost:5000/a-'], labels: ['team=a'] } },
+    'tags-a': { images: { prefixes: ['a-', '127.0.0.1:5000/team:'] } },
     'team-a': {
       operations: ['Container*', 'Exec*', 'Image*', 'Volume*', 'Network*', 'System*'],
       except: ['ContainerExport'],
@@ -70,6 +73,7 @@ const viewer = (...args: string[]): Promise<CommandResult> => as(4001, 'docker',
 const team = (...args: string[]): Promise<CommandResult> => as(4002, 'docker', ...args);
 const operator = (...args: string[]): Promise<CommandResult> => as(4004, 'docker', ...args);
 const imagesA = (...args: string[]): Promise<CommandResult> => as(4005, 'docker', ...args);
+const tagsA = (...args: string[]): Promise<CommandResult> => as(4006, 'docker', ...args);
 const overTls = (name: string, ...args: string[]): Promise<CommandResult> =>
   stack.host.docker(
     '-H',
@@ -387,6 +391,61 @@ describe('images', () => {
     expect(usage).toContain('a-built');
     expect(usage).not.toContain('b-secret');
   });
+
+  it('under a prefix that reaches into the tag are built, pushed, pulled and removed', async () => {
+    await stack.host.mustDocker('tag', stack.busybox, 'a-base');
+    const name = `${stack.registry.address}/team:1`;
+    mkdirSync(file('steps'));
+    // Each step stands on the image of the one before, which has no name.
+    writeFileSync(file('steps/Dockerfile'), 'FROM a-base\nRUN echo one > /one\nRUN cat /one > /two\n');
+    await output(tagsA('build', '-t', name, file('steps')));
+    await output(tagsA('push', name));
+    expect(await output(tagsA('rmi', name))).toContain('Deleted: sha256:');
+    await output(tagsA('pull', '-q', name));
+    expect(await output(tagsA('run', '--rm', name, 'cat', '/two'))).toBe('one');
+    const digest = await output(tagsA('image', 'inspect', '--format', '{{index .RepoDigests 0}}', name));
+    await output(tagsA('rmi', name));
+    await output(tagsA('pull', '-q', digest));
+    expect(await output(tagsA('rmi', digest))).toContain('Deleted: sha256:');
+  });
+
+  it('without a name are for those whom their labels allow', async () => {
+    const { host } = stack;
+    await host.mustDocker('create', '--name', 'nameless', stack.busybox);
+    const secret = await host.mustDocker('commit', 'nameless');
+    for (const args of [
+      ['image', 'inspect', secret],
+      ['tag', secret, 'a-taken'],
+      ['create', secret],
+      ['rmi', secret],
+    ]) {
+      await refused(imagesA(...args), 'o such image');
+    }
+    const labelled = await host.mustDocker('commit', '--change', 'LABEL team=a', 'nameless');
+    expect(await output(imagesA('image', 'inspect', '--format', '{{.Id}}', labelled))).toBe(labelled);
+    await output(imagesA('rmi', labelled));
+    await host.mustDocker('rmi', secret);
+  });
+
+  it('are refused before the work where nothing could allow their name', async () => {
+    const { host } = stack;
+    const words = 'an image of yours needs a name that begins with a-';
+    await host.mustDocker('tag', stack.busybox, 'a-base');
+    mkdirSync(file('never'));
+    writeFileSync(file('never/Dockerfile'), 'FROM a-base\nRUN echo never\n');
+    const built = tagsA('build', '-t', 'c-built', file('never'));
+    await refused(built, words);
+    expect((await built).stdout).not.toContain('Step 1');
+    await host.mustDocker('create', '--name', 'unnamed', stack.busybox);
+    await refused(tagsA('commit', 'unnamed', 'c-commit'), words);
+    // What is uploaded is not looked at.
+    await refused(tagsA('import', file('policy.json'), 'c-import'), words);
+    // Labels are known with the configuration, before any layer.
+    const reference = await stack.push(assembleImage([await buildLayer([{ path: 'only', content: 'here' }])]), 'unlabelled');
+    const pulled = imagesA('pull', reference);
+    await refused(pulled, words);
+    expect((await pulled).stdout).not.toContain('Pulling fs layer');
+  });
 });
 
 describe('builds', () => {
@@ -445,6 +504,14 @@ describe('builds', () => {
     expect(await stack.host.mustDocker('run', '--rm', 'with-mounts', 'cat', '/y')).toBe('kept');
     await stack.host.mustDocker('buildx', 'build', '--no-cache', '--allow', 'network.host', '--network', 'host', '-t', 'by-root', context);
     expect(await stack.host.mustDocker('run', '--rm', 'by-root')).toContain('docker0');
+    await stack.host.mustDocker('tag', stack.busybox, 'a-base');
+    const steps = folder('own-names', 'FROM a-base\nRUN echo one > /one\nRUN cat /one > /two\n');
+    const tagger = (...args: string[]): Promise<CommandResult> => overTls('tagger', 'buildx', 'build', '--progress=plain', ...args);
+    const stranger = tagger('-t', 'a-first', '-t', 'c-second', steps);
+    await refused(stranger, 'an image of yours needs a name that begins with a-');
+    expect((await stranger).stderr).not.toContain('RUN echo one');
+    await output(tagger('-t', 'a-first', steps));
+    expect(await output(overTls('tagger', 'run', '--rm', 'a-first', 'cat', '/two'))).toBe('one');
     await stack.host.mustDocker('builder', 'prune', '-af');
   });
 });
