@@ -100,6 +100,12 @@ describe('stopping', () => {
     expect([await state('stubborn', 'ExitCode'), await state('brief', 'ExitCode')]).toEqual(['137', '137']);
   });
 
+  it('stop -t waits longer than any timer', async () => {
+    await startTrap('patient');
+    expect(await must('stop', '-t', '2147483648', 'patient')).toBe('patient');
+    expect(await state('patient', 'ExitCode')).toBe('15');
+  });
+
   it('--stop-signal is used', async () => {
     await startTrap('other', '--stop-signal', 'INT');
     await must('stop', 'other');

@@ -86,7 +86,13 @@ describe('flotilla upgrade', () => {
           await pause(100);
         }
       };
-      const clients = [client('ps', '-a'), client('logs', '--tail', '1', 'counter'), client('pull', '-q', stack.busybox)];
+      const clients = [
+        client('ps', '-a'),
+        client('logs', '--tail', '1', 'counter'),
+        client('run', '--rm', stack.busybox, 'true'),
+        client('exec', 'counter', 'true'),
+        client('pull', '-q', stack.busybox),
+      ];
       try {
         const up = await upgrade(newer);
         expect(up.code, up.stdout + up.stderr).toBe(0);

@@ -37,6 +37,8 @@ const sigkill = 9;
 const notAllocated = 'Error when allocating new name: ';
 /** How long a process may take to go after SIGKILL: it may have to wait for a disk. */
 const killDeadlineMs = 60_000;
+/** Timers go no further (24 days): what waits longer waits without one. */
+const longestTimerMs = 2 ** 31 - 1;
 /** How often a forced removal kills what comes up again. */
 const removalAttempts = 5;
 
@@ -142,7 +144,8 @@ export class ContainerLifecycle {
   private async runEnds(id: string, runId: string, withinMs: number | undefined): Promise<boolean> {
     const { store, changes } = this.options;
     const over = (container: ContainerRecord | undefined): boolean => container?.state.run?.id !== runId;
-    await changes.when(id, store.containers.get(id), over, withinMs === undefined ? undefined : AbortSignal.timeout(withinMs));
+    const bounded = withinMs !== undefined && withinMs <= longestTimerMs;
+    await changes.when(id, store.containers.get(id), over, bounded ? AbortSignal.timeout(withinMs) : undefined);
     return over(store.containers.get(id));
   }
 
