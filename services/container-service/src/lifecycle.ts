@@ -230,7 +230,8 @@ export class ContainerLifecycle {
       try {
         await store.saveState(container, { ...container.state, status: 'paused' }, lease, [containerEvent(container, 'pause')]);
       } catch (error) {
-        await freezer.thaw();
+        // If that fails too it stays frozen until this service starts again; what is told is why it could not be paused.
+        await freezer.thaw().catch(() => undefined);
         throw error;
       }
       // An instance that has just started may have thawed it: its record did not call it paused yet.
