@@ -48,7 +48,7 @@ export interface StarterOptions {
   readonly runtimes: { get(name: string): OciRuntime | undefined; readonly defaultName: string };
   readonly host: HostFacts;
   readonly bootId: string;
-  /** limits of every container that does not name its own. */
+  /** what the engine's options say for every container that does not say it itself. */
   readonly defaults: SpecDefaults;
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
