@@ -83,10 +83,12 @@ export class PluginClient {
 
   private postOnce(method: string, body: string): Promise<{ status: number; text: string }> {
     const { address } = this;
+    // Of the whole call: a plugin that says a little now and then gets no more.
+    const signal = AbortSignal.timeout(timeoutMs);
     const options: RequestOptions = {
       method: 'POST',
       headers: { 'content-type': contentType, accept: contentType, 'content-length': Buffer.byteLength(body), host: 'plugin' },
-      timeout: timeoutMs,
+      signal,
       agent: false,
       ...(address.kind === 'unix'
         ? { socketPath: address.path, path: `/${method}` }
@@ -95,8 +97,8 @@ export class PluginClient {
     const isTls = address.kind === 'tcp' && address.tls !== undefined;
     return new Promise((resolve, reject) => {
       const call = isTls ? httpsRequest({ ...options, ...tlsOptions(address.tls ?? {}) }) : http.request(options);
-      call.on('timeout', () => call.destroy(new Error(`no answer within ${timeoutMs / 1_000} seconds`)));
-      call.on('error', reject);
+      const fail = (error: Error): void => reject(signal.aborted ? new Error(`no answer within ${timeoutMs / 1_000} seconds`) : error);
+      call.on('error', fail);
       call.on('response', (response) => {
         const chunks: Buffer[] = [];
         let size = 0;
@@ -105,7 +107,7 @@ export class PluginClient {
           if (size > maxAnswerBytes) call.destroy(new Error('the answer is too long'));
           else chunks.push(chunk);
         });
-        response.on('error', reject);
+        response.on('error', fail);
         response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }));
       });
       call.end(body);
