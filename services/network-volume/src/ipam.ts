@@ -72,6 +72,10 @@ export interface SubnetChoice {
   readonly routes: readonly Cidr[];
 }
 
+export function poolOverlaps(): Forbidden {
+  return new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
+}
+
 /** @throws Forbidden for overlap with another network, InvalidParameter when nothing is left, both in dockerd's words. */
 export function chooseSubnets(choice: SubnetChoice): SubnetRecord[] {
   const given = (choice.ipam?.Config ?? []).flatMap((config) => {
@@ -81,7 +85,7 @@ export function chooseSubnets(choice: SubnetChoice): SubnetRecord[] {
   const seen: Cidr[] = [...choice.ours];
   for (const { cidr } of given) {
     if (seen.some((other) => overlaps(cidr, other))) {
-      throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
+      throw poolOverlaps();
     }
     seen.push(cidr);
   }

@@ -7,7 +7,7 @@ import { timestamp } from './ids.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import type { NetworkRecord } from './network.ts';
 import { NetworkKernel } from './networkKernel.ts';
-import type { Plugins } from './networkPlugin.ts';
+import type { IpamPlugin, NetworkDriverPlugin, Plugins } from './networkPlugin.ts';
 import { Networks } from './networks.ts';
 import type { SharedNetwork } from './overlay/shared.ts';
 import { PluginNetworks } from './pluginNetworks.ts';
@@ -42,11 +42,11 @@ let records: MemoryRecords;
 let kernel: FakeKernel;
 let errors: unknown[];
 
-async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}): Promise<Networks> {
+async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}, plugins = noPlugins): Promise<Networks> {
   const pools = addressPools([], 'e');
   const inKernel = new NetworkKernel({ bridges: kernel, parents: kernel, rules: kernel });
   await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: { icc: true, ...defaultBridge } }).ensure();
-  const plugged = new PluginNetworks({ plugins: noPlugins, onError: (error) => errors.push(error) });
+  const plugged = new PluginNetworks({ plugins, onError: (error) => errors.push(error) });
   return new Networks({ records, kernel: inKernel, bridges: kernel, pools, plugged, onError: (error) => errors.push(error) });
 }
 
@@ -250,6 +250,87 @@ describe('a network on a parent interface', () => {
     kernel.lacks = ['ipvlan'];
     await expect(made.create({ Name: 'x', Driver: 'ipvlan' })).rejects.toThrow("this host's kernel has no ipvlan");
     expect(made.list({})).toHaveLength(3);
+  });
+});
+
+describe('a network of a plugin', () => {
+  /** What the plugin has, and whether it was in the records when it was told of it, or that it goes. */
+  let pools: string[];
+  let told: { what: string; isRecorded: boolean }[];
+  let whileAsked: () => Promise<unknown>;
+  const tell = async (what: string): Promise<void> => {
+    told.push({ what, isRecorded: [...records.networks.values()].some(({ name }) => name === 'theirs') });
+  };
+  const driver: Partial<NetworkDriverPlugin> = {
+    scope: 'local',
+    createNetwork: async () => {
+      await tell('create');
+      await whileAsked();
+    },
+    deleteNetwork: () => tell('delete'),
+  };
+  const ipam: Partial<IpamPlugin> = {
+    requestPool: async ({ subnet }) => {
+      pools.push(subnet);
+      await whileAsked();
+      return { id: subnet, subnet, gateway: '10.7.0.1/24' };
+    },
+    releaseAddress: async () => undefined,
+    releasePool: async (id) => {
+      pools = pools.filter((one) => one !== id);
+    },
+  };
+  const plugins: Plugins = { driver: async () => driver as NetworkDriverPlugin, ipam: async () => ipam as IpamPlugin };
+  const subnet = '10.7.0.0/24';
+  const theirs = { Name: 'theirs', IPAM: { Driver: 'plugin', Config: [{ Subnet: subnet }] } };
+
+  beforeEach(() => {
+    pools = [];
+    told = [];
+    whileAsked = async () => undefined;
+  });
+
+  it('is in the records only while its driver knows it', async () => {
+    const made = await networks({}, plugins);
+    await made.create({ ...theirs, Driver: 'plugin' });
+    await made.remove('theirs');
+    expect(told).toEqual([
+      { what: 'create', isRecorded: false },
+      { what: 'delete', isRecorded: true },
+    ]);
+    expect(pools).toEqual([]);
+  });
+
+  it('gives its pools back, and is taken from its driver, when it cannot be saved', async () => {
+    const made = await networks({}, plugins);
+    const { commit } = records;
+    Object.assign(records, { commit: () => Promise.reject(new Error('no Redis')) });
+    await expect(made.create({ ...theirs, Driver: 'plugin' })).rejects.toThrow('no Redis');
+    await expect(made.create(theirs)).rejects.toThrow('no Redis');
+    Object.assign(records, { commit });
+    expect(told.map(({ what }) => what)).toEqual(['create', 'delete']);
+    expect(pools).toEqual([]);
+  });
+
+  it('keeps no other waiting while its plugin is asked, and is refused what the other has by then', async () => {
+    const made = await networks({}, plugins);
+    let asked = 0;
+    whileAsked = async () => {
+      asked += 1;
+      if (asked === 1) await made.create({ Name: 'quicker', IPAM: { Config: [{ Subnet: subnet }] } });
+    };
+    await expect(made.create(theirs)).rejects.toThrow('Pool overlaps with other one on this address space');
+    expect(pools).toEqual([]);
+  });
+
+  it('has another subnet when the one that was chosen for it is taken meanwhile', async () => {
+    const made = await networks({}, plugins);
+    whileAsked = async () => {
+      if (told.length === 1) await made.create({ Name: 'quicker' });
+    };
+    await made.create({ Name: 'theirs', Driver: 'plugin' });
+    expect(told.map(({ what }) => what)).toEqual(['create', 'delete', 'create']);
+    expect(['quicker', 'theirs'].map((name) => made.find(name).subnets[0]?.subnet)).toEqual(['172.18.0.0/16', '172.19.0.0/16']);
   });
 });
 

@@ -5,7 +5,7 @@ import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFoun
 import type { IsOwn } from '@flotilla/service-kit/rights';
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
-import { type Cidr, overlaps, parseCidr } from './cidr.ts';
+import { overlaps, parseCidr } from './cidr.ts';
 import {
   anyOf,
   booleanFilter,
@@ -18,7 +18,7 @@ import {
   untilMs,
 } from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
-import { chooseSubnets, writtenSubnets } from './ipam.ts';
+import { chooseSubnets, poolOverlaps, writtenSubnets } from './ipam.ts';
 import {
   bridgeName,
   type NetworkRecord,
@@ -94,20 +94,21 @@ export class Networks {
     if (wish.request.ConfigOnly !== true) this.options.kernel.check(wish.driver);
     if (wish.driver === 'overlay') return this.createOverlay(wish);
     const id = randomId();
-    const scope = await this.options.plugged.scopeOf(wish);
-    // Pools are one object: two creations must not choose the same subnet.
-    const network = await this.records.withLease('pools', async () => {
-      await this.records.fresh();
-      if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
-      const isConfiguration = wish.request.ConfigOnly === true;
-      const given = isConfiguration ? undefined : await this.options.plugged.subnets(wish, this.subnets());
-      const record = { ...this.record(id, wish, given), ...(scope === undefined ? {} : { plugin: { scope } }) };
-      await saveNetwork(this.records, record);
-      return record;
-    });
+    const { plugged } = this.options;
+    const scope = await plugged.scopeOf(wish);
+    await this.checkNameFree(wish.name);
+    // A plugin may take its time: nobody else waits for it.
+    const subnets = wish.request.ConfigOnly === true ? undefined : await plugged.subnets(wish);
+    let network: NetworkRecord;
+    try {
+      network =
+        scope === undefined ? await this.save(() => this.record(id, wish, subnets)) : await this.createPlugged(id, wish, scope, subnets);
+    } catch (error) {
+      await plugged.release(wish.ipamDriver, subnets ?? []);
+      throw error;
+    }
     try {
       this.realize(network);
-      await this.options.plugged.create(network);
     } catch (error) {
       await this.forget(network);
       throw error;
@@ -115,14 +116,60 @@ export class Networks {
     return { id, warning: '' };
   }
 
-  private async createOverlay(wish: NetworkWish): Promise<{ id: string; warning: string }> {
+  /** @throws Conflict in dockerd's words. */
+  private async checkNameFree(name: string): Promise<void> {
     await this.records.fresh();
-    if (this.records.networkNames.has(wish.name)) throw new Conflict(`network with name ${wish.name} already exists`);
+    if (this.records.networkNames.has(name)) throw new Conflict(`network with name ${name} already exists`);
+  }
+
+  /** Pools are one object: two creations must not choose the same subnet. */
+  private save<T extends NetworkRecord | undefined>(choose: () => T): Promise<T> {
+    return this.records.withLease('pools', async () => {
+      await this.records.fresh();
+      const network = choose();
+      if (network === undefined) return network;
+      if (this.records.networkNames.has(network.name)) throw new Conflict(`network with name ${network.name} already exists`);
+      await saveNetwork(this.records, network);
+      return network;
+    });
+  }
+
+  /** Its driver learns of it before it is in the records: what is there can be joined. */
+  private async createPlugged(
+    id: string,
+    wish: NetworkWish,
+    scope: 'local' | 'global',
+    given: SubnetRecord[] | undefined,
+  ): Promise<NetworkRecord> {
+    for (;;) {
+      const network = { ...this.record(id, wish, given), plugin: { scope } };
+      let saved: NetworkRecord | undefined;
+      try {
+        await this.options.plugged.create(network);
+        saved = await this.save(() => (given === undefined && this.isTaken(network.subnets) ? undefined : network));
+      } catch (error) {
+        await this.options.plugged.deleteFrom(network);
+        throw error;
+      }
+      if (saved !== undefined) return saved;
+      // Another network has come to have the subnet. If the client named it, choosing again refuses it.
+      await this.options.plugged.deleteFrom(network);
+    }
+  }
+
+  private isTaken(subnets: readonly SubnetRecord[]): boolean {
+    const ours = takenSubnets(this.records.networks.values());
+    const cidrs = subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []);
+    return cidrs.some((cidr) => ours.some((other) => overlaps(cidr, other)));
+  }
+
+  private async createOverlay(wish: NetworkWish): Promise<{ id: string; warning: string }> {
+    await this.checkNameFree(wish.name);
     const { overlay } = this.options;
     if (overlay === undefined) throw new Unavailable('NATS is shared with no other host');
     const made = await overlay.create((networks) =>
       chooseOverlay(wish, networks, {
-        ours: this.subnets(),
+        ours: takenSubnets(this.records.networks.values()),
         routes: this.options.bridges.occupiedBlocks(),
         pools: this.options.pools,
       }),
@@ -155,11 +202,7 @@ export class Networks {
     await this.records.withLease('pools', async () => {
       await this.records.fresh();
       if (this.records.networks.has(network.id)) return;
-      const ours = this.subnets();
-      const cidrs = network.subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []);
-      if (cidrs.some((cidr) => ours.some((other) => overlaps(cidr, other)))) {
-        throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
-      }
+      if (this.isTaken(network.subnets)) throw poolOverlaps();
       await saveNetwork(this.records, network);
     });
     this.realize(network);
@@ -172,12 +215,13 @@ export class Networks {
   /** @param given - its subnets, where they are not ours to choose. @throws Forbidden when something of it is another network's already. */
   private record(
     id: string,
-    { name, driver, enableIPv4, enableIPv6, request }: NetworkWish,
+    { name, driver, isPlugin, enableIPv4, enableIPv6, request }: NetworkWish,
     given: SubnetRecord[] | undefined,
   ): NetworkRecord {
     const options = request.Options ?? {};
     const isConfiguration = request.ConfigOnly === true;
     const isParented = isOnParent(driver) && !isConfiguration;
+    if (given !== undefined && !isPlugin && this.isTaken(given)) throw poolOverlaps();
     if (isParented) checkParentShared(parentWish(driver, id, options), this.records.networks.values());
     return {
       id,
@@ -203,7 +247,7 @@ export class Networks {
                 ? 'named'
                 : 'chosen',
             pools: this.options.pools,
-            ours: this.subnets(),
+            ours: takenSubnets(this.records.networks.values()),
             routes: this.options.bridges.occupiedBlocks(),
           })),
       options,
@@ -225,10 +269,6 @@ export class Networks {
 
   realize(network: NetworkRecord): void {
     this.options.kernel.realize(network);
-  }
-
-  private subnets(): Cidr[] {
-    return takenSubnets(this.records.networks.values());
   }
 
   inspect(term: string, scope = ''): NetworkInspect {
@@ -305,9 +345,9 @@ export class Networks {
 
   private async forget(network: NetworkRecord, ...events: ReturnType<typeof event>[]): Promise<void> {
     const { networks, networkNames } = this.records;
+    await this.options.plugged.remove(network);
     await this.records.commit({ deletes: [networks.delete(network.id), networkNames.delete(network.name)], events });
     this.options.kernel.remove(network, networks.values());
-    await this.options.plugged.remove(network);
   }
 
   /** Removes user-made networks that no container is on, of those that are for the caller to remove. */

@@ -45,7 +45,7 @@ describe('what an address plugin answers', () => {
     { Name: 'n', IPAM: { Driver: 'plugin', Config: [{ Subnet: '10.0.0.0/24', AuxiliaryAddresses: { other: '10.0.0.9' } }] } },
     { configuration: () => undefined, sharesNats: false },
   );
-  const subnets = () => new PluginNetworks({ plugins, onError }).subnets(wish, []);
+  const subnets = () => new PluginNetworks({ plugins, onError }).subnets(wish);
 
   it('is a subnet with its gateway', async () => {
     expect(await subnets()).toMatchObject([{ subnet: '10.0.0.0/24', gateway: '10.0.0.5', poolId: 'pool' }]);

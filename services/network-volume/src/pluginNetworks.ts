@@ -1,6 +1,6 @@
 /** Networks that plugins have a part in: their subnets from an address plugin, their interfaces from a driver. */
-import { errorMessage, Forbidden, InvalidParameter, System } from '@flotilla/errors';
-import { type Cidr, cidrText, contains, type Family, overlaps, parseAddress, parseCidr } from './cidr.ts';
+import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
+import { cidrText, contains, type Family, parseAddress, parseCidr } from './cidr.ts';
 import type { NetworkRecord, SubnetRecord } from './network.ts';
 import type { IpamPlugin, Plugins, PoolData } from './networkPlugin.ts';
 import type { NetworkWish } from './networkRequest.ts';
@@ -25,12 +25,8 @@ export class PluginNetworks {
     return isPlugin ? (await this.options.plugins.driver(driver)).scope : undefined;
   }
 
-  /**
-   * The subnets of a network whose addresses a plugin gives, or that has none; undefined when they are ours to choose.
-   *
-   * @param ours - subnets of our other networks, which a bridge must not overlap.
-   */
-  async subnets(wish: NetworkWish, ours: readonly Cidr[]): Promise<SubnetRecord[] | undefined> {
+  /** The subnets of a network whose addresses a plugin gives, or that has none; undefined when they are ours to choose. */
+  async subnets(wish: NetworkWish): Promise<SubnetRecord[] | undefined> {
     const { ipamDriver, isPlugin } = wish;
     if (ipamDriver === 'null' && isPlugin) return [withoutAddresses(wish)];
     if (ipamDriver === 'default' || ipamDriver === 'null') return undefined;
@@ -38,16 +34,11 @@ export class PluginNetworks {
     const subnets: SubnetRecord[] = [];
     try {
       for (const config of poolWishes(wish)) {
-        const subnet = await requestSubnet(ipam, config, wish.request.IPAM?.Options ?? {});
-        subnets.push(subnet);
-        const cidr = parseCidr(subnet.subnet);
-        if (cidr !== undefined && !isPlugin && ours.some((other) => overlaps(cidr, other))) {
-          throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
-        }
+        subnets.push(await requestSubnet(ipam, config, wish.request.IPAM?.Options ?? {}));
       }
       return subnets;
     } catch (error) {
-      await this.releaseSubnets(ipamDriver, subnets);
+      await this.release(ipamDriver, subnets);
       throw error;
     }
   }
@@ -84,13 +75,17 @@ export class PluginNetworks {
 
   /** Gives a network back. What a plugin says against it keeps nothing from being removed. */
   async remove(network: NetworkRecord): Promise<void> {
-    if (network.plugin !== undefined) {
-      await this.tried(async () => (await this.options.plugins.driver(network.driver)).deleteNetwork(network.id));
-    }
-    await this.releaseSubnets(network.ipamDriver, network.subnets);
+    if (network.plugin !== undefined) await this.deleteFrom(network);
+    await this.release(network.ipamDriver, network.subnets);
   }
 
-  private async releaseSubnets(ipamDriver: string, subnets: readonly SubnetRecord[]): Promise<void> {
+  /** Takes a network from its driver alone. */
+  async deleteFrom(network: NetworkRecord): Promise<void> {
+    await this.tried(async () => (await this.options.plugins.driver(network.driver)).deleteNetwork(network.id));
+  }
+
+  /** Gives pools back, and the addresses in them that are a network's own. */
+  async release(ipamDriver: string, subnets: readonly SubnetRecord[]): Promise<void> {
     for (const { poolId, gateway, auxiliary } of subnets) {
       if (poolId === undefined) continue;
       for (const address of [gateway, ...Object.values(auxiliary ?? {})]) {
