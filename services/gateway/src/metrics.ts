@@ -59,7 +59,7 @@ export class Metrics {
   private readonly answeredAtOnce = new Map<string, { requests: Counter.Internal; seconds: Histogram.Internal<string> }>();
 
   constructor(options: MetricsOptions) {
-    this.usage = new ContainerUsage(options.backends.containers, this.registry);
+    this.usage = new ContainerUsage(options.backends.containers);
     new Gauge({
       name: 'flotilla_gateway_event_followers',
       help: 'Clients that follow events.',
@@ -116,8 +116,7 @@ export class Metrics {
 
   /** The handler of `GET /metrics`. */
   async answer(_request: IncomingMessage, response: ServerResponse): Promise<void> {
-    await this.usage.look();
-    const text = await this.registry.metrics();
+    const text = (await Promise.all([this.registry.metrics(), this.usage.text()])).join('');
     response.writeHead(200, { 'Content-Type': this.registry.contentType, 'Content-Length': Buffer.byteLength(text) });
     response.end(text);
   }
