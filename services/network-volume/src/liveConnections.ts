@@ -6,7 +6,7 @@ import { hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { PluginEndpoints } from './pluginEndpoints.ts';
 import type { PublishedPort } from './ports.ts';
-import { addressIds, event, type Records, sandboxPuts } from './records.ts';
+import { addressIds, connectedPuts, event, type Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { SandboxKernel } from './sandboxKernel.ts';
 import type { Files, NameServers, Stacks } from './sandboxOutside.ts';
@@ -58,7 +58,7 @@ export class LiveConnections {
       now = { ...sandbox, endpoints: [...sandbox.endpoints, endpoint], ...(dnsPort === undefined ? {} : { dnsPort }) };
       now = { ...now, ports: this.portsAfter(sandbox, now, publish) };
       await records.commit({
-        puts: sandboxPuts(records, now, [endpoint]),
+        puts: connectedPuts(records, now, endpoint),
         events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
       });
     } catch (error) {

@@ -54,17 +54,20 @@ export function addressIds(endpoints: readonly EndpointRecord[]): string[] {
   return endpoints.flatMap((endpoint) => addressesOf(endpoint).map((address) => addressId(endpoint.networkId, address)));
 }
 
-/** A sandbox, and the reservation of what its new endpoints have. */
-export function sandboxPuts(
-  records: Records,
-  sandbox: SandboxRecord,
-  newEndpoints: readonly EndpointRecord[],
-): NonNullable<Commit['puts']> {
+/** A new sandbox, which is a Conflict when another replica has made the container's, and the reservation of what its endpoints have. */
+export function newSandboxPuts(records: Records, sandbox: SandboxRecord): NonNullable<Commit['puts']> {
+  const { containerId, endpoints } = sandbox;
+  return [records.sandboxes.put(containerId, sandbox, { create: true }), ...addressPuts(records, containerId, endpoints)];
+}
+
+/** A sandbox that is there, and the reservation of what its new endpoint has. */
+export function connectedPuts(records: Records, sandbox: SandboxRecord, newEndpoint: EndpointRecord): NonNullable<Commit['puts']> {
   const { containerId } = sandbox;
-  return [
-    records.sandboxes.put(containerId, sandbox),
-    ...addressIds(newEndpoints).map((id) => records.addresses.put(id, { containerId }, { create: true })),
-  ];
+  return [records.sandboxes.put(containerId, sandbox), ...addressPuts(records, containerId, [newEndpoint])];
+}
+
+function addressPuts(records: Records, containerId: string, endpoints: readonly EndpointRecord[]): NonNullable<Commit['puts']> {
+  return addressIds(endpoints).map((id) => records.addresses.put(id, { containerId }, { create: true }));
 }
 
 export function event(type: 'network' | 'volume', action: string, actorId: string, attributes: Record<string, string>): DomainEvent {

@@ -30,7 +30,7 @@ import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
 import type { PluginEndpoints } from './pluginEndpoints.ts';
 import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
-import { addressIds, event, type Records, sandboxPuts } from './records.ts';
+import { addressIds, event, newSandboxPuts, type Records } from './records.ts';
 import {
   addressesOf,
   checkContainerId,
@@ -130,21 +130,23 @@ export class Sandboxes {
   async prepare(request: PrepareSandboxRequest): Promise<Prepared> {
     const wish = decodeSpec(request.spec);
     await this.records.fresh();
-    return this.queue.run(wish.containerId, async () => {
-      const existing = this.records.sandboxes.get(wish.containerId);
-      if (existing !== undefined) {
-        if (existing.kind === 'host' || this.options.stacks.isAlive(existing.slot)) {
-          // A crash may have come between the record and the kernel.
-          this.kernel.realize(existing, wish.sysctls);
-          return this.prepared(existing);
-        }
-        await this.teardown(existing);
-      }
-      return settingUp(() => this.choosingAgain(() => this.make(wish)));
-    });
+    return this.queue.run(wish.containerId, () => settingUp(() => this.choosingAgain(() => this.findOrMake(wish))));
   }
 
-  /** Another replica may take an address that we had chosen, or hold a port that is free by the records for a moment yet: then we choose again. */
+  private async findOrMake(wish: SandboxWish): Promise<Prepared> {
+    const existing = this.records.sandboxes.get(wish.containerId);
+    if (existing !== undefined) {
+      if (existing.kind === 'host' || this.options.stacks.isAlive(existing.slot)) {
+        // A crash may have come between the record and the kernel.
+        this.kernel.realize(existing, wish.sysctls);
+        return this.prepared(existing);
+      }
+      await this.teardown(existing);
+    }
+    return this.make(wish);
+  }
+
+  /** Another replica may make the sandbox itself, take an address that we had chosen, or hold a port that is free by the records for a moment yet: then we choose again. */
   private async choosingAgain<T>(work: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -221,7 +223,7 @@ export class Sandboxes {
         event('network', 'connect', network.id, { container: draft.containerId, ...eventAttributes(network) }),
       );
       // The kernel's part runs while Redis writes: whatever a crash leaves without a record goes at the next start.
-      const commit = this.records.commit({ puts: sandboxPuts(this.records, sandbox, sandbox.endpoints), events });
+      const commit = this.records.commit({ puts: newSandboxPuts(this.records, sandbox), events });
       let failure: unknown;
       try {
         this.kernel.realize(sandbox, wish?.sysctls ?? {});
