@@ -120,7 +120,7 @@ export class PluginEndpoints {
       const { source, routes, prefix, ipv4Gateway, ipv6Gateway } = joint;
       return {
         ...endpoint,
-        interfaceName: source === '' ? '' : firstFreeName(prefix || 'eth', place.isTaken),
+        interfaceName: source === '' ? '' : freeName(prefix || 'eth', place.isTaken),
         ...(ipv4Gateway === undefined ? {} : { ipv4Gateway }),
         ...(ipv6Gateway === undefined ? {} : { ipv6Gateway }),
         plugin: { source, routes },
@@ -135,6 +135,7 @@ export class PluginEndpoints {
    * Gives endpoints back. What a plugin says against it is reported and holds up nothing.
    *
    * @param takeOut - the kernel's part, between the driver's two.
+   * @throws what `takeOut` throws, when the plugins have been told.
    */
   async leave(endpoints: readonly EndpointRecord[], takeOut: () => void): Promise<void> {
     const plugged = endpoints.flatMap((endpoint) => {
@@ -147,11 +148,17 @@ export class PluginEndpoints {
       await this.driven(network, (driver) => driver.unpublish(network.id, endpoint.id));
       await this.driven(network, (driver) => driver.leave(network.id, endpoint.id));
     }
-    takeOut();
+    const failures: unknown[] = [];
+    try {
+      takeOut();
+    } catch (error) {
+      failures.push(error);
+    }
     for (const { network, endpoint } of plugged) {
       if (endpoint.plugin !== undefined) await this.driven(network, (driver) => driver.deleteEndpoint(network.id, endpoint.id));
       await this.releaseAddresses(network, [endpoint.ipv4, endpoint.ipv6]);
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Gives addresses back to the plugin that they are from. */
@@ -233,8 +240,13 @@ function checkJoint({ source, ipv4Gateway, ipv6Gateway, routes, prefix }: Plugin
   }
 }
 
-function firstFreeName(prefix: string, isTaken: (name: string) => boolean): string {
-  for (let index = 0; ; index += 1) if (!isTaken(`${prefix}${index}`)) return `${prefix}${index}`;
+/** @throws System when there is none that the kernel takes. */
+function freeName(prefix: string, isTaken: (name: string) => boolean): string {
+  let index = 0;
+  while (isTaken(`${prefix}${index}`)) index += 1;
+  const name = `${prefix}${index}`;
+  if (!linkNamePattern.test(name)) throw new System(`failed to set interface name: invalid name ${JSON.stringify(name)}`);
+  return name;
 }
 
 function portOptions({ exposedPorts, portBindings }: PortNeeds): PluginOptions {
