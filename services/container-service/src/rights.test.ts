@@ -40,13 +40,30 @@ test("a start joins a network that was not there at the create: the other's dang
   const other = containerRecord({ name: 'other', hostConfig: { NetworkMode: 'host' } });
   const late = containerRecord({ name: 'late', hostConfig: { NetworkMode: 'container:other' } });
   const looked = containerRecord({ name: 'looked', hostConfig: { NetworkMode: `container:${other.id}` } });
-  const of = subjects([other, late, looked]);
+  const behind = containerRecord({ name: 'behind', hostConfig: { NetworkMode: `container:${late.id}` } });
+  const of = subjects([other, late, looked, behind]);
   const names = async (method: string, container: string) => (await of(`Containers/${method}`, { container })).map(({ name }) => name);
   expect(await names('Start', 'late')).toEqual(['late', 'other']);
   expect(await names('Restart', 'late')).toEqual(['late', 'other']);
   expect(await names('Stop', 'late')).toEqual(['late']);
+  expect(await names('Start', 'behind')).toEqual(['behind', 'other']);
   // That was decided when it was created.
   expect(await names('Start', 'looked')).toEqual(['looked']);
+});
+
+test('a container has what it got by others: their namespaces, through however many, and their binds', async () => {
+  const onHost = containerRecord({ name: 'onHost', hostConfig: { NetworkMode: 'host' } });
+  const joined = containerRecord({ name: 'joined', hostConfig: { NetworkMode: `container:${onHost.id}` } });
+  const twice = containerRecord({ name: 'twice', hostConfig: { NetworkMode: 'container:joined' } });
+  const round = containerRecord({ name: 'round', hostConfig: { NetworkMode: 'container:trip' } });
+  const trip = containerRecord({ name: 'trip', hostConfig: { NetworkMode: 'container:round' } });
+  const mount = { type: 'bind', source: '/etc', destination: '/x', mode: '', rw: true, propagation: 'rprivate' } as const;
+  const filled = containerRecord({ name: 'filled', hostConfig: { VolumesFrom: ['other'] }, mounts: [mount] });
+  const of = subjects([onHost, joined, twice, round, trip, filled]);
+  const dangers = async (container: string) => (await of('Execs/Create', { container })).map((subject) => subject.dangers);
+  expect(await dangers('twice')).toEqual([['host-namespaces']]);
+  expect(await dangers('round')).toEqual([[]]);
+  expect(await dangers('filled')).toEqual([['host-mounts']]);
 });
 
 test('an exec has what its container has and what it was given itself', async () => {

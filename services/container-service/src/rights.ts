@@ -1,5 +1,5 @@
 /** What a call works on, for rights: the container that it names, that of its exec, and those whose namespaces, volumes and links a new one shares. */
-import { buildLabel } from '@flotilla/engine-api';
+import { buildLabel, type HostConfig } from '@flotilla/engine-api';
 import { errorKind } from '@flotilla/errors';
 import { containerSubject, dangersOfExec, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
 import { type ContainerRecord, ownLabelsOf, sharedContainer } from './container.ts';
@@ -17,17 +17,42 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
       return undefined;
     }
   };
+  /** The namespace that it is in, through whatever containers. */
+  const modeOf = (container: ContainerRecord, kind: 'NetworkMode' | 'PidMode' | 'IpcMode'): string => {
+    const seen = new Set<string>();
+    for (let at = container; ; ) {
+      const mode = at.hostConfig[kind] ?? '';
+      const other = find(sharedContainer(mode) ?? '');
+      if (other === undefined || seen.has(other.id)) return mode;
+      seen.add(other.id);
+      at = other;
+    }
+  };
+  /** With what it has of the host by others: the namespaces that it shares, and binds by `--volumes-from`. */
+  const hostConfigOf = (container: ContainerRecord): HostConfig => {
+    const { hostConfig, mounts, config } = container;
+    const binds = isOfBuild(config) ? [] : mounts.flatMap(({ type, source }) => (type === 'bind' && source ? [source] : []));
+    return {
+      ...hostConfig,
+      Binds: [...(hostConfig.Binds ?? []), ...binds],
+      NetworkMode: modeOf(container, 'NetworkMode'),
+      PidMode: modeOf(container, 'PidMode'),
+      IpcMode: modeOf(container, 'IpcMode'),
+    };
+  };
   const subjectOf = (reference: string): Subject[] => {
     const container = find(reference);
     if (container === undefined) return [];
-    const { name, config, hostConfig } = container;
-    const subject = containerSubject(name, { ...config, HostConfig: hostConfig }, reference);
+    const { name, config } = container;
+    const subject = containerSubject(name, { ...config, HostConfig: hostConfigOf(container) }, reference);
     return [{ ...subject, labels: ownLabelsOf(container), isNobodys: isOfBuild(config) }];
   };
-  /** Whose network is joined may have come after the create, where all the others are looked up. */
-  const joinedAtStart = (container: ContainerRecord | undefined): Subject[] => {
+  /** Whose network is joined may have come after the create, where all the others are looked up: then the mode still has a name, here or in one on the way. */
+  const joinedAtStart = (container: ContainerRecord | undefined, seen = new Set<string>()): Subject[] => {
     const reference = sharedContainer(container?.hostConfig.NetworkMode) ?? '';
-    if (find(reference)?.id === reference) return [];
+    const other = find(reference);
+    if (other === undefined || seen.has(other.id)) return [];
+    if (other.id === reference) return joinedAtStart(other, seen.add(other.id));
     return subjectOf(reference).map((subject) => ({ ...subject, isJoined: true }));
   };
   /** The container of an exec, with what the exec itself was given: who starts it need not be who made it. */
