@@ -63,10 +63,17 @@ class Checker {
   private readonly findings: Finding[] = [];
   private readonly facts = new Map<number, StageFacts>();
   private readonly escapeToken: string;
+  /** What every FROM sees, and the names that are declared for it. */
+  private readonly globals: ReadonlyMap<string, string>;
+  private readonly declared: ReadonlySet<string>;
 
   constructor(subject: CheckSubject) {
+    const { buildArgs, globals } = subject;
+    const { metaArgs, directives } = subject.dockerfile;
     this.subject = subject;
-    this.escapeToken = subject.dockerfile.directives.escapeToken;
+    this.escapeToken = directives.escapeToken;
+    this.globals = fromValues(metaArgs, directives.escapeToken, { buildArgs, globals });
+    this.declared = new Set([...this.globals.keys(), ...metaArgs.flatMap(namesOf)]);
   }
 
   run(): Finding[] {
@@ -75,11 +82,11 @@ class Checker {
       this.find('NoEmptyContinuation', 'Empty continuation line', { startLine: line, endLine: line });
     this.checkCasing();
     this.checkNames();
+    this.checkDefaults();
     for (const arg of dockerfile.metaArgs) this.checkDescription('ARG', namesOf(arg), arg);
     for (const stage of dockerfile.stages) {
       if (this.hasEnough) break;
       if (stage.name !== undefined) this.checkDescription('FROM', [stage.name], stage.from);
-      this.checkDefaults(stage);
       for (const instruction of stage.instructions) this.checkWriting(instruction);
     }
     for (const stage of needed) {
@@ -142,20 +149,19 @@ class Checker {
     this.find('InvalidDefinitionDescription', `Comment for ${command} should follow the format: \`# ${example} <description>\``, location);
   }
 
-  /** With nothing but defaults a base must have a name. */
-  private checkDefaults({ from }: Stage): void {
+  /** With nothing but defaults each base must have a name. */
+  private checkDefaults(): void {
     const { dockerfile, globals } = this.subject;
-    try {
-      const values = fromValues(dockerfile.metaArgs, this.escapeToken, { buildArgs: new Map(), globals });
-      const name = expand(from.image, values, this.escapeToken);
-      if (!isImageName(name))
+    const values = ifExpanded(() => fromValues(dockerfile.metaArgs, this.escapeToken, { buildArgs: new Map(), globals }));
+    if (values === undefined) return;
+    for (const { from } of dockerfile.stages) {
+      const name = ifExpanded(() => expand(from.image, values, this.escapeToken));
+      if (name !== undefined && !isImageName(name))
         this.find(
           'InvalidDefaultArgInFrom',
           `Default value for ARG ${from.image} results in empty or invalid base image name`,
           from.location,
         );
-    } catch {
-      // What cannot be expanded fails the build in words of its own.
     }
   }
 
@@ -224,15 +230,13 @@ class Checker {
   }
 
   private checkFrom({ from, index, name: stageName = '' }: Stage): StageFacts {
-    const { dockerfile, buildArgs, globals, platform, baseFacts } = this.subject;
-    const known = fromValues(dockerfile.metaArgs, this.escapeToken, { buildArgs, globals });
-    const values = new RecordingVariables((name) => known.get(name));
+    const { dockerfile, platform, baseFacts } = this.subject;
+    const values = new RecordingVariables((name) => this.globals.get(name));
     const name = expand(from.image, values, this.escapeToken);
     this.checkPlatform(from, stageName, values);
-    const declared = new Set([...known.keys(), ...dockerfile.metaArgs.flatMap(namesOf)]);
     for (const missing of values.missing) {
-      if (declared.has(missing)) continue;
-      this.find('UndefinedArgInFrom', `FROM argument '${missing}' is not declared${didYouMean(missing, declared)}`, from.location);
+      if (this.declared.has(missing)) continue;
+      this.find('UndefinedArgInFrom', `FROM argument '${missing}' is not declared${didYouMean(missing, this.declared)}`, from.location);
     }
     const below = findStage(dockerfile.stages.slice(0, index), name);
     const facts = below === undefined ? undefined : this.facts.get(below.index);
@@ -310,6 +314,15 @@ class Checker {
       const text = `EXPOSE instruction should not define an IP address or host-port mapping, found '${port}'`;
       this.find('ExposeInvalidFormat', text, location);
     }
+  }
+}
+
+/** What cannot be expanded fails the build in words of its own. */
+function ifExpanded<T>(expanded: () => T): T | undefined {
+  try {
+    return expanded();
+  } catch {
+    return undefined;
   }
 }
 
