@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { memoryRecords } from './memoryRecords.ts';
 import type { NetworkRecord } from './network.ts';
 import type { IpamPlugin, NetworkDriverPlugin, Plugins } from './networkPlugin.ts';
@@ -7,6 +7,7 @@ import type { EndpointRecord } from './sandbox.ts';
 
 let calls: string[];
 let prefix: string;
+let errors: unknown[];
 /** What the plugin waits for before it answers. */
 let answers: Promise<void>;
 
@@ -28,6 +29,7 @@ const ipam: Partial<IpamPlugin> = {
 const plugins: Plugins = { driver: async () => driver as NetworkDriverPlugin, ipam: async () => ipam as IpamPlugin };
 const network = {
   id: 'n',
+  name: 'net',
   driver: 'plugin',
   plugin: { scope: 'local' },
   ipamDriver: 'plugin',
@@ -45,11 +47,12 @@ let endpoints: PluginEndpoints;
 
 beforeEach(async () => {
   calls = [];
+  errors = [];
   prefix = 'red';
   answers = Promise.resolve();
   const records = memoryRecords();
   await records.commit({ puts: [records.networks.put('n', network)] });
-  endpoints = new PluginEndpoints({ records, plugins, onError: (error) => expect.unreachable(String(error)) });
+  endpoints = new PluginEndpoints({ records, plugins, onError: (error) => errors.push(error) });
 });
 
 describe('a plugin’s endpoint', () => {
@@ -67,5 +70,33 @@ describe('a plugin’s endpoint', () => {
     prefix = 'fifteen-letters';
     await expect(endpoints.join(endpoint, place)).rejects.toThrow('invalid name "fifteen-letters0"');
     expect(calls).toEqual(['leave', 'deleteEndpoint']);
+  });
+
+  it('that is lost is given back in the background, before anybody asks for another', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    answers = promise;
+    endpoints.leaveLater([endpoint, { ...endpoint, ipv4: '10.0.0.3' }]);
+    const asked = endpoints.addresses({ network, wish: {} }).then(() => calls.push('asked'));
+    resolve();
+    await asked;
+    const told = ['unpublish', 'leave', 'deleteEndpoint'];
+    expect(calls).toEqual([...told, 'release 10.0.0.2', ...told, 'release 10.0.0.3', 'asked']);
+  });
+
+  it('that is lost to a plugin that hangs is given up after a while', async () => {
+    vi.useFakeTimers();
+    try {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      answers = promise;
+      endpoints.leaveLater([endpoint, { ...endpoint, id: 'other' }]);
+      while (calls.length === 0) await Promise.resolve();
+      vi.setSystemTime(Date.now() + 120_000);
+      resolve();
+      await endpoints.addresses({ network, wish: {} });
+      expect(calls).toEqual(['unpublish', 'leave', 'deleteEndpoint', 'release 10.0.0.2']);
+      expect(errors.map(String)).toEqual(['Unavailable: network net: its plugin is not told that endpoint other is gone']);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

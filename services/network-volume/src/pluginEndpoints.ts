@@ -1,6 +1,6 @@
 /** Endpoints that plugins have a part in: an address of an address plugin, an interface of a driver's making. */
 import type { PortBinding } from '@flotilla/engine-api';
-import { System } from '@flotilla/errors';
+import { System, Unavailable } from '@flotilla/errors';
 import { contains, type Family, parseAddress, parseCidr } from './cidr.ts';
 import { macAddress } from './endpoint.ts';
 import type { Joining } from './joining.ts';
@@ -32,11 +32,16 @@ export interface PortNeeds {
   readonly portBindings: Readonly<Record<string, readonly PortBinding[]>>;
 }
 
+/** How long plugins are told of endpoints that were lost with a start of the host, in all. */
+const tellingLimitMs = 120_000;
 const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 const macLabel = 'com.docker.network.endpoint.macaddress';
 
 export class PluginEndpoints {
   private readonly options: PluginEndpointsOptions;
+  /** What plugins are being told in the background, by network. */
+  private readonly telling = new Map<string, Promise<void>>();
+  private tellUntil = 0;
 
   constructor(options: PluginEndpointsOptions) {
     this.options = options;
@@ -45,6 +50,8 @@ export class PluginEndpoints {
   /** Asks for addresses of the network's pools; undefined when they are ours to choose. */
   async addresses({ network, wish }: Joining): Promise<{ given: GivenAddress[]; mac: string } | undefined> {
     if (!network.subnets.some(({ poolId }) => poolId !== undefined)) return undefined;
+    // An address that it is told of later could be its next owner's.
+    await this.telling.get(network.id);
     const ipam = await this.options.plugins.ipam(network.ipamDriver);
     const mac = ipam.requiresMac ? macAddress(wish.MacAddress, undefined) : (wish.MacAddress ?? '');
     const options: Record<string, string> = ipam.requiresMac ? { [macLabel]: mac } : {};
@@ -92,6 +99,7 @@ export class PluginEndpoints {
   ): Promise<EndpointRecord> {
     const network = this.options.records.networks.get(endpoint.networkId);
     if (network?.plugin === undefined) return endpoint;
+    await this.telling.get(network.id);
     const driver = await this.options.plugins.driver(network.driver);
     const options = { ...endpoint.wish.DriverOpts, ...portOptions(place.ports) };
     const chosen = await driver.createEndpoint(network.id, endpoint.id, given(endpoint), options);
@@ -138,11 +146,7 @@ export class PluginEndpoints {
    * @throws what `takeOut` throws, when the plugins have been told.
    */
   async leave(endpoints: readonly EndpointRecord[], takeOut: () => void): Promise<void> {
-    const plugged = endpoints.flatMap((endpoint) => {
-      const network = this.options.records.networks.get(endpoint.networkId);
-      const hasPart = network?.plugin !== undefined || network?.subnets.some(({ poolId }) => poolId !== undefined) === true;
-      return network === undefined || !hasPart ? [] : [{ network, endpoint }];
-    });
+    const plugged = this.pluggedOf(endpoints);
     for (const { network, endpoint } of plugged) {
       if (endpoint.plugin === undefined) continue;
       await this.driven(network, (driver) => driver.unpublish(network.id, endpoint.id));
@@ -159,6 +163,27 @@ export class PluginEndpoints {
       await this.releaseAddresses(network, [endpoint.ipv4, endpoint.ipv6]);
     }
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Gives endpoints back whose interfaces are gone, in the background. Who joins their networks waits for that. */
+  leaveLater(endpoints: readonly EndpointRecord[]): void {
+    if (this.telling.size === 0) this.tellUntil = Date.now() + tellingLimitMs;
+    for (const { network, endpoint } of this.pluggedOf(endpoints)) {
+      const told = (this.telling.get(network.id) ?? Promise.resolve()).then(async () => {
+        if (Date.now() < this.tellUntil) await this.leave([endpoint], () => undefined);
+        else this.options.onError(new Unavailable(`network ${network.name}: its plugin is not told that endpoint ${endpoint.id} is gone`));
+        if (this.telling.get(network.id) === told) this.telling.delete(network.id);
+      });
+      this.telling.set(network.id, told);
+    }
+  }
+
+  private pluggedOf(endpoints: readonly EndpointRecord[]): { network: NetworkRecord; endpoint: EndpointRecord }[] {
+    return endpoints.flatMap((endpoint) => {
+      const network = this.options.records.networks.get(endpoint.networkId);
+      const hasPart = network?.plugin !== undefined || network?.subnets.some(({ poolId }) => poolId !== undefined) === true;
+      return network === undefined || !hasPart ? [] : [{ network, endpoint }];
+    });
   }
 
   /** Gives addresses back to the plugin that they are from. */

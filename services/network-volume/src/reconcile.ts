@@ -46,11 +46,11 @@ export async function reconcile(options: ReconcileOptions): Promise<void> {
 async function reconcileSandbox(options: ReconcileOptions, sandbox: SandboxRecord, links: ReadonlyMap<string, Link>): Promise<void> {
   const { stacks, sandboxes, nameServers, logger } = options;
   const { containerId } = sandbox;
-  if (sandbox.kind === 'own' && !stacks.isAlive(sandbox.slot)) {
-    await sandboxes.release({ containerId, remove: false });
-    return;
-  }
   try {
+    if (sandbox.kind === 'own' && !stacks.isAlive(sandbox.slot)) {
+      await sandboxes.releaseLost(containerId);
+      return;
+    }
     for (const endpoint of sandbox.endpoints) repairEndpoint(options, sandbox, endpoint, links);
     holdPorts(options, sandbox);
     if (sandbox.dnsPort !== undefined) {

@@ -294,6 +294,21 @@ export class Sandboxes {
   /** Takes a sandbox out of kernel and records. */
   private async teardown(sandbox: SandboxRecord): Promise<void> {
     await this.options.plugged.leave(sandbox.endpoints, () => this.kernel.dismantle(sandbox));
+    await this.forget(sandbox);
+  }
+
+  /** Frees what a run held whose namespace is gone. Its plugins are told of it later: one that hangs keeps nobody waiting. */
+  async releaseLost(containerId: string): Promise<void> {
+    await this.queue.run(containerId, async () => {
+      const sandbox = this.records.sandboxes.get(containerId);
+      if (sandbox === undefined) return;
+      this.kernel.dismantle(sandbox);
+      await this.forget(sandbox);
+      this.options.plugged.leaveLater(sandbox.endpoints);
+    });
+  }
+
+  private async forget(sandbox: SandboxRecord): Promise<void> {
     // Before its addresses are free: a flow that is forgotten later could be their next owner's.
     await this.options.flows.forgetThoseOf(portForwards(sandbox));
     const events = sandbox.endpoints.flatMap(({ networkId }) => {
