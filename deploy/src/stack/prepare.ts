@@ -47,13 +47,14 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
   const redis = outsideEngine(process.env.REDIS_URL) ?? ({ kind: 'own', url: `unix://${paths.redisSocket}` } satisfies EngineAddress);
   const natsPort = await choosePort(before);
   const nats = outsideEngine(process.env.NATS_URL) ?? ({ kind: 'own', url: `nats://127.0.0.1:${natsPort}` } satisfies EngineAddress);
+  const users = redisUsers(engineId, secrets);
+  const redisText = redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers });
+  const natsText = natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets });
   if (redis.kind === 'own') {
-    writeFor(accounts.redis, paths.redisUsers, redisUsers(engineId, secrets));
-    writeFor(accounts.redis, paths.redisConf, redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers }));
+    writeFor(accounts.redis, paths.redisUsers, users);
+    writeFor(accounts.redis, paths.redisConf, redisText);
   }
-  if (nats.kind === 'own') {
-    writeFor(accounts.nats, paths.natsConf, natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets }));
-  }
+  if (nats.kind === 'own') writeFor(accounts.nats, paths.natsConf, natsText);
   const tlsCopies = [
     ...certificateCopies(settings.tls, paths, accounts.gateway),
     ...policyCopies(settings.policyFile, paths, accounts.gateway),
@@ -73,6 +74,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     redis,
     nats,
     natsPort,
+    engineConfigs: { redis: redisText + users, nats: natsText },
     engineOptions: {
       ...settings.engineOptions,
       hosts: listeners.map((listener) => listener.address),

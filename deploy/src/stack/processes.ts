@@ -25,6 +25,8 @@ export interface ProcessOptions {
   readonly redis: EngineAddress;
   readonly nats: EngineAddress;
   readonly natsPort: number;
+  /** What is written for the stack's own Redis and NATS to read. */
+  readonly engineConfigs: Readonly<Partial<Record<string, string>>>;
   readonly engineOptions: Partial<EngineOptions>;
   readonly logLevel: LogLevel;
   readonly shutdownTimeoutSeconds: number;
@@ -46,19 +48,19 @@ export function planProcesses(options: ProcessOptions): ProcessPlan[] {
     ...(options.redis.kind === 'own' ? [redisProcess(options)] : []),
     ...(options.nats.kind === 'own' ? [natsProcess(options)] : []),
     ...(options.compact ? [compactProcess(options)] : services.map((service) => serviceProcess(service, options))),
-  ].map((plan) => ({ ...plan, digest: digestOf(plan, plan.listens ? options.listeners : []) }));
+  ].map((plan) => ({ ...plan, digest: digestOf(plan, plan.listens ? options.listeners : [], options.engineConfigs[plan.name]) }));
 }
 
 type PlanWithoutDigest = Omit<ProcessPlan, 'digest'>;
 
-/** What makes an instance another one: code, options, sockets. Not where the operator's shell looks for programs. */
-function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[]): string {
+/** What makes an instance another one: code, options, configuration, sockets. Not where the operator's shell looks for programs. */
+function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[], configuration: string | undefined): string {
   const { PATH: _searchPath, ...env } = plan.env;
   const passed = listeners.map(({ name, address, inode }) => [name, address, inode]);
   return (
     createHash('sha256')
       // Redis and NATS are the machine's: another version of ours is no reason to stop them.
-      .update(JSON.stringify([plan.startStage === 1 ? '' : plan.version, plan.command, env, passed]))
+      .update(JSON.stringify([plan.startStage === 1 ? '' : plan.version, plan.command, env, passed, configuration]))
       .digest('hex')
       .slice(0, 16)
   );
