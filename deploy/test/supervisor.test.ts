@@ -15,7 +15,7 @@ import { type ProcessReport, Supervisor } from '../src/supervisor/supervisor.ts'
 const standIn = fileURLToPath(new URL('./standIn/service.ts', import.meta.url));
 
 let root: string;
-let lines: { message: string; process?: string }[];
+let lines: { message: string; process?: string; replaces?: string }[];
 let log: SupervisorLog;
 let running: Supervisor[];
 
@@ -162,6 +162,18 @@ describe('a supervisor', () => {
     expect(pid(second.report(), 'image-service')).not.toBe(pid(before, 'image-service'));
     // What is replaced serves until its successor is healthy.
     expect(lines.filter((line) => line.message === 'adopted').map((line) => line.process)).toEqual(['gateway', 'image-service']);
+  });
+
+  it('replaces as many as there are to be, whichever die meanwhile', async () => {
+    const first = await supervise(service('gateway', { count: 2 }));
+    const before = await healthy(first);
+    await pause(20);
+    const taking = supervise(service('gateway', { count: 2, digest: 'd2' }));
+    while (!lines.some(({ replaces }) => replaces !== undefined)) await pause(5);
+    const waiting = before.find(({ instance }) => !lines.some(({ replaces }) => replaces === instance));
+    process.kill(waiting?.pid ?? 0, 'SIGKILL');
+    const second = await taking;
+    expect((await healthy(second)).map(({ outdated }) => outdated)).toEqual([false, false]);
   });
 });
 

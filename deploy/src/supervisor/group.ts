@@ -105,17 +105,28 @@ export class Group implements InstanceEvents {
    */
   async renew(untilHealthy: (instance: Instance) => Promise<boolean>): Promise<void> {
     for (const old of this.outdated) {
-      const fresh = await Instance.start(this.plan, this.listeners, old.restarts, this);
-      this.instances.add(fresh);
-      this.log.info('started', { process: this.plan.name, instance: fresh.id, pid: fresh.pid, replaces: old.id });
-      this.onChange();
-      if (!(await untilHealthy(fresh))) {
-        const { reason } = fresh;
-        if (!fresh.isGone) await fresh.stop();
-        throw new Error(`${this.plan.name} does not come up: ${reason}`);
+      // It died while another was replaced, or fewer are wanted: it is not there to be replaced.
+      if (old.isGone || old.stopping) continue;
+      try {
+        await this.replace(old, untilHealthy);
+      } finally {
+        // Whatever died meanwhile had the other one in its place.
+        this.fill();
       }
-      await old.stop();
     }
+  }
+
+  private async replace(old: Instance, untilHealthy: (instance: Instance) => Promise<boolean>): Promise<void> {
+    const fresh = await Instance.start(this.plan, this.listeners, old.restarts, this);
+    this.instances.add(fresh);
+    this.log.info('started', { process: this.plan.name, instance: fresh.id, pid: fresh.pid, replaces: old.id });
+    this.onChange();
+    if (!(await untilHealthy(fresh))) {
+      const { reason } = fresh;
+      if (!fresh.isGone) await fresh.stop();
+      throw new Error(`${this.plan.name} does not come up: ${reason}`);
+    }
+    await old.stop();
   }
 
   /** Stops and starts each replica in turn. */
