@@ -27,14 +27,29 @@ export async function upgrade(roots: Roots, from: string): Promise<void> {
   }
   const versions = `${before.version} (${command.code}) to ${versionOf(code)} (${code})`;
   say(`upgrading from ${versions}`);
-  try {
-    await takeOver(paths, command, code);
-  } catch (error) {
-    say(`${errorMessage(error)}; going back to ${command.code}`);
-    await takeOver(paths, command, command.code);
-    throw new Unavailable(`not upgraded from ${versions}; what ran before runs on`);
-  }
+  await uninterrupted(async () => {
+    try {
+      await takeOver(paths, command, code);
+    } catch (error) {
+      say(`${errorMessage(error)}; going back to ${command.code}`);
+      await takeOver(paths, command, command.code);
+      throw new Unavailable(`not upgraded from ${versions}; what ran before runs on`);
+    }
+  });
   say(`upgraded to ${versionOf(code)}`);
+}
+
+/** Between two supervisors nobody minds the stack: neither a signal nor a terminal that is gone ends this before one is there. */
+async function uninterrupted(work: () => Promise<void>): Promise<void> {
+  const ignore = (): void => undefined;
+  const signals = ['SIGINT', 'SIGHUP', 'SIGTERM'] as const;
+  for (const signal of signals) process.on(signal, ignore);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', ignore);
+  try {
+    await work();
+  } finally {
+    for (const signal of signals) process.off(signal, ignore);
+  }
 }
 
 function requireCheckout(directory: string): string {
@@ -67,8 +82,14 @@ async function takeOver(paths: StackPaths, command: StartCommand, code: string):
     cwd: command.cwd,
     // Where compiled code is kept is each checkout's own.
     env: { ...command.env, NODE_COMPILE_CACHE: `${code}/.cache/node/root` },
-    stdio: 'inherit',
+    // Signals of the terminal are not for it, and what it says goes by this process.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const status = await new Promise<number | null>((resolve, reject) => child.once('exit', resolve).once('error', reject));
+  child.stdout.on('data', (chunk: Buffer) => process.stdout.write(chunk));
+  child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk));
+  const status = await new Promise<number | null>((resolve, reject) => child.once('close', resolve).once('error', reject));
   if (status !== 0) throw new Unavailable(`the code of ${code} did not come up`);
+  const running = readStartCommand(paths).code;
+  if (running !== code) throw new Unavailable(`the code of ${running} runs in place of that of ${code}`);
 }
