@@ -1,5 +1,6 @@
 /** Which containers a list shows, and in which order: the Engine API's filters. */
 import { InvalidParameter } from '@flotilla/errors';
+import { textFilter } from '@flotilla/service-kit/regularExpression';
 import { parseNano } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
 import { networkSettings } from './inspect.ts';
@@ -85,8 +86,8 @@ async function filterTests(filters: Filters, lookups: ListLookups): Promise<Test
     const each = values.map(make);
     tests.push((container) => each.some((test) => test(container)));
   };
-  some('id', (value) => textMatch(value, (container) => [container.id]));
-  some('name', (value) => textMatch(value, (container) => [`/${container.name}`, container.name]));
+  some('id', (value) => textTest(value, (container) => [container.id]));
+  some('name', (value) => textTest(value, (container) => [`/${container.name}`, container.name]));
   for (const label of filters.label ?? []) tests.push(labelTest(label));
   some('status', (value) => {
     if (!states.includes(value)) throw new InvalidParameter(`invalid filter 'status=${value}'`);
@@ -143,15 +144,9 @@ async function ancestorTest(values: readonly string[] | undefined, lookups: List
   tests.push((container) => ids.has(container.image.id));
 }
 
-/** As dockerd's filters do: equal, or matched by it as a regular expression. */
-function textMatch(value: string, texts: (container: ContainerRecord) => string[]): Test {
-  let pattern: RegExp | undefined;
-  try {
-    pattern = new RegExp(value);
-  } catch {
-    pattern = undefined;
-  }
-  return (container) => texts(container).some((text) => text === value || pattern?.test(text) === true);
+function textTest(value: string, texts: (container: ContainerRecord) => string[]): Test {
+  const matches = textFilter(value);
+  return (container) => texts(container).some(matches);
 }
 
 /** `key` or `key=value`. */

@@ -1,5 +1,6 @@
 /** The Engine API's filters over networks and volumes. */
 import { InvalidParameter } from '@flotilla/errors';
+import { textFilter } from '@flotilla/service-kit/regularExpression';
 
 export type Filters = Readonly<Record<string, { readonly values: readonly string[] }>>;
 
@@ -20,16 +21,10 @@ export function anyOf(filters: Filters, name: string, matches: (value: string) =
   return values.length === 0 || values.some(matches);
 }
 
-/** Any of a filter's values is the text, or finds it as a regular expression, as dockerd's do. None: everything. */
-export function matchesText(filters: Filters, name: string, text: string): boolean {
-  return anyOf(filters, name, (value) => {
-    if (value === text) return true;
-    try {
-      return new RegExp(value).test(text);
-    } catch {
-      return false;
-    }
-  });
+/** What any of a filter's values is, or finds as a regular expression. None: everything. */
+export function textMatcher(filters: Filters, name: string): (text: string) => boolean {
+  const values = filterValues(filters, name).map(textFilter);
+  return (text) => values.length === 0 || values.some((matches) => matches(text));
 }
 
 /** `key` or `key=value`, all of them. */

@@ -14,7 +14,7 @@ import {
   filterValues,
   matchesLabels,
   matchesPruneLabels,
-  matchesText,
+  textMatcher,
   untilMs,
 } from './filters.ts';
 import { randomId, timestamp } from './ids.ts';
@@ -305,13 +305,14 @@ export class Networks {
       if (type !== 'custom' && type !== 'builtin') throw new InvalidParameter(`invalid filter: 'type'='${type}'`);
     }
     const dangling = booleanFilter(filters, 'dangling');
+    const [hasName, hasId] = [textMatcher(filters, 'name'), textMatcher(filters, 'id')];
     return [...this.records.networks.values()]
       .filter((network) => {
         const type = predefinedNames.includes(network.name) ? 'builtin' : 'custom';
         return (
           anyOf(filters, 'driver', (value) => network.driver === value) &&
-          matchesText(filters, 'name', network.name) &&
-          matchesText(filters, 'id', network.id) &&
+          hasName(network.name) &&
+          hasId(network.id) &&
           anyOf(filters, 'scope', (value) => value === networkScope(network)) &&
           anyOf(filters, 'type', (value) => value === type) &&
           matchesLabels(network.labels, filterValues(filters, 'label')) &&

@@ -11,7 +11,7 @@ import {
   filterValues,
   matchesLabels,
   matchesPruneLabels,
-  matchesText,
+  textMatcher,
 } from './filters.ts';
 import { randomId } from './ids.ts';
 import type { LocalVolumes } from './localVolumes.ts';
@@ -161,6 +161,7 @@ export class Volumes {
     const { filters } = request;
     checkFilters(filters, ['dangling', 'driver', 'label', 'name']);
     const dangling = booleanFilter(filters, 'dangling');
+    const hasName = textMatcher(filters, 'name');
     const outside = await this.drivers.outside();
     const documents: Volume[] = [];
     for (const volume of this.records.volumes.values()) {
@@ -173,7 +174,7 @@ export class Volumes {
     const volumes = [...documents, ...foreign]
       .filter(
         (volume) =>
-          matchesText(filters, 'name', volume.Name) &&
+          hasName(volume.Name) &&
           anyOf(filters, 'driver', (value) => volume.Driver === value) &&
           matchesLabels(volume.Labels ?? {}, filterValues(filters, 'label')),
       )

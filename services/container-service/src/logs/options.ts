@@ -1,6 +1,7 @@
 /** What HostConfig.LogConfig says about a log: how large it may grow and what `--details` shows. */
 import type { LogConfig } from '@flotilla/engine-api';
-import { InvalidParameter } from '@flotilla/errors';
+import { errorMessage, InvalidParameter } from '@flotilla/errors';
+import { type RegularExpression, regularExpression } from '@flotilla/service-kit/regularExpression';
 
 export interface LogLimits {
   /** bytes of one file */
@@ -53,7 +54,7 @@ export function checkLogConfig(config: LogConfig): void {
     }
   }
   logLimits(config);
-  for (const name of ['labels-regex', 'env-regex']) regularExpression(options[name]);
+  for (const name of ['labels-regex', 'env-regex']) nameExpression(options[name]);
   const compress = options.compress;
   if (compress !== undefined && !/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(compress)) {
     throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
@@ -92,7 +93,7 @@ export function logDetails(
   const details = new Map<string, string>();
   const take = (values: Iterable<readonly [string, string]>, names: string | undefined, pattern: string | undefined): void => {
     const wanted = new Set((names ?? '').split(',').filter((name) => name !== ''));
-    const expression = regularExpression(pattern);
+    const expression = nameExpression(pattern);
     for (const [name, value] of values) if (wanted.has(name) || expression?.test(name)) details.set(name, value);
   };
   take(Object.entries(labels ?? {}), options.labels, options['labels-regex']);
@@ -111,12 +112,12 @@ function isTrue(text: string): boolean {
   return /^(1|t)/i.test(text);
 }
 
-function regularExpression(pattern: string | undefined): RegExp | undefined {
+function nameExpression(pattern: string | undefined): RegularExpression | undefined {
   if (pattern === undefined || pattern === '') return undefined;
   try {
-    return new RegExp(pattern);
+    return regularExpression(pattern);
   } catch (error) {
-    throw new InvalidParameter(`error parsing regexp: ${pattern}`, { cause: error });
+    throw new InvalidParameter(errorMessage(error), { cause: error });
   }
 }
 
