@@ -38,12 +38,11 @@ export class NameServer {
 
   constructor(options: NameServerOptions) {
     this.options = options;
-    this.datagrams = createSocket('udp4');
+    // Answers go to addresses, which nothing need be asked about.
+    this.datagrams = createSocket({ type: 'udp4', lookup: (address, _options, found) => found(null, address, 4) });
     this.datagrams.on('error', options.onError);
     this.datagrams.on('message', (message, from) => {
-      void this.answer(message, 'udp').then((bytes) => {
-        if (bytes !== undefined) this.send(bytes, from.port, from.address);
-      });
+      this.answer(message, 'udp', (bytes) => this.send(bytes, from.port, from.address));
     });
     this.datagrams.bind({ fd: options.datagramFd });
     this.datagrams.unref();
@@ -62,16 +61,19 @@ export class NameServer {
     }
   }
 
-  /** Never throws: a bad message gets an error answer or none. */
-  private async answer(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+  /** What is known here is answered at once. Never throws: a bad message gets an error answer or none. */
+  private answer(message: Buffer, transport: 'udp' | 'tcp', send: (bytes: Buffer) => void): void {
+    const refuse = (): void => {
+      if (message.length >= 12) send(encode(failure({ id: message.readUInt16BE(0), questions: [] }, formatError)));
+    };
     try {
       const query = decode(message);
-      if (query.type !== 'query') return undefined;
+      if (query.type !== 'query') return;
       const local = localAnswer(query, this.options.names);
-      if (local !== undefined) return transport === 'udp' ? datagram(query, local) : encode(local);
-      return await this.forward(message, query, transport);
+      if (local === undefined) void this.forward(message, query, transport).then(send, refuse);
+      else send(transport === 'udp' ? datagram(query, local) : encode(local));
     } catch {
-      return message.length < 12 ? undefined : encode(failure({ id: message.readUInt16BE(0), questions: [] }, formatError));
+      refuse();
     }
   }
 
@@ -91,8 +93,8 @@ export class NameServer {
       while (received.length >= 2 && received.length >= 2 + received.readUInt16BE(0)) {
         const message = received.subarray(2, 2 + received.readUInt16BE(0));
         received = received.subarray(2 + message.length);
-        void this.answer(Buffer.from(message), 'tcp').then((bytes) => {
-          if (bytes !== undefined && socket.writable) socket.write(framed(bytes));
+        this.answer(Buffer.from(message), 'tcp', (bytes) => {
+          if (socket.writable) socket.write(framed(bytes));
         });
       }
     });
