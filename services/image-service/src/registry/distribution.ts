@@ -75,7 +75,7 @@ export function send(
     });
     request.setTimeout(idleTimeoutMs, () => request.destroy(new RegistryError('the registry does not answer', { passing: true })));
     request.on('response', (body) => resolve({ status: body.statusCode ?? 0, headers: body.headers, body }));
-    request.on('error', (error) => reject(asRegistryError(error, options.signal)));
+    request.on('error', (error) => reject(asRegistryError(error, options)));
     if (options.body === undefined) request.end();
     else if (options.body instanceof Uint8Array) request.end(options.body);
     else {
@@ -90,12 +90,18 @@ export function send(
 /** The code of a request that found nobody at the address: registry-proxy has gone, and may be back somewhere else. */
 export const proxyGone = 'PROXY_GONE';
 
-function asRegistryError(error: unknown, signal: AbortSignal | undefined): unknown {
+/** What a request is that failed before its answer began. */
+function asRegistryError(error: unknown, { method, signal }: { method: string; signal?: AbortSignal }): unknown {
   if (signal?.aborted || error instanceof RegistryError) return error;
-  if (error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')) {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ECONNREFUSED' || code === 'ENOENT') {
     return new RegistryError('registry-proxy is not available', { code: proxyGone, cause: error });
   }
   const cause = error instanceof Error ? error.message : String(error);
+  // A connection that an instance closed as it left, or died with: what only reads is asked again elsewhere.
+  if ((code === 'EPIPE' || code === 'ECONNRESET') && (method === 'GET' || method === 'HEAD')) {
+    return new RegistryError(`registry-proxy is not available: ${cause}`, { code: proxyGone, passing: true, cause: error });
+  }
   return new RegistryError(`registry-proxy is not available: ${cause}`, { passing: true, cause: error });
 }
 
