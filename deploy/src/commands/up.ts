@@ -116,7 +116,8 @@ async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined
       say(`${process.service.padEnd(18)} healthy   pid ${process.pid}, ${seconds} s`);
     }
     if (typeof last?.renewal === 'object') throw new Unavailable(`not every service could be replaced: ${last.renewal.failed}`);
-    if (last?.healthy === true && last.renewal !== 'running') return;
+    // Before the replacement begins, too, what is to be replaced is healthy.
+    if (last?.healthy === true && last.renewal !== 'running' && !last.processes.some(({ outdated }) => outdated)) return;
     if (Object.values(last?.failures ?? {}).some((failures) => failures >= hopelessAfter)) {
       throw new Unavailable(`a service does not stay up:\n${explain(paths, last)}`);
     }

@@ -139,6 +139,11 @@ export class Group implements InstanceEvents {
     }
   }
 
+  /** Starts nothing any more: what nobody has written down would be nobody's. */
+  letGo(): void {
+    this.wanted = 0;
+  }
+
   /** Stops all replicas for good. */
   async stop(): Promise<void> {
     this.wanted = 0;

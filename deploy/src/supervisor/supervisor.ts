@@ -89,13 +89,12 @@ export class Supervisor {
   /** Replaces what runs other code or with other options than the plan's: who is asked before those who ask. */
   private async renew(): Promise<void> {
     const groups = this.groups.filter((group) => group.outdated.length > 0).sort((a, b) => b.plan.stopStage - a.plan.stopStage);
-    if (groups.length === 0) return;
-    this.renewal = 'running';
+    if (groups.length > 0) this.renewal = 'running';
     try {
       for (const group of groups) {
         await group.renew((instance) => this.until(() => instance.healthy || instance.isGone, restartReadyMs).then(() => instance.healthy));
       }
-      this.renewal = 'done';
+      if (groups.length > 0) this.renewal = 'done';
       unmountOtherCode(this.paths.code, this.plan.codeMount);
     } catch (error) {
       this.renewal = { failed: error instanceof Error ? error.message : String(error) };
@@ -186,6 +185,7 @@ export class Supervisor {
     this.writeState();
     this.closed = true;
     clearInterval(this.housekeeping);
+    for (const group of this.groups) group.letGo();
   }
 
   private get isCompact(): boolean {

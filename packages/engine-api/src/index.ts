@@ -58,6 +58,7 @@ export {
 export type { ErrorResponse } from './error.ts';
 export type { EventMessage } from './events.ts';
 export { type ExecConfig, type ExecInspect, type ExecStartConfig, execConfig, execStartConfig } from './exec.ts';
+export { goBoolean, notGoBoolean } from './goBoolean.ts';
 export { type Health, type HealthConfig, type HealthcheckResult, healthConfig } from './healthcheck.ts';
 export { type HostConfig, hostConfig, type LogConfig } from './hostConfig.ts';
 export { humanDuration } from './humanDuration.ts';

@@ -9,12 +9,12 @@
  *                                 :fence     counter of fencing tokens
  * ```
  *
- * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own commits change at once and that follows the stream for
- * the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is away reads go on, and writes throw Unavailable.
+ * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own
+ * commits change at once and that follows the stream for the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is away reads go on, and writes throw Unavailable.
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Conflict, System, Unavailable } from '@flotilla/errors';
+import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
 import { type ConnectionOptions, connectRedis, type RecordConnection } from './connection.ts';
@@ -49,6 +49,8 @@ export interface Commit {
   readonly events?: readonly DomainEvent[];
   /** The commit fails with Unavailable when this lease has been lost. */
   readonly lease?: Lease;
+  /** The revision that it goes by: it is a Conflict when there is a newer one. */
+  readonly at?: string;
 }
 
 /** An entry of the change stream that carries events. */
@@ -72,6 +74,7 @@ export interface StoreOptions extends ConnectionOptions {
 }
 
 const commitTimeoutMs = 5_000;
+const mostMigrations = 100;
 
 type Listener<T> = (id: string, now: T | undefined, before: T | undefined) => void;
 
@@ -200,25 +203,38 @@ export class RecordStore {
     const found = await this.redis.hget(this.keys.records, schemaField);
     if (found === String(this.schema.version)) return;
     await this.withLease(schemaKind, async (lease) => {
-      const documents = await this.redis.hgetall(this.keys.records);
-      const version = Number(documents[schemaField] ?? 1);
-      if (version > this.schema.version) {
-        throw new System(
-          `the records of ${this.service} are of schema ${version}, written by a newer version; this one knows them up to ${this.schema.version}`,
-        );
+      for (let attempt = 1; ; attempt++) {
+        try {
+          await this.migrate(lease);
+          return;
+        } catch (error) {
+          // Replicas of the older version go on writing until then.
+          if (!isConflict(error) || attempt === mostMigrations) throw error;
+        }
       }
-      const puts: RecordPut[] = [{ kind: schemaKind, id: schemaId, document: this.schema.version, create: false }];
-      const deletes: RecordDelete[] = [];
-      for (const [field, json] of Object.entries(documents)) {
-        const [kind, id] = splitField(field);
-        if (version === this.schema.version || kind === schemaKind) continue;
-        const document = migrate(this.schema, version, kind, JSON.parse(json));
-        if (document === undefined) deletes.push({ kind, id });
-        else puts.push({ kind, id, document, create: false });
-      }
-      await this.commit({ puts, deletes, lease });
-      if (puts.length > 1 || deletes.length > 0) this.logger.info({ from: version, to: this.schema.version }, 'records migrated');
     });
+  }
+
+  private async migrate(lease: Lease): Promise<void> {
+    const { revision, documents } = await this.readAll();
+    const version = Number(documents[schemaField] ?? 1);
+    if (version > this.schema.version) {
+      throw new System(
+        `the records of ${this.service} are of schema ${version}, written by a newer version; this one knows them up to ${this.schema.version}`,
+      );
+    }
+    // The first, so that an instance of the older version sees it before what it does not understand.
+    const puts: RecordPut[] = [{ kind: schemaKind, id: schemaId, document: this.schema.version, create: false }];
+    const deletes: RecordDelete[] = [];
+    for (const [field, json] of Object.entries(documents)) {
+      const [kind, id] = splitField(field);
+      if (version === this.schema.version || kind === schemaKind) continue;
+      const document = migrate(this.schema, version, kind, JSON.parse(json));
+      if (document === undefined) deletes.push({ kind, id });
+      else puts.push({ kind, id, document, create: false });
+    }
+    await this.commit({ puts, deletes, lease, at: revision });
+    if (puts.length > 1 || deletes.length > 0) this.logger.info({ from: version, to: this.schema.version }, 'records migrated');
   }
 
   /** A newer version of this service has brought the records to its schema: this instance can neither read nor write them any more. */
@@ -226,11 +242,19 @@ export class RecordStore {
     return (this.collection<number>(schemaKind).get(schemaId) ?? 0) > this.schema.version;
   }
 
-  private async load(): Promise<void> {
+  private takenOver(): Unavailable {
+    return new Unavailable(`the records of ${this.service} were taken over by a newer version`);
+  }
+
+  private async readAll(): Promise<{ revision: string; documents: Record<string, string> }> {
     const answers = await this.redis.multi().xrevrange(this.keys.changes, '+', '-', 'COUNT', 1).hgetall(this.keys.records).exec();
     const newest = answers?.[0]?.[1] as [string, string[]][] | undefined;
-    const documents = (answers?.[1]?.[1] ?? {}) as Record<string, string>;
-    this.revision = newest?.[0]?.[0] ?? '0-0';
+    return { revision: newest?.[0]?.[0] ?? '0-0', documents: (answers?.[1]?.[1] ?? {}) as Record<string, string> };
+  }
+
+  private async load(): Promise<void> {
+    const { revision, documents } = await this.readAll();
+    this.revision = revision;
     for (const [field, json] of Object.entries(documents)) this.applyField(field, json, this.revision);
     // After a gap in the stream, records that vanished meanwhile are dropped too.
     for (const [kind, collection] of this.collections) {
@@ -247,7 +271,7 @@ export class RecordStore {
    * Writes records and events together; in memory when it resolves.
    *
    * @returns the revision.
-   * @throws Conflict when a `create` finds its id taken; Unavailable when Redis is away for 5 s or the lease is lost. Nothing was written then,
+   * @throws Conflict when a `create` finds its id taken, or there is a newer revision than `at`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing was written then,
    *   but for a Redis that was lost in the middle: whether it was then shows in the collection once Redis is back.
    */
   async commit(commit: Commit): Promise<string> {
@@ -277,13 +301,15 @@ export class RecordStore {
         JSON.stringify(events),
         JSON.stringify(fields),
         String(this.schema.version),
+        commit.at ?? '',
         ...args,
       ),
     ).finally(() => {
       isTaken = !this.inFlight.delete(commitId);
     });
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
-    if (answer === '!schema') throw new Unavailable(`the records of ${this.service} were taken over by a newer version`);
+    if (answer === '!moved') throw new Conflict(`the records of ${this.service} have changed meanwhile`);
+    if (answer === '!schema') throw this.takenOver();
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
     if (!isTaken) {
       if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
@@ -311,6 +337,7 @@ export class RecordStore {
    * @param evenAlone - for who has just started and may not have heard of the others yet.
    */
   async fresh(evenAlone = false): Promise<void> {
+    if (this.isOutdated) throw this.takenOver();
     // Another replica may have answered before we heard of it: the mark shows that at once.
     const isAlone = this.alone() && this.changeMark?.isAsKnown() !== false;
     if ((isAlone && !evenAlone) || this.redis.status !== 'ready') return;
@@ -336,7 +363,7 @@ export class RecordStore {
   }
 
   private async follow(): Promise<void> {
-    while (!this.closed) {
+    while (!this.closed && !this.isOutdated) {
       try {
         const answer = await this.followRedis.xread('COUNT', 500, 'BLOCK', 0, 'STREAMS', this.keys.changes, this.revision);
         if (answer !== null) await this.applyEntries(answer[0]?.[1] ?? []);
@@ -365,9 +392,11 @@ export class RecordStore {
         const fields = JSON.parse(fieldsJson) as string[];
         if (fields.length > 0) {
           const documents = await this.redis.hmget(this.keys.records, ...fields);
-          fields.forEach((field, index) => {
+          for (const [index, field] of fields.entries()) {
             this.applyField(field, documents[index] ?? null, revision);
-          });
+            // What follows is of a shape that nobody here understands.
+            if (this.isOutdated) return;
+          }
           // Also a commit of ours whose answer was lost.
           this.changeMark?.change();
         }

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { Bus, createLogger, eventStream, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
@@ -85,6 +86,37 @@ describe('the schema of records', () => {
     client.disconnect();
   });
 
+  it('loses nothing that an older instance writes while they are migrated, and shows it nothing of what they become', async () => {
+    engine++;
+    const old = await open();
+    const things = old.collection<Thing>('thing');
+    const puts = Array.from({ length: 2_000 }, (_, n) => things.put(`first-${n}`, { n }));
+    await old.commit({ puts });
+    let written = 0;
+    const seen: number[] = [];
+    things.onChange((_id, now) => seen.push(now?.n ?? -1));
+    const writing = (async () => {
+      for (; written < 500; written++) {
+        await old.commit({ puts: [things.put(`late-${written}`, { n: written })] });
+        await pause(1);
+      }
+    })().catch((error: Error) => error.message);
+    const migrated = await openAs(second);
+    await writing;
+    const now = migrated.collection<Thing>('thing');
+    for (let n = 0; n < written; n++) expect(now.get(`late-${n}`)).toEqual({ n: n + 100 });
+    expect(now.size).toBe(2_000 + written);
+    await waitFor(
+      () =>
+        old.fresh().then(
+          () => false,
+          () => true,
+        ),
+      { what: 'the older one to notice' },
+    );
+    expect(seen.every((n, index) => n === index)).toBe(true);
+  });
+
   it('refuses what is newer, in words, and an older instance that still runs writes nothing any more', async () => {
     engine++;
     const old = await open();
@@ -92,6 +124,14 @@ describe('the schema of records', () => {
     const things = old.collection<Thing>('thing');
     await expect(old.commit({ puts: [things.put('a', { n: 1 })] })).rejects.toThrow(
       'the records of test were taken over by a newer version',
+    );
+    await waitFor(
+      () =>
+        old.fresh().then(
+          () => false,
+          (error: Error) => error.message.includes('taken over'),
+        ),
+      { what: 'the older one to notice' },
     );
     await expect(open()).rejects.toThrow('the records of test are of schema 3, written by a newer version; this one knows them up to 1');
     expect((await openAs(second)).collection<Thing>('thing').size).toBe(0);

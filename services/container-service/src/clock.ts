@@ -3,6 +3,9 @@
 /** The time Docker writes for "never". */
 export const never = '0001-01-01T00:00:00Z';
 
+/** Timers go no further: 24 days. */
+export const longestTimerMs = 2 ** 31 - 1;
+
 const billion = 1_000_000_000n;
 let last = 0n;
 

@@ -8,7 +8,7 @@ import type { Health, HealthcheckResult } from '@flotilla/engine-api';
 import { errorMessage, isNotFound } from '@flotilla/errors';
 import type { DomainEvent } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
-import { formatNano, nowNano, parseNano } from './clock.ts';
+import { formatNano, longestTimerMs, nowNano, parseNano } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
 import { type HealthCheck, healthAfter, healthCheckOf, nextIntervalMs } from './health.ts';
 import { ProbeTimer } from './probeTimer.ts';
@@ -40,7 +40,6 @@ export const restartLabel = 'flotilla.restart-unhealthy';
 const largestOutput = 4096;
 /** As dockerd: a start that takes longer is given up. */
 const longestStartMs = 30_000;
-const longestTimerMs = 2 ** 31 - 1;
 
 interface Watch {
   readonly runId: string;

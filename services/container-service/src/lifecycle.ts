@@ -1,6 +1,7 @@
 /** What clients do to containers: start, stop, kill, restart, pause, rename, remove. */
 import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, NotModified, System } from '@flotilla/errors';
 import type { Lease } from '@flotilla/records';
+import { longestTimerMs } from './clock.ts';
 import { assertRunning, assertStartable, type ContainerRecord, isPaused, isRunning, type Run } from './container.ts';
 import type { Exits } from './exits.ts';
 import { withoutLink } from './links.ts';
@@ -37,8 +38,6 @@ const sigkill = 9;
 const notAllocated = 'Error when allocating new name: ';
 /** How long a process may take to go after SIGKILL: it may have to wait for a disk. */
 const killDeadlineMs = 60_000;
-/** Timers go no further (24 days): what waits longer waits without one. */
-const longestTimerMs = 2 ** 31 - 1;
 /** How often a forced removal kills what comes up again. */
 const removalAttempts = 5;
 
@@ -144,6 +143,7 @@ export class ContainerLifecycle {
   private async runEnds(id: string, runId: string, withinMs: number | undefined): Promise<boolean> {
     const { store, changes } = this.options;
     const over = (container: ContainerRecord | undefined): boolean => container?.state.run?.id !== runId;
+    // What waits longer waits without a timer.
     const bounded = withinMs !== undefined && withinMs <= longestTimerMs;
     await changes.when(id, store.containers.get(id), over, bounded ? AbortSignal.timeout(withinMs) : undefined);
     return over(store.containers.get(id));

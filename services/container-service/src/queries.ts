@@ -89,7 +89,7 @@ export class Queries {
 
   private async ancestors(reference: string): Promise<string[] | undefined> {
     try {
-      return [(await this.options.neighbours.images.resolve({ image: reference, platform: '' }, { idempotent: true })).id];
+      return [(await this.options.neighbours.images.resolve({ image: reference, platform: '', idOnly: true }, { idempotent: true })).id];
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;

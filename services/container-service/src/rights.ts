@@ -1,7 +1,16 @@
 /** What a call works on, for rights: the container that it names, that of its exec, and those whose namespaces, volumes and links a new one shares. */
 import { buildLabel, type HostConfig } from '@flotilla/engine-api';
 import { errorKind } from '@flotilla/errors';
-import { containerSubject, dangersOfExec, documentIn, type Subject, type SubjectsOf, textOf } from '@flotilla/service-kit/rights';
+import {
+  containerSubject,
+  dangersOfExec,
+  documentIn,
+  type SharingDocument,
+  type Subject,
+  type SubjectsOf,
+  sharedBy,
+  textOf,
+} from '@flotilla/service-kit/rights';
 import { type ContainerRecord, ownLabelsOf, sharedContainer } from './container.ts';
 import { findContainer } from './lookup.ts';
 import type { ContainerStore } from './store.ts';
@@ -75,8 +84,8 @@ export function containerSubjects(store: ContainerStore): SubjectsOf {
         missing: '',
       };
       // A link gives a name and an address, and nothing of what the other has.
-      const linked = (document.HostConfig?.Links ?? []).flatMap((link) => subjectOf(link.split(':', 1)[0] ?? ''));
-      return [made, ...joined(document).flatMap(subjectOf), ...linked.map(({ dangers: _dangers, ...subject }) => subject)];
+      const { joined, linked } = sharedBy(document);
+      return [made, ...joined.flatMap(subjectOf), ...linked.flatMap(subjectOf).map(({ dangers: _dangers, ...subject }) => subject)];
     }
     const exec = textOf(request, 'exec');
     if (exec !== '') return execSubject(exec);
@@ -92,18 +101,6 @@ function isOfBuild({ Labels }: Pick<CreateDocument, 'Labels'>): boolean {
   return Labels?.[buildLabel] !== undefined;
 }
 
-interface CreateDocument {
+interface CreateDocument extends SharingDocument {
   readonly Labels?: Record<string, string>;
-  readonly HostConfig?: {
-    readonly NetworkMode?: string;
-    readonly PidMode?: string;
-    readonly IpcMode?: string;
-    readonly VolumesFrom?: readonly string[];
-    readonly Links?: readonly string[];
-  };
-}
-
-function joined({ HostConfig: host = {} }: CreateDocument): string[] {
-  const spaces = [host.NetworkMode, host.PidMode, host.IpcMode].map((mode) => sharedContainer(mode) ?? '');
-  return [...spaces, ...(host.VolumesFrom ?? []).map((from) => from.split(':', 1)[0] ?? '')];
 }

@@ -23,14 +23,18 @@ let server: Server;
 
 beforeAll(async () => {
   change();
-  const copies = { containers: open(), images: open() };
+  const copies = { containers: open(), containerLists: open(), images: open() };
   metrics = new Metrics({ backends: new FakeBackends(), eventFollowers: () => 0 });
   const application = dispatch(
     async (request, response) => {
       if (request.url === '/metrics') return metrics.answer(request, response);
       asked.push(`${request.method} ${request.url}`);
       const document = async (): Promise<Uint8Array> => Buffer.from(`["${asked.length}"]`);
-      sendJson(response, 200, await copies.containers.read(copyKey(request), document));
+      sendJson(
+        response,
+        200,
+        await (request.url?.startsWith('/containers/json?') ? copies.containerLists : copies.containers).read(copyKey(request), document),
+      );
     },
     { answerAtOnce: answerFromCopies(copies, metrics) },
   );

@@ -11,6 +11,8 @@ import { ScopedCopies } from './rights/scope.ts';
 
 export interface Copies {
   readonly containers: ReadCopies;
+  /** Lists name the containers' images, and so depend on those too. */
+  readonly containerLists: ReadCopies;
   readonly images: ReadCopies;
 }
 
@@ -22,8 +24,8 @@ export function openCopies(discovery: Discovery, policy?: PolicySource): Copies 
   const open = (options: ReadCopiesOptions): ReadCopies =>
     policy === undefined ? new ReadCopies(options) : new ScopedCopies(options, policy);
   return {
-    // A list of containers names their images.
-    containers: open({ markPaths: [beside('container-service'), beside('image-service')] }),
+    containers: open({ markPaths: [beside('container-service')] }),
+    containerLists: open({ markPaths: [beside('container-service'), beside('image-service')] }),
     images: open({ markPaths: [beside('image-service')] }),
   };
 }
@@ -41,8 +43,7 @@ export function answerFromCopies(copies: Copies, metrics: Metrics): (request: In
   return (request, response) => {
     if (request.method !== 'GET') return false;
     const url = request.url ?? '';
-    const kept = url.startsWith('/containers/') ? copies.containers : url.startsWith('/images/') ? copies.images : undefined;
-    const document = kept?.ready(copyKey(request));
+    const document = copiesFor(url, copies)?.ready(copyKey(request));
     if (document === undefined) return false;
     const began = performance.now();
     response.writeHead(200, [...rawCommonHeaders, 'Content-Type', 'application/json', 'Content-Length', String(document.length)]);
@@ -50,6 +51,11 @@ export function answerFromCopies(copies: Copies, metrics: Metrics): (request: In
     metrics.answered(operationOfCopy(url), performance.now() - began);
     return true;
   };
+}
+
+function copiesFor(url: string, copies: Copies): ReadCopies | undefined {
+  if (url.startsWith('/containers/')) return /^\/containers\/json(?:\?|$)/.test(url) ? copies.containerLists : copies.containers;
+  return url.startsWith('/images/') ? copies.images : undefined;
 }
 
 /** What the copy is of, as the metrics of the routes name it. */

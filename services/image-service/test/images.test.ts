@@ -33,20 +33,20 @@ describe('names', () => {
   it('are found by tag, id and beginning of an id', async () => {
     const image = await loaded('names', 'name:1', 'name:latest');
     for (const name of ['name', 'name:1', 'docker.io/library/name:1', image.id, image.id.slice(7), short(image), image.id.slice(0, 20)]) {
-      const resolved = await stack.images.resolve({ image: name, platform: '' });
+      const resolved = await stack.images.resolve({ image: name, platform: '', idOnly: false });
       expect(resolved.id).toBe(image.id);
       expect(Buffer.from(resolved.configJson).equals(image.config)).toBe(true);
       expect(resolved.platform).toMatch(/^linux\//);
     }
-    await expect(stack.images.resolve({ image: 'missing', platform: '' })).rejects.toMatchObject({
+    await expect(stack.images.resolve({ image: 'missing', platform: '', idOnly: false })).rejects.toMatchObject({
       kind: 'NotFound',
       message: 'No such image: missing:latest',
     });
-    await expect(stack.images.resolve({ image: 'a b', platform: '' })).rejects.toMatchObject({
+    await expect(stack.images.resolve({ image: 'a b', platform: '', idOnly: false })).rejects.toMatchObject({
       kind: 'InvalidParameter',
       message: 'invalid reference format',
     });
-    await expect(stack.images.resolve({ image: 'name', platform: 'linux/s390x' })).rejects.toMatchObject({
+    await expect(stack.images.resolve({ image: 'name', platform: 'linux/s390x', idOnly: false })).rejects.toMatchObject({
       kind: 'NotFound',
       message: expect.stringContaining('does not match the specified platform (linux/s390x)'),
     });

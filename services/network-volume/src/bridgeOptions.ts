@@ -1,4 +1,5 @@
 /** What the `com.docker.network.…` options say of a bridge network, in dockerd's words where they cannot be. Pure. */
+import { goBoolean, notGoBoolean } from '@flotilla/engine-api';
 import { InvalidParameter, System } from '@flotilla/errors';
 import { addressText, type Family, parseAddress } from './cidr.ts';
 
@@ -98,9 +99,9 @@ function refusal(name: string, value: string, reason: string): InvalidParameter 
 function booleanOption(options: Options, name: string, otherwise: boolean): boolean {
   const value = options[name];
   if (value === undefined) return otherwise;
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true;
-  if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false;
-  throw refusal(name, value, `strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`);
+  const parsed = goBoolean(value);
+  if (parsed === undefined) throw refusal(name, value, notGoBoolean(value));
+  return parsed;
 }
 
 function gatewayMode(options: Options, name: string): GatewayMode {

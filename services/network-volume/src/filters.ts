@@ -1,4 +1,5 @@
 /** The Engine API's filters over networks and volumes. */
+import { goBoolean } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { textFilter } from '@flotilla/service-kit/regularExpression';
 
@@ -47,8 +48,8 @@ export function matchesPruneLabels(labels: Readonly<Record<string, string>>, fil
 export function booleanFilter(filters: Filters, name: string): boolean | undefined {
   const values = filterValues(filters, name);
   if (values.length === 0) return undefined;
-  const yes = values.some((value) => ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value));
-  const no = values.some((value) => ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value));
+  const parsed = values.map(goBoolean);
+  const [yes, no] = [parsed.includes(true), parsed.includes(false)];
   if (yes === no) throw new InvalidParameter(`invalid filter '${name}=[${values.join(' ')}]'`);
   return yes;
 }

@@ -11,8 +11,10 @@ export {
   limitsOfCaller,
   notWithin,
   ownedBy,
+  type SharingDocument,
   type Subject,
   type SubjectsOf,
+  sharedBy,
   textOf,
   volumeSubject,
 } from './subjects.ts';

@@ -59,6 +59,27 @@ export function volumeSubject(name: string, labels: Subject['labels'], options: 
   return { kind: 'volume', name, labels, dangers: dangersOfVolume({ DriverOpts: options }), missing: `get ${name}: no such volume` };
 }
 
+/** The part of a ContainerCreate document that names other containers. */
+export interface SharingDocument {
+  readonly HostConfig?: {
+    readonly NetworkMode?: string;
+    readonly PidMode?: string;
+    readonly IpcMode?: string;
+    readonly VolumesFrom?: readonly string[];
+    readonly Links?: readonly string[];
+  };
+}
+
+/** The containers, by name or id, whose namespaces or volumes a new one shares, and those that it only has a link to. */
+export function sharedBy({ HostConfig: host = {} }: SharingDocument): { joined: string[]; linked: string[] } {
+  const modes = [host.NetworkMode, host.PidMode, host.IpcMode].filter((mode) => mode?.startsWith('container:') === true);
+  const beforeColon = (text: string): string => text.split(':', 1)[0] ?? '';
+  return {
+    joined: [...modes.map((mode) => mode?.slice('container:'.length) ?? ''), ...(host.VolumesFrom ?? []).map(beforeColon)],
+    linked: (host.Links ?? []).map(beforeColon),
+  };
+}
+
 /** @throws NotFound for what is outside of the role's own; Forbidden for a new name that is. */
 export function checkOwn(own: Limits | undefined, { kind, name, labels, isNew, isNobodys, missing }: Subject): void {
   if (own === undefined || isNobodys === true || isWithin(own, name, labels)) return;

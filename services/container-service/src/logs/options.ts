@@ -1,5 +1,5 @@
 /** What HostConfig.LogConfig says about a log: how large it may grow and what `--details` shows. */
-import type { LogConfig } from '@flotilla/engine-api';
+import { goBoolean, type LogConfig, notGoBoolean } from '@flotilla/engine-api';
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
 import { type RegularExpression, regularExpression } from '@flotilla/service-kit/regularExpression';
 
@@ -56,10 +56,8 @@ export function checkLogConfig(config: LogConfig): void {
   logLimits(config);
   for (const name of ['labels-regex', 'env-regex']) nameExpression(options[name]);
   const compress = options.compress;
-  if (compress !== undefined && !/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(compress)) {
-    throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
-  }
-  if (config.Type === 'json-file' && compress !== undefined && isTrue(compress)) {
+  if (compress !== undefined && goBoolean(compress) === undefined) throw new InvalidParameter(notGoBoolean(compress));
+  if (config.Type === 'json-file' && goBoolean(compress ?? '') === true) {
     if (options['max-size'] === undefined || Number(options['max-file'] ?? '1') < 2) {
       throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
     }
@@ -77,7 +75,7 @@ export function logLimits(config: LogConfig): LogLimits {
     maxFiles = Number(files);
     if (maxFiles < 1) throw new InvalidParameter('max-file cannot be less than 1');
   }
-  const compress = isTrue(options.compress ?? String(config.Type === 'local'));
+  const compress = goBoolean(options.compress ?? String(config.Type === 'local')) === true;
   // dockerd's -1, without limit, is asked for by name.
   if (size === '-1') return { maxSizeBytes: Number.MAX_SAFE_INTEGER, maxFiles, compress };
   return { maxSizeBytes: size === undefined ? defaultLimits.maxSizeBytes : parseSize(size, 'max-size'), maxFiles, compress };
@@ -105,11 +103,6 @@ export function logDetails(
   if (details.size === 0) return ' ';
   const pairs = [...details].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${escapeQuery(name)}=${escapeQuery(value)}`);
   return `${pairs.join(',')} `;
-}
-
-/** A boolean as Go parses it, of which it is known that it is one. */
-function isTrue(text: string): boolean {
-  return /^(1|t)/i.test(text);
 }
 
 function nameExpression(pattern: string | undefined): RegularExpression | undefined {

@@ -1,5 +1,6 @@
 /** Query parameters, read the way dockerd reads them. */
 import type { IncomingMessage } from 'node:http';
+import { goBoolean, notGoBoolean } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 
 /** Parsed once a request. */
@@ -56,7 +57,7 @@ export function terminalSize(request: IncomingMessage, name: string, what: 'heig
 /** Go's strconv.ParseBool; false when absent. @throws InvalidParameter for anything else. */
 export function strictBoolean(request: IncomingMessage, name: string): boolean {
   const value = text(request, name);
-  if (value === '' || ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false;
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true;
-  throw new InvalidParameter(`invalid value for ${name}: ${value}: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`);
+  const parsed = value === '' ? false : goBoolean(value);
+  if (parsed === undefined) throw new InvalidParameter(`invalid value for ${name}: ${value}: ${notGoBoolean(value)}`);
+  return parsed;
 }

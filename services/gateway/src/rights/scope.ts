@@ -4,7 +4,15 @@
  */
 import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { Forbidden, NotFound } from '@flotilla/errors';
-import { isWithin, type Limits, limitsOfCaller, notWithin, type PolicySource } from '@flotilla/service-kit/rights';
+import {
+  isWithin,
+  type Limits,
+  limitsOfCaller,
+  notWithin,
+  type PolicySource,
+  type SharingDocument,
+  sharedBy,
+} from '@flotilla/service-kit/rights';
 import { type Backends, read } from '../backends.ts';
 import type { Events } from '../events/follow.ts';
 import { bytesOf, type Kept, ReadCopies, type ReadCopiesOptions } from '../readCopies.ts';
@@ -67,10 +75,8 @@ class Scope {
   async newContainer(own: Limits, name: string, config: CreateDocument): Promise<void> {
     mustBeWithin(own, 'container', name, config.Labels);
     const host = config.HostConfig ?? {};
-    const joined = [host.NetworkMode, host.PidMode, host.IpcMode].filter((mode) => mode?.startsWith('container:') === true);
-    for (const mode of joined) await this.container(own, (mode ?? '').slice('container:'.length));
-    for (const from of host.VolumesFrom ?? []) await this.container(own, from.split(':', 1)[0] ?? '');
-    for (const link of host.Links ?? []) await this.container(own, link.split(':', 1)[0] ?? '');
+    const { joined, linked } = sharedBy(config);
+    for (const reference of [...joined, ...linked]) await this.container(own, reference);
     const networks = [host.NetworkMode ?? '', ...Object.keys(config.NetworkingConfig?.EndpointsConfig ?? {})];
     for (const network of networks) {
       if (network !== '' && network !== 'default' && !isBuiltIn(network) && !network.startsWith('container:'))
@@ -82,14 +88,9 @@ class Scope {
   }
 }
 
-interface CreateDocument {
+interface CreateDocument extends SharingDocument {
   readonly Labels?: Record<string, string>;
-  readonly HostConfig?: {
-    readonly NetworkMode?: string;
-    readonly PidMode?: string;
-    readonly IpcMode?: string;
-    readonly VolumesFrom?: readonly string[];
-    readonly Links?: readonly string[];
+  readonly HostConfig?: SharingDocument['HostConfig'] & {
     readonly Binds?: readonly string[];
     readonly Mounts?: readonly { readonly Type?: string; readonly Source?: string }[];
   };

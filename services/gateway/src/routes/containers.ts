@@ -39,7 +39,7 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
     };
     // Sizes change without a record, and filters may depend on other services' records.
     const plain = !boolean(request, 'size') && text(request, 'filters') === '';
-    sendJson(response, 200, plain ? await copies.containers.read(copyKey(request), list) : (await list()).bytes());
+    sendJson(response, 200, plain ? await copies.containerLists.read(copyKey(request), list) : (await list()).bytes());
   });
 
   router.get(/^\/containers\/(?<name>.*)\/json$/, async (request, response) => {

@@ -22,6 +22,8 @@ export interface TestGateway {
   stop(): Promise<void>;
 }
 
+const noCopies = (): ReadCopies => new ReadCopies({ markPaths: [() => undefined] });
+
 export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> {
   const directory = mkdtempSync(join(tmpdir(), 'flotilla-gateway-unit-'));
   const logger = createLogger({ service: 'gateway', instance: 'test', level: 'silent' });
@@ -32,7 +34,7 @@ export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> 
   const version = new VersionDocument(host);
   const application = createApplication({
     backends,
-    copies: { containers: new ReadCopies({ markPaths: [() => undefined] }), images: new ReadCopies({ markPaths: [() => undefined] }) },
+    copies: { containers: noCopies(), containerLists: noCopies(), images: noCopies() },
     events: { follow: async () => nothing(), followerCount: 0 },
     info: () =>
       systemInfo({ backends, host, engineId: 'test', dataRoot: '/data', engineOptions: engineOptions.parse({}), eventFollowers: () => 0 }),

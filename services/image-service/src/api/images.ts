@@ -167,6 +167,7 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
       if (request.image === '') throw new InvalidParameter('no image is named');
       const image = store.find(request.image);
       requirePlatform(image, toPlatform(request.platform), request.image);
+      if (request.idOnly) return { id: image.id, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
       return {
         id: image.id,
         configJson: Buffer.from(image.record.config),

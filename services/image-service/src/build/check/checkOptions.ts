@@ -1,4 +1,5 @@
 /** `# check=skip=A,B;error=true`, or the argument BUILDKIT_DOCKERFILE_CHECK: which rules count, and whether they end a build. */
+import { goBoolean, notGoBoolean } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { type RuleName, rules } from './rules.ts';
 
@@ -7,9 +8,6 @@ export interface CheckOptions {
   /** A finding is an error. */
   readonly isStrict: boolean;
 }
-
-const truths: ReadonlySet<string> = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
-const falsehoods: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
 
 /** @throws InvalidParameter in BuildKit's words. */
 export function readCheckOptions(text: string | undefined): CheckOptions {
@@ -41,9 +39,7 @@ function has(names: string | undefined, rule: RuleName): boolean {
 }
 
 function readFlag(value: string | undefined): boolean {
-  if (value === undefined || falsehoods.has(value)) return false;
-  if (truths.has(value)) return true;
-  throw new InvalidParameter(
-    `failed to parse check option ${JSON.stringify(`error=${value}`)}: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`,
-  );
+  const parsed = value === undefined ? false : goBoolean(value);
+  if (parsed !== undefined) return parsed;
+  throw new InvalidParameter(`failed to parse check option ${JSON.stringify(`error=${value}`)}: ${notGoBoolean(value ?? '')}`);
 }

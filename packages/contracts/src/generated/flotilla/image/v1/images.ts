@@ -188,6 +188,8 @@ export interface CommitImageResponse {
 export interface ResolveImageRequest {
   image: string;
   platform: string;
+  /** what the name means, and nothing more. */
+  idOnly: boolean;
 }
 
 export interface ResolveImageResponse {
@@ -2256,7 +2258,7 @@ export const CommitImageResponse: MessageFns<CommitImageResponse> = {
 };
 
 function createBaseResolveImageRequest(): ResolveImageRequest {
-  return { image: "", platform: "" };
+  return { image: "", platform: "", idOnly: false };
 }
 
 export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
@@ -2266,6 +2268,9 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
     }
     if (message.platform !== "") {
       writer.uint32(18).string(message.platform);
+    }
+    if (message.idOnly !== false) {
+      writer.uint32(24).bool(message.idOnly);
     }
     return writer;
   },
@@ -2299,6 +2304,14 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
             message.platform = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.idOnly = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2318,6 +2331,7 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
     const message = createBaseResolveImageRequest();
     message.image = object.image ?? "";
     message.platform = object.platform ?? "";
+    message.idOnly = object.idOnly ?? false;
     return message;
   },
 };
