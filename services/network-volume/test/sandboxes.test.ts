@@ -1,9 +1,9 @@
 /** Sandboxes on a real kernel: addresses, packets, published ports, names, and what is left after them. */
-import type { ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connectOutside, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { json, NetworkVolumeStack, sandboxSpec } from './stack.ts';
+import { echoProgram, fetchFrom, fetchScript, senderProgram, serverScript, upstreamProgram } from './traffic.ts';
 
 let stack: NetworkVolumeStack;
 let outside: Awaited<ReturnType<typeof connectOutside>>;
@@ -13,72 +13,6 @@ beforeAll(async () => {
   outside = await connectOutside(stack.host);
 });
 afterAll(() => stack.dispose());
-
-async function release(...sandboxes: { id: string }[]): Promise<void> {
-  for (const { id } of sandboxes) await stack.sandboxes.release({ containerId: id, remove: true });
-}
-
-const serverScript = (port: number, word: string): string =>
-  `require('net').createServer((s) => s.on('error', () => 0).end(${JSON.stringify(word)})).listen(${port}, '0.0.0.0', () => console.log('up'))`;
-
-async function listening(child: ChildProcess): Promise<ChildProcess> {
-  stack.host.onDispose(() => {
-    child.kill('SIGKILL');
-  });
-  await new Promise<void>((resolve, reject) => {
-    child.stdout?.once('data', () => resolve());
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
-  });
-  return child;
-}
-
-/** A server inside that answers every connection with a word. */
-function serve(sandbox: { netns: string }, port: number, word: string): Promise<ChildProcess> {
-  return listening(stack.spawnInside(sandbox, process.execPath, '-e', serverScript(port, word)));
-}
-
-/** Sends a datagram every 50 ms, always from the same socket, and prints the answers. */
-const senderProgram = (address: string, port: number): string => `
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.05)
-while True:
-    s.sendto(b'?', ('${address}', ${port}))
-    try: print(s.recv(100).decode())
-    except OSError: pass
-`;
-const echoProgram = (port: number, word: string): string => `
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', ${port})); print('up')
-while True: s.sendto(b'${word}', s.recvfrom(100)[1])
-`;
-
-/** A name server on a loopback address: it counts what it is asked, and one of its names has sixty addresses. */
-const upstreamProgram = `
-const dns = require('dns-packet');
-let asked = 0;
-function answer(message, limit) {
-  const query = dns.decode(message), [{ name }] = query.questions;
-  asked += 1;
-  const record = (last) => ({ type: 'A', name, ttl: 60, data: '192.0.2.' + last });
-  const answers = name === 'nothing.test' ? [] : name === 'big.test' ? Array.from({ length: 60 }, (_, index) => record(index)) : [record(asked)];
-  const packet = { type: 'response', id: query.id, flags: name === 'nothing.test' ? 3 : 0, questions: query.questions, answers };
-  const whole = dns.encode(packet);
-  return whole.length <= limit ? whole : dns.encode({ ...packet, flags: dns.TRUNCATED_RESPONSE, answers: [] });
-}
-const datagrams = require('dgram').createSocket('udp4');
-datagrams.on('message', (message, from) => datagrams.send(answer(message, 512), from.port, from.address));
-datagrams.bind(53, '127.0.0.53', () => require('net').createServer((socket) => socket.on('data', (framed) => {
-  const whole = answer(framed.subarray(2), 65535), length = Buffer.alloc(2);
-  length.writeUInt16BE(whole.length);
-  socket.end(Buffer.concat([length, whole]));
-})).listen(53, '127.0.0.53', () => console.log('up')));
-`;
-
-const fetchScript = (address: string, port: number): string => `timeout 2 busybox nc ${address} ${port} </dev/null || true`;
-
-async function fetchFrom(place: { sh(script: string): Promise<string> }, address: string, port: number): Promise<string> {
-  return (await place.sh(fetchScript(address, port))).trim();
-}
 
 describe('the default bridge', () => {
   it('gives addresses from 172.17.0.2 on, and packets pass', async () => {
@@ -94,18 +28,18 @@ describe('the default bridge', () => {
     expect(readFileSync(one.files.resolvConf, 'utf8')).toMatch(/^nameserver /m);
     const network = await stack.inspectNetwork('bridge');
     expect(Object.keys(network.Containers as object)).toEqual(expect.arrayContaining([one.id, two.id]));
-    await release(one, two);
+    await stack.release(one, two);
     const again = await stack.prepare();
     expect(again.settings.IPAddress).toBe('172.17.0.2');
-    await release(again);
+    await stack.release(again);
   });
 
   it('is given once, however often it is asked for', async () => {
     const spec = sandboxSpec();
     const [one, two] = await Promise.all([stack.sandboxes.prepare({ spec }), stack.sandboxes.prepare({ spec })]);
     expect(two).toEqual(one);
-    await release({ id: spec.containerId });
-    await release({ id: spec.containerId });
+    await stack.release({ id: spec.containerId });
+    await stack.release({ id: spec.containerId });
   });
 
   it('never gives one address twice to many at once', async () => {
@@ -130,7 +64,7 @@ describe('the default bridge', () => {
         expect(result.reason.message).toBe(`no available IPv4 addresses on this network's address pools: tight (${id})`);
       }
     }
-    await release(...sandboxes);
+    await stack.release(...sandboxes);
     await stack.networks.remove({ network: 'tight' });
   });
 });
@@ -143,7 +77,7 @@ describe('other modes', () => {
     const none = await stack.prepare({ networkMode: 'none' });
     expect((await stack.inside(none, 'ip -o link')).trim().split('\n')).toHaveLength(1);
     expect(await stack.inside(none, 'ip -o link')).toContain('lo');
-    await release(host, none);
+    await stack.release(host, none);
   });
 
   it('refuses a network that is not there', async () => {
@@ -158,7 +92,7 @@ describe('published ports', () => {
       { HostIp: '0.0.0.0', HostPort: '8080' },
       { HostIp: '::', HostPort: '8080' },
     ]);
-    await serve(web, 80, 'hello');
+    await stack.serve(web, 80, 'hello');
     expect(await fetchFrom(stack.host, '127.0.0.1', 8080)).toBe('hello');
     expect(await fetchFrom(stack.host, '::1', 8080)).toBe('hello');
     expect(await fetchFrom(stack.host, outside.address, 8080)).toBe('hello');
@@ -169,7 +103,7 @@ describe('published ports', () => {
     // Outside may only use what is published, and never the host's loopback.
     await outside.outside.sh(`ip route add 172.17.0.0/16 via ${outside.address}`);
     expect(await fetchFrom(outside.outside, web.settings.IPAddress, 80)).toBe('');
-    await release(web, other);
+    await stack.release(web, other);
     expect(await fetchFrom(stack.host, '127.0.0.1', 8080)).toBe('');
   });
 
@@ -178,13 +112,13 @@ describe('published ports', () => {
     await expect(stack.prepare({ containerName: 'second', ports: { '80/tcp': [{ HostPort: '8081' }] } })).rejects.toThrow(
       /^failed to set up container networking: driver failed programming external connectivity on endpoint second \([0-9a-f]{64}\): Bind for 0\.0\.0\.0:8081 failed: port is already allocated/,
     );
-    await expect(listening(stack.host.spawn(process.execPath, ['-e', serverScript(8081, 'thief')]))).rejects.toThrow('ended');
-    const server = await listening(stack.host.spawn(process.execPath, ['-e', serverScript(8082, 'host')]));
+    await expect(stack.listening(stack.host.spawn(process.execPath, ['-e', serverScript(8081, 'thief')]))).rejects.toThrow('ended');
+    const server = await stack.listening(stack.host.spawn(process.execPath, ['-e', serverScript(8082, 'host')]));
     await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '8082' }] } })).rejects.toThrow('address already in use');
     server.kill('SIGKILL');
-    await release(one);
+    await stack.release(one);
     const free = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8081' }] } });
-    await release(free);
+    await stack.release(free);
   });
 
   it('by SCTP are refused clearly where the kernel has none', async () => {
@@ -193,7 +127,7 @@ describe('published ports', () => {
     if (hasSctp) {
       const sandbox = await asked;
       expect(await stack.host.sh('nft list map inet flotilla published4_any')).toContain('sctp . 9009');
-      await release(sandbox);
+      await stack.release(sandbox);
     } else {
       await expect(asked).rejects.toThrow('failed to bind host port for 0.0.0.0:9009/sctp: protocol not supported');
       expect(await stack.host.sh('nft list map inet flotilla published4_any')).not.toContain('9009');
@@ -211,7 +145,7 @@ describe('published ports', () => {
     ];
     expect(ranged.map(({ settings }) => settings.Ports['80/tcp']?.[0]?.HostPort)).toEqual(['9000', '9001']);
     await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '9000-9001' }] } })).rejects.toThrow('port is already allocated');
-    await release(random, ...ranged);
+    await stack.release(random, ...ranged);
   });
 
   it('follow the gateway when networks come and go, and are published again with a network that has one', async () => {
@@ -219,7 +153,7 @@ describe('published ports', () => {
     const ports = { '80/tcp': [{ HostPort: '8086' }] };
     const spec = sandboxSpec({ ports });
     const web = await stack.prepare({ ...spec, ports });
-    const server = await serve(web, 80, 'here');
+    const server = await stack.serve(web, 80, 'here');
     const call = { containerId: web.id, containerName: spec.containerName, force: false, running: true };
     const connect = async (network: string, endpoint: object) => {
       const { networkSettingsJson } = await stack.sandboxes.connect({ network, spec, endpointJson: json(endpoint), running: true });
@@ -239,7 +173,7 @@ describe('published ports', () => {
     expect((await connect('bridge', {})).Ports['80/tcp'][0]).toEqual({ HostIp: '0.0.0.0', HostPort: '8086' });
     expect(await fetchFrom(outside.outside, outside.address, 8086)).toBe('here');
     server.kill('SIGKILL');
-    await release(web);
+    await stack.release(web);
     await stack.networks.remove({ network: 'ahead' });
   });
 
@@ -251,7 +185,7 @@ describe('published ports', () => {
       answers = chunk.toString().trim().split('\n');
     });
     const echo = (sandbox: { netns: string }, word: string) =>
-      listening(stack.spawnInside(sandbox, '/usr/bin/python3', '-uc', echoProgram(9053, word)));
+      stack.listening(stack.spawnInside(sandbox, '/usr/bin/python3', '-uc', echoProgram(9053, word)));
     await waitFor(async () => (await stack.host.sh('cat /proc/sys/net/netfilter/nf_conntrack_count')) !== '0\n', {
       what: 'the first datagrams',
     });
@@ -259,7 +193,7 @@ describe('published ports', () => {
     const old = await stack.prepare({ ports });
     await echo(old, 'old');
     await waitFor(() => answers.includes('old'), { what: 'an answer of the old container' });
-    await release(old);
+    await stack.release(old);
     const heir = await stack.prepare();
     expect(heir.settings.IPAddress).toBe(old.settings.IPAddress);
     await echo(heir, 'heir');
@@ -267,19 +201,19 @@ describe('published ports', () => {
     await echo(now, 'now');
     await waitFor(() => answers.includes('now'), { what: 'an answer of the new container' });
     client.kill('SIGKILL');
-    await release(heir, now);
+    await stack.release(heir, now);
   });
 
   it('come back when somebody flushes the packet filter', async () => {
     const web = await stack.prepare({ ports: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '8083' }] } });
-    await serve(web, 80, 'again');
+    await stack.serve(web, 80, 'again');
     await stack.host.sh('nft flush ruleset');
     await waitFor(async () => (await fetchFrom(stack.host, '127.0.0.1', 8083)) === 'again', {
       timeoutMs: 5000,
       what: 'the port to come back',
     });
     expect(await fetchFrom(outside.outside, outside.address, 8083)).toBe('');
-    await release(web);
+    await stack.release(web);
   });
 });
 
@@ -299,7 +233,7 @@ describe('a host whose FORWARD drops', () => {
     await stack.networks.remove({ network: 'late' });
     await stack.host.sh('iptables -P FORWARD ACCEPT');
     await waitFor(async () => !(await forward()).includes('FLOTILLA'), { what: 'the jump to go' });
-    await release(one);
+    await stack.release(one);
   });
 
   it('by rules like ufw’s and by a table of nftables of its own lets packets pass, and has its rules back as they were', async () => {
@@ -330,10 +264,10 @@ END`);
     const jumps = async (): Promise<number> => (await theirs()).match(/comment "?flotilla"?/g)?.length ?? 0;
     await waitFor(async () => (await jumps()) === 3, { what: 'a jump in each chain that drops' });
     const web = await stack.prepare({ ports: { '80/tcp': [{ HostPort: '8087' }] } });
-    await serve(web, 80, 'through');
+    await stack.serve(web, 80, 'through');
     expect(await fetchFrom(outside.outside, outside.address, 8087)).toBe('through');
     expect(await stack.inside(web, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
-    await release(web);
+    await stack.release(web);
     await stack.stopService('SIGTERM');
     expect(await theirs()).toBe(before);
     await stack.startService();
@@ -389,11 +323,11 @@ describe('user-made networks', () => {
     // Of two networks the one with the higher priority leads out, whatever their names.
     const between = await stack.prepare({ networkMode: 'blue', endpoints: { blue: {}, red: { GwPriority: 1 } } });
     expect(await stack.inside(between, 'ip -4 route show default')).toBe(`default via ${await gatewayOf('red')} dev eth1 \n`);
-    await release(between);
+    await stack.release(between);
 
     await stack.sandboxes.rename({ containerId: one.id, newName: 'uno' });
     expect((await stack.inside(two, 'dig +short +time=2 +tries=1 @127.0.0.11 uno A')).trim()).toBe('10.55.0.77');
-    await release(one, two, stranger);
+    await stack.release(one, two, stranger);
     await stack.networks.remove({ network: id });
     await stack.networks.remove({ network: 'red' });
     expect(await stack.host.sh('ip -o link show type bridge')).not.toContain('br-');
@@ -401,7 +335,7 @@ describe('user-made networks', () => {
 
   it('answer every kind of question in turn, and ask a server of the host’s loopback about the rest', async () => {
     await stack.createNetwork({ Name: 'named', EnableIPv6: true });
-    const upstream = await listening(stack.host.spawn(process.execPath, ['-e', upstreamProgram], { cwd: import.meta.dirname }));
+    const upstream = await stack.listening(stack.host.spawn(process.execPath, ['-e', upstreamProgram], { cwd: import.meta.dirname }));
     const wish = { networkMode: 'named', endpoints: { named: { Aliases: ['svc'] } } };
     const all = [await stack.prepare(wish), await stack.prepare(wish), await stack.prepare(wish)];
     const asker = await stack.prepare({ networkMode: 'named', dns: ['127.0.0.53'] });
@@ -432,7 +366,7 @@ describe('user-made networks', () => {
     expect(await found('with.two.dots')).toMatch(/ with\.two\.dots\.deep\.test\n/);
     expect(await found('three.dots.are.whole')).toMatch(/ three\.dots\.are\.whole\n/);
     upstream.kill('SIGKILL');
-    await release(asker, searcher, ...all);
+    await stack.release(asker, searcher, ...all);
     await stack.networks.remove({ network: 'named' });
   });
 
@@ -467,7 +401,7 @@ describe('user-made networks', () => {
     });
     expect(await stack.inside(wanderer, 'ip -o link')).not.toContain('eth1');
     expect(await stack.inside(wanderer, 'ip -4 route')).toContain('default via 172.17.0.1');
-    await release(wanderer, local);
+    await stack.release(wanderer, local);
     await stack.networks.remove({ network: 'green' });
   });
 
@@ -480,7 +414,7 @@ describe('user-made networks', () => {
     const [one, two] = [await stack.prepare({ networkMode: 'silent' }), await stack.prepare({ networkMode: 'silent' })];
     await expect(stack.inside(one, `ping -c1 -W1 ${two.settings.Networks.silent?.IPAddress}`)).rejects.toThrow();
     expect(await stack.inside(one, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
-    await release(inner, one, two);
+    await stack.release(inner, one, two);
     for (const network of ['inner', 'silent']) await stack.networks.remove({ network });
   });
 });
@@ -511,7 +445,7 @@ describe('the files of a container', () => {
     await stack.sandboxes.release({ containerId: spec.containerId, remove: false });
     await stack.prepare({ ...spec, containerName: 'author' } as never);
     expect(show(hosts)).toMatch(/ip6-allrouters\n10\.58\.0\.2\twriter\n$/);
-    await release({ id: spec.containerId });
+    await stack.release({ id: spec.containerId });
     for (const network of ['near', 'far']) await stack.networks.remove({ network });
   });
 
@@ -532,7 +466,7 @@ describe('the files of a container', () => {
     } finally {
       await stack.host.sh('umount /etc/resolv.conf');
     }
-    await release(ofPlain, ofEdited);
+    await stack.release(ofPlain, ofEdited);
     await stack.networks.remove({ network: 'near' });
   });
 
@@ -549,100 +483,6 @@ describe('the files of a container', () => {
     expect(show(user.files.hosts)).toContain(`${moved.settings.IPAddress}\tstore db\n`);
     expect(show(user.files.hosts)).not.toContain(`${taken.settings.IPAddress}\tstore`);
     expect(show(user.files.hosts)).toContain('192.0.2.7\tmine\n');
-    await release(user, heir, moved);
-  });
-});
-
-describe('after a reboot', () => {
-  it('sandboxes are gone with their addresses, and networks are as they were', async () => {
-    const id = await stack.createNetwork({ Name: 'lasting', EnableIPv6: true, IPAM: { Config: [{ Subnet: '10.61.0.0/24' }] } });
-    const bridge = `br-${id.slice(0, 12)}`;
-    const gone = await stack.prepare({ networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8091' }] } });
-    const before = await stack.inspectNetwork('lasting');
-    await stack.stopService('SIGKILL');
-    await stack.host.sh(`
-      umount ${stack.host.execRoot}/netns/*; rm -rf ${stack.host.execRoot}/netns ${stack.host.execRoot}/network-volume
-      for link in $(ip -o link show type bridge | cut -d : -f 2); do ip link delete "$link"; done
-      nft flush ruleset`);
-    await stack.startService();
-    expect(await stack.inspectNetwork('lasting')).toEqual({ ...before, Containers: {} });
-    expect(await stack.host.sh(`ip -o addr show dev ${bridge}`)).toContain('10.61.0.1/24');
-    const redis = stack.redis.client();
-    const fields = await redis.hkeys(`flotilla:{${stack.engineId}:network-volume}:records`);
-    redis.disconnect();
-    expect(fields.filter((field) => /^(sandbox|address)\//.test(field))).toEqual([]);
-    expect(await stack.host.sh('nft list map inet flotilla published4_any')).not.toContain('elements');
-    const heir = await stack.prepare({ networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8091' }] } });
-    expect(heir.settings.Networks.lasting).toMatchObject({ IPAddress: gone.settings.Networks.lasting?.IPAddress });
-    const server = await serve(heir, 80, 'after');
-    expect(await fetchFrom(stack.host, '127.0.0.1', 8091)).toBe('after');
-    server.kill('SIGKILL');
-    await release(heir);
-    await stack.networks.remove({ network: 'lasting' });
-  });
-});
-
-describe('after kill -9', () => {
-  it('goes on as it was, with sandboxes, ports and names, and removes what nobody owns', async () => {
-    await stack.createNetwork({ Name: 'lasting' });
-    const web = await stack.prepare({ containerName: 'web', networkMode: 'lasting', ports: { '80/tcp': [{ HostPort: '8090' }] } });
-    const client = await stack.prepare({ containerName: 'client', networkMode: 'lasting' });
-    const gone = await stack.prepare({ containerName: 'gone' });
-    await serve(web, 80, 'lasting');
-    await stack.stopService('SIGKILL');
-    expect(await fetchFrom(stack.host, '127.0.0.1', 8090)).toBe('lasting');
-    await stack.host.sh('ip link add ve000000000000 type veth peer name stray');
-    await stack.host.sh(`ip link set ve000000000000 alias flotilla:${stack.engineId}`);
-    const began = Date.now();
-    await stack.startService();
-    expect(Date.now() - began).toBeLessThan(10_000);
-    expect(await fetchFrom(stack.host, '127.0.0.1', 8090)).toBe('lasting');
-    expect(await fetchFrom(stack.host, '::1', 8090)).toBe('lasting');
-    expect((await stack.inside(client, 'dig +short +time=2 +tries=1 @127.0.0.11 web A')).trim()).toBe(
-      web.settings.Networks.lasting?.IPAddress,
-    );
-    await expect(stack.prepare({ ports: { '80/tcp': [{ HostPort: '8090' }] } })).rejects.toThrow('port is already allocated');
-    const { released } = await stack.sandboxes.retain({ known: [web.id, client.id], running: [web.id, client.id] });
-    expect(released).toEqual([gone.id]);
-    await release(web, client);
-    await stack.networks.remove({ network: 'lasting' });
-    await waitFor(async () => !(await stack.host.sh('ip -o link')).includes('ve000000000000'), { what: 'the stray link to go' });
-  });
-
-  it('leaves an interface on a parent’s wire as it is, beside a bridge with published ports', async () => {
-    await stack.createNetwork({
-      Name: 'wire',
-      Driver: 'macvlan',
-      IPAM: { Config: [{ Subnet: '10.62.0.0/24' }, { Subnet: '10.63.0.0/24' }] },
-    });
-    const ports = { '80/tcp': [{ HostPort: '8092' }] };
-    const spec = sandboxSpec({ networkMode: 'bridge', endpoints: { bridge: {}, wire: { MacAddress: '02:42:00:00:00:77' } }, ports });
-    const [web, other] = [await stack.prepare(spec as never), await stack.prepare({ networkMode: 'wire' })];
-    await serve(web, 80, 'both');
-    const link = (): Promise<string> => stack.inside(web, 'ip -o addr show dev eth1; ip -o link show dev eth1; ip route');
-    const before = await link();
-    expect(before).toContain('10.62.0.1/24');
-    expect(before).toContain('link/ether 02:42:00:00:00:77');
-    await stack.stopService('SIGKILL');
-    await stack.startService();
-    expect(await link()).toBe(before);
-    expect(await stack.inside(other, 'ping -c1 -W2 10.62.0.1')).toContain('1 received');
-    for (const address of ['127.0.0.1', '::1', outside.address]) expect(await fetchFrom(stack.host, address, 8092)).toBe('both');
-    // The same container has the same addresses after its own restart.
-    await stack.sandboxes.release({ containerId: web.id, remove: false });
-    const again = await stack.prepare(spec as never);
-    expect(again.settings.Networks.wire).toMatchObject({ IPAddress: '10.62.0.1', MacAddress: '02:42:00:00:00:77' });
-    expect(again.settings.Networks.bridge?.MacAddress).toBe(web.settings.Networks.bridge?.MacAddress);
-    await release(again, other);
-    await stack.networks.remove({ network: 'wire' });
-  });
-
-  it('leaves nothing when it stops with no sandbox', async () => {
-    await stack.stopService('SIGTERM');
-    await waitFor(async () => !/ ve[0-9a-f]{12}/.test(await stack.host.sh('ip -o link')), { what: 'all pooled interfaces to go' });
-    expect(await stack.host.sh(`ls ${stack.host.execRoot}/netns`)).toBe('');
-    expect(await stack.host.sh(`ls ${stack.host.execRoot}/network-volume/sandboxes`)).toBe('');
-    await stack.startService();
-    expect(await stack.host.sh('nft -j list table inet flotilla')).not.toContain('"elem":[{');
+    await stack.release(user, heir, moved);
   });
 });

@@ -9,6 +9,7 @@ import { fromServiceError, isServiceError } from '@flotilla/errors';
 import type { Calls } from '@flotilla/service-kit';
 import { createTestHost, startNats, startRedis, type TestHost, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
 import { Client, credentials, Metadata, type MethodDefinition, type ServiceDefinition } from '@grpc/grpc-js';
+import { serverScript } from './traffic.ts';
 
 const main = join(import.meta.dirname, '../src/main.ts');
 
@@ -151,6 +152,28 @@ export class NetworkVolumeStack {
   /** Starts something that goes on inside a sandbox. */
   spawnInside(sandbox: Pick<Sandbox, 'netns'>, command: string, ...args: string[]): ChildProcess {
     return this.host.spawn('nsenter', [`--net=${sandbox.netns}`, command, ...args]);
+  }
+
+  /** A process that says when it listens, and ends with the stack at the latest. */
+  async listening(child: ChildProcess): Promise<ChildProcess> {
+    this.host.onDispose(() => {
+      child.kill('SIGKILL');
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.stdout?.once('data', () => resolve());
+      child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+    });
+    return child;
+  }
+
+  /** A server inside a sandbox that answers every connection with a word. */
+  serve(sandbox: Pick<Sandbox, 'netns'>, port: number, word: string): Promise<ChildProcess> {
+    return this.listening(this.spawnInside(sandbox, process.execPath, '-e', serverScript(port, word)));
+  }
+
+  /** Takes sandboxes down for good. */
+  async release(...sandboxes: { id: string }[]): Promise<void> {
+    for (const { id } of sandboxes) await this.sandboxes.release({ containerId: id, remove: true });
   }
 
   async createNetwork(config: object): Promise<string> {
