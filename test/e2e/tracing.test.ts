@@ -157,10 +157,18 @@ describe('a collector', () => {
     expect(pulled.status).toBe(200);
 
     const services = ['container-service', 'gateway', 'image-service', 'network-volume', 'registry-proxy'];
-    const ended = (): boolean =>
-      ['ContainerCreate', 'ContainerStart', 'ContainerInspect', 'ImageCreate'].every((name) =>
-        spansOf(traceId).some((span) => span.name === name),
-      ) && services.every((service) => spansOf(traceId).some((span) => span.service === service));
+    // Each service sends its own in its own time: a span may come before the one that it is below.
+    const ended = (): boolean => {
+      const spans = spansOf(traceId);
+      const ids = new Set(spans.map(({ spanId }) => spanId));
+      return (
+        ['ContainerCreate', 'ContainerStart', 'ContainerInspect', 'ImageCreate'].every((name) =>
+          spans.some((span) => span.name === name),
+        ) &&
+        services.every((service) => spans.some((span) => span.service === service)) &&
+        spans.every(({ service, parentSpanId = '' }) => service === 'gateway' || ids.has(parentSpanId))
+      );
+    };
     await waitFor(ended, { timeoutMs: 60_000, what: 'the spans' });
     const spans = spansOf(traceId);
     const byId = new Map(spans.map((span) => [span.spanId, span]));
