@@ -4,7 +4,7 @@ import type { Image } from '../image.ts';
 import type { Build } from './build.ts';
 import { plannedPaths } from './contextPaths.ts';
 import type { Dockerfile, Label, Stage } from './dockerfile/instructions.ts';
-import { findStage, neededStages } from './dockerfile/stageGraph.ts';
+import { NamedStages, neededStages } from './dockerfile/stageGraph.ts';
 import { expand } from './dockerfile/substitute.ts';
 import { type BuiltStage, StageBuilder } from './stageBuilder.ts';
 
@@ -23,7 +23,7 @@ export function targetStage(stages: readonly Stage[], wanted: string): Stage {
   const last = stages.at(-1);
   if (last === undefined) throw new InvalidParameter('dockerfile contains no stages to build');
   if (wanted === '') return last;
-  const found = findStage(stages, wanted);
+  const found = new NamedStages(stages).find(wanted);
   if (found === undefined) throw new InvalidParameter(`target stage ${JSON.stringify(wanted)} could not be found`);
   return found;
 }
@@ -48,6 +48,7 @@ class Plan {
   private readonly failed = new AbortController();
   private readonly dockerfile: Dockerfile;
   private readonly stages: readonly Stage[];
+  private readonly named: NamedStages;
   private readonly built = new Map<number, Promise<BuiltStage>>();
   private readonly waiting: (() => void)[] = [];
   private free = stagesAtOnce;
@@ -56,6 +57,7 @@ class Plan {
     this.build = { ...build, signal: AbortSignal.any([build.signal, this.failed.signal]) };
     this.dockerfile = dockerfile;
     this.stages = stages;
+    this.named = new NamedStages(stages);
   }
 
   async run(): Promise<Image> {
@@ -106,7 +108,7 @@ class Plan {
   }
 
   private find(name: string, before: number): Stage | undefined {
-    return this.build.contexts.find(name) === undefined ? findStage(this.stages.slice(0, before), name) : undefined;
+    return this.build.contexts.find(name) === undefined ? this.named.find(name, before) : undefined;
   }
 
   private stage(stage: Stage): Promise<BuiltStage> {

@@ -1,7 +1,7 @@
 /** Reads a Dockerfile for what is allowed and unwise. Nothing is built for it. */
 import { formatPlatform, type Platform, parsePlatform, parseReference } from '@flotilla/oci';
 import type { Arg, Dockerfile, From, Instruction, Location, Stage } from '../dockerfile/instructions.ts';
-import { findStage, fromValues } from '../dockerfile/stageGraph.ts';
+import { fromValues, NamedStages } from '../dockerfile/stageGraph.ts';
 import { expand } from '../dockerfile/substitute.ts';
 import { blankWords } from '../dockerfile/words.ts';
 import { quoted } from '../goFormat.ts';
@@ -62,6 +62,7 @@ class Checker {
   private readonly subject: CheckSubject;
   private readonly findings: Finding[] = [];
   private readonly facts = new Map<number, StageFacts>();
+  private readonly stages: NamedStages;
   private readonly escapeToken: string;
   /** What every FROM sees, and the names that are declared for it. */
   private readonly globals: ReadonlyMap<string, string>;
@@ -69,8 +70,9 @@ class Checker {
 
   constructor(subject: CheckSubject) {
     const { buildArgs, globals } = subject;
-    const { metaArgs, directives } = subject.dockerfile;
+    const { metaArgs, directives, stages } = subject.dockerfile;
     this.subject = subject;
+    this.stages = new NamedStages(stages);
     this.escapeToken = directives.escapeToken;
     this.globals = fromValues(metaArgs, directives.escapeToken, { buildArgs, globals });
     this.declared = new Set([...this.globals.keys(), ...metaArgs.flatMap(namesOf)]);
@@ -230,7 +232,7 @@ class Checker {
   }
 
   private checkFrom({ from, index, name: stageName = '' }: Stage): StageFacts {
-    const { dockerfile, platform, baseFacts } = this.subject;
+    const { platform, baseFacts } = this.subject;
     const values = new RecordingVariables((name) => this.globals.get(name));
     const name = expand(from.image, values, this.escapeToken);
     this.checkPlatform(from, stageName, values);
@@ -238,7 +240,7 @@ class Checker {
       if (this.declared.has(missing)) continue;
       this.find('UndefinedArgInFrom', `FROM argument '${missing}' is not declared${didYouMean(missing, this.declared)}`, from.location);
     }
-    const below = findStage(dockerfile.stages.slice(0, index), name);
+    const below = this.stages.find(name, index);
     const facts = below === undefined ? undefined : this.facts.get(below.index);
     if (facts !== undefined) return facts;
     const base = name === 'scratch' ? { environment: [], hasShell: false, platform } : baseFacts(name);

@@ -11,23 +11,47 @@ export interface StageNames {
   readonly isContext: (name: string) => boolean;
 }
 
-/** The stage of a name or number among some. */
-export function findStage(stages: readonly Stage[], name: string): Stage | undefined {
-  const named = stages.findLast((stage) => stage.name !== undefined && stage.name.toLowerCase() === name.toLowerCase());
-  return named ?? (/^\d+$/.test(name) ? stages[Number(name)] : undefined);
+/** Stages by name and number. */
+export class NamedStages {
+  private readonly stages: readonly Stage[];
+  /** Of one name, in the order of the Dockerfile. */
+  private readonly named: ReadonlyMap<string, readonly Stage[]>;
+
+  constructor(stages: readonly Stage[]) {
+    this.stages = stages;
+    this.named = Map.groupBy(stages, ({ name = '' }) => name.toLowerCase());
+  }
+
+  /** The stage of a name or number among those before one; of several that share a name the last. */
+  find(name: string, before = this.stages.length): Stage | undefined {
+    if (name === '') return undefined;
+    const same = this.named.get(name.toLowerCase()) ?? [];
+    let [low, high] = [0, same.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((same[middle]?.index ?? before) < before) low = middle + 1;
+      else high = middle;
+    }
+    const number = /^\d+$/.test(name) ? Number(name) : before;
+    return same[low - 1] ?? (number < before ? this.stages[number] : undefined);
+  }
 }
 
 /** The stages that the last of these stands on, copies from or mounts, with itself, in the order of the Dockerfile. */
 export function neededStages({ metaArgs, directives }: Dockerfile, stages: readonly Stage[], names: StageNames): Stage[] {
   const values = fromValues(metaArgs, directives.escapeToken, names);
+  const named = new NamedStages(stages);
   const wanted = new Set<number>();
-  const visit = (stage: Stage | undefined): void => {
-    if (stage === undefined || wanted.has(stage.index)) return;
+  const pending = stages.slice(-1);
+  for (let stage = pending.pop(); stage !== undefined; stage = pending.pop()) {
+    if (wanted.has(stage.index)) continue;
     wanted.add(stage.index);
     const sources = [expand(stage.from.image, values, directives.escapeToken), ...stage.instructions.flatMap(sourceNames)];
-    for (const name of sources) if (!names.isContext(name)) visit(findStage(stages.slice(0, stage.index), name));
-  };
-  visit(stages.at(-1));
+    for (const name of sources) {
+      const source = names.isContext(name) ? undefined : named.find(name, stage.index);
+      if (source !== undefined) pending.push(source);
+    }
+  }
   return stages.filter((stage) => wanted.has(stage.index));
 }
 

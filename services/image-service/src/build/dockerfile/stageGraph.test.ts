@@ -1,0 +1,32 @@
+import { expect, it } from 'vitest';
+import { parseDockerfile } from './parse.ts';
+import { NamedStages, neededStages } from './stageGraph.ts';
+
+const none = { buildArgs: new Map(), globals: new Map(), isContext: () => false };
+
+it('a name means the last stage of it before the one that asks, a number the stage of that place', () => {
+  const { stages } = parseDockerfile('FROM a AS x\nFROM b AS y\nFROM c AS X\nFROM d\nFROM e\n');
+  const named = new NamedStages(stages);
+  expect([0, 1, 2, 3, 5].map((before) => named.find('x', before)?.index)).toEqual([undefined, 0, 0, 2, 2]);
+  expect([1, 2, 3, 4].map((before) => named.find('1', before)?.index)).toEqual([undefined, 1, 1, 1]);
+  expect([named.find('y')?.index, named.find('4')?.index, named.find('5'), named.find(''), named.find('z')]).toEqual([
+    1,
+    4,
+    undefined,
+    undefined,
+    undefined,
+  ]);
+});
+
+it('stages that stand on each other in a long row are found in a time that grows with their number', () => {
+  const timeOf = (count: number): number => {
+    const lines = Array.from({ length: count }, (_, index) => `FROM ${index === 0 ? 'scratch' : `s${index - 1}`} AS s${index}`);
+    const dockerfile = parseDockerfile(lines.join('\n'));
+    const began = process.cpuUsage();
+    expect(neededStages(dockerfile, dockerfile.stages, none)).toHaveLength(count);
+    const { user, system } = process.cpuUsage(began);
+    return user + system;
+  };
+  timeOf(2000);
+  expect(timeOf(20_000)).toBeLessThan(40 * timeOf(2000));
+});
