@@ -122,6 +122,9 @@ FROM two
     expect(await build(context({ Dockerfile: `# check=skip=all\n${unwise}` }))).not.toMatch(/warnings? found/);
     const strict = await failure(context({ Dockerfile: `# check=skip=LegacyKeyValueFormat,SecretsUsedInArgOrEnv;error=true\n${unwise}` }));
     expect(strict).toContain('ERROR: failed to solve: lint violation found for rules: JSONArgsRecommended');
+    const checked = '# check=experimental=CopyIgnoredFile\nFROM BUSYBOX\nCOPY a /\nCOPY tmp /\n';
+    const ignoring = context({ Dockerfile: checked, a: '', tmp: '', '.dockerignore': 'tmp\n' });
+    expect(await failure(ignoring)).toContain('CopyIgnoredFile: Attempting to Copy file "tmp" that is excluded by .dockerignore (line 4)');
   });
 
   it('may be a question only: what a target takes, which targets there are, what is unwise', async () => {
@@ -153,6 +156,22 @@ FROM two
     await waitFor(async () => (await stack.host.mustDocker('ps', '-aq')) === '', { what: 'its container to go', timeoutMs: 30_000 });
     const builds = join(stack.host.dataRoot, 'image-service/builds');
     await waitFor(() => readdirSync(builds).length === 0, { what: 'its directory to go', timeoutMs: 30_000 });
+  });
+});
+
+describe('owners', () => {
+  it('are the user of that moment for WORKDIR, and the group that a user is in for --chown; with the classic builder root, and the group of that name', async () => {
+    const users = "echo 'runner:x:100:65534::/:' >> /etc/passwd; echo 'runner:x:7:' >> /etc/group";
+    const folder = context({
+      Dockerfile: `FROM BUSYBOX\nRUN ${users}\nCOPY --chown=runner a /a\nUSER runner\nWORKDIR /w/deep\nRUN touch /tmp/x\nUSER 5:6\nWORKDIR /w/own\nWORKDIR /tmp\n`,
+      a: '',
+    });
+    const owners = async (env: Record<string, string>): Promise<string> => {
+      mustSucceed(await docker(folder, ['build', '-t', 'owners', '.'], { env }), 'docker build');
+      return run('owners', 'stat', '-c', '%u:%g', '/a', '/w', '/w/deep', '/w/own', '/tmp');
+    };
+    expect((await owners({})).split('\n')).toEqual(['100:65534', '100:65534', '100:65534', '5:6', '0:0']);
+    expect((await owners({ DOCKER_BUILDKIT: '0' })).split('\n')).toEqual(['100:7', '0:0', '0:0', '0:0', '0:0']);
   });
 });
 

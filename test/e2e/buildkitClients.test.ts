@@ -225,6 +225,53 @@ describe('what becomes of it', () => {
     expect(await stack.host.mustDocker('images', '-q')).toBe(images);
   });
 
+  it('is the same whenever it is made, with SOURCE_DATE_EPOCH', async () => {
+    const seconds = 1_700_000_001;
+    const folder = context({
+      Dockerfile: `FROM BUSYBOX
+RUN echo kept > /kept; touch -d @500 /kept
+ARG SOURCE_DATE_EPOCH
+WORKDIR /w/deep
+COPY a d /etc/c/
+COPY a /etc/
+ADD packed.tar /p
+COPY <<end /doc
+$SOURCE_DATE_EPOCH
+end
+`,
+      a: 'a',
+      'd/b': 'b',
+    });
+    await mustRun('sh', ['-c', 'touch -d @1000 a; touch -d @2000000000 d/b; tar -cf packed.tar a d'], { cwd: folder });
+    const epoch = (time: number): string[] => ['--build-arg', `SOURCE_DATE_EPOCH=${time}`];
+    const idOf = async (...args: string[]): Promise<string> => {
+      await build(folder, ...args, '--iidfile', 'id');
+      return readFileSync(join(folder, 'id'), 'utf8');
+    };
+    const first = await idOf(...epoch(seconds), '-t', 'dated');
+    await mustRun('touch', ['a', 'd', 'd/b'], { cwd: folder });
+    expect(await idOf(...epoch(seconds), '--no-cache')).toBe(first);
+    const found = 'stat -c %Y /w /w/deep /etc/c /etc/c/a /etc/c/b /etc/a /doc /p/d/b; stat -c %Y /p/a; cat /doc';
+    expect((await run('dated', 'sh', '-c', found)).split('\n')).toEqual([
+      ...Array<string>(8).fill(String(seconds)),
+      '1000',
+      String(seconds),
+    ]);
+    const created = '2023-11-14T22:13:21Z';
+    expect(await stack.host.mustDocker('image', 'inspect', '--format', '{{.Created}}', 'dated')).toBe(created);
+    const shown = await stack.host.mustDocker('history', '--no-trunc', '--human=false', '--format', '{{.CreatedAt}}', 'dated');
+    expect(shown.split('\n').filter((line) => line.startsWith('2023-11-14T22:13:21Z'))).toHaveLength(7);
+    // What comes before the epoch is of use is not done again for another.
+    const other = await build(folder, ...epoch(seconds + 1), '-t', 'dated:other');
+    expect(other).toMatch(/RUN echo kept > \/kept; touch -d @500 \/kept\n#\d+ CACHED/);
+    expect(await run('dated:other', 'stat', '-c', '%Y', '/etc/a')).toBe(String(seconds + 1));
+    for (const name of ['one', 'two']) await build(folder, ...epoch(seconds), '--output', `type=tar,dest=${name}.tar`);
+    expect(readFileSync(join(folder, 'one.tar')).equals(readFileSync(join(folder, 'two.tar')))).toBe(true);
+    await build(folder, ...epoch(seconds), '--output', 'dated');
+    expect(statSync(join(folder, 'dated/kept')).mtimeMs).toBe(seconds * 1000);
+    expect(await failure(folder, '--build-arg', 'SOURCE_DATE_EPOCH=now')).toContain('invalid SOURCE_DATE_EPOCH: now');
+  });
+
   it('is pushed, and its layers are a cache for others', async () => {
     const name = `${stack.registry.address}/pushed:1`;
     const folder = context({ Dockerfile: 'FROM BUSYBOX\nRUN cat /proc/uptime > /when\nCOPY Dockerfile /\n' });

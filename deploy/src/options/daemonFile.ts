@@ -61,6 +61,7 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
       settings.set(key, value);
     } else if (key === 'features') {
       if (!areFeaturesSo(value)) throw refuse(path, `${key}: ${JSON.stringify(value)} is not supported`);
+      settings.set(key, value);
     } else if (notSupported.has(key)) {
       throw refuse(path, `the directive ${key} is not supported`);
     } else {

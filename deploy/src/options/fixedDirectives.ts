@@ -40,7 +40,7 @@ export function unmetDirective(settings: RawSettings): [directive: FixedDirectiv
   return unmet && [unmet, settings.get(unmet.key)];
 }
 
-/** `features` of daemon.json: builds are BuildKit's or the classic ones as each client asks, and nothing else can be switched on. */
+/** `features` of daemon.json: `buildkit` may be on or off, and nothing else can be switched on. */
 export function areFeaturesSo(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   return Object.entries(value).every(([name, enabled]) => enabled === false || (name === 'buildkit' && enabled === true));

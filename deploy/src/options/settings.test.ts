@@ -203,8 +203,17 @@ describe('daemon.json', () => {
       'log-opts': { 'max-size': '1m' },
       'live-restore': true,
       'storage-driver': 'overlay2',
+      features: { buildkit: true },
       icc: false,
     });
+  });
+
+  it.each([
+    ['{"features": {"buildkit": false}}', true],
+    ['{"features": {"buildkit": true}}', undefined],
+    ['{}', undefined],
+  ])('%s: the classic builder is what clients are told of: %s', (text, classicBuilder) => {
+    expect(checkSettings(parseDaemonFile('d.json', text)).engineOptions.classicBuilder).toBe(classicBuilder);
   });
 
   it.each<[string, string]>([

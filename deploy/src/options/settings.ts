@@ -111,6 +111,7 @@ export function checkSettings(raw: RawSettings): StackSettings {
     storageOptions: list('storage-opts').map(checkStorageOption),
     defaultUlimits: (raw.get('default-ulimits') as Record<string, Ulimit> | undefined) ?? {},
     init: flag('init'),
+    classicBuilder: (raw.get('features') as Record<string, boolean> | undefined)?.buildkit === false ? true : undefined,
     defaultShmSizeBytes: readSize('--default-shm-size', text('default-shm-size')),
     defaultIpcMode: oneOf('IPC', text('default-ipc-mode'), ['private', 'shareable']),
     defaultCgroupnsMode: oneOf('cgroup namespace', text('default-cgroupns-mode'), ['private', 'host']),

@@ -46,6 +46,8 @@ export const engineOptions = z.object({
   defaultUlimits: z.record(z.string(), ulimit).default({}),
   /** An init process in containers that do not say. */
   init: z.boolean().default(false),
+  /** `features.buildkit: false`: clients that take the builder which the engine names are told of the classic one. */
+  classicBuilder: z.boolean().default(false),
   defaultShmSizeBytes: z.number().int().positive().optional(),
   defaultIpcMode: z.enum(['private', 'shareable']).optional(),
   defaultCgroupnsMode: z.enum(['private', 'host']).optional(),

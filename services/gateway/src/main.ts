@@ -31,7 +31,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await events.start();
     health.addCheck('events', () => events.check());
     const version = new VersionDocument(host);
-    const { auditLog, hostsFile } = settings.FLOTILLA_ENGINE_OPTIONS;
+    const { auditLog, hostsFile, classicBuilder } = settings.FLOTILLA_ENGINE_OPTIONS;
     const hosts = hostsFile === undefined ? undefined : new HostRelay(HostDirectory.follow(hostsFile, logger));
     if (hosts !== undefined) lifecycle.onStop('other hosts', () => hosts.close());
     const copies = openCopies(discovery, policy);
@@ -66,7 +66,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     // Who looks at every request is not passed by.
     const isWatched = policy !== undefined || audit !== undefined || tracer !== undefined;
     const answerAtOnce = isWatched ? undefined : answerFromCopies(copies, metrics);
-    const servers = await listenEverywhere(settings, dispatch(guarded, { answerAtOnce, tracer }), logger);
+    const servers = await listenEverywhere(settings, dispatch(guarded, { answerAtOnce, tracer, classicBuilder }), logger);
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });

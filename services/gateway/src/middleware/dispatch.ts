@@ -27,14 +27,18 @@ export interface DispatchOptions {
   /** Says whether it has answered: it sees well-formed requests, without their version, before anything is made for them. */
   readonly answerAtOnce?: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
   readonly tracer?: Tracer | undefined;
+  /** `features.buildkit` is off: clients of before 23, which take what the engine names, build by the classic API. */
+  readonly classicBuilder?: boolean;
 }
 
 /** Wraps the application. */
-export function dispatch(application: Handler, { answerAtOnce, tracer }: DispatchOptions = {}): Handler {
+export function dispatch(application: Handler, { answerAtOnce, tracer, classicBuilder = false }: DispatchOptions = {}): Handler {
+  const builderVersion = classicBuilder ? '1' : '2';
+  const pingHeaders = { get: rawPingHeaders('2', builderVersion), head: rawPingHeaders('0', builderVersion) };
   return (request, response) => {
     const url = request.url ?? '/';
     if (ping.test(url) && (request.method === 'GET' || request.method === 'HEAD')) {
-      answerPing(request, response);
+      answerPing(request.method === 'HEAD', response, pingHeaders);
       return;
     }
     const mark = url.indexOf('?');
@@ -105,17 +109,12 @@ function setCommonHeaders(response: ServerResponse): void {
 }
 
 /** Builder-Version 2: clients of before 23 take BuildKit by themselves. */
-const pingHeaders = {
-  get: rawPingHeaders('2'),
-  head: rawPingHeaders('0'),
-};
-
-function rawPingHeaders(length: string): string[] {
+function rawPingHeaders(length: string, builderVersion: string): string[] {
   const headers = {
     ...commonHeaders,
     'Cache-Control': 'no-cache, no-store, must-revalidate',
     Pragma: 'no-cache',
-    'Builder-Version': '2',
+    'Builder-Version': builderVersion,
     Swarm: 'inactive',
     'Content-Type': 'text/plain; charset=utf-8',
     'Content-Length': length,
@@ -123,10 +122,9 @@ function rawPingHeaders(length: string): string[] {
   return Object.entries(headers).flat();
 }
 
-function answerPing(request: IncomingMessage, response: ServerResponse): void {
-  const head = request.method === 'HEAD';
-  response.writeHead(200, head ? pingHeaders.head : pingHeaders.get);
-  response.end(head ? undefined : 'OK');
+function answerPing(isHead: boolean, response: ServerResponse, headers: { readonly get: string[]; readonly head: string[] }): void {
+  response.writeHead(200, isHead ? headers.head : headers.get);
+  response.end(isHead ? undefined : 'OK');
 }
 
 /** dockerd's words for a version that is not spoken. */

@@ -104,6 +104,7 @@ function toBuildOptions(request: BuildRequest): BuildOptions {
     buildId: request.buildId,
     aux: request.aux,
     cacheOnly: false,
+    manner: 'classic',
   };
 }
 

@@ -29,6 +29,7 @@ import { runPlan } from './plan.ts';
 import { platformArguments } from './platformArguments.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
 import { type StepContainers, StepRunner, shortId } from './runStep.ts';
+import { atEpoch } from './sourceDateEpoch.ts';
 import type { StepLayers } from './stepLayers.ts';
 
 export interface BuilderOptions {
@@ -52,7 +53,7 @@ export interface BuildJob {
   /** Images that the cache may be taken from, beside those that the options name. */
   readonly importCache?: () => Promise<readonly Image[]>;
   /** Refuses by throwing. */
-  readonly check?: (dockerfile: Dockerfile) => void;
+  readonly check?: (dockerfile: Dockerfile, context: BuildContext) => void;
   /** Opens the context. `work` is an empty directory. */
   readonly open: (place: { readonly work: string; readonly roots: RootFilesystems }, signal: AbortSignal) => Promise<BuildContext>;
 }
@@ -67,6 +68,8 @@ export interface ClassicBuild {
 export interface Made {
   readonly image: Image;
   readonly roots: RootFilesystems;
+  /** SOURCE_DATE_EPOCH, seconds. */
+  readonly epoch?: number;
 }
 
 /** What one build has of its own. */
@@ -119,12 +122,17 @@ export class Builder {
   run<T>(job: BuildJob, gone: AbortSignal, finish: (made: Made) => Promise<T>): Promise<T> {
     return this.within({ open: job.open, buildId: job.options.buildId, gone }, async (place) => {
       const dockerfile = parseDockerfile(place.context.dockerfileText);
-      job.check?.(dockerfile);
+      job.check?.(dockerfile, place.context);
       const cacheImages = (await job.importCache?.()) ?? [];
       for (const image of cacheImages) place.hold(image);
-      const image = await runPlan(this.plan(job, place, { dockerfile, cacheImages }), dockerfile);
+      const built = await runPlan(this.plan(job, place, { dockerfile, cacheImages }), dockerfile);
+      place.hold(built.image);
+      const { sourceDateEpoch: epoch } = job.options;
+      if (epoch === undefined) return await finish({ image: built.image, roots: place.roots });
+      const { store, cache } = this.options;
+      const image = await atEpoch({ store, cache, ...built, epoch });
       place.hold(image);
-      return await finish({ image, roots: place.roots });
+      return await finish({ image, roots: place.roots, epoch });
     });
   }
 

@@ -10,6 +10,8 @@ import { absoluteDestination, type CopyRequest, type CopySource, findSources, so
 import type { PathFilter } from './copy/copyTree.ts';
 import { download, isUrl } from './copy/download.ts';
 import type { Add, Copy } from './dockerfile/instructions.ts';
+import type { BuildManner } from './options.ts';
+import { epochOf } from './sourceDateEpoch.ts';
 import { rootOf } from './sourceRoots.ts';
 import type { StageBuilder } from './stageBuilder.ts';
 
@@ -55,6 +57,8 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
     parents: instruction.parents,
     link: instruction.link,
     ...(excluded === undefined ? {} : { excluded }),
+    manner: build.options.manner,
+    ...epochOf(build.options),
   };
   const history = `${name} ${chown === '' ? '' : `--chown=${chown}`}${sourcesHash(sources)} in ${destination} `;
   const content = [
@@ -64,8 +68,15 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
     excludes,
     request.sources.map(({ path, unpack }) => [path, unpack]),
     state.workingDirectory,
+    ...ownerRules(build.options.manner, chown),
+    ...Object.values(epochOf(build.options)).map(String),
   ];
   await stage.takeStep(`${state.shell.join(' ')} #(nop) ${history}`, content, () => build.copies.copy(request, state.layers, build.signal));
+}
+
+/** A user's name alone means another group with each builder. */
+function ownerRules(manner: BuildManner, chown: string): BuildManner[] {
+  return /^\d*$|:/.test(chown) ? [] : [manner];
 }
 
 async function remoteSource(stage: StageBuilder, instruction: Copy | Add, url: string): Promise<CopySource> {

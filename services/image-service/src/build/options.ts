@@ -26,4 +26,10 @@ export interface BuildOptions {
   readonly aux: boolean;
   /** Its images are in no list until somebody wants them. */
   readonly cacheOnly: boolean;
+  /** Whose rules hold where the classic builder and BuildKit differ. */
+  readonly manner: BuildManner;
+  /** What every time that the build makes is to be: seconds, from SOURCE_DATE_EPOCH. Undefined: the clock's. */
+  readonly sourceDateEpoch?: number;
 }
+
+export type BuildManner = 'classic' | 'buildkit';

@@ -1,6 +1,5 @@
 /** Which stages a build needs, and running them: each once, those that do not wait for each other side by side. */
 import { Cancelled, InvalidParameter } from '@flotilla/errors';
-import type { Image } from '../image.ts';
 import type { Build } from './build.ts';
 import { plannedPaths } from './contextPaths.ts';
 import type { Dockerfile, Label, Stage } from './dockerfile/instructions.ts';
@@ -10,7 +9,7 @@ import { type BuiltStage, StageBuilder } from './stageBuilder.ts';
 
 const stagesAtOnce = 3;
 
-export async function runPlan(build: Build, dockerfile: Dockerfile): Promise<Image> {
+export async function runPlan(build: Build, dockerfile: Dockerfile): Promise<BuiltStage> {
   const target = targetStage(dockerfile.stages, build.options.target);
   const stages = dockerfile.stages
     .slice(0, target.index + 1)
@@ -60,7 +59,7 @@ class Plan {
     this.named = new NamedStages(stages);
   }
 
-  async run(): Promise<Image> {
+  async run(): Promise<BuiltStage> {
     const { output, context, escape: escapeToken } = this.build;
     const needed = this.needed();
     output.start(this.dockerfile, needed);
@@ -86,7 +85,7 @@ class Plan {
     if (unconsumed.length > 0) output.unconsumed(unconsumed);
     const last = outcomes.at(-1);
     if (last?.status !== 'fulfilled') throw new InvalidParameter('dockerfile contains no stages to build');
-    return last.value.image;
+    return last.value;
   }
 
   private declareGlobals(): void {

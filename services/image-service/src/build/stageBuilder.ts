@@ -23,6 +23,8 @@ import { makeWorkingDirectory } from './workingDirectory.ts';
 export interface BuiltStage {
   readonly image: Image;
   readonly args: ArgScope;
+  /** How many entries of the image's history are not this build's own. */
+  readonly inherited: number;
 }
 
 /** Finds the stage of a name or number among those before this one; undefined when it is an image's name. */
@@ -42,6 +44,7 @@ export class StageBuilder {
   readonly args: ArgScope;
   readonly stages: StageLookUp;
   private readonly stage: Stage;
+  private inherited = 0;
 
   constructor(options: StageOptions) {
     this.build = options.build;
@@ -57,7 +60,7 @@ export class StageBuilder {
     for (const instruction of this.stage.instructions) await this.step(instruction, () => this.dispatch(instruction));
     const { image } = this.state;
     if (image === undefined) throw new InvalidParameter('No image was generated. Is your Dockerfile empty?');
-    return { image, args: this.args };
+    return { image, args: this.args, inherited: this.inherited };
   }
 
   /** `--no-cache`, or `--no-cache-filter` with this stage's name. */
@@ -92,17 +95,24 @@ export class StageBuilder {
     const name = expand(from.image, globals, this.build.escape);
     if (name === '') throw new InvalidParameter(`base name (${from.image}) should not be blank`);
     const named = this.build.contexts.find(name);
-    if (named?.kind === 'built') return named.image;
+    if (named?.kind === 'built') return this.inherit(named.image);
     if (named?.kind === 'files') return imageOfFiles(this, await named.root());
     const stage = named === undefined ? this.stages(name) : undefined;
     if (stage !== undefined) {
-      const { image, args } = await stage;
+      const { image, args, inherited } = await stage;
       this.args.inherit(args);
+      this.inherited = inherited;
       return image;
     }
     if (name === 'scratch' && named === undefined) return undefined;
     const wanted = from.platform === undefined ? '' : expand(from.platform, globals, this.build.escape);
-    return this.build.images.get(named?.reference ?? name, this.platformOf(wanted), this.build.platform, this.output, this.build.signal);
+    const { images, platform, signal } = this.build;
+    return this.inherit(await images.get(named?.reference ?? name, this.platformOf(wanted), platform, this.output, signal));
+  }
+
+  private inherit(image: Image): Image {
+    this.inherited = image.config.history.length;
+    return image;
   }
 
   private platformOf(text: string): Platform | undefined {

@@ -7,6 +7,7 @@ import type { LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { writeLayerTar } from '../layers/layerTar.ts';
 import type { NewLayers } from '../newImage.ts';
+import { limitTimes } from './sourceDateEpoch.ts';
 
 /** A layer that is held against removal until `release`. */
 export interface HeldLayer {
@@ -26,11 +27,12 @@ export class StepLayers {
     this.newLayers = options.newLayers;
   }
 
-  /** Takes a layer directory of the content store whose `diff` is complete. */
-  async seal(layerDirectory: string, signal: AbortSignal): Promise<HeldLayer> {
+  /** Takes a layer directory of the content store whose `diff` is complete. @param latestNs - no time in it is to be later; undefined: any may. */
+  async seal(layerDirectory: string, signal: AbortSignal, latestNs?: bigint): Promise<HeldLayer> {
     const { content } = this.store;
     const path = content.newIngestPath('build');
     try {
+      if (latestNs !== undefined) await limitTimes(join(layerDirectory, 'diff'), latestNs, signal);
       const tar = await writeLayerTar(join(layerDirectory, 'diff'), path, signal);
       if (tar.isEmpty) return nothing;
       const release = this.newLayers.hold(tar.digest, tar.digest);

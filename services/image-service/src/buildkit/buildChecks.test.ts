@@ -20,7 +20,7 @@ describe('checks of a build', () => {
     const found = (from: string, contexts: string[] = []): string => {
       const source = new SourceText('Dockerfile', `FROM ${from}\nENV x=$nothing\n`);
       const given = { ...build, contexts: new Map(contexts.map((name) => [name, 'local:files'])) };
-      return answerAbout('frontend.lint', source, given)['result.txt']?.toString() ?? '';
+      return answerAbout('frontend.lint', source, given, {})['result.txt']?.toString() ?? '';
     };
     expect(found('alpine')).toContain('UndefinedVar');
     expect(found('alpine', ['busybox'])).toContain('UndefinedVar');
@@ -33,7 +33,7 @@ describe('checks of a build', () => {
     const progress = new Progress();
     const checks = new BuildChecks(build);
     checks.found(new SourceText('Dockerfile', text), progress.vertex('definition'));
-    checks.begin(parseDockerfile(text));
+    checks.begin(parseDockerfile(text), {});
     checks.tell();
     progress.end();
     const bytes: number[] = [];

@@ -4,6 +4,8 @@ import { hostPlatform } from '@flotilla/oci';
 import { type BaseFacts, check, type Finding } from '../build/check/check.ts';
 import { type CheckOptions, readCheckOptions } from '../build/check/checkOptions.ts';
 import { rules, ruleUrl } from '../build/check/rules.ts';
+import { ignoredSources } from '../build/context/dockerignore.ts';
+import type { BuildContext } from '../build/context/open.ts';
 import type { Dockerfile, Stage } from '../build/dockerfile/instructions.ts';
 import { parseDockerfile } from '../build/dockerfile/parse.ts';
 import { neededStages, type StageNames } from '../build/dockerfile/stageGraph.ts';
@@ -29,11 +31,15 @@ interface CheckedBuild {
   readonly store: ImageStore;
 }
 
+/** What is checked, beside the Dockerfile: what a build keeps back of its context, as its .dockerignore says it. */
+type Ignored = Pick<BuildContext, 'ignoreText'>;
+
 /** The warnings of one build: told when its base images are known, or when it fails before. */
 export class BuildChecks {
   private readonly build: CheckedBuild;
   private source: { readonly text: SourceText; readonly definition: VertexHandle } | undefined;
   private dockerfile: Dockerfile | undefined;
+  private ignored: Ignored = {};
 
   constructor(build: CheckedBuild) {
     this.build = build;
@@ -44,11 +50,12 @@ export class BuildChecks {
   }
 
   /** @throws InvalidParameter when findings are errors here. */
-  begin(dockerfile: Dockerfile): void {
+  begin(dockerfile: Dockerfile, ignored: Ignored): void {
     this.dockerfile = dockerfile;
+    this.ignored = ignored;
     const options = checkOptions(dockerfile, this.build.options);
     if (!options.isStrict) return;
-    const broken = new Set(findings(dockerfile, options, this.build).map(({ rule }) => rule));
+    const broken = new Set(findings(dockerfile, options, this.build, ignored).map(({ rule }) => rule));
     if (broken.size > 0) throw new InvalidParameter(`lint violation found for rules: ${[...broken].sort().join(', ')}`);
   }
 
@@ -68,7 +75,7 @@ export class BuildChecks {
   /** A Dockerfile that cannot be followed fails the build in words of its own, and has no findings. */
   private readable(dockerfile: Dockerfile): Finding[] {
     try {
-      return findings(dockerfile, checkOptions(dockerfile, this.build.options), this.build);
+      return findings(dockerfile, checkOptions(dockerfile, this.build.options), this.build, this.ignored);
     } catch (error) {
       if (isInvalidParameter(error)) return [];
       throw error;
@@ -77,17 +84,22 @@ export class BuildChecks {
 }
 
 /** @throws InvalidParameter for a Dockerfile that cannot be read, where it is not the question whether it can. */
-export function answerAbout(question: Exclude<Question, 'frontend.subrequests.describe'>, source: SourceText, build: CheckedBuild): Answer {
-  if (question === 'frontend.lint') return checkedAnswer(source, build);
+export function answerAbout(
+  question: Exclude<Question, 'frontend.subrequests.describe'>,
+  source: SourceText,
+  build: CheckedBuild,
+  ignored: Ignored,
+): Answer {
+  if (question === 'frontend.lint') return checkedAnswer(source, build, ignored);
   const dockerfile = parseDockerfile(source.text);
   if (question === 'frontend.targets') return targetsAnswer(targetsOf(dockerfile), source);
   return outlineAnswer(outlineOf(dockerfile, targetStage(dockerfile.stages, build.options.target), namesFor(build)), source);
 }
 
-function checkedAnswer(source: SourceText, build: CheckedBuild): Answer {
+function checkedAnswer(source: SourceText, build: CheckedBuild, ignored: Ignored): Answer {
   try {
     const dockerfile = parseDockerfile(source.text);
-    return checkAnswer(findings(dockerfile, checkOptions(dockerfile, build.options), build), source, undefined);
+    return checkAnswer(findings(dockerfile, checkOptions(dockerfile, build.options), build, ignored), source, undefined);
   } catch (error) {
     return checkAnswer([], source, { message: errorMessage(error), location: locationOf(error) });
   }
@@ -97,14 +109,15 @@ function checkOptions({ directives }: Dockerfile, { buildArgs }: BuildOptions): 
   return readCheckOptions(buildArgs.get('BUILDKIT_DOCKERFILE_CHECK') ?? directives.check);
 }
 
-function findings(dockerfile: Dockerfile, { counts }: CheckOptions, build: CheckedBuild): Finding[] {
+function findings(dockerfile: Dockerfile, { counts }: CheckOptions, build: CheckedBuild, { ignoreText = '' }: Ignored): Finding[] {
   const { options, store } = build;
   const names = namesFor(build);
   const target = targetStage(dockerfile.stages, options.target);
   const needed: Stage[] = neededStages(dockerfile, dockerfile.stages.slice(0, target.index + 1), names);
   const platform = options.platform ?? hostPlatform();
   const baseFacts = (name: string): BaseFacts | undefined => (names.isContext(name) ? undefined : factsOf(store, name));
-  return check({ dockerfile, needed, buildArgs: options.buildArgs, globals: names.globals, platform, baseFacts, counts });
+  const isIgnored = ignoredSources(ignoreText);
+  return check({ dockerfile, needed, buildArgs: options.buildArgs, globals: names.globals, platform, baseFacts, isIgnored, counts });
 }
 
 function namesFor({ options, contexts }: CheckedBuild): StageNames {

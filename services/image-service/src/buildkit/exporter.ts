@@ -3,6 +3,7 @@ import type { Exporter } from '@flotilla/contracts/moby/buildkit/v1/control';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import { parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
 import type { Made } from '../build/builder.ts';
+import { readEpoch } from '../build/sourceDateEpoch.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { sendDirectory, sendTar } from './fileSend.ts';
 import type { Job } from './job.ts';
@@ -44,7 +45,7 @@ export class Exporters {
     for (const [index, exporter] of exporters.entries()) {
       response = {
         ...response,
-        ...(imageTypes.has(exporter.type) ? await this.asImage(job, made, exporter) : await this.asFiles(job, made, exporter.type, index)),
+        ...(imageTypes.has(exporter.type) ? await this.asImage(job, made, exporter) : await this.asFiles(job, made, exporter, index)),
       };
     }
     return response;
@@ -72,7 +73,9 @@ export class Exporters {
     });
   }
 
-  private async asFiles(job: Job, { image, roots }: Made, type: string, index: number): Promise<Response> {
+  private async asFiles(job: Job, { image, roots, epoch }: Made, { type, attrs }: Exporter, index: number): Promise<Response> {
+    const written = attrs['source-date-epoch'];
+    const time = written === undefined ? epoch : readEpoch(written);
     const session = await this.sessions.wait(job.sessionId, job.signal);
     const root = roots.view(image.layers);
     const [title, send] =
@@ -80,7 +83,7 @@ export class Exporters {
     return job.progress.during(title, async (vertex) => {
       const report = reporter(vertex, type === 'tar' ? 'sending tarball' : 'copying files');
       const signal = AbortSignal.any([job.signal, session.connection.closed]);
-      await send(session.connection, index, root, report.heard, signal);
+      await send(session.connection, { exporter: index, root, time, heard: report.heard, signal });
       report.end();
       return {};
     });

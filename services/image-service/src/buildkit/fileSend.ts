@@ -16,17 +16,22 @@ const statsAtOnce = 256;
 
 const metadataOf = (exporter: number): CallMetadata => [['buildkit-attachable-exporter-id', String(exporter)]];
 
-/** @param exporter - its place among the exporters that the client named. @param heard - is told how many bytes have gone. */
-export async function sendDirectory(
-  connection: GrpcConnection,
-  exporter: number,
-  root: string,
-  heard: (bytes: number) => void,
-  signal: AbortSignal,
-): Promise<void> {
+export interface FileSending {
+  /** The exporter's place among those that the client named. */
+  readonly exporter: number;
+  readonly root: string;
+  /** The time that everything gets, seconds. Undefined: its own. */
+  readonly time: number | undefined;
+  /** Is told how many bytes have gone. */
+  readonly heard: (bytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
+export async function sendDirectory(connection: GrpcConnection, sending: FileSending): Promise<void> {
+  const { exporter, signal } = sending;
   const exchange = connection.open(sendTree, metadataOf(exporter), signal);
   try {
-    await new Sender(root, exchange, heard).run();
+    await new Sender(sending, exchange).run();
   } catch (error) {
     exchange.cancel();
     signal.throwIfAborted();
@@ -38,15 +43,17 @@ class Sender {
   private readonly root: string;
   private readonly exchange: GrpcExchange<Packet, Packet>;
   private readonly heard: (bytes: number) => void;
+  private readonly timeNs: bigint | undefined;
   private readonly files = new Map<number, string>();
   private readonly links = new Map<string, string>();
   private entries = 0;
   private sent = 0;
 
-  constructor(root: string, exchange: GrpcExchange<Packet, Packet>, heard: (bytes: number) => void) {
+  constructor({ root, time, heard }: FileSending, exchange: GrpcExchange<Packet, Packet>) {
     this.root = root;
     this.exchange = exchange;
     this.heard = heard;
+    this.timeNs = time === undefined ? undefined : BigInt(time) * 1_000_000_000n;
   }
 
   async run(): Promise<void> {
@@ -129,24 +136,21 @@ class Sender {
       uid: Number(found.uid),
       gid: Number(found.gid),
       size: kind === 'file' ? found.size : 0n,
-      modTime: found.mtimeNs,
+      modTime: this.timeNs ?? found.mtimeNs,
       linkname: kind === 'symlink' ? await readlink(absolute) : (earlier ?? ''),
     });
   }
 }
 
 /** A tar of the whole tree, with numeric owners. */
-export async function sendTar(
-  connection: GrpcConnection,
-  exporter: number,
-  root: string,
-  heard: (bytes: number) => void,
-  signal: AbortSignal,
-): Promise<void> {
+export async function sendTar(connection: GrpcConnection, { exporter, root, time, heard, signal }: FileSending): Promise<void> {
   const exchange = connection.open(FileSendService.diffCopy, metadataOf(exporter), signal);
   const names = (await readdir(root)).sort();
   const content = names.length === 0 ? ['--files-from=/dev/null'] : ['--', ...names];
-  const tar = spawn('tar', ['--create', '--format=pax', '--numeric-owner', '--sort=name', '-C', root, '--file=-', ...content], {
+  // With a time of its own also what the format itself would tell of this moment is left out.
+  const times = time === undefined ? [] : [`--mtime=@${time}`, '--pax-option=delete=atime,delete=ctime,exthdr.name=%d/PaxHeaders/%f'];
+  const options = ['--create', '--format=pax', '--numeric-owner', '--sort=name', ...times];
+  const tar = spawn('tar', [...options, '-C', root, '--file=-', ...content], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal,
   });

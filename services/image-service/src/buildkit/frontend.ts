@@ -5,6 +5,7 @@ import { InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
 import { hostPlatform } from '@flotilla/oci';
 import type { Builder, Made } from '../build/builder.ts';
 import { cloneRepository, parseGitSource } from '../build/context/git.ts';
+import type { BuildContext } from '../build/context/open.ts';
 import type { Dockerfile } from '../build/dockerfile/instructions.ts';
 import type { NamedContext } from '../build/namedContexts.ts';
 import { NamedContexts } from '../build/namedContexts.ts';
@@ -61,24 +62,25 @@ export class Frontend {
     const signal = AbortSignal.any([job.signal, session.connection.closed]);
     const sources = toSources(request.options);
     let source = new SourceText(sources.dockerfile, '');
-    await builder.readDockerfile(
-      ({ work }) =>
-        openSessionContext({
-          session,
-          sources,
-          copies,
-          progress: job.progress,
-          work,
-          signal,
-          found: (given) => {
-            source = given;
-            job.source = given;
-          },
-        }),
-      signal,
-    );
+    let ignored: Pick<BuildContext, 'ignoreText'> = {};
+    await builder.readDockerfile(async ({ work }) => {
+      const context = await openSessionContext({
+        session,
+        sources,
+        copies,
+        progress: job.progress,
+        work,
+        signal,
+        found: (given) => {
+          source = given;
+          job.source = given;
+        },
+      });
+      ignored = context;
+      return context;
+    }, signal);
     const subject = { options: toBuildOptions(request.options), contexts: namedContextsOf(request.options), store };
-    return answerAbout(question, source, subject);
+    return answerAbout(question, source, subject, ignored);
   }
 
   /** Builds. @returns the id of the result in the job. @throws what the build throws. */
@@ -151,9 +153,9 @@ export class Frontend {
           },
           importCache: () =>
             importCaches(request.cacheFrom, { store, puller, platform: options.platform ?? hostPlatform(), credentials, progress, signal }),
-          check: (dockerfile) => {
+          check: (dockerfile, context) => {
             checkDockerfile(dockerfile, options);
-            checks.begin(dockerfile);
+            checks.begin(dockerfile, context);
           },
         },
         signal,

@@ -3,6 +3,7 @@ import type { HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { hostPlatform, type Platform, parsePlatform } from '@flotilla/oci';
 import type { BuildOptions } from '../build/options.ts';
+import { readEpoch } from '../build/sourceDateEpoch.ts';
 
 export type FrontendOptions = Readonly<Record<string, string>>;
 
@@ -53,7 +54,14 @@ export function toBuildOptions(options: FrontendOptions): BuildOptions {
     buildId: '',
     aux: false,
     cacheOnly: true,
+    manner: 'buildkit',
+    ...epochOption(options),
   };
+}
+
+function epochOption(options: FrontendOptions): Pick<BuildOptions, 'sourceDateEpoch'> {
+  const sourceDateEpoch = readEpoch(options['build-arg:SOURCE_DATE_EPOCH'] ?? '');
+  return sourceDateEpoch === undefined ? {} : { sourceDateEpoch };
 }
 
 function toNoCache(value: string | undefined): BuildOptions['noCache'] {

@@ -76,7 +76,12 @@ async function openClientDirectories({
     excludes: ignoreLines(patterns ?? ''),
     signal,
   });
-  return { dockerfileText: text, files: (paths) => directory.files(paths), remove: () => directory.release() };
+  return {
+    dockerfileText: text,
+    ...(patterns === undefined ? {} : { ignoreText: patterns }),
+    files: (paths) => directory.files(paths),
+    remove: () => directory.release(),
+  };
 }
 
 function readText(root: string, name: string): string | undefined {

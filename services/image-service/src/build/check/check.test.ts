@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ignoredSources } from '../context/dockerignore.ts';
 import { parseDockerfile } from '../dockerfile/parse.ts';
 import { type CheckSubject, check } from './check.ts';
 import { readCheckOptions } from './checkOptions.ts';
@@ -16,6 +17,7 @@ function findings(text: string, more: Partial<CheckSubject> = {}): string[] {
     globals: new Map([['TARGETPLATFORM', 'linux/amd64']]),
     platform: amd64,
     baseFacts: () => base,
+    isIgnored: () => false,
     counts: () => true,
     ...more,
   }).map(({ rule, text: said, location }) => `${location.startLine} ${rule}: ${said}`);
@@ -38,6 +40,31 @@ WORKDIR below
 ENTRYPOINT ["x"]
 `;
     expect(findings(text, { globals: new Map([['BUILDPLATFORM', 'linux/amd64']]) })).toEqual([]);
+  });
+
+  it('whose COPY and ADD name what .dockerignore keeps back, where that is asked for', () => {
+    const isIgnored = ignoredSources('**/tmp\nsecret.*\n');
+    const text = `FROM a
+COPY ./tmp/x ok secret.key /y/
+COPY --from=a tmp /tmp
+ADD a/tmp/ /z
+ADD http://x/tmp $tmp . /z/
+`;
+    expect(findings(text, { isIgnored }).filter((line) => line.includes('CopyIgnoredFile'))).toEqual([
+      '2 CopyIgnoredFile: Attempting to Copy file "tmp/x" that is excluded by .dockerignore',
+      '2 CopyIgnoredFile: Attempting to Copy file "secret.key" that is excluded by .dockerignore',
+      '4 CopyIgnoredFile: Attempting to Add file "a/tmp" that is excluded by .dockerignore',
+    ]);
+    const { counts } = readCheckOptions(undefined);
+    expect(findings(text, { isIgnored, counts }).join('\n')).not.toContain('CopyIgnoredFile');
+    // With an exception it is not certain; the whole context is kept back only by a pattern for all of it.
+    for (const [patterns, isFound] of [
+      ['*\n!ok\n', false],
+      ['tmp\n!ok\n', false],
+      ['*\n', true],
+      ['x\n', false],
+    ] as const)
+      expect(findings('FROM a\nCOPY . /\n', { isIgnored: ignoredSources(patterns) }).length > 0, patterns).toBe(isFound);
   });
 
   it.each([

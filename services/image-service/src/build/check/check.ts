@@ -1,6 +1,9 @@
 /** Reads a Dockerfile for what is allowed and unwise. Nothing is built for it. */
+import { normalize } from 'node:path/posix';
 import { formatPlatform, type Platform, parsePlatform, parseReference } from '@flotilla/oci';
-import type { Arg, Dockerfile, From, Instruction, Location, Stage } from '../dockerfile/instructions.ts';
+import { parseGitSource } from '../context/git.ts';
+import { isUrl } from '../copy/download.ts';
+import type { Add, Arg, Copy, Dockerfile, From, Instruction, Location, Stage } from '../dockerfile/instructions.ts';
 import { fromValues, NamedStages } from '../dockerfile/stageGraph.ts';
 import { expand } from '../dockerfile/substitute.ts';
 import { blankWords } from '../dockerfile/words.ts';
@@ -32,6 +35,8 @@ export interface CheckSubject {
   readonly platform: Platform;
   /** Undefined: nothing is known of that image, and no rule that needs it finds anything. */
   readonly baseFacts: (image: string) => BaseFacts | undefined;
+  /** Whether a path of the context is kept back by .dockerignore. */
+  readonly isIgnored: (path: string) => boolean;
   /** Whether findings of a rule are wanted. */
   readonly counts: (rule: RuleName) => boolean;
 }
@@ -226,6 +231,7 @@ class Checker {
           location,
         );
       if (kind === 'arg') this.checkSecrets('ARG', namesOf(instruction), location);
+      if (kind === 'copy' || kind === 'add') this.checkSources(instruction);
       if (kind === 'expose') for (const port of instruction.ports) this.checkPort(port, location);
     }
     return { environment, isEnvironmentKnown: facts.isEnvironmentKnown, args, hasWorkdir, hasShell };
@@ -305,6 +311,18 @@ class Checker {
   private checkSecrets(command: string, names: readonly string[], location: Location): void {
     for (const name of names.filter((each) => secretName.test(each) && !harmlessName.test(each))) {
       this.find('SecretsUsedInArgOrEnv', `Do not use ARG or ENV instructions for sensitive data (${command} ${quoted(name)})`, location);
+    }
+  }
+
+  /** What the context has not got. A variable may stand for anything. */
+  private checkSources(instruction: Copy | Add): void {
+    if (instruction.kind === 'copy' && instruction.from !== undefined) return;
+    const verb = instruction.kind === 'copy' ? 'Copy' : 'Add';
+    for (const source of instruction.sources) {
+      if (source.includes('$') || isUrl(source) || parseGitSource(source) !== undefined) continue;
+      const path = source === '/' ? source : normalize(source).replace(/\/$/, '');
+      if (!this.subject.isIgnored(path)) continue;
+      this.find('CopyIgnoredFile', `Attempting to ${verb} file ${quoted(path)} that is excluded by .dockerignore`, instruction.location);
     }
   }
 

@@ -12,6 +12,7 @@ const table = {
   ConsistentInstructionCasing: {
     description: 'All commands within the Dockerfile should use the same casing (either upper or lower)',
   },
+  CopyIgnoredFile: { description: 'Attempting to Copy file that is excluded by .dockerignore', isExperimental: true },
   DuplicateStageName: { description: 'Stage names should be unique' },
   ExposeInvalidFormat: {
     description: 'IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release',

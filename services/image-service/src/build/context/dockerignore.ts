@@ -20,6 +20,20 @@ export function contextFilter(patterns: string): (path: string) => boolean {
   }
 }
 
+/**
+ * @returns whether what a COPY names is left out for certain. Exceptions make that a matter of what there is below it, and then nothing is certain; the whole
+ * context is left out only by a pattern for all that is in it.
+ */
+export function ignoredSources(patterns: string): (path: string) => boolean {
+  if (hasExceptions(patterns)) return () => false;
+  const ignores = contextFilter(patterns);
+  const hidesAll = patterns.split('\n').some((line) => /^\s*(?:\*|\*\*|\*\*\/\*)\s*$/.test(line));
+  return (path) => {
+    if (path === '.' || path === '/') return hidesAll;
+    return !/^(?:\/|\.\.(?:\/|$))/.test(path) && ignores(path);
+  };
+}
+
 /** Whether something below a directory that is left out may be wanted all the same. */
 export function hasExceptions(patterns: string): boolean {
   return patterns.split('\n').some((line) => line.trim().startsWith('!'));

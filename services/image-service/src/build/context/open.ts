@@ -15,6 +15,8 @@ export interface BuildContext {
   /** The directory that holds at least these of the context's files; undefined: all. */
   files(paths: ContextPaths): Promise<string>;
   readonly dockerfileText: string;
+  /** The client's .dockerignore, where it keeps files back by that. */
+  readonly ignoreText?: string;
   remove(): Promise<void>;
 }
 

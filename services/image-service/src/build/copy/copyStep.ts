@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
+import type { BuildManner } from '../options.ts';
 import type { RootFilesystems } from '../rootFilesystems.ts';
 import type { HeldLayer, StepLayers } from '../stepLayers.ts';
 import { isArchive, unpackArchive } from './archives.ts';
@@ -37,6 +38,9 @@ export interface CopyRequest {
   /** Does not look at what is below. */
   readonly link: boolean;
   readonly excluded?: PathFilter;
+  readonly manner: BuildManner;
+  /** SOURCE_DATE_EPOCH, nanoseconds. */
+  readonly epochNs?: bigint;
 }
 
 export interface FindOptions {
@@ -117,7 +121,7 @@ export class CopySteps {
 
   /** @param below - the layers of the image so far. */
   async copy(request: CopyRequest, below: readonly Digest[], signal: AbortSignal): Promise<HeldLayer> {
-    const owner = request.chown === '' ? undefined : parseOwner(request.chown, this.roots.view(below));
+    const owner = request.chown === '' ? undefined : parseOwner(request.chown, this.roots.view(below), request.manner);
     const mode: ModeChange | undefined = request.chmod === '' ? undefined : parseMode(request.chmod);
     const root = this.roots.writable(request.link ? [] : below);
     try {
@@ -126,6 +130,7 @@ export class CopySteps {
           owner: owner ?? (request.keepOwners ? undefined : { uid: 0, gid: 0 }),
           ...(mode === undefined ? {} : { mode }),
           ...filter(request.excluded),
+          ...(request.epochNs === undefined ? {} : { modifiedNs: request.epochNs }),
         },
         signal,
       );
@@ -136,7 +141,7 @@ export class CopySteps {
       root.discard();
       throw error;
     }
-    return this.layers.seal(root.layerDirectory, signal);
+    return this.layers.seal(root.layerDirectory, signal, request.epochNs);
   }
 
   private async copySource(

@@ -30,6 +30,8 @@ export interface CopyOptions {
   readonly owner: Owner | undefined;
   readonly mode?: ModeChange;
   readonly excluded?: PathFilter;
+  /** When what is copied was changed last, nanoseconds. Undefined: as in the source. */
+  readonly modifiedNs?: bigint;
 }
 
 const smallBytes = 1024 * 1024;
@@ -151,6 +153,7 @@ export class TreeCopier {
       chmodSync(target, mode?.(own, stat.isDirectory()) ?? own);
     }
     for (const [name, value] of keptAttributes(source)) lsetxattr(target, name, value);
-    lutimesNs(target, stat.mtimeNs, stat.mtimeNs);
+    const modifiedNs = this.options.modifiedNs ?? stat.mtimeNs;
+    lutimesNs(target, modifiedNs, modifiedNs);
   }
 }

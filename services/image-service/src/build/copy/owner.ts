@@ -1,6 +1,7 @@
 /** `--chown` and `--chmod`: names resolved in the image's own files, modes octal or as chmod(1) writes them. */
 import { readFileSync } from 'node:fs';
 import { InvalidParameter, System } from '@flotilla/errors';
+import type { BuildManner } from '../options.ts';
 import { resolveInRoot } from './paths.ts';
 
 export interface Owner {
@@ -11,18 +12,33 @@ export interface Owner {
 const largestId = 2 ** 32 - 2;
 
 /** @param root - the image's file system. @throws in dockerd's words for a name that is not there. */
-export function parseOwner(text: string, root: string): Owner {
+export function parseOwner(text: string, root: string, manner: BuildManner): Owner {
   const parts = text.split(':');
   if (parts.length > 2) throw new InvalidParameter(`invalid chown string format: ${text}`);
-  const [user = '', group] = parts;
-  const uid = number(user) ?? lookUp(root, '/etc/passwd', user);
+  const [user = '', group = user] = parts;
+  const { uid, gid } = findOwner(text, root, manner);
   if (uid === undefined)
     throw new System(`unable to convert uid/gid chown string to host mapping: can't find uid for user ${user}: no such user: ${user}`);
-  if (group === undefined) return { uid, gid: uid };
-  const gid = number(group) ?? lookUp(root, '/etc/group', group);
   if (gid === undefined)
     throw new System(`unable to convert uid/gid chown string to host mapping: can't find gid for group ${group}: no such group: ${group}`);
   return { uid, gid };
+}
+
+/**
+ * Numbers of a `user[:group]`; undefined for a name that is not there. Without a group a user's number is the group's too. For a user's name BuildKit takes the
+ * group that the user is in, and the classic builder the group of that name.
+ */
+export function findOwner(
+  text: string,
+  root: string,
+  manner: BuildManner,
+): { readonly uid: number | undefined; readonly gid: number | undefined } {
+  const [user = '', group] = text.split(':');
+  const entry = number(user) === undefined ? find(root, '/etc/passwd', user) : undefined;
+  const uid = number(user) ?? number(entry?.[2] ?? '');
+  if (group === undefined && manner === 'buildkit' && entry !== undefined) return { uid, gid: number(entry[3] ?? '') };
+  const named = group ?? user;
+  return { uid, gid: number(named) ?? number(find(root, '/etc/group', named)?.[2] ?? '') };
 }
 
 function number(text: string): number | undefined {
@@ -31,18 +47,18 @@ function number(text: string): number | undefined {
   return id <= largestId ? id : undefined;
 }
 
-function lookUp(root: string, file: string, name: string): number | undefined {
+/** The fields of a line that begins with a name. */
+function find(root: string, file: string, name: string): string[] | undefined {
   let text: string;
   try {
     text = readFileSync(resolveInRoot(root, file), 'utf8');
   } catch {
     return undefined;
   }
-  for (const line of text.split('\n')) {
-    const [entry, , id = ''] = line.split(':');
-    if (entry === name) return number(id);
-  }
-  return undefined;
+  return text
+    .split('\n')
+    .map((line) => line.split(':'))
+    .find(([entry]) => entry === name);
 }
 
 /** Gives a file's new mode from its old one. */
