@@ -1,8 +1,8 @@
 /** A container's volumes and binds, from the plan in its record to paths of this host. */
 import { closeSync, constants, mkdirSync, openSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { InvalidParameter } from '@flotilla/errors';
-import { openat2, openPath, resolveFlags } from '@flotilla/syscalls';
+import { InvalidParameter, System } from '@flotilla/errors';
+import { hasCode, openat2, openPath, resolveFlags } from '@flotilla/syscalls';
 import type { ContainerRecord, Snapshot } from './container.ts';
 import { imageMountKey } from './imageMounts.ts';
 import type { Neighbours } from './neighbours.ts';
@@ -45,14 +45,18 @@ export async function populateVolumes(
   if (wanting.length === 0) return;
   await roots.with(container.id, container.snapshot, async (root) => {
     for (const mount of wanting) {
-      const source = directoryInRoot(root, mount.destination);
+      const source = directoryInRoot(root, mount.destination, mount.anonymous === true);
       if (source !== undefined) await volumes.populate({ name: mount.name ?? '', sourceDir: source, subpath: mount.subpath ?? '' });
     }
   });
 }
 
-/** The host path of a directory in a root file system, links followed inside it and never out of it; undefined when there is none. */
-function directoryInRoot(root: string, path: string): string | undefined {
+/**
+ * The host path of a directory in a root file system, links followed inside it and never out of it; undefined when there is none.
+ *
+ * @throws System when a file is in the way of a volume that nobody named, as with dockerd.
+ */
+function directoryInRoot(root: string, path: string, isUnnamed: boolean): string | undefined {
   const rootFd = openSync(root, constants.O_DIRECTORY | constants.O_RDONLY);
   try {
     const fd = openat2(rootFd, path, { flags: openPath | constants.O_DIRECTORY, resolve: resolveFlags.inRoot });
@@ -61,7 +65,9 @@ function directoryInRoot(root: string, path: string): string | undefined {
     } finally {
       closeSync(fd);
     }
-  } catch {
+  } catch (error) {
+    if (isUnnamed && hasCode(error, 'ENOTDIR'))
+      throw new System(`cannot mount volume over existing file, file exists ${path}`, { cause: error });
     return undefined;
   } finally {
     closeSync(rootFd);

@@ -38,6 +38,20 @@ describe('binds of the engine’s own files', () => {
   });
 });
 
+describe('the volumes that an image asks for', () => {
+  it.each(['/etc:/mnt', '/:/host:ro', 'name:/data'])('are places in the container, whatever they look like: %s', (path) => {
+    const [plan, ...others] = planMounts({ Volumes: { [path]: {} } }, {}, () => [], '/var/lib/flotilla');
+    expect(plan).toMatchObject({
+      type: 'volume',
+      name: '',
+      anonymous: true,
+      rw: true,
+      destination: path.startsWith('/') ? path : `/${path}`,
+    });
+    expect([plan?.source, others]).toEqual([undefined, []]);
+  });
+});
+
 describe('the mode of a volume given without one', () => {
   it('is z, but for the anonymous ones of an image', () => {
     const mount = { Type: 'volume', Target: '/mounted' };

@@ -94,7 +94,7 @@ export function planMounts(
   }
   for (const mount of hostConfig.Mounts ?? []) claim(parseMount(mount));
   for (const path of Object.keys(config.Volumes ?? {})) {
-    const plan = parseBind(path, hostConfig.VolumeDriver ?? '');
+    const plan = imageVolume(path, hostConfig.VolumeDriver ?? '');
     if (!plans.has(plan.destination) && !temporary.has(plan.destination)) plans.set(plan.destination, plan);
   }
   return [...plans.values()];
@@ -192,6 +192,27 @@ export function parseBind(bind: string, volumeDriver: string): MountPlan {
     ...(volumeDriver === '' ? {} : { driver: volumeDriver }),
     noCopy: parts.includes('nocopy'),
     anonymous: source === '',
+  };
+}
+
+/**
+ * A key of Config.Volumes, which may be the image's word: a place for a volume without a name, whatever else it looks like. With a colon in it it is
+ * checked as dockerd checks it, but names neither a volume nor a directory of the host.
+ *
+ * @throws InvalidParameter
+ */
+function imageVolume(path: string, volumeDriver: string): MountPlan {
+  parseBind(path, volumeDriver);
+  return {
+    type: 'volume',
+    destination: cleanPath(path.startsWith('/') ? path : `/${path}`),
+    mode: '',
+    rw: true,
+    name: '',
+    propagation: '',
+    ...(volumeDriver === '' ? {} : { driver: volumeDriver }),
+    noCopy: false,
+    anonymous: true,
   };
 }
 
