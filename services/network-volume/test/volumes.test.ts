@@ -1,5 +1,5 @@
 /** Volumes on a real disk: copy-up, options, hostile names, and what a crash leaves. */
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lgetxattr, lsetxattr } from '@flotilla/syscalls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -46,6 +46,25 @@ describe('a plain volume', () => {
     await stack.volumes.release({ name: 'data', user: 'c1', removeAnonymous: false });
     await stack.volumes.remove({ name: 'data', force: false });
     expect(existsSync(folder('data'))).toBe(false);
+  });
+
+  it('gets the owner and mode of a directory that the image has empty', async () => {
+    const source = join(stack.host.filesDirectory, 'bare');
+    mkdirSync(source);
+    chownSync(source, 999, 998);
+    chmodSync(source, 0o1770);
+    const copied = async (subpath: string) => (await stack.volumes.populate({ name: 'bare', sourceDir: source, subpath })).copied;
+    const looks = (path: string): unknown[] => [lstatSync(path).uid, lstatSync(path).gid, lstatSync(path).mode & 0o7777];
+    await create({ Name: 'bare' });
+    expect(await copied('')).toBe(true);
+    const { path } = await mount('bare', 'c1');
+    expect(looks(path)).toEqual([999, 998, 0o1770]);
+    expect(await copied('')).toBe(false);
+    mkdirSync(join(path, 'own'));
+    expect(await copied('own')).toBe(true);
+    expect(looks(join(path, 'own'))).toEqual([999, 998, 0o1770]);
+    await stack.volumes.release({ name: 'bare', user: 'c1', removeAnonymous: false });
+    await stack.volumes.remove({ name: 'bare', force: false });
   });
 
   it('gets it in a directory of its own that is empty, and by no link that leads out', async () => {

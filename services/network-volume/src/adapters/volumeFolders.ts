@@ -10,7 +10,7 @@
 import { spawn } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
-import { lstat, opendir, readdir, rm } from 'node:fs/promises';
+import { lstat, opendir, readdir, rm, stat } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { hasCode, mount, mountPointsBelow, openat2, openPath, resolveFlags, umount } from '@flotilla/syscalls';
@@ -78,7 +78,7 @@ export class VolumeFolders implements Folders {
   async populate(name: string, sourceDir: string, subpath: string, inPlace: boolean): Promise<boolean> {
     const target = this.path(name);
     if (subpath !== '') return await copyUp(sourceDir, target, subpath);
-    if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
+    if (!(await isEmpty(target)) || (await hasNothingFor(sourceDir, target))) return false;
     if (inPlace) return await copyUp(sourceDir, target, '');
     const copying = join(this.root, name, copyName);
     await rm(copying, { recursive: true, force: true });
@@ -120,7 +120,7 @@ export async function copyUp(sourceDir: string, directory: string, subpath: stri
   if (fd === undefined) return false;
   const target = `/proc/${process.pid}/fd/${fd}`;
   try {
-    if (!(await isEmpty(target)) || (await isEmpty(sourceDir))) return false;
+    if (!(await isEmpty(target)) || (await hasNothingFor(sourceDir, target))) return false;
     await copyTree(sourceDir, target);
     return true;
   } finally {
@@ -162,6 +162,13 @@ async function isEmpty(folder: string): Promise<boolean> {
   } finally {
     await entries.close();
   }
+}
+
+/** An empty volume gets the owner and mode of an empty directory too: a program that is not root writes where its image let it. */
+async function hasNothingFor(source: string, target: string): Promise<boolean> {
+  if (!(await isEmpty(source))) return false;
+  const [from, to] = await Promise.all([stat(source), stat(target)]);
+  return from.uid === to.uid && from.gid === to.gid && from.mode === to.mode;
 }
 
 /** GNU cp: it knows hard links, holes and every attribute, and runs at the disk's speed. */
