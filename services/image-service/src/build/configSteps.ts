@@ -30,7 +30,7 @@ export function applyToConfig(state: ConfigState, instruction: Instruction, { wo
       return `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}`;
     }
     case 'maintainer':
-      state.author = word(instruction.name);
+      state.author = instruction.name;
       return `MAINTAINER ${state.author}`;
     case 'cmd': {
       config.Cmd = withShell(instruction.command, state.shell);
@@ -52,9 +52,10 @@ export function applyToConfig(state: ConfigState, instruction: Instruction, { wo
       return `VOLUME [${paths.join(' ')}]`;
     }
     case 'expose': {
-      const ports = instruction.ports.flatMap((port) => words(port));
-      for (const port of ports) config.ExposedPorts = { ...config.ExposedPorts, ...exposed(port) };
-      return `EXPOSE ${ports.sort().join(' ')}`;
+      // The order in which they are written makes no other image.
+      const ports = instruction.ports.flatMap((port) => words(port)).sort();
+      config.ExposedPorts = { ...config.ExposedPorts, ...Object.fromEntries(ports.flatMap(exposed)) };
+      return `EXPOSE ${ports.join(' ')}`;
     }
     case 'stopsignal':
       config.StopSignal = checkedSignal(word(instruction.signal));
@@ -93,7 +94,7 @@ function withVariable(environment: readonly string[], name: string, value: strin
 }
 
 /** `80`, `80-82/udp`, `127.0.0.1:8080:80`: the container's side of a port, or of a range. */
-function exposed(text: string): Record<string, Record<string, never>> {
+function exposed(text: string): [port: string, value: Record<string, never>][] {
   const match = /^(?:.*:)?(\d+)(?:-(\d+))?(?:\/([a-z]+))?$/i.exec(text);
   const first = Number(match?.[1]);
   const last = match?.[2] === undefined ? first : Number(match[2]);
@@ -101,7 +102,7 @@ function exposed(text: string): Record<string, Record<string, never>> {
   if (match === null || last > 65_535) throw new InvalidParameter(`Invalid containerPort: ${text.split('/')[0]}`);
   if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw new InvalidParameter(`Invalid proto: ${protocol}`);
   if (last < first) throw new InvalidParameter(`Invalid ranges specified for container and host Ports: ${text}`);
-  return Object.fromEntries(Array.from({ length: last - first + 1 }, (_, index) => [`${first + index}/${protocol}`, {}]));
+  return Array.from({ length: last - first + 1 }, (_, index) => [`${first + index}/${protocol}`, {}]);
 }
 
 const signals = new Set(

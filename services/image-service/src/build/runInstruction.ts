@@ -12,7 +12,9 @@ import type { StageBuilder } from './stageBuilder.ts';
 export async function runCommand(stage: StageBuilder, instruction: Run): Promise<void> {
   const { build, state, output } = stage;
   const { options, signal } = build;
-  const command = commandOf(instruction, state.shell);
+  const written = commandOf(instruction, state.shell);
+  // `RUN []` runs what the image would.
+  const command = written.length > 0 ? written : [...(state.config.Entrypoint ?? []), ...(state.config.Cmd ?? [])];
   const requests = instruction.mounts.map((mount) => toMountRequest(mount, (text) => stage.expand(text)));
   const parts: MountParts = {
     roots: build.roots,

@@ -164,8 +164,6 @@ function readTrigger(parts: Parts): string {
   if (word === 'FROM' || word === 'MAINTAINER') throw new Error(`${word} isn't allowed as an ONBUILD trigger`);
   const trigger = /^onbuild\s+([\s\S]*)$/i.exec(parts.line.text)?.[1] ?? rest;
   const documents = parts.line.hereDocs.map(({ name, content }) => `\n${content}${name}`);
-  // Read for its mistakes only: it counts where the image is built on.
-  readInstruction({ ...parts.line, text: trigger }, parts.escapeToken);
   return trigger + documents.join('');
 }
 
