@@ -45,6 +45,7 @@ function flagsOf(options: Options): RawSettings {
 
 const up = stackCommand('up', 'start the stack and wait until every service is healthy')
   .option('--foreground', 'stay, and stop the stack on SIGTERM or ctrl-c')
+  .option('--validate', 'check flags and configuration file, and do nothing')
   .option('--config-file <path>', "daemon.json with dockerd's keys (default: /etc/flotilla/daemon.json where it exists)");
 for (const directive of [...directives, ...fixedDirectives]) {
   const collect = (word: string | true, before: (string | true)[] | undefined): (string | true)[] => [...(before ?? []), word];
@@ -56,7 +57,12 @@ for (const directive of [...directives, ...fixedDirectives]) {
 }
 up.action(async (options: Options) => {
   const { up: run } = await import('./commands/up.ts');
-  await run({ flags: flagsOf(options), configFile: options.configFile as string | undefined, foreground: options.foreground === true });
+  await run({
+    flags: flagsOf(options),
+    configFile: options.configFile as string | undefined,
+    foreground: options.foreground === true,
+    validate: options.validate === true,
+  });
 });
 
 stackCommand('down', 'stop every service; containers go on running').action(async (options: Options) => {

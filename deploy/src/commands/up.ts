@@ -21,6 +21,8 @@ export interface UpOptions {
   readonly flags: RawSettings;
   readonly configFile: string | undefined;
   readonly foreground: boolean;
+  /** Only says whether the settings can be right. */
+  readonly validate: boolean;
 }
 
 const supervisorMain = fileURLToPath(new URL('../supervisor/main.ts', import.meta.url));
@@ -41,6 +43,10 @@ const warn = (line: string): void => {
 /** @throws InvalidParameter for wrong settings; Unavailable when the stack does not become healthy. */
 export async function up(options: UpOptions): Promise<void> {
   const settings = loadSettings(options.flags, options.configFile);
+  if (options.validate) {
+    process.stderr.write('configuration OK\n');
+    return;
+  }
   if (process.getuid?.() !== 0) throw new InvalidParameter('flotilla up needs root: it mounts file systems and makes namespaces');
   const paths = stackPaths(settings);
   const startedMs = performance.now();

@@ -15,10 +15,9 @@ const stackKeys: readonly Pick<Directive, 'key' | 'kind'>[] = [
 
 /** Keys that only dockerd has a use for. */
 const notSupported = new Set(
-  `allow-nondistributable-artifacts api-cors-header authorization-plugins bridge builder cdi-spec-dirs containerd containerd-namespace
-  containerd-plugin-namespace cpu-rt-period cpu-rt-runtime default-gateway default-gateway-v6 default-network-opts
-  fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy https-proxy init-path ipv6 log-format max-download-attempts
-  metrics-addr min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust proxies
+  `allow-nondistributable-artifacts api-cors-header authorization-plugins builder cdi-spec-dirs containerd containerd-namespace
+  containerd-plugin-namespace cpu-rt-period cpu-rt-runtime init-path log-format max-download-attempts
+  metrics-addr min-api-version network-control-plane-mtu node-generic-resources oom-score-adjust
   swarm-default-advertise-addr allow-direct-routing bridge-accept-fwmark firewall-backend`.split(/\s+/),
 );
 
@@ -53,8 +52,9 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
 
   const known = new Map([...stackKeys, ...directives, ...fixedDirectives].map((directive) => [directive.key, directive.kind]));
   const unknown: string[] = [];
+  const entries = Object.entries(document).flatMap(([key, value]) => spelledOut(path, key, value));
   const settings = new Map<string, unknown>();
-  for (const [key, value] of Object.entries(document)) {
+  for (const [key, value] of entries) {
     const kind = known.get(key);
     if (kind !== undefined) {
       if (!fits(kind, value)) throw refuse(path, `${key}: ${shapes[kind]} is wanted, not ${JSON.stringify(value)}`);
@@ -76,12 +76,25 @@ export function parseDaemonFile(path: string, text: string): RawSettings {
   return settings;
 }
 
+const proxyKeys = ['http-proxy', 'https-proxy', 'no-proxy'];
+
+/** Keys that say the same as flags in another form. */
+function spelledOut(path: string, key: string, value: unknown): [string, unknown][] {
+  if (key === 'host-gateway-ip') return [['host-gateway-ips', typeof value === 'string' ? [value] : value]];
+  if (key !== 'proxies') return [[key, value]];
+  if (!isObject(value) || !Object.keys(value).every((name) => proxyKeys.includes(name))) {
+    throw refuse(path, `proxies: an object of ${proxyKeys.join(', ')} is wanted, not ${JSON.stringify(value)}`);
+  }
+  return Object.entries(value);
+}
+
 const shapes: Readonly<Record<Directive['kind'], string>> = {
   string: 'a string',
   boolean: 'a boolean',
   number: 'a whole number',
   list: 'an array of strings',
   map: 'an object of strings',
+  mapOfMaps: 'an object of objects of strings',
   pools: 'an array of {"base": CIDR, "size": BITS}',
   ulimits: 'an object of {"Name", "Hard", "Soft"}',
   runtimes: 'an object of {"path": PATH}',
@@ -102,6 +115,8 @@ function fits(kind: Directive['kind'], value: unknown): boolean {
       return Array.isArray(value) && value.every((item) => typeof item === 'string');
     case 'map':
       return isObject(value) && Object.values(value).every((item) => typeof item === 'string');
+    case 'mapOfMaps':
+      return isObject(value) && Object.values(value).every((item) => fits('map', item));
     case 'pools':
       return Array.isArray(value) && value.every((pool) => isObject(pool) && typeof pool.base === 'string' && Number.isInteger(pool.size));
     case 'ulimits':

@@ -4,7 +4,7 @@
  */
 import { InvalidParameter } from '@flotilla/errors/classes';
 
-export type DirectiveKind = 'string' | 'boolean' | 'number' | 'list' | 'map' | 'pools' | 'ulimits' | 'runtimes';
+export type DirectiveKind = 'string' | 'boolean' | 'number' | 'list' | 'map' | 'mapOfMaps' | 'pools' | 'ulimits' | 'runtimes';
 
 export interface Directive {
   /** Key in daemon.json; undefined: flag only. */
@@ -46,10 +46,53 @@ export const directives: readonly Directive[] = [
   { key: 'policy-file', kind: 'string', flag: '--policy-file <file>', help: 'who may do what (JSON); without it all may do all' },
   { key: 'hosts-file', kind: 'string', flag: '--hosts-file <file>', help: 'other engines (JSON) that are reached below /hosts/NAME' },
   { key: 'audit-log', kind: 'string', flag: '--audit-log <file>', help: 'write who did what with which result, one JSON object a line' },
+  { key: 'bridge', kind: 'string', flag: '-b, --bridge <name>', help: 'bridge made by hand that the default network uses, or none' },
   { key: 'bip', kind: 'string', flag: '--bip <cidr>', help: 'address and size of the default bridge' },
   { key: 'fixed-cidr', kind: 'string', flag: '--fixed-cidr <cidr>', help: 'range the default bridge gives addresses from' },
+  { key: 'ipv6', kind: 'boolean', flag: '--ipv6 [bool]', help: 'the default bridge has IPv6 too' },
+  {
+    key: 'fixed-cidr-v6',
+    kind: 'string',
+    flag: '--fixed-cidr-v6 <cidr>',
+    help: 'IPv6 subnet of the default bridge (default: one of the pools)',
+  },
+  {
+    key: 'default-gateway',
+    kind: 'string',
+    flag: '--default-gateway <address>',
+    help: 'IPv4 router of the default bridge, when not the bridge itself',
+  },
+  { key: 'default-gateway-v6', kind: 'string', flag: '--default-gateway-v6 <address>', help: 'its IPv6 router' },
   { key: 'mtu', kind: 'number', flag: '--mtu <bytes>', help: 'MTU of the default bridge' },
   { key: 'icc', kind: 'boolean', flag: '--icc [bool]', help: 'containers on the default bridge reach each other (default: true)' },
+  { key: 'ip-forward', kind: 'boolean', flag: '--ip-forward [bool]', help: 'let this host forward packets (default: true)' },
+  {
+    key: 'ip-masq',
+    kind: 'boolean',
+    flag: '--ip-masq [bool]',
+    help: "hide the default bridge's addresses behind the host's (default: true)",
+  },
+  {
+    key: 'iptables',
+    kind: 'boolean',
+    flag: '--iptables [bool]',
+    help: 'write packet filter rules (default: true); without them no port can be published',
+  },
+  {
+    key: 'host-gateway-ips',
+    kind: 'list',
+    flag: '--host-gateway-ip <address>',
+    help: 'what host-gateway stands for (default: the default bridge)',
+  },
+  {
+    key: 'default-network-opts',
+    kind: 'mapOfMaps',
+    flag: '--default-network-opt <driver=key=value>',
+    help: 'option of new networks of a driver that give none (repeatable)',
+  },
+  { key: 'http-proxy', kind: 'string', flag: '--http-proxy <url>', help: 'proxy for pulls and pushes by http' },
+  { key: 'https-proxy', kind: 'string', flag: '--https-proxy <url>', help: 'proxy for pulls and pushes by https' },
+  { key: 'no-proxy', kind: 'string', flag: '--no-proxy <hosts>', help: 'hosts, domains and CIDRs reached without a proxy, by commas' },
   { key: 'ip', kind: 'string', flag: '--ip <address>', help: 'address that ports are published on (default: 0.0.0.0)' },
   {
     key: 'default-address-pools',
@@ -160,6 +203,8 @@ export function readFlag(directive: Directive, words: readonly (string | true)[]
       return texts;
     case 'map':
       return Object.fromEntries(texts.map((text) => keyValue(flag, text)));
+    case 'mapOfMaps':
+      return readMapOfMaps(flag, texts);
     case 'pools':
       return texts.map((text) => readPool(flag, text));
     case 'ulimits':
@@ -184,6 +229,16 @@ function keyValue(flag: string, text: string): [string, string] {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: must be key=value`);
   return [text.slice(0, at), text.slice(at + 1)];
+}
+
+function readMapOfMaps(flag: string, texts: readonly string[]): Record<string, Record<string, string>> {
+  const found: Record<string, Record<string, string>> = {};
+  for (const text of texts) {
+    const [name, rest] = keyValue(flag, text);
+    const [key, value] = keyValue(flag, rest);
+    found[name] = { ...found[name], [key]: value };
+  }
+  return found;
 }
 
 function readPool(flag: string, text: string): { base: string; size: number } {

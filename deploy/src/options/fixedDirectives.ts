@@ -3,7 +3,7 @@ import type { Directive, RawSettings } from './directives.ts';
 
 export interface FixedDirective extends Directive {
   /** Whether Flotilla does what this value asks for. */
-  readonly isSo: (value: unknown) => boolean;
+  readonly isSo: (value: unknown, settings: RawSettings) => boolean;
 }
 
 const anyOf = (): boolean => true;
@@ -12,7 +12,7 @@ const only =
   (value: unknown): boolean =>
     value === wanted;
 
-function fixed(key: string, kind: Directive['kind'], flag: string, help: string, isSo: (value: unknown) => boolean): FixedDirective {
+function fixed(key: string, kind: Directive['kind'], flag: string, help: string, isSo: FixedDirective['isSo']): FixedDirective {
   return { key, kind, flag, help, isSo };
 }
 
@@ -21,10 +21,13 @@ export const fixedDirectives: readonly FixedDirective[] = [
   fixed('userland-proxy', 'boolean', '--userland-proxy [bool]', 'there is no proxy process a port', anyOf),
   fixed('userland-proxy-path', 'string', '--userland-proxy-path <path>', 'there is no proxy process a port', anyOf),
   fixed('storage-driver', 'string', '-s, --storage-driver <name>', 'overlay2', (value) => value === 'overlay2' || value === ''),
-  fixed('iptables', 'boolean', '--iptables [bool]', 'rules are always written, in tables of their own', only(true)),
-  fixed('ip6tables', 'boolean', '--ip6tables [bool]', 'rules are always written, in tables of their own', only(true)),
-  fixed('ip-forward', 'boolean', '--ip-forward [bool]', 'packets are always forwarded', only(true)),
-  fixed('ip-masq', 'boolean', '--ip-masq [bool]', 'the default bridge always hides addresses', only(true)),
+  fixed(
+    'ip6tables',
+    'boolean',
+    '--ip6tables [bool]',
+    '--iptables=false leaves the rules of both families away',
+    (value, settings) => value === true || settings.get('iptables') === false,
+  ),
   fixed('experimental', 'boolean', '--experimental [bool]', 'there are no experimental features', only(false)),
   fixed('selinux-enabled', 'boolean', '--selinux-enabled [bool]', 'there is no SELinux support', only(false)),
   fixed('userns-remap', 'string', '--userns-remap <user>', 'users are never mapped', (value) => value === '' || value === 'host'),
@@ -36,7 +39,7 @@ export const fixedDirectives: readonly FixedDirective[] = [
 
 /** The first of the settings that asks for something else, and what it asks for. */
 export function unmetDirective(settings: RawSettings): [directive: FixedDirective, value: unknown] | undefined {
-  const unmet = fixedDirectives.find(({ key, isSo }) => settings.has(key) && !isSo(settings.get(key)));
+  const unmet = fixedDirectives.find(({ key, isSo }) => settings.has(key) && !isSo(settings.get(key), settings));
   return unmet && [unmet, settings.get(unmet.key)];
 }
 

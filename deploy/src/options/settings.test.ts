@@ -15,9 +15,7 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 function fromFlags(flags: Record<string, (string | true)[]>): RawSettings {
   return new Map(
     Object.entries(flags).map(([flag, words]) => {
-      const directive = [...directives, ...fixedDirectives].find(
-        (candidate) => candidate.flag.includes(`${flag} `) || candidate.flag.includes(flag),
-      );
+      const directive = [...directives, ...fixedDirectives].find((candidate) => candidate.flag.split(/[ ,]+/).includes(flag));
       if (directive === undefined) throw new Error(`no such flag: ${flag}`);
       return [directive.key, readFlag(directive, words)];
     }),
@@ -79,6 +77,8 @@ describe('flags', () => {
       bip: '172.30.0.1/24',
       mtu: 1400,
       icc: false,
+      hostGatewayIps: [],
+      defaultNetworkOptions: {},
       defaultAddressPools: [
         { base: '10.10.0.0/16', size: 24 },
         { base: 'fd00::/48', size: 64 },
@@ -174,7 +174,12 @@ describe('flags', () => {
     ['--default-ipc-mode', 'host', 'Default IPC mode setting "host" not supported'],
     ['--default-cgroupns-mode', 'shared', 'Default cgroup namespace mode setting "shared" not supported'],
     ['--seccomp-profile', '/nowhere/profile.json', 'opening seccomp profile (/nowhere/profile.json) failed: '],
-    ['--iptables', 'false', '--iptables=false is not supported: rules are always written'],
+    ['--ip6tables', 'false', '--ip6tables=false is not supported: --iptables=false leaves'],
+    ['--bridge', 'a b', 'invalid interface name: "a b"'],
+    ['--fixed-cidr-v6', '10.0.0.0/8', 'invalid CIDR address: 10.0.0.0/8'],
+    ['--default-gateway', 'fd00::1', 'IP address is not correctly formatted: fd00::1'],
+    ['--default-network-opt', 'bridge=mtu', 'invalid argument "mtu" for "--default-network-opt" flag: must be key=value'],
+    ['--https-proxy', 'http://[', 'invalid proxy: "http://["'],
     ['--storage-driver', 'btrfs', '--storage-driver=btrfs is not supported: overlay2'],
   ])('%s %s is refused', (flag, word, message) => {
     expect(() => checkSettings(fromFlags({ [flag]: [word] }))).toThrow(message);
@@ -222,11 +227,63 @@ describe('daemon.json', () => {
     ['{"hosts": "unix:///x"}', 'hosts: an array of strings is wanted'],
     ['{"userns-remap": "default"}', 'userns-remap: "default" is not supported'],
     ['{"features": {"containerd-snapshotter": true}}', 'features: {"containerd-snapshotter":true} is not supported'],
-    ['{"ipv6": true}', 'the directive ipv6 is not supported'],
+    ['{"authorization-plugins": ["a"]}', 'the directive authorization-plugins is not supported'],
+    ['{"proxies": {"ftp-proxy": "x"}}', 'proxies: an object of http-proxy, https-proxy, no-proxy is wanted, not {"ftp-proxy":"x"}'],
+    ['{"default-network-opts": {"bridge": {"mtu": 1}}}', 'default-network-opts: an object of objects of strings is wanted'],
     ['[1]', 'must be a JSON object'],
     ['{', 'unable to configure the Docker daemon with file d.json:'],
   ])('%s is refused', (text, message) => {
     expect(() => parseDaemonFile('d.json', text)).toThrow(message);
+  });
+
+  it('says of networks and proxies what the flags say', () => {
+    const flags = fromFlags({
+      '--bridge': ['br0'],
+      '--ipv6': [true],
+      '--fixed-cidr-v6': ['fd00:1::/64'],
+      '--default-gateway': ['10.0.0.9'],
+      '--host-gateway-ip': ['10.0.0.7'],
+      '--iptables': ['false'],
+      '--ip6tables': ['false'],
+      '--ip-forward': ['false'],
+      '--ip-masq': ['false'],
+      '--default-network-opt': ['bridge=com.docker.network.driver.mtu=1400', 'bridge=a=b=c'],
+      '--http-proxy': ['http://proxy:3128'],
+      '--no-proxy': ['a,b'],
+    });
+    const file = parseDaemonFile(
+      'd.json',
+      JSON.stringify({
+        bridge: 'br0',
+        ipv6: true,
+        'fixed-cidr-v6': 'fd00:1::/64',
+        'default-gateway': '10.0.0.9',
+        'host-gateway-ip': '10.0.0.7',
+        iptables: false,
+        ip6tables: false,
+        'ip-forward': false,
+        'ip-masq': false,
+        'default-network-opts': { bridge: { 'com.docker.network.driver.mtu': '1400', a: 'b=c' } },
+        proxies: { 'http-proxy': 'http://proxy:3128', 'no-proxy': 'a,b' },
+      }),
+    );
+    expect(checkSettings(flags).engineOptions).toEqual(checkSettings(file).engineOptions);
+    expect(checkSettings(file).engineOptions).toMatchObject({
+      bridge: 'br0',
+      fixedCidrV6: 'fd00:1::/64',
+      hostGatewayIps: ['10.0.0.7'],
+      iptables: false,
+      httpProxy: 'http://proxy:3128',
+      defaultNetworkOptions: { bridge: { a: 'b=c' } },
+    });
+  });
+
+  it.each<[Record<string, unknown>, string]>([
+    [{ bridge: 'br0', bip: '10.0.0.1/24' }, 'You specified -b & --bip, mutually exclusive options. Please specify only one'],
+    [{ iptables: false, icc: false }, 'You specified --iptables=false with --icc=false.'],
+    [{ 'host-gateway-ips': ['10.0.0.1', '10.0.0.2'] }, 'only one IPv4 host gateway IP address can be specified'],
+  ])('%j is refused as a whole', (file, message) => {
+    expect(() => checkSettings(parseDaemonFile('d.json', JSON.stringify(file)))).toThrow(message);
   });
 
   it('conflicts with a flag in the words of dockerd', () => {

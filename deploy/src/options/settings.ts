@@ -89,13 +89,26 @@ export function checkSettings(raw: RawSettings): StackSettings {
     registryMirrors: list('registry-mirrors').map(checkMirror),
     insecureRegistries: list('insecure-registries').map(checkInsecureRegistry),
     registryProxy: text('registry-proxy') === undefined ? undefined : checkHttpUrl('--registry-proxy', text('registry-proxy') ?? ''),
+    bridge: checkBridge(raw),
     bip: text('bip') === undefined ? undefined : checkCidr('--bip', text('bip') ?? ''),
     fixedCidr: text('fixed-cidr') === undefined ? undefined : checkCidr('--fixed-cidr', text('fixed-cidr') ?? ''),
+    ipv6: flag('ipv6'),
+    fixedCidrV6: text('fixed-cidr-v6') === undefined ? undefined : checkCidr('--fixed-cidr-v6', text('fixed-cidr-v6') ?? '', 6),
+    defaultGateway: text('default-gateway') === undefined ? undefined : checkIp(text('default-gateway') ?? '', 4),
+    defaultGatewayV6: text('default-gateway-v6') === undefined ? undefined : checkIp(text('default-gateway-v6') ?? '', 6),
     mtu: checkMtu(number('mtu')),
     icc: flag('icc'),
+    ipForward: flag('ip-forward'),
+    ipMasq: flag('ip-masq'),
+    iptables: checkIptables(flag('iptables'), flag('icc')),
+    hostGatewayIps: checkHostGateways(list('host-gateway-ips')),
+    defaultNetworkOptions: (raw.get('default-network-opts') as Record<string, Record<string, string>> | undefined) ?? {},
+    httpProxy: checkProxy('HTTP_PROXY', text('http-proxy')),
+    httpsProxy: checkProxy('HTTPS_PROXY', text('https-proxy')),
+    noProxy: text('no-proxy') ?? fromEnvironment('NO_PROXY'),
     ip: text('ip') === undefined ? undefined : checkIp(text('ip') ?? ''),
     defaultAddressPools: ((raw.get('default-address-pools') as { base: string; size: number }[] | undefined) ?? []).map(checkPool),
-    dns: list('dns').map(checkIp),
+    dns: list('dns').map((address) => checkIp(address)),
     dnsSearch: list('dns-search').map(checkSearchDomain),
     dnsOptions: list('dns-opts'),
     logDriver,
@@ -261,17 +274,58 @@ function checkHttpUrl(flag: string, text: string): string {
   return text;
 }
 
-function checkIp(text: string): string {
-  if (isIP(text) === 0) throw new InvalidParameter(`IP address is not correctly formatted: ${text}`);
+function checkIp(text: string, family?: 4 | 6): string {
+  if (isIP(text) === 0 || (family !== undefined && isIP(text) !== family))
+    throw new InvalidParameter(`IP address is not correctly formatted: ${text}`);
   return text;
 }
 
-function checkCidr(flag: string, text: string): string {
+function checkCidr(flag: string, text: string, wanted?: 4 | 6): string {
   const [address = '', bits = ''] = text.split('/');
   const family = isIP(address);
-  if (family === 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) {
+  if (family === 0 || (wanted !== undefined && family !== wanted) || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) {
     throw new InvalidParameter(`invalid argument "${text}" for "${flag}" flag: invalid CIDR address: ${text}`);
   }
+  return text;
+}
+
+/** A name the kernel takes, and only one way to say which addresses it has. */
+function checkBridge(raw: RawSettings): string | undefined {
+  const name = raw.get('bridge') as string | undefined;
+  if (name === undefined || name === '') return undefined;
+  if (name !== 'none' && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/.test(name)) throw new InvalidParameter(`invalid interface name: "${name}"`);
+  if (raw.has('bip')) throw new InvalidParameter('You specified -b & --bip, mutually exclusive options. Please specify only one');
+  return name;
+}
+
+function checkIptables(iptables: boolean | undefined, icc: boolean | undefined): boolean | undefined {
+  if (iptables === false && icc === false) {
+    throw new InvalidParameter(
+      'You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true',
+    );
+  }
+  return iptables;
+}
+
+/** At most one of each family. */
+function checkHostGateways(addresses: readonly string[]): string[] {
+  const checked = addresses.map((address) => checkIp(address));
+  for (const family of [4, 6]) {
+    if (checked.filter((address) => isIP(address) === family).length > 1) {
+      throw new InvalidParameter(`only one IPv${family} host gateway IP address can be specified`);
+    }
+  }
+  return checked;
+}
+
+function fromEnvironment(name: string): string | undefined {
+  return process.env[name] || process.env[name.toLowerCase()];
+}
+
+/** The setting, else what the environment says, as with dockerd. */
+function checkProxy(variable: string, text: string | undefined): string | undefined {
+  if (text === undefined || text === '') return fromEnvironment(variable);
+  if (!URL.canParse(text.includes('://') ? text : `http://${text}`)) throw new InvalidParameter(`invalid proxy: ${JSON.stringify(text)}`);
   return text;
 }
 

@@ -15,14 +15,37 @@ export const engineOptions = z.object({
   insecureRegistries: z.array(z.string()).default([]),
   /** Address of a registry-proxy to use instead of the stack's own. */
   registryProxy: z.string().optional(),
+  /** Bridge made by hand that the default network uses; `none`: there is no default network. */
+  bridge: z.string().optional(),
   /** CIDR of the default bridge's own address; default: the first free pool. */
   bip: z.string().optional(),
   /** CIDR the default bridge gives addresses from. */
   fixedCidr: z.string().optional(),
+  /** Whether the default bridge has IPv6. */
+  ipv6: z.boolean().default(false),
+  /** IPv6 subnet of the default bridge; default: a free one of the pools. */
+  fixedCidrV6: z.string().optional(),
+  /** Routers of the default bridge other than itself. */
+  defaultGateway: z.string().optional(),
+  defaultGatewayV6: z.string().optional(),
   /** MTU of the default bridge, bytes. */
   mtu: z.number().int().positive().optional(),
   /** Whether containers on the default bridge reach each other. */
   icc: z.boolean().default(true),
+  /** Whether this host is made to forward packets. */
+  ipForward: z.boolean().default(true),
+  /** Whether the default bridge's addresses are hidden behind the host's. */
+  ipMasq: z.boolean().default(true),
+  /** Whether packet filter rules are written. */
+  iptables: z.boolean().default(true),
+  /** What `host-gateway` stands for; empty: the default bridge's own address. */
+  hostGatewayIps: z.array(z.string()).default([]),
+  /** Options of new networks by driver, where the client gives none. */
+  defaultNetworkOptions: z.record(z.string(), z.record(z.string(), z.string())).default({}),
+  /** Proxies on the way to upstream registries. */
+  httpProxy: z.string().default(''),
+  httpsProxy: z.string().default(''),
+  noProxy: z.string().default(''),
   /** The address ports are published on when none is given. */
   ip: z.string().default('0.0.0.0'),
   defaultAddressPools: z.array(z.object({ base: z.string(), size: z.number().int() })).default([]),

@@ -10,7 +10,7 @@ import { type RunningService, runAsProcess, startService } from '@flotilla/servi
 import { TicketServer } from '@flotilla/streams';
 import { stepContainers } from './adapters/buildContainers.ts';
 import { containersOfImages } from './adapters/containers.ts';
-import { bridgeAddress } from './adapters/networks.ts';
+import { hostGateway } from './adapters/networks.ts';
 import { withRegistry } from './adapters/registryProxy.ts';
 import { buildkitHandlers } from './api/buildkit.ts';
 import { buildHandlers } from './api/builds.ts';
@@ -122,7 +122,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await copies.clear(isAlive);
     const cacheUse = new CacheUse(store, cache, copies);
     server.add(BuildsService, buildHandlers({ builder, cacheUse, tickets, logger }));
-    const worker = workerList(settings.FLOTILLA_ENGINE_ID, bridgeAddress(discovery));
+    const worker = workerList(settings.FLOTILLA_ENGINE_ID, hostGateway(settings.FLOTILLA_ENGINE_OPTIONS.hostGatewayIps, discovery));
     server.add(
       BuildKitService,
       buildkitHandlers({ ...buildkitParts({ builder, store, puller, copies, cacheUse, workers: worker, logger }), tickets, policy }),

@@ -28,6 +28,7 @@ import { settingsSchema } from './config.ts';
 import { NameDirectory } from './dns/directory.ts';
 import { Forwarder } from './dns/forwarder.ts';
 import { LocalVolumes } from './localVolumes.ts';
+import type { NetworkRecord } from './network.ts';
 import { networkInfo } from './networkInfo.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import { Networks } from './networks.ts';
@@ -63,13 +64,16 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       netnsFolder: join(settings.FLOTILLA_EXEC_ROOT, 'netns'),
       engineId: settings.FLOTILLA_ENGINE_ID,
       token: instances.token,
+      forwards: options.ipForward,
     });
     const forwardJump = new ForwardJump(onError);
+    const defaultBridge = (): NetworkRecord | undefined => records.networks.get(records.networkNames.get('bridge')?.networkId ?? '');
     const filter = new PacketFilter({
       onError,
       recordedPorts: () => [...records.sandboxes.values()].flatMap(portForwards),
       onRestore: () => logger.warn('the packet filter table was gone or changed: put back'),
       onMisfit: (error) => logger.warn({ error }, 'a change did not fit the packet filter table: it is written anew'),
+      isWritten: options.iptables,
       onBridge: (name, isThere) => (isThere ? forwardJump.addBridge(name) : forwardJump.removeBridge(name)),
       onForeignChange: () => forwardJump.check(),
     });
@@ -91,6 +95,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       bridges: kernel,
       pools,
       plugged: new PluginNetworks({ plugins, onError }),
+      defaultOptions: options.defaultNetworkOptions,
       overlay: hosts?.overlay,
       onError,
     });
@@ -100,7 +105,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       dns: options.dns,
       dnsSearch: options.dnsSearch,
       dnsOptions: options.dnsOptions,
-      hostGateway: () => networks.find('bridge').subnets[0]?.gateway,
+      hostGateways: () => (options.hostGatewayIps.length > 0 ? options.hostGatewayIps : [defaultBridge()?.subnets[0]?.gateway ?? '']),
     });
     const nameServers = new NameServers({
       directory: new NameDirectory(records, hosts?.overlay),
@@ -121,7 +126,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       slots,
       rules: filter,
       flows: new TrackedFlows(onError),
-      ports: new PortAllocator(holder, (port) => isPublished(records.sandboxes.values(), port)),
+      ports: new PortAllocator(holder, (port) => isPublished(records.sandboxes.values(), port), options.iptables),
       holder,
       files,
       nameServers,
@@ -141,8 +146,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     });
     const volumes = new Volumes({ records, drivers, onError });
 
-    const defaultBridge = { bip: options.bip, fixedCidr: options.fixedCidr, mtu: options.mtu, icc: options.icc };
-    await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge }).ensure();
+    await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: options }).ensure();
     const livingOthers = instances.livingOthers();
     await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, livingOthers, logger });
     filter.start();
@@ -153,7 +157,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const info = () => {
       const used = [...records.networks.values()].map(({ driver }) => driver);
       const names = { volume: drivers.names(), network: used };
-      return networkInfo(options, names, networks.find('bridge').bridge, forwardJump.placedIn());
+      return networkInfo(options, names, defaultBridge()?.bridge ?? '', forwardJump.placedIn());
     };
     server.guard(networkVolumeSubjects(records, networks));
     server.add(NetworksService, networksApi(networks, records, info, policy));

@@ -15,6 +15,9 @@ export interface Bridges {
   /** Removes one that we made; others stay. */
   removeBridge(name: string): void;
   isForeign(name: string): boolean;
+  exists(name: string): boolean;
+  /** An interface's first address of a family that is not link-local, with its prefix. */
+  addressOf(name: string, family: 4 | 6): string | undefined;
   occupiedBlocks(): Cidr[];
   enableForwarding(family: 4 | 6): void;
 }

@@ -25,6 +25,8 @@ const scopes = ['', 'local', 'swarm', 'global'];
 export interface Known {
   configuration(name: string): NetworkRecord | undefined;
   readonly sharesNats: boolean;
+  /** By driver, what the engine's options say where the client says nothing. */
+  readonly defaultOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 /**
@@ -38,8 +40,11 @@ export function networkWish(given: NetworkCreateRequest, known: Known): NetworkW
   if (predefinedNames.includes(name)) throw new Forbidden(`operation is not permitted on predefined ${name} network `);
   if (!scopes.includes(given.Scope ?? '')) throw new InvalidParameter(`invalid network scope: "${given.Scope}"`);
   checkConfigurationFields(given);
-  const request = withConfiguration(given, (from) => known.configuration(from));
-  const driver = given.ConfigOnly === true ? 'null' : driverOf(request, known.sharesNats);
+  const configured = withConfiguration(given, (from) => known.configuration(from));
+  const driver = given.ConfigOnly === true ? 'null' : driverOf(configured, known.sharesNats);
+  // A configuration says all there is to say.
+  const defaults = (given.ConfigFrom?.Network ?? '') === '' ? known.defaultOptions[driver] : undefined;
+  const request = defaults === undefined ? configured : { ...configured, Options: { ...defaults, ...configured.Options } };
   const enableIPv6 = request.EnableIPv6 ?? false;
   const enableIPv4 = request.EnableIPv4 ?? true;
   if (!enableIPv4 && !enableIPv6) throw new InvalidParameter('IPv4 or IPv6 must be enabled');

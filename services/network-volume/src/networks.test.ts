@@ -12,6 +12,7 @@ import { Networks } from './networks.ts';
 import type { SharedNetwork } from './overlay/shared.ts';
 import { PluginNetworks } from './pluginNetworks.ts';
 import { type DefaultBridgeWish, PredefinedNetworks } from './predefinedNetworks.ts';
+import type { SandboxRecord } from './sandbox.ts';
 
 class FakeKernel {
   readonly bridges = new Map<string, readonly string[]>();
@@ -21,6 +22,10 @@ class FakeKernel {
   ensureBridge = ({ name, addresses }: { name: string; addresses: readonly string[] }): void => void this.bridges.set(name, addresses);
   removeBridge = (name: string): void => void this.bridges.delete(name);
   checkBridge = (): void => undefined;
+  made: Readonly<Record<string, readonly string[]>> = {};
+  exists = (name: string): boolean => this.made[name] !== undefined;
+  addressOf = (name: string, family: 4 | 6): string | undefined =>
+    this.made[name]?.find((address) => address.includes(':') === (family === 6));
   isForeign = (name: string): boolean => this.foreign.includes(name);
   occupiedBlocks = (): Cidr[] => this.routes;
   enableForwarding = (): void => undefined;
@@ -42,12 +47,25 @@ let records: MemoryRecords;
 let kernel: FakeKernel;
 let errors: unknown[];
 
-async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}, plugins = noPlugins): Promise<Networks> {
+async function networks(defaultBridge: Partial<DefaultBridgeWish> = {}, plugins = noPlugins, defaultOptions = {}): Promise<Networks> {
   const pools = addressPools([], 'e');
   const inKernel = new NetworkKernel({ bridges: kernel, parents: kernel, rules: kernel });
-  await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: { icc: true, ...defaultBridge } }).ensure();
+  await new PredefinedNetworks({
+    records,
+    bridges: kernel,
+    pools,
+    defaultBridge: { icc: true, ipMasq: true, ip: '0.0.0.0', ...defaultBridge },
+  }).ensure();
   const plugged = new PluginNetworks({ plugins, onError: (error) => errors.push(error) });
-  return new Networks({ records, kernel: inKernel, bridges: kernel, pools, plugged, onError: (error) => errors.push(error) });
+  return new Networks({
+    records,
+    kernel: inKernel,
+    bridges: kernel,
+    pools,
+    plugged,
+    defaultOptions,
+    onError: (error) => errors.push(error),
+  });
 }
 
 beforeEach(() => {
@@ -81,6 +99,63 @@ describe('the predefined networks', () => {
     expect(bridge.IPAM.Config).toEqual([{ Subnet: '10.9.8.0/24', IPRange: '10.9.8.128/25', Gateway: '10.9.8.1' }]);
     expect(bridge.Options).toMatchObject({ 'com.docker.network.bridge.name': 'flotilla0', 'com.docker.network.driver.mtu': '1400' });
     await expect(networks({ bip: 'x' })).rejects.toThrow('invalid CIDR address: x');
+  });
+
+  it('have the IPv6, the router and the masquerading that the options say', async () => {
+    const made = await networks({
+      ipv6: true,
+      fixedCidrV6: 'fd00:9::/64',
+      bip: '10.9.8.1/24',
+      defaultGateway: '10.9.8.254',
+      ipMasq: false,
+    });
+    const bridge = made.inspect('bridge');
+    expect(bridge).toMatchObject({ EnableIPv6: true, Options: { 'com.docker.network.bridge.enable_ip_masquerade': 'false' } });
+    expect(bridge.IPAM.Config).toEqual([
+      { Subnet: '10.9.8.0/24', Gateway: '10.9.8.1', AuxiliaryAddresses: { DefaultGatewayIPv4: '10.9.8.254' } },
+      { Subnet: 'fd00:9::/64', Gateway: 'fd00:9::1' },
+    ]);
+    const chosen = (await networks({ ipv6: true, bip: '10.9.8.1/24' })).inspect('bridge').IPAM.Config ?? [];
+    expect(chosen.map(({ Subnet }) => Subnet)).toEqual(['10.9.8.0/24', 'fd00:9::/64']);
+    const without = (await networks()).inspect('bridge');
+    expect([without.EnableIPv6, without.IPAM.Config]).toEqual([false, [{ Subnet: '10.9.8.0/24', Gateway: '10.9.8.1' }]]);
+    await expect(networks({ defaultGateway: '10.0.0.1' })).rejects.toThrow(
+      "default gateway 10.0.0.1 is not in the default bridge's subnet 10.9.8.0/24",
+    );
+  });
+
+  it('use the operator’s bridge with its addresses, or none at all', async () => {
+    await expect(networks({ bridge: 'br0' })).rejects.toThrow('bridge device with non default name br0 must be created manually');
+    kernel.made = { br0: ['10.5.0.1/24', 'fd00:5::1/64'] };
+    const made = await networks({ bridge: 'br0', ipv6: true });
+    expect(made.find('bridge').bridge).toBe('br0');
+    expect(made.inspect('bridge').IPAM.Config?.map(({ Gateway }) => Gateway)).toEqual(['10.5.0.1', 'fd00:5::1']);
+    const none = await networks({ bridge: 'none' });
+    expect(() => none.find('bridge')).toThrow('network bridge not found');
+    expect(none.findForMode('default').name).toBe('none');
+    const again = (await networks()).inspect('bridge');
+    expect([again.Options['com.docker.network.bridge.name'], again.IPAM.Config?.[0]?.Subnet]).toEqual(['docker0', '172.17.0.0/16']);
+  });
+
+  it('stay as they are while containers are on them', async () => {
+    const id = (await networks()).find('bridge').id;
+    const sandbox = { containerId: 'c', endpoints: [{ networkId: id }] } as unknown as SandboxRecord;
+    await records.commit({ puts: [records.sandboxes.put('c', sandbox)] });
+    for (const change of [{ bridge: 'none' }, { bip: '10.9.8.1/24' }, { ipv6: true }]) {
+      const bridge = (await networks(change)).inspect('bridge');
+      expect([bridge.Id, bridge.EnableIPv6, bridge.IPAM.Config?.[0]?.Subnet]).toEqual([id, false, '172.17.0.0/16']);
+    }
+  });
+
+  it('give new networks of a driver the options that the client does not', async () => {
+    const options = { 'com.docker.network.driver.mtu': '1400', a: 'b' };
+    const made = await networks({}, noPlugins, { bridge: options });
+    await made.create({ Name: 'blue', Options: { a: 'c' } });
+    expect(made.inspect('blue').Options).toEqual({ ...options, a: 'c' });
+    expect(made.inspect('bridge').Options).toMatchObject({ 'com.docker.network.driver.mtu': '1500' });
+    await made.create({ Name: 'plan', ConfigOnly: true });
+    await made.create({ Name: 'planned', ConfigFrom: { Network: 'plan' } });
+    expect(made.inspect('planned').Options).toEqual({});
   });
 
   it('obey them beside a plugin’s network without addresses, and a configuration with those', async () => {

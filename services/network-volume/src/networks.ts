@@ -48,6 +48,8 @@ export interface NetworksOptions {
   readonly bridges: Bridges;
   readonly pools: readonly AddressPool[];
   readonly plugged: PluginNetworks;
+  /** Options of new networks, by driver, where the client gives none. */
+  readonly defaultOptions?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** Agrees on overlay networks with other hosts; absent where NATS is shared with nobody. */
   readonly overlay?: OverlayAgreement | undefined;
   readonly onError: (error: unknown) => void;
@@ -81,15 +83,17 @@ export class Networks {
     return only;
   }
 
-  /** The network that a container's NetworkMode means. */
+  /** The network that a container's NetworkMode means. Without a default bridge it is `none`, as with dockerd. */
   findForMode(mode: string): NetworkRecord {
-    return this.find(mode === '' || mode === 'default' ? 'bridge' : mode);
+    if (!['', 'default', 'bridge'].includes(mode)) return this.find(mode);
+    return this.find(this.records.networkNames.has('bridge') ? 'bridge' : 'none');
   }
 
   async create(given: NetworkCreateRequest): Promise<{ id: string; warning: string }> {
     const wish = networkWish(given, {
       configuration: (name) => this.configuration(name),
       sharesNats: this.options.overlay !== undefined,
+      defaultOptions: this.options.defaultOptions ?? {},
     });
     if (wish.request.ConfigOnly !== true) this.options.kernel.check(wish.driver);
     if (wish.driver === 'overlay') return this.createOverlay(wish);

@@ -43,7 +43,7 @@ beforeEach(() => {
 describe('what an address plugin answers', () => {
   const wish = networkWish(
     { Name: 'n', IPAM: { Driver: 'plugin', Config: [{ Subnet: '10.0.0.0/24', AuxiliaryAddresses: { other: '10.0.0.9' } }] } },
-    { configuration: () => undefined, sharesNats: false },
+    { configuration: () => undefined, sharesNats: false, defaultOptions: {} },
   );
   const subnets = () => new PluginNetworks({ plugins, onError }).subnets(wish);
 

@@ -145,11 +145,16 @@ const dynamicRange = [32_768, 60_999] as const;
 export class PortAllocator {
   private readonly holder: PortHolder;
   private readonly isPublished: (port: PublishedPort) => boolean;
+  private readonly isLed: boolean;
   private next: number = dynamicRange[0];
 
-  /** @param isPublished - whether a container has it by the records: then another instance holds it. */
-  constructor(holder: PortHolder, isPublished: (port: PublishedPort) => boolean) {
+  /**
+   * @param isPublished - whether a container has it by the records: then another instance holds it.
+   * @param isLed - whether the packet filter leads ports to containers: without it a port would be open and answer nobody.
+   */
+  constructor(holder: PortHolder, isPublished: (port: PublishedPort) => boolean, isLed = true) {
     this.holder = holder;
+    this.isLed = isLed;
     this.isPublished = isPublished;
   }
 
@@ -162,6 +167,7 @@ export class PortAllocator {
   allocate(wishes: readonly PortWish[], target: PortTarget, endpoint: { name: string; id: string }): PublishedPort[] {
     const held: PublishedPort[] = [];
     try {
+      if (!this.isLed && wishes.length > 0) throw new Error('ports cannot be published with --iptables=false');
       for (const wish of wishes) held.push(...this.allocateOne(wish, target));
       return held;
     } catch (error) {

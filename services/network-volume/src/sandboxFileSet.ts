@@ -46,7 +46,7 @@ export interface FileSetOptions {
   readonly dnsSearch: readonly string[];
   readonly dnsOptions: readonly string[];
   /** What `host-gateway` stands for. */
-  readonly hostGateway: () => string | undefined;
+  readonly hostGateways: () => readonly string[];
 }
 
 const hostResolvConf = '/etc/resolv.conf';
@@ -99,7 +99,7 @@ export class SandboxFileSet {
   }
 
   private hosts(sandbox: SandboxRecord): string {
-    const extra = sandbox.extraHosts.map((text) => this.extraHost(text));
+    const extra = sandbox.extraHosts.flatMap((text) => this.extraHost(text));
     if (sandbox.kind === 'host') {
       const own = this.options.files.read('/etc/hosts');
       const lines = extra.map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
@@ -112,12 +112,12 @@ export class SandboxFileSet {
     return hostsFile([...extra, ...this.linkEntries(sandbox), ...own]);
   }
 
-  private extraHost(text: string): HostsEntry {
+  private extraHost(text: string): HostsEntry[] {
     const found = parseExtraHost(text);
     if (found === undefined) throw new InvalidParameter(`bad format for add-host: "${text}"`);
-    const address = found.address === 'host-gateway' ? this.options.hostGateway() : found.address;
-    if (address === undefined) throw new InvalidParameter('unable to derive the IP value for host-gateway');
-    return { address, names: [found.name] };
+    const addresses = found.address === 'host-gateway' ? this.options.hostGateways() : [found.address];
+    if (addresses.includes('')) throw new InvalidParameter('unable to derive the IP value for host-gateway');
+    return addresses.map((address) => ({ address, names: [found.name] }));
   }
 
   /** Links on the default bridge, where no name server answers. */

@@ -24,6 +24,7 @@ const filter = new PacketFilter({
   onRestore: () => {
     seen.restores += 1;
   },
+  isWritten: true,
   onBridge: () => undefined,
   onForeignChange: () => {
     seen.foreign += 1;

@@ -14,6 +14,7 @@ function instance() {
     onMisfit: () => undefined,
     recordedPorts: () => [],
     onRestore: () => undefined,
+    isWritten: true,
     onBridge: (name, isThere) => (isThere ? undefined : void without.push(name)),
     onForeignChange: () => undefined,
   });

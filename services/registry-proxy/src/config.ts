@@ -1,5 +1,5 @@
 /** The proxy's settings. Those every service has are in service-kit; mirrors and insecure registries are in FLOTILLA_ENGINE_OPTIONS. */
-import { address, serviceSettings } from '@flotilla/service-kit';
+import { address, type EngineOptions, serviceSettings } from '@flotilla/service-kit';
 import { z } from 'zod';
 import type { TransportSettings } from './upstream/transport.ts';
 
@@ -100,12 +100,18 @@ export type StandaloneSettings = z.output<typeof standaloneSettings>;
 
 export type RegistryProxySettings = z.output<typeof registryProxySettings>;
 
+/** The engine's proxies as the variables that Node's agents read; either spelling of them may be in the environment. */
+function proxyVariables({ httpProxy, httpsProxy, noProxy }: EngineOptions): Record<string, string> {
+  const given = Object.entries({ HTTP_PROXY: httpProxy, HTTPS_PROXY: httpsProxy, NO_PROXY: noProxy }).filter(([, value]) => value !== '');
+  return Object.fromEntries(given.flatMap(([name, value]) => [name, name.toLowerCase()].map((spelling) => [spelling, value])));
+}
+
 export function transportSettings(settings: RegistryProxySettings, env: NodeJS.ProcessEnv): TransportSettings {
   return {
     connectTimeoutMs: settings.FLOTILLA_REGISTRY_CONNECT_TIMEOUT_MS,
     headersTimeoutMs: settings.FLOTILLA_REGISTRY_HEADERS_TIMEOUT_MS,
     bodyIdleTimeoutMs: settings.FLOTILLA_REGISTRY_BODY_TIMEOUT_MS,
     maxConnectionsPerHost: settings.FLOTILLA_REGISTRY_CONNECTIONS_PER_HOST,
-    environment: env,
+    environment: { ...env, ...proxyVariables(settings.FLOTILLA_ENGINE_OPTIONS) },
   };
 }

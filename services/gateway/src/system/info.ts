@@ -62,6 +62,13 @@ function part(json: Uint8Array | undefined): Partial<SystemInfo> {
   return JSON.parse(new TextDecoder().decode(json)) as Partial<SystemInfo>;
 }
 
+/** As dockerd shows a proxy: user and password are nobody's business. */
+function withoutCredentials(proxy: string): string {
+  if (!URL.canParse(proxy)) return proxy;
+  const { username, password } = new URL(proxy);
+  return username === '' && password === '' ? proxy : proxy.replace(/\/\/[^@/]*@/, '//xxxxx:xxxxx@');
+}
+
 function defaultInfo({ host, engineId, dataRoot, engineOptions, eventFollowers }: InfoOptions): SystemInfo {
   return {
     ID: engineId,
@@ -112,9 +119,9 @@ function defaultInfo({ host, engineId, dataRoot, engineOptions, eventFollowers }
     MemTotal: host.memory,
     GenericResources: null,
     DockerRootDir: dataRoot,
-    HttpProxy: '',
-    HttpsProxy: '',
-    NoProxy: '',
+    HttpProxy: withoutCredentials(engineOptions.httpProxy),
+    HttpsProxy: withoutCredentials(engineOptions.httpsProxy),
+    NoProxy: engineOptions.noProxy,
     Name: host.name,
     Labels: engineOptions.labels,
     ExperimentalBuild: false,

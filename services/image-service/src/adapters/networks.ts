@@ -4,8 +4,10 @@ import { type Discovery, serviceCalls } from '@flotilla/service-kit';
 
 const patienceMs = 2_000;
 
-/** The host's own address on the default bridge, which `host-gateway` stands for; empty when there is none. */
-export function bridgeAddress(discovery: Discovery): () => Promise<string> {
+/** What `host-gateway` stands for: the operator's address, else the host's own on the default bridge; empty when there is none. */
+export function hostGateway(given: readonly string[], discovery: Discovery): () => Promise<string> {
+  const [address] = given;
+  if (address !== undefined) return async () => address;
   const networks = serviceCalls(NetworksService, 'network-volume', discovery);
   return async () => {
     try {

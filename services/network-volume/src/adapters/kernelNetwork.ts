@@ -54,20 +54,23 @@ export class KernelNetwork {
   private readonly folder: string;
   private readonly alias: string;
   private readonly token: string;
+  private readonly forwards: boolean;
   private readonly socket = NetlinkSocket.open();
   private readonly removal = NetlinkSocket.open();
   private removals: Promise<void> = Promise.resolve();
 
   /** Works in the network namespace of the calling thread, for life. `token`: four hex digits that no other living instance has. */
-  constructor(options: { netnsFolder: string; engineId: string; token: string }) {
+  constructor(options: { netnsFolder: string; engineId: string; token: string; forwards: boolean }) {
+    this.forwards = options.forwards;
     this.token = options.token;
     this.folder = options.netnsFolder;
     this.alias = `flotilla:${options.engineId}`;
     mkdirSync(this.folder, { recursive: true, mode: 0o711 });
   }
 
-  /** Lets this host forward packets between its interfaces. */
+  /** Lets this host forward packets between its interfaces, unless the operator sees to that. */
   enableForwarding(family: 4 | 6): void {
+    if (!this.forwards) return;
     const name = family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding';
     if (readSysctl(name) !== '1') writeSysctl(name, '1');
   }
@@ -84,6 +87,18 @@ export class KernelNetwork {
   isForeign(name: string): boolean {
     const link = findLink(this.socket, name);
     return link !== undefined && link.alias !== this.alias;
+  }
+
+  exists(name: string): boolean {
+    return findLink(this.socket, name) !== undefined;
+  }
+
+  addressOf(name: string, family: 4 | 6): string | undefined {
+    const index = findLink(this.socket, name)?.index;
+    const found = listAddresses(this.socket).find(
+      ({ link, address }) => link === index && (address.includes(':') ? 6 : 4) === family && !address.startsWith('fe80:'),
+    );
+    return found === undefined ? undefined : `${found.address}/${found.prefixLength}`;
   }
 
   /** @throws System, in dockerd's words, when an interface of this name is no bridge. */

@@ -35,6 +35,8 @@ export interface PacketFilterOptions {
   readonly onRestore: () => void;
   /** A change did not fit what the kernel has: the whole table is written instead. */
   readonly onMisfit: (error: unknown) => void;
+  /** `--iptables=false`: the operator writes rules of their own, and none of ours are there. */
+  readonly isWritten: boolean;
   /** A bridge is new, or gone. */
   readonly onBridge: (name: string, isThere: boolean) => void;
   /** Chains or rules of others changed. */
@@ -56,6 +58,11 @@ export class PacketFilter {
 
   /** Writes the whole table and begins to watch it. A network that the kernel refuses is reported and left out: the others work. */
   start(): void {
+    if (!this.options.isWritten) {
+      using nft = new Nftables();
+      nft.run(`add table inet ${table}\ndelete table inet ${table}\n`);
+      return;
+    }
     this.nft = new Nftables();
     this.changes = NetlinkSocket.open(netlinkProtocols.netfilter, [changesGroup]);
     try {
@@ -96,7 +103,7 @@ export class PacketFilter {
       else this.networks.set(network.bridge, before);
       throw error;
     }
-    this.options.onBridge(network.bridge, true);
+    if (this.options.isWritten) this.options.onBridge(network.bridge, true);
   }
 
   /** Also one that another instance has taken out already. */
