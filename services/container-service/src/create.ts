@@ -71,7 +71,10 @@ export class Creator {
     await this.options.mayCreate();
     const reference = askedConfig.Image ?? '';
     if (reference === '') throw new InvalidParameter('no command specified');
-    const image = await neighbours.images.resolve({ image: reference, platform: request.platform, idOnly: false }, { idempotent: true });
+    const image = await neighbours.images.resolve(
+      { image: reference, platform: request.platform, idOnly: false, withDescendants: false },
+      { idempotent: true },
+    );
     const imageConfig = parseImageConfig(image.configJson);
     const id = randomBytes(32).toString('hex');
     const { config, hostConfig, warnings } = validateCreate(

@@ -33,7 +33,10 @@ export async function prepareImageMounts(
   const mounts: Record<string, Snapshot> = {};
   for (const [index, plan] of plans.entries()) {
     if (plan.type !== 'image') continue;
-    const image = await images.resolve({ image: plan.source ?? '', platform: '', idOnly: true }, { idempotent: true });
+    const image = await images.resolve(
+      { image: plan.source ?? '', platform: '', idOnly: true, withDescendants: false },
+      { idempotent: true },
+    );
     const key = imageMountKey(containerId, index);
     onPreparing(key);
     const { mounts: snapshot } = await snapshots.prepare({ key, imageId: image.id }, { idempotent: true });

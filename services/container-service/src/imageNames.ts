@@ -55,7 +55,8 @@ export class ImageNames {
   /** In nobody's name: what one caller's role lets him see is not the answer for all. */
   private async resolve(reference: string): Promise<string | undefined> {
     try {
-      const ask = () => this.options.images.resolve({ image: reference, platform: '', idOnly: true }, { deadlineMs });
+      const ask = () =>
+        this.options.images.resolve({ image: reference, platform: '', idOnly: true, withDescendants: false }, { deadlineMs });
       return (await runWithRequest({ requestId: newRequestId() }, ask)).id;
     } catch (error) {
       if (isNotFound(error)) return undefined;

@@ -89,7 +89,9 @@ export class Queries {
 
   private async ancestors(reference: string): Promise<string[] | undefined> {
     try {
-      return [(await this.options.neighbours.images.resolve({ image: reference, platform: '', idOnly: true }, { idempotent: true })).id];
+      const wish = { image: reference, platform: '', idOnly: true, withDescendants: true };
+      const { id, descendantIds } = await this.options.neighbours.images.resolve(wish, { idempotent: true });
+      return [id, ...descendantIds];
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;

@@ -194,6 +194,15 @@ export class ImageStore {
     return false;
   }
 
+  /** The images that were made from this one here, and from those, in one look at all. */
+  descendants(id: Digest): Digest[] {
+    const children = Map.groupBy(this.images.values(), ({ record }) => record.parent);
+    const found = [id];
+    // What is found is looked at in its turn.
+    for (const each of found) found.push(...(children.get(each) ?? []).map((child) => child.id));
+    return found.slice(1);
+  }
+
   /**
    * The image a client means by a name, an id or an unambiguous beginning of one.
    *

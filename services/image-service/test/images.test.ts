@@ -33,20 +33,22 @@ describe('names', () => {
   it('are found by tag, id and beginning of an id', async () => {
     const image = await loaded('names', 'name:1', 'name:latest');
     for (const name of ['name', 'name:1', 'docker.io/library/name:1', image.id, image.id.slice(7), short(image), image.id.slice(0, 20)]) {
-      const resolved = await stack.images.resolve({ image: name, platform: '', idOnly: false });
+      const resolved = await stack.images.resolve({ image: name, platform: '', idOnly: false, withDescendants: false });
       expect(resolved.id).toBe(image.id);
       expect(Buffer.from(resolved.configJson).equals(image.config)).toBe(true);
       expect(resolved.platform).toMatch(/^linux\//);
     }
-    await expect(stack.images.resolve({ image: 'missing', platform: '', idOnly: false })).rejects.toMatchObject({
+    await expect(stack.images.resolve({ image: 'missing', platform: '', idOnly: false, withDescendants: false })).rejects.toMatchObject({
       kind: 'NotFound',
       message: 'No such image: missing:latest',
     });
-    await expect(stack.images.resolve({ image: 'a b', platform: '', idOnly: false })).rejects.toMatchObject({
+    await expect(stack.images.resolve({ image: 'a b', platform: '', idOnly: false, withDescendants: false })).rejects.toMatchObject({
       kind: 'InvalidParameter',
       message: 'invalid reference format',
     });
-    await expect(stack.images.resolve({ image: 'name', platform: 'linux/s390x', idOnly: false })).rejects.toMatchObject({
+    await expect(
+      stack.images.resolve({ image: 'name', platform: 'linux/s390x', idOnly: false, withDescendants: false }),
+    ).rejects.toMatchObject({
       kind: 'NotFound',
       message: expect.stringContaining('does not match the specified platform (linux/s390x)'),
     });
@@ -223,6 +225,9 @@ describe('remove', () => {
     };
     const base = await loaded('kept', 'kept-base:1');
     const kept = await committed(base, 'kept');
+    const wish = { platform: '', idOnly: true, withDescendants: true };
+    expect((await stack.images.resolve({ image: base.id, ...wish })).descendantIds).toEqual([kept]);
+    expect((await stack.images.resolve({ image: kept, ...wish })).descendantIds).toEqual([]);
     const keeping = await stack.remove('kept:v1', { noPrune: true });
     expect(keeping.slice(0, 2)).toEqual([{ Untagged: 'kept:v1' }, { Deleted: kept }]);
     expect((await stack.list()).map((image) => image.Id)).toEqual([base.id]);

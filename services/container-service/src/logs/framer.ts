@@ -12,6 +12,8 @@ export interface FramerOptions {
   readonly timestamps?: boolean;
   /** text in front of each line, ending in a space: what `details` shows */
   readonly details?: string;
+  /** the first time to show, in the log's own form; earlier records are left out until one is not earlier */
+  readonly since?: string;
   /** the last time to show, in the log's own form; a later record ends the reading */
   readonly until?: string;
   /** the streams whose line is unfinished where the input begins: 1 standard output, 2 standard error, 3 both */
@@ -25,6 +27,7 @@ const space = 0x20;
 export class LogFramer {
   readonly #options: FramerOptions;
   readonly #details: Buffer;
+  #since: Buffer | undefined;
   readonly #until: Buffer | undefined;
   /** whether a line of that stream is unfinished: its next piece gets no time of its own */
   readonly #unfinished: boolean[];
@@ -35,6 +38,7 @@ export class LogFramer {
     this.#details = Buffer.from(options.details ?? '');
     const unfinished = options.unfinished ?? 0;
     this.#unfinished = [false, (unfinished & 1) !== 0, (unfinished & 2) !== 0];
+    this.#since = options.since === undefined ? undefined : Buffer.from(options.since, 'latin1');
     this.#until = options.until === undefined ? undefined : Buffer.from(options.until, 'latin1');
   }
 
@@ -76,6 +80,13 @@ export class LogFramer {
       if (until !== undefined && input.compare(until, 0, timeLength, start, start + timeLength) > 0) {
         this.#done = true;
         break;
+      }
+      if (this.#since !== undefined) {
+        if (input.compare(this.#since, 0, timeLength, start, start + timeLength) < 0) {
+          start = end + 1;
+          continue;
+        }
+        this.#since = undefined;
       }
       const stream = streamOf(input, start);
       const partial = isPartial(input, start);

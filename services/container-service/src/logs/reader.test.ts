@@ -149,6 +149,17 @@ describe('following', () => {
     expect(await reading).toBe('first\nsecond\nlast\n');
   });
 
+  it('leaves out what is written before a time that is still to come', async () => {
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+    await writeFile(path, record(0, 'old'));
+    const reading = collect({ follow: true, ended, since: nanoseconds(2) });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await appendFile(path, record(1, 'early') + record(1, 'pie', 'stdout', 'P') + record(1, 'ce') + record(2, 'due'));
+    await appendFile(path, record(3, 'last'));
+    end();
+    expect(await reading).toBe('due\nlast\n');
+  });
+
   it('ends at once when its signal fires', async () => {
     await writeFile(path, record(0, 'x'));
     const abort = new AbortController();

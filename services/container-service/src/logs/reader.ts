@@ -79,6 +79,8 @@ export class LogReader implements AsyncIterable<Buffer> {
       framed: !options.tty,
       timestamps: options.timestamps,
       details: options.details,
+      // What is followed may come before a time that is still to come.
+      since: options.since === undefined ? undefined : formatTime(options.since),
       until: options.until === undefined ? undefined : formatTime(options.until),
       ...(options.from !== undefined && 'unfinished' in options.from ? { unfinished: options.from.unfinished } : {}),
     });

@@ -167,9 +167,13 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
       if (request.image === '') throw new InvalidParameter('no image is named');
       const image = store.find(request.image);
       requirePlatform(image, toPlatform(request.platform), request.image);
-      if (request.idOnly) return { id: image.id, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+      const descendantIds = request.withDescendants ? store.descendants(image.id) : [];
+      if (request.idOnly) {
+        return { id: image.id, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0), descendantIds };
+      }
       return {
         id: image.id,
+        descendantIds,
         configJson: Buffer.from(image.record.config),
         platform: formatPlatform(imagePlatform(image)),
         manifestDescriptorJson: await manifestDescriptor(store, image.id, request.image),

@@ -190,6 +190,8 @@ export interface ResolveImageRequest {
   platform: string;
   /** what the name means, and nothing more. */
   idOnly: boolean;
+  /** also which images here were built on it. */
+  withDescendants: boolean;
 }
 
 export interface ResolveImageResponse {
@@ -201,6 +203,8 @@ export interface ResolveImageResponse {
   platform: string;
   /** optional; descriptor of the manifest it came by (ImageManifestDescriptor), JSON. */
   manifestDescriptorJson: Buffer;
+  /** ids of the images built or committed here on top of it, on top of those, and so on; only when asked for. */
+  descendantIds: string[];
 }
 
 export interface PrepareSnapshotRequest {
@@ -2258,7 +2262,7 @@ export const CommitImageResponse: MessageFns<CommitImageResponse> = {
 };
 
 function createBaseResolveImageRequest(): ResolveImageRequest {
-  return { image: "", platform: "", idOnly: false };
+  return { image: "", platform: "", idOnly: false, withDescendants: false };
 }
 
 export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
@@ -2271,6 +2275,9 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
     }
     if (message.idOnly !== false) {
       writer.uint32(24).bool(message.idOnly);
+    }
+    if (message.withDescendants !== false) {
+      writer.uint32(32).bool(message.withDescendants);
     }
     return writer;
   },
@@ -2312,6 +2319,14 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
             message.idOnly = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.withDescendants = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2332,12 +2347,19 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
     message.image = object.image ?? "";
     message.platform = object.platform ?? "";
     message.idOnly = object.idOnly ?? false;
+    message.withDescendants = object.withDescendants ?? false;
     return message;
   },
 };
 
 function createBaseResolveImageResponse(): ResolveImageResponse {
-  return { id: "", configJson: Buffer.alloc(0), platform: "", manifestDescriptorJson: Buffer.alloc(0) };
+  return {
+    id: "",
+    configJson: Buffer.alloc(0),
+    platform: "",
+    manifestDescriptorJson: Buffer.alloc(0),
+    descendantIds: [],
+  };
 }
 
 export const ResolveImageResponse: MessageFns<ResolveImageResponse> = {
@@ -2353,6 +2375,9 @@ export const ResolveImageResponse: MessageFns<ResolveImageResponse> = {
     }
     if (message.manifestDescriptorJson.length !== 0) {
       writer.uint32(34).bytes(message.manifestDescriptorJson);
+    }
+    for (const v of message.descendantIds) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -2402,6 +2427,14 @@ export const ResolveImageResponse: MessageFns<ResolveImageResponse> = {
             message.manifestDescriptorJson = Buffer.from(reader.bytes());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.descendantIds.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2423,6 +2456,7 @@ export const ResolveImageResponse: MessageFns<ResolveImageResponse> = {
     message.configJson = object.configJson ?? Buffer.alloc(0);
     message.platform = object.platform ?? "";
     message.manifestDescriptorJson = object.manifestDescriptorJson ?? Buffer.alloc(0);
+    message.descendantIds = object.descendantIds?.map((e) => e) || [];
     return message;
   },
 };
