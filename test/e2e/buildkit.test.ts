@@ -159,6 +159,19 @@ FROM two
   });
 });
 
+describe('what a client has to grant', () => {
+  it('is the network of the host; the rights of the host nobody can', async () => {
+    const host = context({ Dockerfile: 'FROM BUSYBOX\nRUN --network=host ip link | wc -l > /links\n' });
+    expect(await failure(host)).toContain('network.host is not allowed');
+    await build(host, '--allow', 'network.host', '-t', 'granted');
+    expect(await run('granted', 'cat', '/links')).not.toBe('2');
+    await build(context({ Dockerfile: 'FROM BUSYBOX\nRUN ip link\n' }), '--network', 'host');
+    const insecure = context({ Dockerfile: '# syntax=docker/dockerfile:1-labs\nFROM BUSYBOX\nRUN --security=insecure true\n' });
+    expect(await failure(insecure)).toContain('security.insecure is not allowed');
+    expect(await failure(insecure, '--allow', 'security.insecure')).toContain('granting entitlement security.insecure is not allowed');
+  });
+});
+
 describe('owners', () => {
   it('are the user of that moment for WORKDIR, and the group that a user is in for --chown; with the classic builder root, and the group of that name', async () => {
     const users = "echo 'runner:x:100:65534::/:' >> /etc/passwd; echo 'runner:x:7:' >> /etc/group";

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { BuildKitService } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { BuildsService } from '@flotilla/contracts/flotilla/image/v1/builds';
 import { DiskService } from '@flotilla/contracts/flotilla/image/v1/disk';
 import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/image/v1/images';
@@ -27,6 +28,7 @@ export class Stack {
   readonly snapshots: Calls<typeof SnapshotsService>;
   readonly disk: Calls<typeof DiskService>;
   readonly builds: Calls<typeof BuildsService>;
+  readonly buildkit: Calls<typeof BuildKitService>;
   /** What container-service says it has. */
   containers: FakeContainer[] = [];
   private readonly redis: TestRedis;
@@ -48,6 +50,7 @@ export class Stack {
     this.snapshots = serviceCalls(SnapshotsService, 'image-service', this.discovery);
     this.disk = serviceCalls(DiskService, 'image-service', this.discovery);
     this.builds = serviceCalls(BuildsService, 'image-service', this.discovery);
+    this.buildkit = serviceCalls(BuildKitService, 'image-service', this.discovery);
     this.containerServer = new GrpcServer({ logger, health: new Health() });
   }
 

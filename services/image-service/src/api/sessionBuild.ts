@@ -1,5 +1,4 @@
 /** Builds of clients that have a session and steer nothing: the whole of BuildKit's side in one call, told as lines of JSON. */
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { BuildBySessionRequest } from '@flotilla/contracts/flotilla/image/v1/buildkit';
@@ -12,13 +11,15 @@ import { failure } from '../progress.ts';
 
 /** Lines of a build: what it shows, in BuildKit's own form, and the image's id. */
 async function* buildLines(control: Control, request: BuildBySessionRequest, signal: AbortSignal): AsyncGenerator<ProgressMessage> {
-  const ref = request.ref || randomBytes(12).toString('hex');
+  const { ref } = request;
   const solved = control.solve(
     SolveRequest.fromPartial({
       ref,
       session: request.session,
       frontend: 'dockerfile.v0',
       frontendAttrs: request.options,
+      // Such a client has no way to grant it apart.
+      entitlements: request.options['force-network-mode'] === 'host' ? ['network.host'] : [],
       exporters: request.exporters.map(({ type, attributes }) => ({ type, attrs: attributes })),
     }),
     signal,

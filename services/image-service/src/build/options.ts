@@ -28,6 +28,8 @@ export interface BuildOptions {
   readonly cacheOnly: boolean;
   /** Whose rules hold where the classic builder and BuildKit differ. */
   readonly manner: BuildManner;
+  /** Whether steps may have the host's network, where that has to be granted. */
+  readonly hostNetwork?: boolean;
   /** What every time that the build makes is to be: seconds, from SOURCE_DATE_EPOCH. Undefined: the clock's. */
   readonly sourceDateEpoch?: number;
 }

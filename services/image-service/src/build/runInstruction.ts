@@ -1,10 +1,12 @@
 /** RUN: the command, its environment and mounts, and the container that it runs in. */
+import { InvalidParameter } from '@flotilla/errors';
 import { removeRuntimePoints } from '../layers/runtimePoints.ts';
 import { containerConfig } from './containerConfig.ts';
 import { contextPaths } from './contextPaths.ts';
 import type { Run } from './dockerfile/instructions.ts';
 import { commandOf, scriptMounts } from './hereDocuments.ts';
 import { toMountRequest } from './mountOptions.ts';
+import type { BuildOptions } from './options.ts';
 import { type MountParts, mountsKey, prepareMounts } from './runMounts.ts';
 import { rootOf } from './sourceRoots.ts';
 import type { StageBuilder } from './stageBuilder.ts';
@@ -25,6 +27,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
     signal,
   };
   const network = instruction.network === undefined || instruction.network === 'default' ? undefined : instruction.network;
+  checkGranted(options, instruction);
   const createdBy = [...stage.args.prefix(state.environment), ...command].join(' ');
   const documents = instruction.hereDocs.map((document) => document.content);
   const content = [network ?? '', documents, await mountsKey(requests, parts)];
@@ -56,4 +59,11 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
       prepared.release();
     }
   });
+}
+
+/** BuildKit's steps have the host's network, or the host's rights, only where the client grants them. @throws InvalidParameter in its words. */
+function checkGranted({ manner, hostConfig, hostNetwork }: BuildOptions, { network = 'default', security }: Run): void {
+  if (security === 'insecure') throw new InvalidParameter('security.insecure is not allowed');
+  const isHost = network === 'host' || (network === 'default' && hostConfig.NetworkMode === 'host');
+  if (manner === 'buildkit' && isHost && hostNetwork !== true) throw new InvalidParameter('network.host is not allowed');
 }

@@ -23,6 +23,8 @@ import type { Job, Jobs } from './job.ts';
 /** How a call names the build that it is about. */
 const buildKey = 'buildkit-controlapi-buildid';
 const maxMessageBytes = 64 * 1024 * 1024;
+/** At once on one connection: a handful for each build, and Compose builds many services on one. */
+const mostCalls = 4096;
 
 export interface ConnectionParts {
   readonly control: Control;
@@ -35,6 +37,8 @@ export interface ConnectionParts {
 export interface Caller {
   run<T>(work: () => T): T;
   allow(operation: 'ImageBuild' | 'BuildPrune' | 'SystemDataUsage'): void;
+  /** The caller's own name for a build or a session, apart from what others call so. */
+  own(name: string): string;
 }
 
 /** Serves until the client leaves. */
@@ -43,6 +47,7 @@ export async function serveConnection(socket: Socket, caller: Caller, parts: Con
     'grpc.enable_channelz': 0,
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
+    'grpc.max_concurrent_streams': mostCalls,
   });
   const calls = new Calls(caller, parts);
   server.addService(ControlService as unknown as ServiceDefinition, calls.control());
@@ -77,9 +82,9 @@ class Calls {
     return {
       solve: this.unary((request: Parameters<Control['solve']>[0], signal) => {
         caller.allow('ImageBuild');
-        return control.solve(request, signal);
+        return control.solve({ ...request, ref: caller.own(request.ref), session: caller.own(request.session) }, signal);
       }),
-      status: this.stream((request: Parameters<Control['status']>[0], signal) => control.status(request, signal)),
+      status: this.stream((request: Parameters<Control['status']>[0], signal) => control.status({ ref: caller.own(request.ref) }, signal)),
       listWorkers: this.unary(() => control.listWorkers()),
       info: this.unary(() => control.info()),
       diskUsage: this.unary((request: Parameters<Control['diskUsage']>[0]) => {
@@ -109,7 +114,7 @@ class Calls {
     return this.unary(async (request: Request, signal, metadata) => {
       const ref = metadata.get(buildKey)[0]?.toString() ?? '';
       if (ref === '') throw new InvalidParameter('the call names no build');
-      return method(await this.parts.jobs.wait(ref, signal), request);
+      return method(await this.parts.jobs.wait(this.caller.own(ref), signal), request);
     });
   }
 

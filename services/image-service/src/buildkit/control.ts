@@ -16,6 +16,7 @@ import { InvalidParameter, NotImplemented } from '@flotilla/errors';
 import type { Made } from '../build/builder.ts';
 import type { CacheUse } from '../build/cacheUse.ts';
 import type { Bridge } from './bridge.ts';
+import { readEntitlements } from './entitlements.ts';
 import { checkExporters, type Exporters } from './exporter.ts';
 import { StatusError, toStatus } from './failure.ts';
 import type { Job, Jobs } from './job.ts';
@@ -43,7 +44,7 @@ export class Control {
       throw new NotImplemented('this engine builds from Dockerfiles: it does not solve definitions');
     const exporters = exportersOf(request);
     checkExporters(exporters);
-    const job = jobs.open(request.ref, request.session);
+    const job = jobs.open(request.ref, request.session, readEntitlements(request.entitlements));
     const cancel = (): void => job.cancel();
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();

@@ -17,6 +17,8 @@ const file = (path: string, content: string, more: Partial<Stat> = {}): Stat =>
 const directory = (path: string): Stat => Stat.fromPartial({ path, mode: goMode(0o755, 'directory'), modTime: 5n });
 const symlink = (path: string, linkname: string): Stat => Stat.fromPartial({ path, mode: goMode(0o777, 'symlink'), linkname });
 const stat = (of: Stat): Packet => Packet.create({ type: PacketType.PACKET_STAT, stat: of });
+const device = (path: string): Stat => Stat.fromPartial({ path, mode: 0o600 | (1 << 26) | (1 << 21), devmajor: 1n, devminor: 8n });
+const end = Packet.create({ type: PacketType.PACKET_FIN });
 const endOfList = Packet.create({ type: PacketType.PACKET_STAT });
 const data = (id: number, content: string): Packet => Packet.create({ type: PacketType.PACKET_DATA, id, data: Buffer.from(content) });
 
@@ -124,6 +126,13 @@ const hostile: readonly (readonly [name: string, packets: readonly Packet[], mes
   ['was not asked for', [stat(directory('a')), endOfList, data(0, 'x')], /invalid file request 0/],
   ['comes after the end of the list', [endOfList, stat(file('a', 'x'))], /after the end of its list/],
   ['is larger than any disk', [stat(file('a', 'x', { size: 1n << 60n })), endOfList], /no space left/],
+  ['is the last before all is here', [stat(file('a', 'x')), endOfList, end], /before it was told that all is here/],
+  ['is the last before the list has ended', [end, stat(file('a', 'x'))], /before it was told that all is here/],
+  ['has a name longer than any path', [stat(file('a'.repeat(5000), 'x')), endOfList], /invalid path/],
+  ['has a name that no file has', [stat(file('a'.repeat(300), 'x')), endOfList, data(0, 'x')], /ENAMETOOLONG|name too long/],
+  ['has a size below nothing', [stat(file('a', 'x', { size: -1n })), endOfList, data(0, 'x')], /larger than the client said/],
+  ['gets more when it is complete', [stat(file('a', 'x')), endOfList, data(0, 'x'), data(0, ''), data(0, 'x')], /invalid file request 0/],
+  ['is a device and has content', [stat(device('a')), endOfList, data(0, 'x')], /invalid file request 0/],
   ['has a packet that nobody knows', [Packet.create({ type: 77 as never })], /unknown type: 77/],
 ];
 
@@ -161,4 +170,33 @@ it('a client that ends the call early is told on', async () => {
     call.end();
   };
   await expect(sync()).rejects.toThrow('the client ended its files too early');
+});
+
+it('a client that says for ever that all is sent is refused', async () => {
+  serve = (call) => {
+    call.on('error', () => undefined);
+    call.write(endOfList);
+    call.once('data', () => {
+      const again = (): void => {
+        while (!call.cancelled && !call.destroyed && call.write({ ...end, data: Buffer.alloc(32 * 1024) }));
+        if (!call.cancelled && !call.destroyed) call.once('drain', again);
+      };
+      again();
+    });
+  };
+  await expect(sync()).rejects.toThrow(/told that all is here, or again/);
+});
+
+it('a client that leaves without saying that all is sent has not sent all', async () => {
+  serve = (call) => {
+    call.write(endOfList);
+    call.once('data', () => call.end());
+  };
+  await expect(sync()).rejects.toThrow('the client ended its files too early');
+});
+
+it('devices of a client are not made', async () => {
+  serve = honest([device('a'), file('b', 'x')], { b: 'x' });
+  await sync();
+  expect([existsSync(join(target, 'a')), readFileSync(join(target, 'b'), 'utf8')]).toEqual([false, 'x']);
 });

@@ -112,6 +112,8 @@ class Receiver {
       for (const packet of packets) {
         await turns.pass();
         if (packet.type === PacketType.PACKET_FIN) {
+          if (heardEnd || !saidEnd)
+            throw new InvalidParameter('the client says that all is sent before it was told that all is here, or again');
           heardEnd = true;
           this.exchange.end();
         } else this.take(packet, requests);
@@ -124,7 +126,7 @@ class Receiver {
       if (requests.length > 0 && !heardEnd) await this.exchange.send(...requests);
       this.heard(this.received);
     }
-    if (!saidEnd) throw new System('the client ended its files too early');
+    if (!saidEnd || !heardEnd) throw new System('the client ended its files too early');
     // What was written in a directory has changed its time.
     for (const [path, { modTime }] of this.directories) {
       lutimesNs(join(this.target, path), modTime, modTime);

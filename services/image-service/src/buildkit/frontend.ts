@@ -86,7 +86,7 @@ export class Frontend {
   /** Builds. @returns the id of the result in the job. @throws what the build throws. */
   async solve(job: Job, request: FrontendRequest): Promise<{ id: string; made: Made }> {
     const { jobs, sessions } = this.parts;
-    const options = toBuildOptions(request.options);
+    const options = { ...toBuildOptions(request.options), hostNetwork: job.entitlements.has('network.host') };
     const session = await sessions.wait(job.sessionId, job.signal);
     const signal = AbortSignal.any([job.signal, session.connection.closed]);
     const id = randomBytes(12).toString('hex');

@@ -98,6 +98,8 @@ function toHostConfig(options: FrontendOptions): HostConfig {
   const ulimits = (options.ulimit ?? '').split(',').filter(Boolean).map(toUlimit);
   const shmSize = Number(options['shm-size'] ?? 0);
   const network = options['force-network-mode'] ?? '';
+  if (!['', 'sandbox', 'none', 'host'].includes(network))
+    throw new InvalidParameter(`network mode ${JSON.stringify(network)} not supported by buildkit`);
   const cgroupParent = options['cgroup-parent'] ?? '';
   return {
     ...(hosts.length === 0 ? {} : { ExtraHosts: hosts.map((host) => host.replace('=', ':')) }),

@@ -4,7 +4,7 @@
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type OutgoingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
-import { Cancelled, Forbidden, NotFound, NotImplemented, System, Unauthorized, Unavailable } from '@flotilla/errors';
+import { Cancelled, DeadlineExceeded, Forbidden, NotFound, NotImplemented, System, Unauthorized, Unavailable } from '@flotilla/errors';
 import { status } from '@grpc/grpc-js';
 
 /** A method as ts-proto generates it. */
@@ -21,6 +21,8 @@ const windowBytes = 4 * 1024 * 1024;
 /** Nothing that a client sends is larger: files come in chunks. */
 const largestMessage = 16 * 1024 * 1024;
 const prefixBytes = 5;
+/** For one answer: a helper that keeps credentials may ask a person first. */
+const defaultPatienceMs = 300_000;
 
 /** One call whose messages go both ways. */
 export class GrpcExchange<Request, Response> {
@@ -76,20 +78,28 @@ export class GrpcExchange<Request, Response> {
 
   /** The messages, as many at a time as have come. Throws what the call ended with, unless that is OK. */
   async *batches(): AsyncGenerator<Response[]> {
-    let held: Buffer = Buffer.alloc(0);
-    const chunks = this.stream as AsyncIterable<Buffer>;
+    let parts: Buffer[] = [];
+    let bytes = 0;
+    let needed = prefixBytes;
     try {
-      for await (const chunk of chunks) {
-        held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
+      for await (const chunk of this.stream as AsyncIterable<Buffer>) {
+        parts.push(chunk);
+        bytes += chunk.length;
+        // A large message is put together once, when all of it is here.
+        if (bytes < needed) continue;
+        let held = parts.length === 1 ? chunk : Buffer.concat(parts);
         const messages: Response[] = [];
-        while (held.length >= prefixBytes) {
+        for (needed = prefixBytes; held.length >= prefixBytes; needed = prefixBytes) {
           const length = held.readUInt32BE(1);
           if (held[0] !== 0) throw new System('a message of the client is compressed, which nobody had agreed on');
           if (length > largestMessage) throw new System(`a message of the client is too large: ${length} bytes`);
-          if (held.length < prefixBytes + length) break;
-          messages.push(this.method.responseDeserialize(held.subarray(prefixBytes, prefixBytes + length)));
-          held = held.subarray(prefixBytes + length);
+          needed += length;
+          if (held.length < needed) break;
+          messages.push(this.method.responseDeserialize(held.subarray(prefixBytes, needed)));
+          held = held.subarray(needed);
         }
+        parts = [held];
+        bytes = held.length;
         if (messages.length > 0) yield messages;
       }
     } catch (error) {
@@ -114,7 +124,10 @@ export class GrpcConnection {
   constructor(socket: Socket) {
     this.session = connect('http://localhost', { createConnection: () => socket, settings: { initialWindowSize: windowBytes } });
     this.session.on('error', () => undefined);
-    this.session.once('connect', () => this.session.setLocalWindowSize(windowBytes));
+    // It comes a turn later, also for a session that has gone by then.
+    this.session.once('connect', () => {
+      if (!this.session.destroyed) this.session.setLocalWindowSize(windowBytes);
+    });
     this.session.once('close', () => this.gone.abort(new Unavailable('the client has left')));
   }
 
@@ -145,15 +158,32 @@ export class GrpcConnection {
     return new GrpcExchange(stream, method);
   }
 
-  /** @throws the error class of the status that the client answers. */
-  async call<Request, Response>(method: GrpcMethod<Request, Response>, request: Request, signal: AbortSignal): Promise<Response> {
-    const exchange = this.open(method, [], signal);
-    await exchange.send(request);
-    exchange.end();
-    let answer: Response | undefined;
-    for await (const [first] of exchange.batches()) answer ??= first;
-    if (answer === undefined) throw new System('the client answered nothing');
-    return answer;
+  /** @throws the error class of the status that the client answers; DeadlineExceeded when it does not. */
+  async call<Request, Response>(
+    method: GrpcMethod<Request, Response>,
+    request: Request,
+    signal: AbortSignal,
+    patienceMs = defaultPatienceMs,
+  ): Promise<Response> {
+    const late = AbortSignal.timeout(patienceMs);
+    const exchange = this.open(method, [], AbortSignal.any([signal, late]));
+    try {
+      await exchange.send(request);
+      exchange.end();
+      const answers: Response[] = [];
+      for await (const messages of exchange.batches()) {
+        answers.push(...messages);
+        if (answers.length > 1) throw new System(`the client answers ${method.path} more than once`);
+      }
+      const [answer] = answers;
+      if (answer === undefined) throw new System('the client answered nothing');
+      return answer;
+    } catch (error) {
+      exchange.cancel();
+      signal.throwIfAborted();
+      if (late.aborted) throw new DeadlineExceeded(`the client did not answer ${method.path} within ${patienceMs / 1000} seconds`);
+      throw error;
+    }
   }
 
   close(): void {

@@ -3,6 +3,8 @@ import type { ReturnRequest } from '@flotilla/contracts/moby/buildkit/v1/fronten
 import { Cancelled, Conflict } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import type { Made } from '../build/builder.ts';
+import type { Entitlement } from './entitlements.ts';
+import { givenName } from './ownedName.ts';
 import { Progress } from './progress.ts';
 import type { SourceText } from './sourceText.ts';
 import { WaitingRoom } from './waitingRoom.ts';
@@ -14,6 +16,8 @@ const mostResults = 10_000;
 export class Job {
   readonly ref: string;
   readonly sessionId: string;
+  /** What its steps may, beside what all may. */
+  readonly entitlements: ReadonlySet<Entitlement>;
   readonly progress = new Progress();
   /** What the frontend has made, by the id that the client knows it by. */
   readonly results = new Map<string, Made>();
@@ -24,9 +28,10 @@ export class Job {
   private readonly end = Promise.withResolvers<void>();
   private readonly work = new Set<Promise<unknown>>();
 
-  constructor(ref: string, sessionId: string) {
+  constructor(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>) {
     this.ref = ref;
     this.sessionId = sessionId;
+    this.entitlements = entitlements;
     this.answer.promise.catch(() => undefined);
   }
 
@@ -73,9 +78,9 @@ export class Jobs {
   private readonly images = new Map<string, Digest>();
 
   /** @throws Conflict for a name that is in use. */
-  open(ref: string, sessionId: string): Job {
-    if (this.jobs.has(ref)) throw new Conflict(`job ID ${ref} exists`);
-    const job = new Job(ref, sessionId);
+  open(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>): Job {
+    if (this.jobs.has(ref)) throw new Conflict(`job ID ${givenName(ref)} exists`);
+    const job = new Job(ref, sessionId, entitlements);
     this.jobs.enter(ref, job);
     return job;
   }
@@ -87,7 +92,7 @@ export class Jobs {
 
   /** @throws NotFound when it does not come. */
   wait(ref: string, signal: AbortSignal): Promise<Job> {
-    return this.jobs.wait(ref, `no such job ${ref}`, signal);
+    return this.jobs.wait(ref, `no such job ${givenName(ref)}`, signal);
   }
 
   /** One that is not there is no error. */

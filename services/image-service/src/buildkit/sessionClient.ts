@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { SecretsService } from '@flotilla/contracts/moby/buildkit/secrets/v1/secrets';
 import { AuthService } from '@flotilla/contracts/moby/filesync/v1/auth';
 import { SSHService } from '@flotilla/contracts/moby/sshforward/v1/ssh';
-import { isNotFound, NotFound } from '@flotilla/errors';
+import { InvalidParameter, isNotFound, NotFound } from '@flotilla/errors';
 import { writeAll } from '@flotilla/streams';
 import type { BuildClient } from '../build/client.ts';
 import { type Credentials, encodeCredentials } from '../build/credentials.ts';
@@ -13,6 +13,8 @@ import type { Session } from './session.ts';
 
 /** Docker Hub, as clients are asked for it. */
 const dockerHub = 'registry-1.docker.io';
+/** BuildKit's own limit. */
+const largestSecret = 500 * 1024;
 const chunkBytes = 32 * 1024;
 
 export function sessionCredentials(session: Session, signal: AbortSignal): Credentials {
@@ -49,7 +51,9 @@ export class SessionClient implements BuildClient {
   async secret(id: string): Promise<Buffer | undefined> {
     if (!this.session.offers(SecretsService.getSecret.path)) return undefined;
     try {
-      return (await this.session.connection.call(SecretsService.getSecret, { id, annotations: {} }, this.signal)).data;
+      const { data } = await this.session.connection.call(SecretsService.getSecret, { id, annotations: {} }, this.signal);
+      if (data.length > largestSecret) throw new InvalidParameter(`secret ${id} too large: ${data.length} bytes, at most ${largestSecret}`);
+      return data;
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;

@@ -89,6 +89,7 @@ export interface Run extends Written {
   readonly hereDocs: readonly HereDoc[];
   readonly mounts: readonly RunMount[];
   readonly network?: 'default' | 'none' | 'host';
+  readonly security?: 'sandbox' | 'insecure';
 }
 export interface Cmd extends Written {
   readonly kind: 'cmd';

@@ -175,7 +175,8 @@ function readRun(parts: Parts): Run {
     throw new Error(`invalid network mode: ${JSON.stringify(network)}`);
   }
   const security = flags.text('security');
-  if (security !== undefined && security !== 'sandbox') throw new Error(`security mode ${JSON.stringify(security)} is not allowed`);
+  if (security !== undefined && security !== 'sandbox' && security !== 'insecure')
+    throw new Error(`security ${JSON.stringify(security)} is not valid`);
   return {
     kind: 'run',
     ...written,
@@ -183,6 +184,7 @@ function readRun(parts: Parts): Run {
     hereDocs: line.hereDocs,
     mounts,
     ...(network === undefined ? {} : { network }),
+    ...(security === undefined ? {} : { security }),
   };
 }
 
