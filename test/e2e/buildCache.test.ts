@@ -104,7 +104,10 @@ describe('the cache', () => {
     expect((await cache()).map((row) => row.Type)).not.toContain('exec.cachemount');
     const kept = await prune('all=1&keep-storage=1000000');
     expect(kept.CachesDeleted ?? []).toEqual([]);
-    await prune('all=1&keep-storage=400000');
+    // Limits that are kept already take nothing away.
+    expect((await prune('all=1&max-used-space=1000000')).CachesDeleted ?? []).toEqual([]);
+    expect((await prune('all=1&min-free-space=1')).CachesDeleted ?? []).toEqual([]);
+    await prune('all=1&max-used-space=400000');
     expect((await cache()).reduce((sum, row) => sum + row.Size, 0)).toBeLessThanOrEqual(400_000);
     const { status, message } = await engineApi(stack.host, 'POST', `/v1.50/build/prune?${filters({ nonsense: ['x'] })}`);
     expect({ status, message }).toEqual({ status: 400, message: expect.stringContaining("invalid filter 'nonsense'") });

@@ -10,6 +10,7 @@ import { LLBBridgeService } from '@flotilla/contracts/moby/buildkit/v1/frontend/
 import { AuthService } from '@flotilla/contracts/moby/filesync/v1/auth';
 import { FileSendService, FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
 import { UploadService } from '@flotilla/contracts/moby/upload/v1/upload';
+import { isNotImplemented } from '@flotilla/errors';
 import { dialTicket } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import {
@@ -304,6 +305,17 @@ describe('a request', () => {
     await expect(client.control.call(LLBBridgeService.ping, {}, noSignal, patienceMs)).rejects.toThrow('the call names no build');
     await expect(client.solve({ session: 'evil' })).rejects.toThrow('no active session for evil');
   }, 60_000);
+
+  it.each([
+    '/moby.buildkit.v1.Control/ListenBuildHistory',
+    '/moby.buildkit.v1.Control/UpdateBuildHistory',
+    '/moby.buildkit.v1.frontend.LLBBridge/ReadFile',
+  ])('for what is not served, %s, is told so, which clients take for an engine without it', async (path) => {
+    const client = await Client.open({});
+    const method = { path, requestSerialize: () => Buffer.alloc(0), responseDeserialize: (bytes: Buffer) => bytes };
+    const error: unknown = await client.control.call(method, {}, noSignal, patienceMs).catch((thrown: unknown) => thrown);
+    expect(isNotImplemented(error)).toBe(true);
+  });
 
   it('of a name in use fails, and the build of that name goes on', async () => {
     const asked = Promise.withResolvers<Call>();

@@ -112,7 +112,7 @@ async function act(each: Operation): Promise<void> {
       await stack.images.prune({ filters: each.all ? { dangling: { values: ['false'] } } : {} });
       return;
     case 'pruneCache':
-      await stack.builds.prune({ all: each.all, filters: {}, keepStorage: 0n });
+      await stack.builds.prune({ all: each.all, filters: {}, keepStorage: 0n, maxUsed: 0n, minFree: 0n });
       return;
     case 'prepare': {
       const { Id: imageId } = await stack.inspect<{ Id: string }>(written(each.name));

@@ -280,7 +280,7 @@ export class Stack {
     this.containers = [];
     await this.snapshots.retain({ keys: [] });
     for (const { Id } of await this.list({}, true)) await this.remove(Id, { force: true }).catch(() => undefined);
-    await this.builds.prune({ all: true, filters: {}, keepStorage: 0n });
+    await this.builds.prune({ all: true, filters: {}, keepStorage: 0n, maxUsed: 0n, minFree: 0n });
   }
 
   async stop(): Promise<void> {

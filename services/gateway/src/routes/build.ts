@@ -26,9 +26,16 @@ export function buildRoutes(router: Router, { builds, buildkit }: Backends): voi
   });
 
   router.post(/^\/build\/prune$/, async (request, response) => {
-    const keep = integer(request, 'reserved-space') ?? integer(request, 'keep-storage') ?? 0;
+    const space = (...names: string[]): bigint =>
+      BigInt(Math.max(0, names.map((name) => integer(request, name)).find((bytes) => bytes !== undefined) ?? 0));
     const { ids, spaceReclaimed } = await builds.prune(
-      { all: boolean(request, 'all'), filters: toProto(filtersOf(request)), keepStorage: BigInt(Math.max(0, keep)) },
+      {
+        all: boolean(request, 'all'),
+        filters: toProto(filtersOf(request)),
+        keepStorage: space('reserved-space', 'keep-storage'),
+        maxUsed: space('max-used-space'),
+        minFree: space('min-free-space'),
+      },
       unbounded,
     );
     sendJson(

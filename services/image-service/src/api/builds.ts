@@ -40,8 +40,9 @@ export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts
       return { recordsJson: toJson(await cacheUse.list()) };
     },
 
-    async prune({ all, filters, keepStorage }) {
-      const { ids, freedBytes } = await cacheUse.prune({ all, filters: toFilters(filters), keepBytes: Number(keepStorage) });
+    async prune({ all, filters, keepStorage, maxUsed, minFree }) {
+      const space = { reserved: Number(keepStorage), maxUsed: Number(maxUsed), minFree: Number(minFree) };
+      const { ids, freedBytes } = await cacheUse.prune({ all, filters: toFilters(filters), space });
       return { ids, spaceReclaimed: BigInt(freedBytes) };
     },
   };

@@ -1,4 +1,5 @@
 /** What the build cache holds, as `system df` shows it, and what `builder prune` takes of it. */
+import { statfs } from 'node:fs/promises';
 import type { BuildCacheRecord } from '@flotilla/engine-api';
 import type { Digest } from '@flotilla/oci';
 import { checkFilters, type Filters, untilFilter } from '../filters.ts';
@@ -12,8 +13,28 @@ export interface PruneOptions {
   /** Also what images still use. */
   readonly all: boolean;
   readonly filters: Filters;
-  /** Bytes to keep, most recently used first. */
-  readonly keepBytes: number;
+  readonly space: PruneSpace;
+}
+
+/** How far a prune goes, bytes; 0 is no limit, and without any it takes all. What was used most recently is kept. */
+export interface PruneSpace {
+  /** What is kept whatever the others say. */
+  readonly reserved: number;
+  /** What the cache is brought down to. */
+  readonly maxUsed: number;
+  /** What is to be free on its disk. */
+  readonly minFree: number;
+}
+
+/** Bytes that stay, as BuildKit reckons them. */
+export function bytesToKeep({ reserved, maxUsed, minFree }: PruneSpace, usedBytes: number, freeBytes: number): number {
+  if (reserved <= 0 && maxUsed <= 0 && minFree <= 0) return 0;
+  // Where neither of the two asks for less, only the reserve is a size to come down to; with free space alone to look at, that is what there is.
+  const limits = maxUsed > 0 ? [maxUsed] : [];
+  const missing = minFree - freeBytes;
+  if (minFree > 0 && missing > 0) limits.push(usedBytes - missing);
+  else if (minFree > 0 && limits.length === 0) limits.push(usedBytes);
+  return Math.max(reserved, limits.length === 0 ? 0 : Math.min(...limits));
 }
 
 /** Copies of clients' contexts that are kept for builds to come. */
@@ -132,15 +153,17 @@ export class CacheUse {
     return { ids: [...ids], freedBytes };
   }
 
-  private async choose({ all, filters, keepBytes }: PruneOptions): Promise<BuildCacheRecord[]> {
+  private async choose({ all, filters, space }: PruneOptions): Promise<BuildCacheRecord[]> {
     const before = oldest(filters);
     const listed = await this.list();
     const candidates = listed
       .filter((record) => !record.InUse && (all || !record.Shared) && matches(record, filters))
       .filter((record) => isOlder(record, before))
       .sort((a, b) => Date.parse(b.LastUsedAt ?? b.CreatedAt) - Date.parse(a.LastUsedAt ?? a.CreatedAt));
-    if (keepBytes <= 0) return candidates;
     const total = listed.reduce((sum, record) => sum + record.Size, 0);
+    const { bavail, bsize } = await statfs(this.store.content.root);
+    const keepBytes = bytesToKeep(space, total, bavail * bsize);
+    if (keepBytes <= 0) return candidates;
     const chosen: BuildCacheRecord[] = [];
     let left = total;
     for (const record of candidates.reverse()) {

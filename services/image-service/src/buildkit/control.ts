@@ -133,12 +133,13 @@ export class Control {
   }
 
   /** @returns what was removed. */
-  async *prune({ all, keepBytes, keepDuration, filter }: PruneRequest): AsyncIterable<UsageRecord> {
+  async *prune({ all, keepBytes, maxUsedSpace, minFreeSpace, keepDuration, filter }: PruneRequest): AsyncIterable<UsageRecord> {
     const before = await this.usage(new Map());
     const seconds = keepDuration / 1_000_000_000n;
     const filters = toFilters(filter);
     if (seconds > 0n) filters.set('until', [`${seconds}s`]);
-    const { ids } = await this.parts.cacheUse.prune({ all, filters, keepBytes: Number(keepBytes) });
+    const space = { reserved: Number(keepBytes), maxUsed: Number(maxUsedSpace), minFree: Number(minFreeSpace) };
+    const { ids } = await this.parts.cacheUse.prune({ all, filters, space });
     const removed = new Set(ids);
     yield* before.filter(({ id }) => removed.has(id));
   }

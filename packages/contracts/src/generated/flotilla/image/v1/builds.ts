@@ -84,8 +84,12 @@ export interface PruneBuildCacheRequest {
   /** also what images still use. */
   all: boolean;
   filters: { [key: string]: FilterValues };
-  /** bytes to keep, most recently used first; 0: nothing. */
+  /** bytes that are kept at least, most recently used first; 0: nothing. */
   keepStorage: bigint;
+  /** bytes that the cache is brought down to; 0: no limit of its own. */
+  maxUsed: bigint;
+  /** bytes that are to be free on its disk afterwards; 0: as there are. */
+  minFree: bigint;
 }
 
 export interface PruneBuildCacheRequest_FiltersEntry {
@@ -696,7 +700,7 @@ export const BuildCacheResponse: MessageFns<BuildCacheResponse> = {
 };
 
 function createBasePruneBuildCacheRequest(): PruneBuildCacheRequest {
-  return { all: false, filters: {}, keepStorage: 0n };
+  return { all: false, filters: {}, keepStorage: 0n, maxUsed: 0n, minFree: 0n };
 }
 
 export const PruneBuildCacheRequest: MessageFns<PruneBuildCacheRequest> = {
@@ -712,6 +716,18 @@ export const PruneBuildCacheRequest: MessageFns<PruneBuildCacheRequest> = {
         throw new globalThis.Error("value provided for field message.keepStorage of type uint64 too large");
       }
       writer.uint32(24).uint64(message.keepStorage);
+    }
+    if (message.maxUsed !== 0n) {
+      if (BigInt.asUintN(64, message.maxUsed) !== message.maxUsed) {
+        throw new globalThis.Error("value provided for field message.maxUsed of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.maxUsed);
+    }
+    if (message.minFree !== 0n) {
+      if (BigInt.asUintN(64, message.minFree) !== message.minFree) {
+        throw new globalThis.Error("value provided for field message.minFree of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.minFree);
     }
     return writer;
   },
@@ -756,6 +772,22 @@ export const PruneBuildCacheRequest: MessageFns<PruneBuildCacheRequest> = {
             message.keepStorage = reader.uint64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxUsed = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.minFree = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -786,6 +818,8 @@ export const PruneBuildCacheRequest: MessageFns<PruneBuildCacheRequest> = {
     message.keepStorage = (object.keepStorage !== undefined && object.keepStorage !== null)
       ? BigInt(object.keepStorage)
       : 0n;
+    message.maxUsed = (object.maxUsed !== undefined && object.maxUsed !== null) ? BigInt(object.maxUsed) : 0n;
+    message.minFree = (object.minFree !== undefined && object.minFree !== null) ? BigInt(object.minFree) : 0n;
     return message;
   },
 };

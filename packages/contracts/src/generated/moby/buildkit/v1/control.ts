@@ -34,8 +34,12 @@ export interface PruneRequest {
   all: boolean;
   /** nanoseconds */
   keepDuration: bigint;
-  /** bytes */
+  /** bytes; newer clients call it the reserved space. */
   keepBytes: bigint;
+  /** bytes */
+  maxUsedSpace: bigint;
+  /** bytes */
+  minFreeSpace: bigint;
 }
 
 export interface DiskUsageRequest {
@@ -219,7 +223,7 @@ export interface InfoResponse {
 }
 
 function createBasePruneRequest(): PruneRequest {
-  return { filter: [], all: false, keepDuration: 0n, keepBytes: 0n };
+  return { filter: [], all: false, keepDuration: 0n, keepBytes: 0n, maxUsedSpace: 0n, minFreeSpace: 0n };
 }
 
 export const PruneRequest: MessageFns<PruneRequest> = {
@@ -241,6 +245,18 @@ export const PruneRequest: MessageFns<PruneRequest> = {
         throw new globalThis.Error("value provided for field message.keepBytes of type int64 too large");
       }
       writer.uint32(32).int64(message.keepBytes);
+    }
+    if (message.maxUsedSpace !== 0n) {
+      if (BigInt.asIntN(64, message.maxUsedSpace) !== message.maxUsedSpace) {
+        throw new globalThis.Error("value provided for field message.maxUsedSpace of type int64 too large");
+      }
+      writer.uint32(40).int64(message.maxUsedSpace);
+    }
+    if (message.minFreeSpace !== 0n) {
+      if (BigInt.asIntN(64, message.minFreeSpace) !== message.minFreeSpace) {
+        throw new globalThis.Error("value provided for field message.minFreeSpace of type int64 too large");
+      }
+      writer.uint32(48).int64(message.minFreeSpace);
     }
     return writer;
   },
@@ -290,6 +306,22 @@ export const PruneRequest: MessageFns<PruneRequest> = {
             message.keepBytes = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.maxUsedSpace = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.minFreeSpace = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -313,6 +345,12 @@ export const PruneRequest: MessageFns<PruneRequest> = {
       ? BigInt(object.keepDuration)
       : 0n;
     message.keepBytes = (object.keepBytes !== undefined && object.keepBytes !== null) ? BigInt(object.keepBytes) : 0n;
+    message.maxUsedSpace = (object.maxUsedSpace !== undefined && object.maxUsedSpace !== null)
+      ? BigInt(object.maxUsedSpace)
+      : 0n;
+    message.minFreeSpace = (object.minFreeSpace !== undefined && object.minFreeSpace !== null)
+      ? BigInt(object.minFreeSpace)
+      : 0n;
     return message;
   },
 };
