@@ -3,12 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { waitFor } from '@flotilla/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Plan, ProcessPlan } from '../src/stack/plan.ts';
 import type { ServiceName } from '../src/stack/services.ts';
 import { restartDelayMs } from '../src/supervisor/backoff.ts';
 import { createSupervisorLog, type SupervisorLog } from '../src/supervisor/log.ts';
-import { isAlive } from '../src/supervisor/process.ts';
+import { isAlive, statOf } from '../src/supervisor/process.ts';
 import { readState } from '../src/supervisor/state.ts';
 import { type ProcessReport, Supervisor } from '../src/supervisor/supervisor.ts';
 
@@ -98,6 +99,26 @@ describe('a supervisor', () => {
     expect(after.instance).not.toBe(before?.instance);
     expect(after.restarts).toBe(1);
     expect(existsSync(before?.address.slice('unix:'.length) ?? '')).toBe(false);
+  });
+
+  it('lets one go on that somebody has stopped', async () => {
+    const supervisor = await supervise(service('gateway'));
+    const [before] = await healthy(supervisor);
+    process.kill(before?.pid ?? 0, 'SIGSTOP');
+    await waitFor(() => lines.some((line) => line.message.startsWith('was stopped by a signal')), { timeoutMs: 10_000 });
+    await pause(100);
+    expect(statOf(before?.pid ?? 0)?.state).not.toBe('T');
+    expect((await healthy(supervisor))[0]?.pid).toBe(before?.pid);
+  });
+
+  it('kills one that sleeps and does not answer, and none that is only busy', async () => {
+    const supervisor = await supervise(service('gateway', { behaviour: 'block' }), service('image-service', { behaviour: 'spin' }));
+    const [blocks, spins] = await healthy(supervisor);
+    for (const one of [blocks, spins]) process.kill(one?.pid ?? 0, 'SIGUSR2');
+    await replacement(supervisor, blocks?.pid ?? 0, spins?.pid ?? 0);
+    expect(lines.filter((line) => line.message.startsWith('does not answer')).map((line) => line.process)).toEqual(['gateway']);
+    expect(supervisor.report().find((item) => item.pid === spins?.pid)?.healthy).toBe(false);
+    process.kill(spins?.pid ?? 0, 'SIGKILL');
   });
 
   it('waits longer and longer for one that does not stay up', async () => {

@@ -182,4 +182,8 @@ export class Group implements InstanceEvents {
     this.log.error('does not answer; killing it', { process: this.plan.name, instance: instance.id, pid: instance.pid });
     sendSignal(instance, 'SIGKILL');
   }
+
+  onWoken(instance: Instance): void {
+    this.log.warn('was stopped by a signal; it goes on', { process: this.plan.name, instance: instance.id, pid: instance.pid });
+  }
 }

@@ -5,15 +5,17 @@ import { closeSync, openSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
 import { openProber, type Prober } from './probe.ts';
-import { isAlive, type ProcessIdentity, startTimeOf, stopProcess } from './process.ts';
+import { isAlive, type ProcessIdentity, type ProcessStat, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
 import type { ProcessState } from './state.ts';
 
 const startingProbeMs = 25;
 const steadyProbeMs = 2_000;
 const probeTimeoutMs = 3_000;
 const adoptedPollMs = 250;
-/** A process that once answered and then says nothing for so long hangs: it is killed and started again. */
+/** A process that once answered and then says nothing for so long hangs, however busy it is: it is killed and started again. */
 const hungAfterMs = 30_000;
+/** Probes in a row that found a process asleep and left it so: it will not answer any more, however little the machine does. */
+const blockedProbes = 2;
 /** A process that never answered gets so long to begin: reconciling a host full of containers takes time. */
 const neverStartedAfterMs = 180_000;
 
@@ -22,6 +24,8 @@ export interface InstanceEvents {
   onGone(instance: Instance, how: string): void;
   onHealth(instance: Instance): void;
   onHung(instance: Instance): void;
+  /** It had been stopped by a signal, and was let go on. */
+  onWoken(instance: Instance): void;
 }
 
 export class Instance implements ProcessIdentity {
@@ -44,6 +48,8 @@ export class Instance implements ProcessIdentity {
   private readonly gone = Promise.withResolvers<void>();
   private goneAlready = false;
   private lastAnswerMs: number | undefined;
+  private blocked = 0;
+  private seenStopped = false;
   private readonly sinceMs = performance.now();
   private wakeProbe: () => void = () => undefined;
 
@@ -166,6 +172,7 @@ export class Instance implements ProcessIdentity {
 
   private async watchHealth(): Promise<void> {
     while (!this.goneAlready) {
+      const before = this.stat();
       const answer = await this.prober.ask(probeTimeoutMs);
       if (this.goneAlready) return;
       const now = performance.now();
@@ -175,13 +182,43 @@ export class Instance implements ProcessIdentity {
       this.healthy = answer.healthy;
       this.reason = answer.healthy ? '' : this.lastAnswerMs === undefined ? 'starting' : answer.reason;
       if (changed) this.events.onHealth(this);
-      const silentMs = now - (this.lastAnswerMs ?? this.sinceMs);
-      if (!this.stopping && silentMs > (this.lastAnswerMs === undefined ? neverStartedAfterMs : hungAfterMs)) {
+      if (!this.stopping && (this.isSilentTooLong(now) || this.isBlocked(before, answer.answered))) {
         this.events.onHung(this);
         return;
       }
       await this.nextProbe();
     }
+  }
+
+  private isSilentTooLong(now: number): boolean {
+    return now - (this.lastAnswerMs ?? this.sinceMs) > (this.lastAnswerMs === undefined ? neverStartedAfterMs : hungAfterMs);
+  }
+
+  /**
+   * One that is starved runs or wants to, and one that waits for a disk is not asleep: neither is blocked. Nor is one that is asked over TCP, where something else
+   * may keep the question from it.
+   */
+  private isBlocked(before: ProcessStat | undefined, answered: boolean): boolean {
+    const mayTell = !answered && this.lastAnswerMs !== undefined && this.plan.probe.kind !== 'nats';
+    const after = mayTell ? this.stat() : undefined;
+    const slept = after !== undefined && after.state === 'S' && before?.state === 'S' && after.cpuTicks === before.cpuTicks;
+    this.blocked = slept ? this.blocked + 1 : 0;
+    return this.blocked >= blockedProbes;
+  }
+
+  private stat(): ProcessStat | undefined {
+    const stat = statOf(this.pid);
+    return stat?.startTime === this.startTime ? stat : undefined;
+  }
+
+  /** Lets it go on when it is stopped by a signal, and was at the last look: while it is, whoever has called it waits. A debugger's stop is another one. */
+  wakeIfStopped(): void {
+    const isStopped = this.stat()?.state === 'T';
+    if (isStopped && this.seenStopped) {
+      sendSignal(this, 'SIGCONT');
+      this.events.onWoken(this);
+    }
+    this.seenStopped = isStopped && !this.seenStopped;
   }
 
   private nextProbe(): Promise<void> {

@@ -8,17 +8,30 @@ export interface ProcessIdentity {
   readonly startTime: string;
 }
 
-/** Start time of a living process, in clock ticks since boot; undefined when there is none (a zombie is none). */
-export function startTimeOf(pid: number): string | undefined {
+export interface ProcessStat {
+  /** As the kernel writes it: R runs, S sleeps, D waits for a disk, T was stopped by a signal. */
+  readonly state: string;
+  /** In clock ticks since boot. */
+  readonly startTime: string;
+  /** Processor time of all its threads, in clock ticks. */
+  readonly cpuTicks: number;
+}
+
+/** What the kernel says of a living process; undefined when there is none (a zombie is none). */
+export function statOf(pid: number): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // The name may hold spaces and parentheses: fields are counted from the last one.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const [state, startTime] = [fields[0], fields[19]];
-    return state === 'Z' || state === 'X' ? undefined : startTime;
+    const [state = '', startTime = ''] = [fields[0], fields[19]];
+    return state === 'Z' || state === 'X' ? undefined : { state, startTime, cpuTicks: Number(fields[11]) + Number(fields[12]) };
   } catch {
     return undefined;
   }
+}
+
+export function startTimeOf(pid: number): string | undefined {
+  return statOf(pid)?.startTime;
 }
 
 export function isAlive(identity: ProcessIdentity): boolean {

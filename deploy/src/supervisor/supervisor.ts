@@ -34,6 +34,8 @@ export interface ProcessReport {
 export type Renewal = 'none' | 'running' | 'done' | { readonly failed: string };
 
 const housekeepingMs = 10_000;
+/** Twice that, and what is stopped goes on. */
+const wakeEveryMs = 500;
 const enginesReadyMs = 30_000;
 const restartReadyMs = 60_000;
 
@@ -44,6 +46,7 @@ export class Supervisor {
   private readonly groups: readonly Group[];
   private readonly waiters = new Set<() => void>();
   private housekeeping: NodeJS.Timeout | undefined;
+  private waking: NodeJS.Timeout | undefined;
   private stopping: Promise<void> | undefined;
   private stateDue = false;
   private closed = false;
@@ -83,6 +86,7 @@ export class Supervisor {
     }
     this.writeState();
     this.housekeeping = setInterval(() => this.keepHouse(), housekeepingMs);
+    this.waking = setInterval(() => this.wake(), wakeEveryMs);
     await this.renew();
   }
 
@@ -185,6 +189,7 @@ export class Supervisor {
     this.writeState();
     this.closed = true;
     clearInterval(this.housekeeping);
+    clearInterval(this.waking);
     for (const group of this.groups) group.letGo();
   }
 
@@ -227,6 +232,7 @@ export class Supervisor {
 
   private async stopAll(progress: (line: string) => void): Promise<void> {
     clearInterval(this.housekeeping);
+    clearInterval(this.waking);
     for (const stage of new Set(this.groups.map((group) => group.plan.stopStage).sort())) {
       const groups = this.groups.filter((group) => group.plan.stopStage === stage);
       await Promise.all(
@@ -238,6 +244,10 @@ export class Supervisor {
     }
     this.closed = true;
     clearStack(this.paths, this.plan.listeners);
+  }
+
+  private wake(): void {
+    for (const group of this.groups) for (const instance of group.instances) instance.wakeIfStopped();
   }
 
   private keepHouse(): void {

@@ -1,4 +1,4 @@
-/** Stands in for a service in tests of the supervisor: answers grpc.health.v1 Check on a unix socket. `service.ts SOCKET [crash | ignore-term]` */
+/** Stands in for a service in tests of the supervisor: answers grpc.health.v1 Check on a unix socket. `service.ts SOCKET [crash | ignore-term | block | spin]`: the last two wait for SIGUSR2 */
 import { rmSync } from 'node:fs';
 import { createServer } from 'node:http2';
 
@@ -19,3 +19,8 @@ server.listen(socket);
 process.on('SIGTERM', () => {
   if (behaviour !== 'ignore-term') process.exit(0);
 });
+if (behaviour === 'block') process.on('SIGUSR2', () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
+if (behaviour === 'spin')
+  process.on('SIGUSR2', () => {
+    for (;;);
+  });
