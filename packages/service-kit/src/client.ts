@@ -26,7 +26,7 @@ export interface CallOptions {
   /** Milliseconds until the call fails with DeadlineExceeded. Default 30,000 for unary calls; none for a stream with a signal. */
   readonly deadlineMs?: number;
   readonly signal?: AbortSignal;
-  /** The call may be repeated when the instance is lost (Unavailable). */
+  /** The call may be repeated when the instance is lost (Unavailable), or may be: one of the service has fallen silent. */
   readonly idempotent?: boolean;
   /** Calls with one key go to one instance as long as it lives (rendezvous hash). */
   readonly rendezvousKey?: string;
@@ -57,10 +57,21 @@ class Channels {
   private readonly service: string;
   private roundRobin: Client | undefined;
   private readonly byAddress = new Map<string, Client>();
+  /** Gives up calls under way that may be made again. */
+  private readonly repeatable = new Set<() => void>();
 
   constructor(discovery: Discovery, service: string) {
     this.discovery = discovery;
     this.service = service;
+    discovery.onSilence((silent) => {
+      if (silent === service) for (const giveUp of this.repeatable) giveUp();
+    });
+  }
+
+  /** Which instance has a call is not known before it answers: so `giveUp` is called when any is silent. Answers a function that ends that. */
+  whenSilent(giveUp: () => void): () => void {
+    this.repeatable.add(giveUp);
+    return () => this.repeatable.delete(giveUp);
   }
 
   pick(options: CallOptions): Client {
@@ -177,8 +188,11 @@ function oneUnaryCall(channels: Channels, method: MethodShape, request: unknown,
       .makeUnaryRequest(method.path, method.requestSerialize, method.responseDeserialize, request, outgoingMetadata(), { deadline }, done);
     const abort = (): void => call.cancel();
     options.signal?.addEventListener('abort', abort, { once: true });
+    // Cancelled without a signal that fired, it fails as one whose instance is lost.
+    const stopWatching = options.idempotent === true ? channels.whenSilent(abort) : undefined;
     function done(error: ServiceError | null, response?: unknown): void {
       options.signal?.removeEventListener('abort', abort);
+      stopWatching?.();
       if (error === null) resolve(response);
       else reject(channels.failure(error, options.signal));
     }

@@ -1,6 +1,8 @@
 /**
  * Who is there: every instance says so once a second on `flotilla.<engine-id>.beat.<service>`, and `bye` when it drains. An instance that
  * missed three beats by our own clock is dropped; while we are cut off from NATS the last known ones are kept.
+ * Whoever does not hear its own beats is cut off too:
+ * a link may be silent long before it is broken, and who was stopped for a while finds everybody late.
  */
 import { Beat } from '@flotilla/contracts/flotilla/discovery/v1/discovery';
 import type { Bus } from './bus.ts';
@@ -18,10 +20,13 @@ export class Discovery {
   private readonly bus: Bus;
   private readonly seen = new Map<string, Map<string, Seen>>();
   private readonly listeners = new Set<(service: string) => void>();
+  private readonly silenceListeners = new Set<(service: string) => void>();
   private readonly unsubscribes: (() => void)[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
   private announcement: { self: Beat; health: Health } | undefined;
-  private disconnectedAtMs: number | undefined;
+  private isCutOff = false;
+  /** When this instance's own beat was last heard. */
+  private heardMyselfAtMs = 0;
 
   constructor(options: { bus: Bus }) {
     this.bus = options.bus;
@@ -37,6 +42,7 @@ export class Discovery {
   /** Starts to say that this instance is there. */
   announce(self: Omit<Beat, 'ready' | 'notReadyReason' | 'bye'>, health: Health): void {
     this.announcement = { self: Beat.create(self), health };
+    this.heardMyselfAtMs = performance.now();
     void this.beat();
     this.timers.push(setInterval(() => void this.beat(), beatEveryMs).unref());
   }
@@ -73,6 +79,12 @@ export class Discovery {
     return () => this.listeners.delete(listener);
   }
 
+  /** Calls `listener` when an instance of a service was dropped because it is silent: whoever waits for its answer may wait for long. */
+  onSilence(listener: (service: string) => void): () => void {
+    this.silenceListeners.add(listener);
+    return () => this.silenceListeners.delete(listener);
+  }
+
   private async beat(): Promise<void> {
     if (this.announcement === undefined) return;
     const { self, health } = this.announcement;
@@ -93,6 +105,7 @@ export class Discovery {
       return;
     }
     instances.set(beat.instance, { beat, atMs: performance.now() });
+    if (beat.instance === this.announcement?.self.instance) this.heardMyselfAtMs = performance.now();
     if (known === undefined || known.beat.grpcAddress !== beat.grpcAddress || known.beat.httpAddress !== beat.httpAddress) {
       this.changed(beat.service);
     }
@@ -100,20 +113,23 @@ export class Discovery {
 
   private sweep(): void {
     const now = performance.now();
-    if (!this.bus.connected) {
-      this.disconnectedAtMs ??= now;
+    const isDeaf = this.announcement !== undefined && now - this.heardMyselfAtMs > 2 * beatEveryMs;
+    if (!this.bus.connected || isDeaf) {
+      this.isCutOff = true;
       return;
     }
     // Beats were not heard while we were cut off: that is no sign of death, so their time starts again.
-    const resumedAt = this.disconnectedAtMs === undefined ? 0 : now;
-    this.disconnectedAtMs = undefined;
+    const resumed = this.isCutOff;
+    this.isCutOff = false;
     for (const [service, instances] of this.seen) {
       let dropped = false;
       for (const [instance, seen] of instances) {
-        if (resumedAt > 0) instances.set(instance, { beat: seen.beat, atMs: now });
+        if (resumed) instances.set(instance, { beat: seen.beat, atMs: now });
         else if (now - seen.atMs > missedBeats * beatEveryMs + beatEveryMs / 2) dropped = instances.delete(instance) || dropped;
       }
-      if (dropped) this.changed(service);
+      if (!dropped) continue;
+      this.changed(service);
+      for (const listener of this.silenceListeners) listener(service);
     }
   }
 

@@ -36,7 +36,7 @@ async function bus(): Promise<Bus> {
 async function instance(
   name: string,
   answer: Handlers<typeof RegistriesService>['search'],
-): Promise<{ discovery: Discovery; server: GrpcServer }> {
+): Promise<{ discovery: Discovery; server: GrpcServer; health: Health }> {
   const health = new Health();
   const server = new GrpcServer({ logger, health });
   server.add(RegistriesService, {
@@ -52,7 +52,7 @@ async function instance(
     () => discovery.stop(),
     () => server.shutdown(100),
   );
-  return { discovery, server };
+  return { discovery, server, health };
 }
 
 async function caller(): Promise<{ calls: ReturnType<typeof serviceCalls<typeof RegistriesService>>; discovery: Discovery }> {
@@ -126,14 +126,52 @@ describe('service calls', () => {
 
   it('say who was lost in the middle, and not how', async () => {
     const { calls } = await caller();
-    const { server } = await instance('dying', () => new Promise(() => undefined));
+    const arrived = Promise.withResolvers<void>();
+    const { server } = await instance('dying', () => {
+      arrived.resolve();
+      return new Promise(() => undefined);
+    });
     const lost = expect(calls.search(search)).rejects.toMatchObject({
       kind: 'Unavailable',
       message: 'registry-proxy went away before it answered',
     });
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await arrived.promise;
     await server.shutdown(0);
     await lost;
+  });
+
+  it('leave an instance that falls silent, when that is safe', async () => {
+    const { calls, discovery } = await caller();
+    const asked: string[] = [];
+    const silent = await instance('silent', () => {
+      asked.push('silent');
+      return new Promise(() => undefined);
+    });
+    const answer = calls.search(search, { idempotent: true });
+    const act = expect(calls.search(search, { deadlineMs: 8_000 })).rejects.toMatchObject({ kind: 'DeadlineExceeded' });
+    await waitFor(() => asked.length === 2, { what: 'both calls to be there' });
+    await instance('other', echo('other'));
+    await waitFor(() => discovery.instances('registry-proxy').length === 2, { what: 'two instances' });
+    // As a stopped process does: it says nothing any more, not even that it leaves.
+    silent.health.addCheck('hangs', () => new Promise(() => undefined));
+    const began = performance.now();
+    expect(Buffer.from((await answer).resultsJson).toString()).toBe('other');
+    expect(performance.now() - began).toBeLessThan(7_000);
+    await act;
+    expect(asked.length).toBe(2);
+  });
+
+  it('keep the instances they know while their own beats do not come back', async () => {
+    const { discovery } = await instance('deaf', echo('deaf'));
+    await instance('other', echo('other'));
+    await waitFor(() => discovery.instances('registry-proxy').length === 2, { what: 'two instances' });
+    process.kill(nats.process.pid, 'SIGSTOP');
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    expect(buses.every((made) => made.connected)).toBe(true);
+    expect(discovery.instances('registry-proxy').length).toBe(2);
+    process.kill(nats.process.pid, 'SIGCONT');
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(discovery.instances('registry-proxy').length).toBe(2);
   });
 
   it('survive a restart of nats-server with the instances they know', async () => {
