@@ -52,6 +52,38 @@ it('a stream that goes on knows whether input was under way', () => {
   expect(instance().resume(cursor)).toMatchObject({ place, inputIsKnown: true });
 });
 
+it('a container is unread when the readers of every instance have ended or do not come back', async () => {
+  const [remover, reader, killed] = [instance(), instance(), instance()];
+  killed.claim(stream).cursorOf({ place });
+  die();
+  const claim = reader.claim(stream);
+  claim.cursorOf({ place });
+  reader.claim({ ...stream, containerId: 'd' }).cursorOf({ place });
+  let unread = false;
+  const waiting = remover.whenUnread('c').then(() => {
+    unread = true;
+  });
+  await waitFor(() => readdirSync(readers).length === 2, { what: 'what the killed one left to be given up' });
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(unread).toBe(false);
+  claim.release();
+  await waiting;
+  expect(readdirSync(readers).length).toBe(1);
+});
+
+it('a stream that goes on at one instance is not given up by another', async () => {
+  const cursor = instance().claim(stream).cursorOf({ place });
+  die();
+  const [first, second] = [instance(), instance()];
+  const abandoned: ClaimedStream[] = [];
+  first.onAbandoned((each) => abandoned.push(each));
+  first.adopt();
+  const { claim } = second.resume(cursor);
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(abandoned).toEqual([]);
+  expect(second.resume(claim.cursorOf({ place })).place).toEqual(place);
+});
+
 it('who stood in a file that is compressed by now is known to stand there, whoever gets its inode later', async () => {
   const log = join(readers, '..', `claims-log-${process.pid}`);
   const claims = (): LogClaims =>

@@ -1,12 +1,13 @@
 /**
  * Who reads a container's log, kept in files: so that a reader whose instance was killed can go on at the next one, and finds there what it has not had yet.
  *
- * A claim holds the container's files (logUsers.ts) and, for an attached reader, its segments (logs/pins.ts). When its instance is gone it is held a little
+ * A claim holds the container's files (logUsers.ts; whoever removes it looks for those of other instances here) and, for an attached reader, its segments (logs/pins.ts). When its instance is gone it is held a little
  * longer by the one that starts next; by then its holder has come back, or does not come any more.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { NotFound } from '@flotilla/errors';
 import type { InputMark } from './input.ts';
 import { compressedInodes, type LogPins, type LogPlace, type LogReader } from './logs/index.ts';
@@ -52,6 +53,7 @@ export interface LogClaimsOptions {
 }
 
 const defaultGraceMs = 20_000;
+const mostBetweenLooksMs = 500;
 const inputSuffix = '.input';
 const gone = 'the stream is gone: it cannot be resumed';
 
@@ -77,7 +79,7 @@ export class LogClaims {
 
   /** A new reader. */
   claim(stream: ClaimedStream): LogClaim {
-    return this.hold(randomBytes(8).toString('hex'), stream);
+    return this.hold(`${namesakes(stream.containerId)}${randomBytes(8).toString('hex')}`, stream);
   }
 
   /** Called for each stream whose instance is gone and whose holder has not come back. */
@@ -98,7 +100,7 @@ export class LogClaims {
    */
   resume(cursor: string): { claim: LogClaim; place: LogPlace; inputIsKnown: boolean } {
     const [id = '', inode, offset, unfinished] = cursor.split(':');
-    const stored = /^[0-9a-f]{16}$/.test(id) ? this.read(id) : undefined;
+    const stored = /^[0-9a-f]{17,32}$/.test(id) ? this.read(id) : undefined;
     if (stored === undefined) throw new NotFound(gone);
     const orphan = this.orphans.get(id);
     const stood = Number(inode);
@@ -111,12 +113,35 @@ export class LogClaims {
   /** Holds what the readers of instances that are gone may still come for. */
   adopt(): void {
     for (const id of readdirSync(this.options.paths.readers)) {
-      if (id.endsWith(inputSuffix)) continue;
+      if (id.endsWith(inputSuffix) || this.orphans.has(id)) continue;
       const stored = this.read(id);
       if (stored !== undefined && isAlive(stored.owner.pid, stored.owner.start)) continue;
       if (stored === undefined) this.forget(id);
       else this.adoptOne(id, stored);
     }
+  }
+
+  /**
+   * Resolves when nobody reads the container's log any more, at whichever instance. A reader whose instance was killed is waited for as long as its holder
+   * may come back.
+   */
+  async whenUnread(containerId: string): Promise<void> {
+    for (let waitMs = 20; ; waitMs = Math.min(2 * waitMs, mostBetweenLooksMs)) {
+      await this.options.users.whenIdle(containerId);
+      if (!this.isReadElsewhere(containerId)) return;
+      await pause(waitMs, undefined, { ref: false });
+    }
+  }
+
+  private isReadElsewhere(containerId: string): boolean {
+    let read = false;
+    for (const id of readdirSync(this.options.paths.readers)) {
+      const stored = id.startsWith(namesakes(containerId)) && /^[0-9a-f]+$/.test(id) ? this.read(id) : undefined;
+      if (stored?.stream.containerId !== containerId) continue;
+      read = true;
+      if (!isAlive(stored.owner.pid, stored.owner.start) && !this.orphans.has(id)) this.adoptOne(id, stored);
+    }
+    return read;
   }
 
   /** From now on readers do not end, they go on elsewhere: their claims stay. */
@@ -136,6 +161,9 @@ export class LogClaims {
     };
     const timer = setTimeout(() => {
       letGo();
+      const owner = this.read(id)?.owner;
+      // Its holder may have come back to another instance.
+      if (owner !== undefined && isAlive(owner.pid, owner.start)) return;
       this.forget(id);
       this.abandoned(stream);
     }, graceMs).unref();
@@ -203,4 +231,9 @@ export class LogClaims {
     rmSync(this.path(id), { force: true });
     rmSync(`${this.path(id)}${inputSuffix}`, { force: true });
   }
+}
+
+/** How the names of all claims on a container's log begin: whoever removes it finds them without opening those of others. */
+function namesakes(containerId: string): string {
+  return containerId.slice(0, 16);
 }

@@ -113,7 +113,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       groupOf: ({ id, hostConfig }) => cgroups.group(cgroups.pathFor(id, hostConfig.CgroupParent)),
       unmountBelow: (directory) => mountsBelow(directory).forEach(unmountAll),
     });
-    const remover = new Remover({ logger, store, changes, teardown, users });
+    const remover = new Remover({ logger, store, changes, teardown, claims });
     const starter = new Starter({
       logger,
       paths,

@@ -3,7 +3,7 @@ import { Conflict } from '@flotilla/errors';
 import type { DomainEvent, Lease } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import type { ContainerRecord, TrashRecord } from './container.ts';
-import type { LogUsers } from './logUsers.ts';
+import type { LogClaims } from './logClaims.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
 import type { Teardown } from './teardown.ts';
 import type { ContainerChanges } from './waiting.ts';
@@ -13,7 +13,7 @@ export interface RemoverOptions {
   readonly store: ContainerStore;
   readonly changes: ContainerChanges;
   readonly teardown: Teardown;
-  readonly users: LogUsers;
+  readonly claims: Pick<LogClaims, 'whenUnread'>;
 }
 
 export class Remover {
@@ -59,7 +59,7 @@ export class Remover {
   async empty(trash: TrashRecord): Promise<void> {
     const { store, teardown, logger } = this.options;
     const { id } = trash.container;
-    await this.options.users.whenIdle(id);
+    await this.options.claims.whenUnread(id);
     try {
       teardown.deleteFiles(id);
       await store.commit({ deletes: [store.trash.delete(id)] });
