@@ -12,6 +12,8 @@ import { PieceParser, pieceKind } from './pieces.ts';
 export interface PieceStreamOptions {
   /** Opens the stream again behind a cursor; absent: it cannot go on when it is cut. @throws Unavailable to be asked again a little later. */
   readonly reopen?: (cursor: string) => Promise<Socket>;
+  /** Opens the stream anew that was cut before it said where it stands: all input is sent again. @throws as `reopen`. */
+  readonly restart?: () => Promise<Socket>;
   /** What the reader is to be given before the end when the stream is lost: it must not look whole. Absent: the stream fails. */
   readonly lastWords?: () => Promise<Buffer>;
 }
@@ -96,10 +98,9 @@ export class PieceStream extends Duplex {
   private async goOn(): Promise<void> {
     this.socket.destroy();
     try {
-      if (this.options.reopen === undefined || this.cursor === '' || ++this.fruitless > mostFruitlessCuts) {
-        throw new Unavailable('the stream to the service broke');
-      }
-      const socket = await this.reopen(this.options.reopen);
+      const open = this.cursor === '' ? this.options.restart : this.options.reopen;
+      if (open === undefined || ++this.fruitless > mostFruitlessCuts) throw new Unavailable('the stream to the service broke');
+      const socket = await this.reopen(open);
       if (this.destroyed) {
         socket.destroy();
         return;

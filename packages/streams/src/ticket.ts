@@ -178,6 +178,8 @@ export interface DialOptions {
   readonly signal?: AbortSignal;
   /** How a stream in pieces that was cut goes on: another ticket for what comes behind the cursor. */
   readonly resume?: (cursor: string) => Promise<Ticket>;
+  /** How one is begun anew that was cut before it said where it stands. */
+  readonly restart?: () => Promise<Ticket>;
   /** What the reader of a stream in pieces is given before its end when it was cut and cannot go on. Absent: the stream fails. */
   readonly lastWords?: () => Promise<Buffer>;
 }
@@ -191,9 +193,10 @@ export interface DialOptions {
 export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Promise<Duplex> {
   const socket = await dial(ticket, options);
   if (!ticket.inPieces) return socket;
-  const { resume, lastWords } = options;
+  const { resume, restart, lastWords } = options;
   const stream = new PieceStream(socket, {
     ...(resume && { reopen: async (cursor: string) => dial(await resume(cursor), options) }),
+    ...(restart && { restart: async () => dial(await restart(), options) }),
     ...(lastWords && { lastWords }),
   });
   if (resume !== undefined) await stream.whenBegun();

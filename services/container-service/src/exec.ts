@@ -5,8 +5,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig } from '@flotilla/engine-api';
-import { Conflict, errorMessage, InvalidParameter, isFlotillaError, NotFound, System } from '@flotilla/errors';
+import { Conflict, errorMessage, InvalidParameter, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
+import { starterOf } from './begunExec.ts';
 import type { ContainerRecord } from './container.ts';
 import { parseDetachKeys } from './detachKeys.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
@@ -59,7 +60,10 @@ export class Execs {
     return id;
   }
 
-  /** @throws NotFound; Conflict when it was started, or its container does not run. @see Engine API v1.50 ExecStart */
+  /**
+   * @throws NotFound; Conflict when it was started, or its container does not run; Unavailable while it is not known what has come of a start that was cut off.
+   * @see Engine API v1.50 ExecStart
+   */
   async start(id: string, options: StartExecOptions): Promise<{ ticket?: Ticket; tty: boolean }> {
     const { tickets } = this.options;
     const exec = this.find(id);
@@ -67,6 +71,9 @@ export class Execs {
     if (exec.state === 'exited') throw new Conflict(`exec ${id} has already run`);
     if (exec.state === 'running') throw new Conflict(`exec ${id} is already running`);
     requireReady(container);
+    const starter = starterOf(this.options.paths, id);
+    if (starter === 'an instance') throw new Conflict(`exec ${id} is already running`);
+    if (starter === 'one that is gone') throw new Unavailable(`exec ${id} was cut off while it started`);
     if (options.detach) {
       const session = new ExecSession(this.options, exec, container, options);
       await session.begin(undefined);
@@ -158,13 +165,32 @@ export class Execs {
       .map((exec) => exec.id);
   }
 
-  /** Follows an exec that another instance began, to its end. */
-  adopt(exec: ExecRecord): void {
-    const container = this.options.store.containers.get(exec.containerId);
-    if (container === undefined) return;
+  /** Follows to their ends the execs that instances which are gone began. Those of others are followed twice then, which changes nothing. */
+  followAbandoned(): void {
+    const { store, paths } = this.options;
+    for (const exec of store.execs.values()) {
+      if (exec.state === 'running') this.adopt(exec);
+      else if (exec.state === 'created' && starterOf(paths, exec.id) === 'one that is gone') void this.finishCutOff(exec);
+    }
+  }
+
+  private adopt(exec: ExecRecord): void {
     // Whoever made it wait for its client is gone.
     signalProcess(exec.monitorPid, exec.monitorStart, sigcont);
-    void new ExecSession(this.options, exec, container, { detach: true, tty: false, height: 0, width: 0 }).finish();
+    void this.sessionOf(exec)?.finish();
+  }
+
+  private async finishCutOff(exec: ExecRecord): Promise<void> {
+    try {
+      await this.sessionOf(exec)?.finishCutOff();
+    } catch (error) {
+      this.options.logger.error({ execId: exec.id, error }, 'an exec whose start was cut off could not be followed');
+    }
+  }
+
+  private sessionOf(exec: ExecRecord): ExecSession | undefined {
+    const container = this.options.store.containers.get(exec.containerId);
+    return container && new ExecSession(this.options, exec, container, { detach: true, tty: false, height: 0, width: 0 });
   }
 
   private find(id: string): ExecRecord {

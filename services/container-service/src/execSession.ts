@@ -1,18 +1,19 @@
 /** One exec that runs: from its conmon's start to its exit code. */
-import { existsSync, type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, type FSWatcher, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { frame } from '@flotilla/streams';
+import { claimExec, findBegunExec, processFile } from './begunExec.ts';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { ExecOutput } from './execOutput.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { aborted, discard, forward } from './input.ts';
 import { linkTargets, runningLinkEnvironment } from './links.ts';
-import { type ExecMonitorOptions, type Monitor, RuntimeFailure, type StdioConnection } from './monitor.ts';
+import { type ExecMonitorOptions, type Monitor, type Monitored, RuntimeFailure, type StdioConnection } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { isAlive, signalProcess, startTimeOf } from './processes.ts';
 import type { OciRuntime } from './runtime.ts';
@@ -40,6 +41,7 @@ export interface StartExecOptions {
 const sigstop = 19;
 const sigcont = 18;
 const exitLookMs = 250;
+const notStartedCode = 126;
 
 export class ExecSession {
   private readonly options: ExecSessionOptions;
@@ -68,35 +70,58 @@ export class ExecSession {
   async begin(stream: Socket | undefined): Promise<void> {
     const { store, monitor, logger } = this.options;
     const { config } = this.exec;
+    claimExec(this.options.paths, this.exec.id);
     try {
       const run = requireReady(store.containers.get(this.container.id) ?? this.container);
       const options = this.monitorOptions(run, stream !== undefined);
       const monitored = await monitor.startExec(options, async () => {
         this.socket = await monitor.connect(this.directory, (source, bytes) => this.onOutput(source, bytes));
       });
-      this.exec = {
-        ...this.exec,
-        state: 'running',
-        pid: monitored.pid,
-        pidStart: startTimeOf(monitored.pid) ?? '',
-        monitorPid: monitored.monitorPid,
-        monitorStart: startTimeOf(monitored.monitorPid) ?? '',
-      };
-      await store.commit({
-        puts: [store.execs.put(this.exec.id, this.exec)],
-        events: [containerEvent(this.container, `exec_start: ${commandText(config)}`, { execID: this.exec.id })],
-      });
+      await this.recordStart(monitored);
       if (config.Tty && this.start.height > 0 && this.start.width > 0) {
         await monitor.resize(this.directory, this.start.height, this.start.width).catch(() => undefined);
       }
     } catch (error) {
       this.socket?.close();
       rmSync(this.directory, { recursive: true, force: true });
-      const failure = error instanceof RuntimeFailure ? execFailure(error.message, config.Cmd?.[0] ?? '') : { error, exitCode: 126 };
+      const failure =
+        error instanceof RuntimeFailure ? execFailure(error.message, config.Cmd?.[0] ?? '') : { error, exitCode: notStartedCode };
       logger.debug({ execId: this.exec.id, error }, 'an exec did not start');
       this.exec = { ...this.exec, state: 'exited', exitCode: failure.exitCode };
       if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
       throw failure.error;
+    }
+  }
+
+  private async recordStart({ pid, monitorPid }: Monitored): Promise<void> {
+    const { store } = this.options;
+    this.exec = {
+      ...this.exec,
+      state: 'running',
+      pid,
+      pidStart: startTimeOf(pid) ?? '',
+      monitorPid,
+      monitorStart: startTimeOf(monitorPid) ?? '',
+    };
+    await store.commit({
+      puts: [store.execs.put(this.exec.id, this.exec)],
+      events: [containerEvent(this.container, `exec_start: ${commandText(this.exec.config)}`, { execID: this.exec.id })],
+    });
+  }
+
+  /** Of a start that was cut off with its instance: what came up is followed to its end. What had not got so far may be started as if nothing had been. */
+  async finishCutOff(): Promise<void> {
+    const { store, paths } = this.options;
+    const found = await findBegunExec(paths, this.exec.id, this.container.id);
+    if (found === 'untouched') {
+      rmSync(this.directory, { recursive: true, force: true });
+    } else if (found === 'failed') {
+      this.exec = { ...this.exec, state: 'exited', exitCode: notStartedCode };
+      if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
+      rmSync(this.directory, { recursive: true, force: true });
+    } else {
+      if (store.execs.has(this.exec.id)) await this.recordStart(found);
+      await this.finish();
     }
   }
 
@@ -120,8 +145,7 @@ export class ExecSession {
     });
     const runtime = runtimes.get(run.runtime);
     if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);
-    mkdirSync(join(this.directory, 'exit'), { recursive: true, mode: 0o700 });
-    const processSpec = join(this.directory, 'process.json');
+    const processSpec = processFile(this.directory);
     writeFileSync(processSpec, encodeSpec(process));
     return {
       id: this.container.id,

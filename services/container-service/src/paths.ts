@@ -7,7 +7,7 @@
  *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz; shm/ and subpaths/ are mounts
  *       exits/<id>          the exit code, written by conmon when a container's log is complete
  *       views/<process>/    a stopped container with its mounts, mounted while files are copied in or out
- *       execs/<exec id>/    the same for an exec: process.json, pid, attach, ctl, exit/<container id>
+ *       execs/<exec id>/    the same for an exec: maker, process.json, pid, attach, ctl, exit/<container id>
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
  *       drafts/<id>         who makes a container that has no record yet, and the volumes and snapshots it holds
  *       readers/<id>        who reads which log through a ticket

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { newNameByMaker } from './madeBy.ts';
 import { Paths } from './paths.ts';
-import { newProbeName } from './probeDirectory.ts';
 import { Reconciler, type ReconcilerOptions } from './reconcile.ts';
 
 test('of a create that was cut off only the anonymous volumes go that it made itself', async () => {
@@ -39,7 +39,7 @@ test('the files of a probe stay as long as the instance lives that runs it', asy
   const root = mkdtempSync(join(tmpdir(), 'reconcile-'));
   try {
     const paths = new Paths(join(root, 'data'), join(root, 'exec'));
-    const [running, left] = [newProbeName(), `probe-${process.pid}-1-ab`];
+    const [running, left] = [newNameByMaker('probe'), `probe-${process.pid}-1-ab`];
     for (const name of [running, left, 'probe-ab', 'an-exec', 'known']) mkdirSync(paths.execDirectory(name), { recursive: true });
     const reconciler = new Reconciler({
       paths,

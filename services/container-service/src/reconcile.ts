@@ -10,9 +10,9 @@ import { type ContainerRecord, isRunning } from './container.ts';
 import { Drafts } from './drafts.ts';
 import type { Execs } from './exec.ts';
 import type { Exits } from './exits.ts';
+import { isMakerAlive } from './madeBy.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
-import { isProbeUnderWay } from './probeDirectory.ts';
 import { signalProcess, startTimeOf } from './processes.ts';
 import type { Remover } from './removal.ts';
 import { shouldStartWithEngine } from './restartPolicy.ts';
@@ -79,7 +79,7 @@ export class Reconciler {
       if (known === undefined || (!isRunning(known) && !existsSync(paths.bundle(id)))) teardown.forgetExit(id);
     }
     for (const id of execs) {
-      if (!store.execs.has(id) && !isProbeUnderWay(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+      if (!store.execs.has(id) && !isMakerAlive(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
     }
   }
 
@@ -108,18 +108,14 @@ export class Reconciler {
   async remote(): Promise<void> {
     const { store, paths, exits, execs, remover, logger } = this.options;
     const steps: [string, () => Promise<void>][] = [
+      // Their clients wait, and nobody else is asked for it.
+      ['following execs', async () => execs.followAbandoned()],
       [
         'handling ends',
         async () => void (await Promise.all([...store.containers.values()].filter(isRunning).map(({ id }) => exits.handle(id)))),
       ],
       ['finishing cut-off starts', async () => void (await Promise.all(readdirSync(paths.runs).map((id) => this.finishCutOff(id))))],
       ['emptying the trash', () => remover.emptyAll()],
-      [
-        'following execs',
-        async () => {
-          for (const exec of store.execs.values()) if (exec.state === 'running') execs.adopt(exec);
-        },
-      ],
       ['starting again', () => this.startAgain()],
     ];
     for (const [what, step] of steps) {

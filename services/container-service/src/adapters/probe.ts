@@ -7,8 +7,8 @@ import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import { kill } from '@flotilla/syscalls';
 import { assertRunning, type ContainerRecord } from '../container.ts';
 import type { ProbeOutcome } from '../healthMonitor.ts';
+import { newNameByMaker } from '../madeBy.ts';
 import type { Paths } from '../paths.ts';
-import { newProbeName } from '../probeDirectory.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { buildExecProcess, encodeSpec, type HostFacts } from '../spec/index.ts';
 import { namespaceVariable } from './conmon.ts';
@@ -45,7 +45,7 @@ export class Prober {
     const runtime = runtimes.get(run.runtime);
     if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);
     signal.throwIfAborted();
-    const directory = paths.execDirectory(newProbeName());
+    const directory = paths.execDirectory(newNameByMaker('probe'));
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const namespace = runtime.ownNamespace ? openRuntimeNamespace() : undefined;
     const processSpec = join(directory, 'process.json');

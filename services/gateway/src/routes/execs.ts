@@ -28,13 +28,12 @@ export function execRoutes(router: Router, { execs }: Backends): void {
     const options: ExecStartConfig = body.trim() === '' ? {} : (decodeBody(execStartConfig, body) ?? {});
     const signal = clientGone(response);
     const [height = 0, width = 0] = options.Tty && !options.Detach && !olderThan(request, '1.42') ? (options.ConsoleSize ?? []) : [];
-    const started = await execs.start(
-      { exec: name(request), detach: options.Detach ?? false, tty: options.Tty ?? false, height, width },
-      { ...long, signal },
-    );
-    if (options.Detach) sendEmpty(response, 200);
-    else {
-      const { stream, tty } = await openExec(execs, name(request), started, signal);
+    const asked = { exec: name(request), detach: options.Detach ?? false, tty: options.Tty ?? false, height, width };
+    if (asked.detach) {
+      await execs.start(asked, { ...long, signal });
+      sendEmpty(response, 200);
+    } else {
+      const { stream, tty } = await openExec(execs, asked, signal);
       await hijack(request, response, stream, tty);
     }
   });

@@ -5,10 +5,10 @@
 
 import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { AttachContainerRequest, ContainerLogsRequest } from '@flotilla/contracts/flotilla/container/v1/containers';
-import { isNotFound } from '@flotilla/errors';
+import type { AttachContainerRequest, ContainerLogsRequest, StartExecRequest } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { Conflict, isNotFound, isUnavailable } from '@flotilla/errors';
 import { frame, stderr, type Ticket } from '@flotilla/streams';
-import { type Backends, read } from '../backends.ts';
+import { type Backends, long, read } from '../backends.ts';
 import { promised, redeem } from './transfer.ts';
 
 export interface OpenStream {
@@ -17,6 +17,8 @@ export interface OpenStream {
 }
 
 const lookMs = 250;
+/** Tickets that are dialled before it is given up: instances die, but not one after another. */
+const dials = 20;
 
 export async function openAttach(
   containers: Backends['containers'],
@@ -42,26 +44,47 @@ export async function openLogs(
   return { stream: await redeem(ticket, signal, { resume }), tty };
 }
 
-/** @param ticket - of the exec's stream, as its start gave it. */
-export async function openExec(
-  execs: Backends['execs'],
-  exec: string,
-  { ticket, tty }: { ticket?: Ticket | undefined; tty: boolean },
-  signal: AbortSignal,
-): Promise<OpenStream> {
+/** Starts an exec and opens its stream. What was cut off before it had begun is started again; of what had begun the rest of its output is lost, and that is said. */
+export async function openExec(execs: Backends['execs'], asked: StartExecRequest, signal: AbortSignal): Promise<OpenStream> {
+  const { exec } = asked;
+  const start = () => execs.start(asked, { ...long, ...read, signal });
+  const restart = async () => {
+    const { Running, ExitCode } = await stateOf(execs, exec, signal);
+    if (Running || ExitCode !== null) throw new Conflict(`exec ${exec} has begun`);
+    return promised((await start()).ticket);
+  };
   const lastWords = async () => {
     // Its client asks for the exit code when the stream has ended.
     await whenEnded(execs, exec, signal);
-    return notice('container-service was restarted: what this exec wrote since then is not shown', tty);
+    return notice('container-service was restarted: what this exec wrote since then is not shown', asked.tty);
   };
-  return { stream: await redeem(ticket, signal, { lastWords }), tty };
+  const { ticket, tty } = await start();
+  let next: Ticket | undefined = promised(ticket);
+  for (let left = dials; ; left--) {
+    try {
+      return { stream: await redeem(next ?? (await restart()), signal, { restart, lastWords }), tty };
+    } catch (error) {
+      if (!isUnavailable(error) || left === 0) throw error;
+      next = undefined;
+    }
+    await pause(lookMs);
+  }
+}
+
+interface ExecState {
+  readonly Running: boolean;
+  readonly ExitCode: number | null;
+}
+
+async function stateOf(execs: Backends['execs'], exec: string, signal: AbortSignal): Promise<ExecState> {
+  const { execJson } = await execs.inspect({ exec }, { ...read, signal });
+  return JSON.parse(Buffer.from(execJson).toString('utf8')) as ExecState;
 }
 
 async function whenEnded(execs: Backends['execs'], exec: string, signal: AbortSignal): Promise<void> {
   for (;;) {
     try {
-      const { execJson } = await execs.inspect({ exec }, { ...read, signal });
-      if (!(JSON.parse(Buffer.from(execJson).toString('utf8')) as { Running: boolean }).Running) return;
+      if (!(await stateOf(execs, exec, signal)).Running) return;
     } catch (error) {
       if (isNotFound(error) || signal.aborted) return;
     }

@@ -8,7 +8,7 @@ import { type DialOptions, dialTicket, lastWord, type Ticket } from '@flotilla/s
 export function redeem(
   ticket: Ticket | undefined,
   signal?: AbortSignal,
-  whenCut: Pick<DialOptions, 'resume' | 'lastWords'> = {},
+  whenCut: Pick<DialOptions, 'resume' | 'restart' | 'lastWords'> = {},
 ): Promise<Duplex> {
   return dialTicket(promised(ticket), signal === undefined ? whenCut : { ...whenCut, signal });
 }

@@ -1,0 +1,40 @@
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { claimExec, findBegunExec, starterOf } from './begunExec.ts';
+import { Paths } from './paths.ts';
+
+let root: string;
+let paths: Paths;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'begun-exec-'));
+  paths = new Paths(join(root, 'data'), join(root, 'exec'));
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+it('an exec is started once', () => {
+  claimExec(paths, 'e');
+  expect(() => claimExec(paths, 'e')).toThrow('exec e is already running');
+  expect(readdirSync(paths.execs)).toEqual(['e']);
+  expect(existsSync(join(paths.execDirectory('e'), 'exit'))).toBe(true);
+});
+
+it('whose instance is gone is known', () => {
+  expect(starterOf(paths, 'e')).toBe('nobody');
+  claimExec(paths, 'e');
+  expect(starterOf(paths, 'e')).toBe('an instance');
+  writeFileSync(join(paths.execDirectory('e'), 'maker'), 'exec-1-0-ab');
+  expect(starterOf(paths, 'e')).toBe('one that is gone');
+});
+
+it.each([
+  ['nothing', [], 'untouched'],
+  ['what conmon is to run', ['process.json'], 'failed'],
+  ['both processes', ['process.json', 'monitor.pid', 'pid'], { pid: 7, monitorPid: 7 }],
+  ['an exit code', ['process.json', 'exit/c'], { pid: 0, monitorPid: 0 }],
+])('of a start that was cut off and has left %s', async (_left, files, found) => {
+  claimExec(paths, 'e');
+  for (const file of files) writeFileSync(join(paths.execDirectory('e'), file), '7\n');
+  expect(await findBegunExec(paths, 'e', 'c')).toEqual(found);
+});
