@@ -165,12 +165,14 @@ export class Execs {
       .map((exec) => exec.id);
   }
 
-  /** Follows to their ends the execs that instances which are gone began. Those of others are followed twice then, which changes nothing. */
+  /** Follows to their ends the execs of instances that are gone. */
   followAbandoned(): void {
     const { store, paths } = this.options;
     for (const exec of store.execs.values()) {
+      const starter = starterOf(paths, exec.id);
+      if (exec.state === 'exited' || starter === 'an instance') continue;
       if (exec.state === 'running') this.adopt(exec);
-      else if (exec.state === 'created' && starterOf(paths, exec.id) === 'one that is gone') void this.finishCutOff(exec);
+      else if (starter === 'one that is gone') void this.finishCutOff(exec);
     }
   }
 

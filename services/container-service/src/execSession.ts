@@ -1,8 +1,10 @@
 /** One exec that runs: from its conmon's start to its exit code. */
-import { existsSync, type FSWatcher, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, type FSWatcher, readFileSync, watch, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { System } from '@flotilla/errors';
+import { setTimeout as pause } from 'node:timers/promises';
+import { isUnavailable, System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { frame } from '@flotilla/streams';
@@ -40,7 +42,9 @@ export interface StartExecOptions {
 
 const sigstop = 19;
 const sigcont = 18;
+const sigkill = 9;
 const exitLookMs = 250;
+const recordAgainMs = 500;
 const notStartedCode = 126;
 
 export class ExecSession {
@@ -83,12 +87,18 @@ export class ExecSession {
       }
     } catch (error) {
       this.socket?.close();
-      rmSync(this.directory, { recursive: true, force: true });
+      // What came up and could not be written down would be nobody's.
+      signalProcess(this.exec.pid, this.exec.pidStart, sigkill);
+      await this.removeFiles();
       const failure =
         error instanceof RuntimeFailure ? execFailure(error.message, config.Cmd?.[0] ?? '') : { error, exitCode: notStartedCode };
       logger.debug({ execId: this.exec.id, error }, 'an exec did not start');
       this.exec = { ...this.exec, state: 'exited', exitCode: failure.exitCode };
-      if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
+      try {
+        if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
+      } catch (unwritten) {
+        logger.warn({ execId: this.exec.id, error: unwritten }, 'that an exec did not start could not be recorded');
+      }
       throw failure.error;
     }
   }
@@ -114,11 +124,11 @@ export class ExecSession {
     const { store, paths } = this.options;
     const found = await findBegunExec(paths, this.exec.id, this.container.id);
     if (found === 'untouched') {
-      rmSync(this.directory, { recursive: true, force: true });
+      await this.removeFiles();
     } else if (found === 'failed') {
       this.exec = { ...this.exec, state: 'exited', exitCode: notStartedCode };
       if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
-      rmSync(this.directory, { recursive: true, force: true });
+      await this.removeFiles();
     } else {
       if (store.execs.has(this.exec.id)) await this.recordStart(found);
       await this.finish();
@@ -207,20 +217,37 @@ export class ExecSession {
 
   /** Waits for the exit file, and writes the end into the record. */
   async finish(): Promise<void> {
-    const { store, logger } = this.options;
+    const { logger } = this.options;
     try {
       const exitCode = await this.waitForExit();
       this.socket?.close();
       this.exec = { ...this.exec, state: 'exited', exitCode };
-      // It may be gone with its container's run, whose end has told of it.
-      if (!store.execs.has(this.exec.id)) return;
-      const container = store.containers.get(this.container.id) ?? this.container;
-      await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)], events: [execDied(container, this.exec.id, exitCode)] });
+      while (!(await this.recordEnd(exitCode))) await pause(recordAgainMs);
     } catch (error) {
       logger.error({ execId: this.exec.id, error }, 'the end of an exec could not be recorded');
     } finally {
-      rmSync(this.directory, { recursive: true, force: true });
+      await this.removeFiles();
     }
+  }
+
+  /** False while Redis is away: its client asks for the exit code when it is back. */
+  private async recordEnd(exitCode: number): Promise<boolean> {
+    const { store } = this.options;
+    // It may be gone with its container's run, whose end has told of it.
+    if (!store.execs.has(this.exec.id)) return true;
+    const container = store.containers.get(this.container.id) ?? this.container;
+    try {
+      await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)], events: [execDied(container, this.exec.id, exitCode)] });
+      return true;
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      return false;
+    }
+  }
+
+  /** conmon may write into it to its last moment. */
+  private async removeFiles(): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 8, retryDelay: 25 });
   }
 
   private async waitForExit(): Promise<number> {
@@ -249,7 +276,7 @@ export class ExecSession {
 
   /** Its conmon was killed: nobody can know its exit code any more. */
   private endUnwatched(): number {
-    signalProcess(this.exec.pid, this.exec.pidStart, 9);
+    signalProcess(this.exec.pid, this.exec.pidStart, sigkill);
     return 137;
   }
 }
