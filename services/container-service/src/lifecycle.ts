@@ -1,7 +1,7 @@
 /** What clients do to containers: start, stop, kill, restart, pause, rename, remove. */
 import { Conflict, errorMessage, InvalidParameter, isNotFound, NotFound, NotModified, System } from '@flotilla/errors';
 import type { Lease } from '@flotilla/records';
-import { longestTimerMs } from './clock.ts';
+import { longestTimerMs, parseNano } from './clock.ts';
 import { assertRunning, assertStartable, type ContainerRecord, isPaused, isRunning, type Run } from './container.ts';
 import type { Exits } from './exits.ts';
 import { withoutLink } from './links.ts';
@@ -48,8 +48,12 @@ export class ContainerLifecycle {
     this.options = options;
   }
 
-  /** @throws NotFound, NotModified when it runs, Conflict when its state forbids it, or what made the start fail. @see Engine API v1.50 ContainerStart */
-  async start(reference: string): Promise<void> {
+  /**
+   * @param askedAtNano - a run that began since then, and may be over, is what was asked for.
+   * @throws NotFound, NotModified when it runs, Conflict when its state forbids it, or what made the start fail.
+   * @see Engine API v1.50 ContainerStart
+   */
+  async start(reference: string, askedAtNano?: bigint): Promise<void> {
     const { store, restarter, starter } = this.options;
     const before = findContainer(store, reference);
     const { id } = before;
@@ -57,6 +61,7 @@ export class ContainerLifecycle {
     await store.withContainer(id, async (container, lease) => {
       // Reconcile has finished that start, and its run is over by now: who asks again does not ask for a second one.
       if (wasCutOff && !isRunning(container) && container.state.startedAt !== before.state.startedAt) return;
+      if (askedAtNano !== undefined && !isRunning(container) && parseNano(container.state.startedAt) >= askedAtNano) return;
       assertStartable(container);
       if (container.state.status === 'restarting') throw new NotModified('container is already running');
       restarter.forget(id);

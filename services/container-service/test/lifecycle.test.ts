@@ -46,6 +46,19 @@ describe('a container', () => {
     expect(existsSync(`${stack.directory}/snapshots/${id}`)).toBe(false);
   });
 
+  test('is started once by a call that is made again, also when its run is over', async () => {
+    const id = await create(stack, ['true']);
+    const askedAtNano = BigInt(Date.now()) * 1_000_000n;
+    await stack.containers.start({ container: id, askedAtNano });
+    expect(await wait(stack, id)).toBe(0);
+    const { StartedAt } = (await inspect(stack, id)).State;
+    await stack.containers.start({ container: id, askedAtNano });
+    expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', StartedAt });
+    await stack.containers.start({ container: id, askedAtNano: BigInt(Date.now()) * 1_000_000n });
+    expect((await inspect(stack, id)).State.StartedAt).not.toBe(StartedAt);
+    expect(await wait(stack, id)).toBe(0);
+  });
+
   test('removes itself when it was asked to', async () => {
     const id = await create(stack, ['echo', 'gone'], { hostConfig: { AutoRemove: true } });
     const { ticket } = await stack.containers.attach({ ...attach, container: id });

@@ -67,6 +67,10 @@ describe('waiting', () => {
     expect(await waited(WaitCondition.NOT_RUNNING, [[{}, lost], [lost], [{}, result]])).toEqual({ exit: result.result, found: 1 });
   });
 
+  it('asks again when the service was lost before the container was found', async () => {
+    expect(await waited(WaitCondition.NEXT_EXIT, [[lost], [{}, result]])).toEqual({ exit: { exitCode: 3, error: '' }, found: 1 });
+  });
+
   it('learns from events what it missed', async () => {
     expect((await waited(WaitCondition.REMOVED, [[{}, lost], [new NotFound('No such container: web')]], [die, destroy])).exit).toEqual({
       exitCode: 7,
@@ -105,8 +109,8 @@ describe('waiting', () => {
     ).toEqual({ exitCode: 7, error: '' });
   });
 
-  it('fails at once before the container was found', async () => {
+  it('fails soon before the container was found', async () => {
     await expect(waited(WaitCondition.REMOVED, [[new NotFound('No such container: web')]])).rejects.toSatisfy(isNotFound);
-    await expect(waited(WaitCondition.REMOVED, [[lost]])).rejects.toThrow('connection dropped');
+    await expect(waited(WaitCondition.REMOVED, [[lost]])).rejects.toThrow('gone');
   });
 });

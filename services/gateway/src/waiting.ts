@@ -16,7 +16,8 @@ export interface Exit {
 }
 
 const retryMs = 200;
-/** How long container-service may be away before the wait fails. */
+/** How long container-service may be away before the wait fails: its client has seen nothing of it yet, or waits already. */
+const beginPatienceMs = 4_000;
 const patienceMs = 60_000;
 /** How long the news of a removal may take to come. */
 const newsMs = 10_000;
@@ -59,11 +60,12 @@ export async function waitForExit(options: WaitOptions): Promise<Exit | undefine
       return missed;
     } catch (error) {
       if (missed !== undefined) return missed;
-      if (!found || signal.aborted) throw error;
+      if (signal.aborted) throw error;
       // It was there when the wait began: it was removed while nobody could tell.
-      if (isNotFound(error)) return (await news(options, began, ({ removed }) => removed, signal)).exit ?? { exitCode: 0, error: '' };
+      if (found && isNotFound(error))
+        return (await news(options, began, ({ removed }) => removed, signal)).exit ?? { exitCode: 0, error: '' };
       if (lostAtMs === 0) lostAtMs = Date.now();
-      if (!isUnavailable(error) || Date.now() - lostAtMs > patienceMs) throw error;
+      if (!isUnavailable(error) || Date.now() - lostAtMs > (found ? patienceMs : beginPatienceMs)) throw error;
     } finally {
       attempt.abort();
     }

@@ -460,7 +460,7 @@ describe('logs, archives and archives of images', () => {
       save: async () => ({
         ticket: stack.tickets.issue(
           async (stream) => {
-            await writeOutput(stream, Buffer.from('half of it'));
+            await writeOutput(stream, Buffer.alloc(2_000_000));
             stream.end();
             await once(stream, 'close');
           },
@@ -475,6 +475,25 @@ describe('logs, archives and archives of images', () => {
       body: `{"status":"Loading layer"}\r\n{"errorDetail":{"message":"${gone}"},"error":"${gone}"}\r\n`,
     });
     await expect(ask(stack.socketPath, 'GET', '/images/x/get')).rejects.toThrow('aborted');
+  });
+
+  it('asks again for what its service could not send the beginning of', async () => {
+    let asked = 0;
+    stack.services.containers = {
+      export: async () => ({
+        ticket: stack.tickets.issue(
+          async (stream) => {
+            asked++;
+            await writeOutput(stream, Buffer.from('the first part'));
+            if (asked < 3) stream.destroy();
+            else await writeOutput(stream, Buffer.from(' and the rest'));
+          },
+          { inPieces: true },
+        ),
+      }),
+    };
+    expect(await ask(stack.socketPath, 'GET', '/containers/x/export')).toMatchObject({ status: 200, body: 'the first part and the rest' });
+    expect(asked).toBe(3);
   });
 
   it('loads with progress, and pulls with an error before and after the first line', async () => {

@@ -52,9 +52,9 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
       await store.fresh();
       return await options.creator.create(request);
     },
-    start: async ({ container }) => {
+    start: async ({ container, askedAtNano }) => {
       await store.fresh();
-      await lifecycle.start(container);
+      await lifecycle.start(container, askedAtNano);
       return {};
     },
     stop: async ({ container, signal, timeoutSeconds }) => {

@@ -5,7 +5,7 @@ import type { Router } from 'express';
 import { type Backends, long, read } from '../backends.ts';
 import { boolean, text } from '../http/query.ts';
 import { clientGone, sendEmpty } from '../http/respond.ts';
-import { redeem, sendStream, uploadForAnswer } from '../streams/transfer.ts';
+import { redeem, sendRepeatable, uploadForAnswer } from '../streams/transfer.ts';
 import { name } from './parameters.ts';
 
 const statHeader = 'X-Docker-Container-Path-Stat';
@@ -19,10 +19,11 @@ export function containerArchiveRoutes(router: Router, { containers }: Backends)
 
   router.get(/^\/containers\/(?<name>.*)\/archive$/, async (request, response) => {
     const signal = clientGone(response);
-    const { ticket, pathStatJson } = await containers.getArchive({ container: name(request), path: path(request) }, { ...long, signal });
-    await sendStream(response, await redeem(ticket, signal), {
-      'Content-Type': 'application/x-tar',
-      [statHeader]: base64(pathStatJson),
+    const asked = { container: name(request), path: path(request) };
+    await sendRepeatable(response, async () => {
+      const { ticket, pathStatJson } = await containers.getArchive(asked, { ...long, ...read, signal });
+      const headers = { 'Content-Type': 'application/x-tar', [statHeader]: base64(pathStatJson) };
+      return { stream: await redeem(ticket, signal), headers };
     });
   });
 

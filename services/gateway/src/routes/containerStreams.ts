@@ -11,7 +11,7 @@ import { sendStreamError } from '../middleware/errors.ts';
 import { hijack, outputType } from '../streams/hijack.ts';
 import { openAttach, openLogs } from '../streams/outlasting.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
-import { redeem, sendStream } from '../streams/transfer.ts';
+import { redeem, sendRepeatable, sendStream } from '../streams/transfer.ts';
 import { checkHandshake, isHandshake, joinWebSocket } from '../streams/websocket.ts';
 import { name } from './parameters.ts';
 
@@ -85,8 +85,11 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
 
   router.get(/^\/containers\/(?<name>.*)\/export$/, async (request, response) => {
     const signal = clientGone(response);
-    const { ticket } = await containers.export({ container: name(request) }, { ...long, signal });
-    await sendStream(response, await redeem(ticket, signal), { 'Content-Type': 'application/octet-stream' });
+    const asked = { container: name(request) };
+    await sendRepeatable(response, async () => {
+      const { ticket } = await containers.export(asked, { ...long, ...read, signal });
+      return { stream: await redeem(ticket, signal), headers: { 'Content-Type': 'application/octet-stream' } };
+    });
   });
 }
 

@@ -77,12 +77,13 @@ export function containerRoutes(router: Router, { backends: { containers }, copi
     }
     request.resume();
     if (text(request, 'checkpoint') !== '') throw new InvalidParameter('checkpoint is only supported in experimental mode');
-    await containers.start({ container: name(request) }, long);
+    const askedAtNano = BigInt(Date.now()) * 1_000_000n;
+    await containers.start({ container: name(request), askedAtNano }, { ...long, ...read });
     sendNoContent(response);
   });
 
   router.post(/^\/containers\/(?<name>.*)\/stop$/, async (request, response) => {
-    await containers.stop({ container: name(request), ...stopOptions(request) }, unbounded);
+    await containers.stop({ container: name(request), ...stopOptions(request) }, { ...unbounded, ...read });
     sendNoContent(response);
   });
 

@@ -17,7 +17,8 @@ export function execRoutes(router: Router, { execs }: Backends): void {
     if ((config.Cmd ?? []).length === 0) throw new InvalidParameter('No exec command specified');
     // ConsoleSize and WorkingDir came later; older clients cannot have meant them.
     if (olderThan(request, '1.42')) delete config.ConsoleSize;
-    const { id } = await execs.create({ container: name(request), configJson: Buffer.from(JSON.stringify(config)) });
+    // One that was created and whose id nobody learned is never started: it may be created again.
+    const { id } = await execs.create({ container: name(request), configJson: Buffer.from(JSON.stringify(config)) }, read);
     sendJson(response, 201, { Id: id });
   });
 

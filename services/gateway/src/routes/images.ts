@@ -1,5 +1,5 @@
 /** Routes of images. */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { containerConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
@@ -13,7 +13,7 @@ import { clientGone, sendEmpty, sendJson } from '../http/respond.ts';
 import { shimImageInspect, shimImageList } from '../shims/images.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
 import { openRemote } from '../streams/remote.ts';
-import { exchange, redeem, sendStream } from '../streams/transfer.ts';
+import { exchange, redeem, sendRepeatable } from '../streams/transfer.ts';
 import { name } from './parameters.ts';
 
 export function imageRoutes(router: Router, { containers, images, registries }: Backends, copies: Copies): void {
@@ -65,10 +65,13 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
     await save(request, response, [name(request)]);
   });
 
-  async function save(request: IncomingMessage, response: Parameters<typeof sendStream>[0], names: string[]): Promise<void> {
+  async function save(request: IncomingMessage, response: ServerResponse, names: string[]): Promise<void> {
     const signal = clientGone(response);
-    const { ticket } = await images.save({ images: names, platform: platform(request, '1.48') }, { ...long, signal });
-    await sendStream(response, await redeem(ticket, signal), { 'Content-Type': 'application/x-tar' });
+    const asked = { images: names, platform: platform(request, '1.48') };
+    await sendRepeatable(response, async () => {
+      const { ticket } = await images.save(asked, { ...long, ...read, signal });
+      return { stream: await redeem(ticket, signal), headers: { 'Content-Type': 'application/x-tar' } };
+    });
   }
 
   router.get(/^\/images\/(?<name>.*)\/json$/, async (request, response) => {

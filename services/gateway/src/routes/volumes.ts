@@ -31,7 +31,11 @@ export function volumeRoutes(router: Router, { volumes }: Backends): void {
     const config = await optionalJson(request, volumeCreateRequest);
     // Older versions know no cluster volumes: the field is one of those that mean nothing.
     if (config.ClusterVolumeSpec !== undefined && !olderThan(request, '1.42')) throw new Unavailable(notASwarmManager);
-    const { volumeJson } = await volumes.create({ configJson: Buffer.from(JSON.stringify(config)) }, long);
+    // A volume that is there already under its name is the answer, too.
+    const { volumeJson } = await volumes.create(
+      { configJson: Buffer.from(JSON.stringify(config)) },
+      config.Name ? { ...long, ...read } : long,
+    );
     sendJson(response, 201, volumeJson);
   });
 

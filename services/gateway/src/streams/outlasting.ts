@@ -25,7 +25,7 @@ export async function openAttach(
   asked: Omit<AttachContainerRequest, 'cursor'>,
   signal: AbortSignal,
 ): Promise<OpenStream> {
-  const { ticket, tty } = await containers.attach(asked, { signal });
+  const { ticket, tty } = await containers.attach(asked, { ...read, signal });
   const resume = async (cursor: string) => promised((await containers.attach({ ...asked, cursor }, { signal })).ticket);
   const lastWords = async () => notice('the attachment was lost with container-service, and could not be resumed', tty);
   return { stream: await redeem(ticket, signal, { resume, lastWords }), tty };

@@ -1,7 +1,8 @@
 /** Bulk bytes between a client's HTTP exchange and a service's ticket stream, with back-pressure and nothing held whole. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
-import { InvalidParameter, isErrorKind, isFlotillaError, makeError, System } from '@flotilla/errors';
+import { setTimeout as pause } from 'node:timers/promises';
+import { InvalidParameter, isErrorKind, isFlotillaError, isUnavailable, makeError, System, Unavailable } from '@flotilla/errors';
 import { type DialOptions, dialTicket, lastWord, type Ticket } from '@flotilla/streams';
 
 /** Dials a ticket that a service promised. */
@@ -19,16 +20,88 @@ export function promised(ticket: Ticket | undefined): Ticket {
   return ticket;
 }
 
+/** How much of an answer is here before it begins: what is shorter comes whole, or not at all. */
+const firstPartBytes = 1024 * 1024;
+const openings = 10;
+const reopenMs = 250;
+
+/** What a service sends, and what it says of it beforehand. */
+export interface OpenedStream {
+  readonly stream: Duplex;
+  readonly headers: Record<string, string>;
+}
+
+/**
+ * Answers with a stream that may be opened again: when its instance dies before the first part is here another one is asked, and the client sees nothing of it.
+ *
+ * @param open - asks for it. @throws Unavailable to be called again.
+ */
+export async function sendRepeatable(response: ServerResponse, open: () => Promise<OpenedStream>): Promise<void> {
+  for (let left = openings; ; left--) {
+    try {
+      const { stream, headers } = await open();
+      const first = await firstPart(stream);
+      await sendStream(response, stream, headers, first);
+      return;
+    } catch (error) {
+      if (!isUnavailable(error) || left === 0 || response.headersSent || response.destroyed) throw error;
+    }
+    await pause(reopenMs);
+  }
+}
+
+/** @throws what the stream fails with. */
+async function firstPart(stream: Duplex): Promise<Buffer[]> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let failure: Error | undefined;
+  stream.on('error', (error) => {
+    failure = error;
+  });
+  for (;;) {
+    for (let chunk: Buffer | null = stream.read(); chunk !== null; chunk = stream.read()) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+    }
+    if (failure !== undefined) throw failure;
+    if (stream.readableEnded || bytes >= firstPartBytes) return chunks;
+    if (stream.destroyed) throw new Unavailable('the stream to the service broke');
+    await moved(stream);
+  }
+}
+
+/** Resolves when there is more, or no more. */
+function moved(stream: Duplex): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const events = ['readable', 'end', 'close'] as const;
+  for (const event of events) stream.on(event, resolve);
+  return promise.finally(() => {
+    for (const event of events) stream.off(event, resolve);
+  });
+}
+
 /**
  * Sends a service's stream as the answer's body. Headers go out at once: a follower may wait long for the first byte.
  * When the stream breaks, so does the answer, so that its client knows it is not whole.
+ *
+ * @param first - what was read of it already.
  */
-export async function sendStream(response: ServerResponse, service: Duplex, headers: Record<string, string>): Promise<void> {
+export async function sendStream(
+  response: ServerResponse,
+  service: Duplex,
+  headers: Record<string, string>,
+  first: readonly Buffer[] = [],
+): Promise<void> {
   response.writeHead(200, headers);
   response.flushHeaders();
   response.socket?.setNoDelay(true);
   // Nothing is sent to the service: its side learns at once when the reader is gone.
   response.on('close', () => service.destroy());
+  for (const chunk of first) response.write(chunk);
+  if (service.readableEnded) {
+    response.end();
+    return;
+  }
   try {
     await copyTo(response, service);
   } catch {

@@ -40,7 +40,8 @@ export function stepContainers(discovery: Discovery): StepContainers {
       })();
       heard.catch(() => undefined);
       try {
-        await containers.start({ container }, { deadlineMs: longMs, signal });
+        const askedAtNano = BigInt(Date.now()) * 1_000_000n;
+        await containers.start({ container, askedAtNano }, { deadlineMs: longMs, signal, idempotent: true });
         for await (const { result } of containers.wait({ container, condition: 1 }, { signal })) {
           if (result === undefined) continue;
           if (result.error !== '') throw new System(result.error);

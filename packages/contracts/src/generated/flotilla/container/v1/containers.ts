@@ -56,6 +56,8 @@ export interface CreateContainerResponse {
 
 export interface StartContainerRequest {
   container: string;
+  /** optional; nanoseconds since the epoch. The call may be a repetition of one that was lost: a run that began since then is what it asked for, even if it is over. */
+  askedAtNano?: bigint | undefined;
 }
 
 export interface StartContainerResponse {
@@ -600,13 +602,19 @@ export const CreateContainerResponse: MessageFns<CreateContainerResponse> = {
 };
 
 function createBaseStartContainerRequest(): StartContainerRequest {
-  return { container: "" };
+  return { container: "", askedAtNano: undefined };
 }
 
 export const StartContainerRequest: MessageFns<StartContainerRequest> = {
   encode(message: StartContainerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.container !== "") {
       writer.uint32(10).string(message.container);
+    }
+    if (message.askedAtNano !== undefined) {
+      if (BigInt.asUintN(64, message.askedAtNano) !== message.askedAtNano) {
+        throw new globalThis.Error("value provided for field message.askedAtNano of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.askedAtNano);
     }
     return writer;
   },
@@ -632,6 +640,14 @@ export const StartContainerRequest: MessageFns<StartContainerRequest> = {
             message.container = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.askedAtNano = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -650,6 +666,9 @@ export const StartContainerRequest: MessageFns<StartContainerRequest> = {
   fromPartial(object: DeepPartial<StartContainerRequest>): StartContainerRequest {
     const message = createBaseStartContainerRequest();
     message.container = object.container ?? "";
+    message.askedAtNano = (object.askedAtNano !== undefined && object.askedAtNano !== null)
+      ? BigInt(object.askedAtNano)
+      : undefined;
     return message;
   },
 };
