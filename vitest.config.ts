@@ -1,11 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /** What measures times, or what else runs would be counted in, has the machine to itself. */
-const timed = ['test/e2e/chaos.test.ts', 'test/e2e/stats.test.ts', 'services/registry-proxy/test/memory.test.ts'];
-
-/** Too long for every day: only with FLOTILLA_SOAK=1, and alone. */
-const soaks = ['test/e2e/fleet.test.ts'];
-const soaksNow = process.env.FLOTILLA_SOAK === '1' ? soaks : [];
+const timed = ['test/e2e/chaos.test.ts', 'test/e2e/fleet.test.ts', 'test/e2e/stats.test.ts', 'services/registry-proxy/test/memory.test.ts'];
 
 /**
  * Four runners: unit beside the code, integration against real servers, e2e with the docker CLI on a whole stack, and what is to run alone. Two files of real
@@ -35,13 +31,13 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          exclude: [...timed, ...soaks],
+          exclude: timed,
           testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: 2,
         },
       },
-      { test: { name: 'timed', include: [...timed, ...soaksNow], testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false } },
+      { test: { name: 'timed', include: timed, testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false } },
     ],
   },
 });

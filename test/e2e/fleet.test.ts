@@ -4,18 +4,21 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Random, waitFor } from '@flotilla/testkit';
 import { expect, it } from 'vitest';
 import { workAll } from './chaos/clients.ts';
+import { Follower } from './chaos/followers.ts';
 import { Harms } from './chaos/harms.ts';
 import { Journal } from './chaos/journal.ts';
 import { report } from './chaos/report.ts';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { useStack } from './stack.ts';
 
-const seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000);
-const harms = Number(process.env.CHAOS_HARMS ?? 150);
+const isSoak = process.env.FLOTILLA_SOAK === '1';
+const seed = Number(process.env.TEST_SEED ?? (isSoak ? Date.now() % 1_000_000 : 1));
+const harms = Number(process.env.CHAOS_HARMS ?? (isSoak ? 150 : 8));
 /** The promise: after a harm the stack answers within this. */
 const backWithinMs = 3_000;
 
@@ -23,25 +26,29 @@ const stack = useStack();
 const must = (...args: string[]) => stack.host.mustDocker(...args);
 const replicas = ['gateway', 'container-service', 'image-service', 'network-volume', 'registry-proxy'];
 
-/** A client whose output must be the counter's, from where it came in to the end. */
-function follow(...args: string[]): { lines: () => string[]; ended: Promise<number | null>; isEnded: () => boolean } {
-  const child = stack.host.dockerSpawn(...args);
-  let text = '';
-  let over = false;
-  child.stdout?.on('data', (chunk: Buffer) => {
-    text += chunk.toString();
-  });
-  const ended = new Promise<number | null>((resolve) => {
-    child.once('close', (code) => {
-      over = true;
-      resolve(code);
-    });
-  });
-  return { lines: () => text.split('\n').slice(0, -1), ended, isEnded: () => over };
+/** Containers that were removed twice, or started while they ran, or ended when they did not run, as events tell it. */
+function twice(history: readonly string[]): string[] {
+  const states = new Map<string, string>();
+  const found: string[] = [];
+  for (const line of history) {
+    const [, type, action = '', id = ''] = line.split('/');
+    if (type !== 'container' || !['create', 'start', 'die', 'destroy'].includes(action)) continue;
+    const before = states.get(id);
+    const isRight = {
+      create: before === undefined,
+      start: before === 'create' || before === 'die',
+      die: before === 'start',
+      destroy: before !== 'destroy',
+    };
+    if (before !== undefined && !isRight[action as keyof typeof isRight]) found.push(`${id.slice(0, 12)}: ${action} after ${before}`);
+    states.set(id, action);
+  }
+  return found;
 }
 
 it(`${harms} harms to a stack with two replicas of everything, seed ${seed}`, async () => {
   const { host } = stack;
+  const otherLoad = loadavg()[0] ?? 0;
   await host.flotilla('scale', ...replicas.map((name) => `${name}=2`));
   const pulled = await stack.push(stack.busyboxImage, 'pulled');
   await must('run', '-d', '--name', 'keeper', stack.busybox, 'sleep', '100000');
@@ -54,34 +61,33 @@ it(`${harms} harms to a stack with two replicas of everything, seed ${seed}`, as
   const journal = new Journal();
   const state = JSON.parse(readFileSync(join(host.execRoot, 'supervisor/state.json'), 'utf8')) as { natsPort: number };
   const harmful = new Harms({ host, journal, random: new Random(seed), image: stack.busybox, natsPort: state.natsPort });
-  const followers = ['logs -f counter', 'attach --no-stdin counter'].map((line) => ({ line, client: follow(...line.split(' ')) }));
+  const events = `events --since ${(Date.now() / 1000).toFixed(3)} --format {{.TimeNano}}/{{.Type}}/{{.Action}}/{{.Actor.ID}}`;
+  const [logs, attached, told] = ['logs -f counter', 'attach --no-stdin counter', events].map(
+    (line) => new Follower(host, journal, line),
+  ) as [Follower, Follower, Follower];
+  const followers = [logs, attached, told];
+  await Promise.all(followers.map((follower) => follower.follow()));
   const stop = new AbortController();
   const work = workAll({ host, journal, image: stack.busybox, pulled, keeper: 'keeper', signal: stop.signal });
   try {
     for (let done = 0; done < harms; done++) {
       const { what, tookMs } = await harmful.one();
       process.stdout.write(`${done + 1} ${what}: answers after ${Math.round(tookMs)} ms\n`);
+      await Promise.all(followers.map((follower) => follower.follow()));
     }
   } finally {
     stop.abort();
     await work;
-    process.stdout.write(report(journal, { seed, commit: 'this run' }));
+    process.stdout.write(report(journal, { seed, commit: 'this run', otherLoad }));
   }
 
   // Nothing that should run has stopped, and no line is lost.
   expect([await pidOf(stack, 'keeper'), await pidOf(stack, 'counter')]).toEqual(pids);
   await countedSoFar(stack, 'counter');
-  const connectionsLost = journal.harms.some((harm) => harm.what === 'kill gateway');
-  for (const { line, client } of followers) if (client.isEnded() && !connectionsLost) journal.violated(`docker ${line} has ended`);
   await endCounter(stack, 'counter');
-  await waitFor(() => followers.every(({ client }) => client.isEnded()), { what: 'followers to end' });
+  await Promise.all([logs, attached].map((follower) => follower.stop(undefined)));
   const all = (await must('logs', 'counter')).split('\n');
-  for (const { line, client } of followers) {
-    const lines = client.lines();
-    const first = Number(lines[0] ?? 1);
-    const wanted = all.slice(first - 1, connectionsLost ? first - 1 + lines.length : undefined);
-    expect(lines, `docker ${line}`).toEqual(wanted);
-  }
+  for (const follower of [logs, attached]) follower.check(all, true);
 
   // Restarted once for each of its ends, one life at a time.
   await must('stop', '-t', '5', 'phoenix');
@@ -90,6 +96,14 @@ it(`${harms} harms to a stack with two replicas of everything, seed ${seed}`, as
   expect(lives.filter((line, index) => line !== (index % 2 === 0 ? 'start' : 'end'))).toEqual([]);
   // A restart is counted when it is decided; the stop may have come before the start.
   expect([starts - 1, starts]).toContain(Number(await must('inspect', '-f', '{{.RestartCount}}', 'phoenix')));
+
+  // Nothing happened twice, and who listens to events has heard all of them, as they are told again to who comes later.
+  await must('volume', 'create', 'last-word');
+  await waitFor(() => told.hasHeard('/volume/create/last-word'), { timeoutMs: 20_000, what: 'the last event' });
+  await told.stop('SIGTERM');
+  const history = (await must(...events.split(' '), '--until', (Date.now() / 1000).toFixed(3))).split('\n');
+  told.check(history.slice(0, history.findIndex((line) => line.endsWith('/volume/create/last-word')) + 1), false);
+  for (const what of twice(history)) journal.violated(what);
 
   // No service ended by a fault of its own.
   for (const name of readdirSync(join(host.dataRoot, 'logs')))
@@ -104,7 +118,11 @@ it(`${harms} harms to a stack with two replicas of everything, seed ${seed}`, as
   await must('builder', 'prune', '-af');
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim();
   const day = new Date().toISOString().slice(0, 10);
-  writeFileSync(join(import.meta.dirname, '../../bench/results', `${day}-${commit}-chaos.md`), report(journal, { seed, commit }));
+  if (isSoak)
+    writeFileSync(
+      join(import.meta.dirname, '../../bench/results', `${day}-${commit}-chaos.md`),
+      report(journal, { seed, commit, otherLoad }),
+    );
   expect(journal.violations).toEqual([]);
   expect(journal.harms.filter((harm) => harm.tookMs > backWithinMs).map((harm) => `${harm.what}: ${Math.round(harm.tookMs)} ms`)).toEqual(
     [],

@@ -2,11 +2,14 @@
  * Docker clients that work without a pause and check every answer: what is acknowledged must be so, what fails must say why, and nothing may take for ever.
  * Each has names of its own, so that it alone knows what must be there.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { CommandResult, TestHost } from '@flotilla/testkit';
 import type { Journal } from './journal.ts';
 
 /** Longer than the longest deadline between services; then a call is not bounded any more. */
 const boundMs = 45_000;
+/** Else the clients themselves are what the machine is busy with. */
+const betweenRoundsMs = 150;
 /** What Go's client says of a connection that was cut. */
 const cutConnection = /EOF|connection reset|broken pipe|Cannot connect to the Docker daemon|error during connect/;
 /** What only a fault of ours can say. */
@@ -49,6 +52,7 @@ async function call(
   }
   const message = result.stderr.trim() || result.stdout.trim();
   journal.call(what, beganMs, message);
+  if (result.code === 0) journal.violated(`${what}: exit 0, and no success: ${message.slice(0, 300)}`);
   if (message === '' || noError.test(message))
     journal.violated(`${what}: exit ${result.code}, and no clear error: ${message.slice(0, 300)}`);
   if (cutConnection.test(message) && !journal.lostConnectionsSince(beganMs))
@@ -68,7 +72,7 @@ async function removed(work: Work, what: string, args: readonly string[]): Promi
       work.journal.violated(`${what}: cannot be removed: ${stderr.slice(0, 300)}`);
       return;
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
   }
 }
 
@@ -198,13 +202,49 @@ const change: Client = async (work, round) => {
   await removed(work, second, ['rm', '-f', second]);
 };
 
-const clients: readonly Client[] = [run, exec, copy, pull, build, network, change];
+/** A session with standard input: each line comes back, or its client is told that it does not. */
+const session: Client = async (work, round) => {
+  const name = `session-${round}`;
+  const lines = Array.from({ length: 20 }, (_, index) => `line ${round}.${index}\n`);
+  const beganMs = performance.now();
+  const child = work.host.dockerSpawn('run', '-i', '--rm', '--name', name, work.image, 'cat');
+  const heard = { output: '', errors: '' };
+  child.stdout?.on('data', (chunk: Buffer) => {
+    heard.output += chunk.toString();
+  });
+  child.stderr?.on('data', (chunk: Buffer) => {
+    heard.errors += chunk.toString();
+  });
+  child.stdin?.on('error', () => undefined);
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const isOver = ended.then(() => true);
+  for (const line of lines) {
+    child.stdin?.write(line);
+    if (await Promise.race([isOver, new Promise<false>((resolve) => setTimeout(resolve, 50, false))])) break;
+  }
+  child.stdin?.end();
+  const timer = setTimeout(() => {
+    work.journal.violated(`session: no end within ${boundMs} ms`);
+    child.kill('SIGKILL');
+  }, boundMs);
+  const code = await ended;
+  clearTimeout(timer);
+  const isTold = code !== 0 || heard.errors.includes('flotilla: ');
+  work.journal.call('session', beganMs, ...(isTold ? [heard.errors.trim()] : []));
+  if (isTold) await removed(work, name, ['rm', '-f', name]);
+  else check(work, 'session', heard.output, lines.join(''), beganMs);
+};
+
+const clients: readonly Client[] = [run, exec, copy, pull, build, network, change, session];
 
 /** Works with every client until the signal; resolves when the last has ended what it was doing. */
 export async function workAll(work: Work): Promise<void> {
   await Promise.all(
     clients.map(async (client) => {
-      for (let round = 0; !work.signal.aborted; round++) await client(work, round);
+      for (let round = 0; !work.signal.aborted; round++) {
+        await client(work, round);
+        await pause(betweenRoundsMs);
+      }
     }),
   );
 }

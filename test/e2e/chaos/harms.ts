@@ -1,8 +1,9 @@
-/** What is done to a stack: processes killed or stopped, links to the bus cut; and how long it takes until it is whole again. */
+/** What is done to a stack: processes killed or stopped, links cut; and how long it takes until it is whole again. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Random, type TestHost, waitFor } from '@flotilla/testkit';
 import { engineApi } from '../engineApi.ts';
 import type { Harm, Journal } from './journal.ts';
+import { cutConnections } from './links.ts';
 
 const services = ['gateway', 'container-service', 'image-service', 'network-volume', 'registry-proxy'] as const;
 const engines = ['redis', 'nats'] as const;
@@ -25,11 +26,14 @@ export class Harms {
 
   /** One harm, chosen by chance; resolves when everything answers and every replica is healthy again. */
   async one(): Promise<Harm> {
-    const kind = this.random.below(10);
+    const any = this.random.pick([...services, ...engines]);
+    const kind = this.random.below(12);
     if (kind < 5) await this.kill(this.random.pick(services));
     else if (kind === 5) await this.kill(this.random.pick(engines));
-    else if (kind < 8) await this.stop(this.random.pick([...services, ...engines]), 300 + this.random.below(1700));
-    else if (kind === 8) await this.cutBus(300 + this.random.below(1700));
+    else if (kind < 8) await this.stop(any, 300 + this.random.below(1700));
+    else if (kind === 8) await this.freeze(any);
+    else if (kind === 9) await this.cutLinks(any);
+    else if (kind === 10) await this.cutBus(300 + this.random.below(5700));
     else await this.killSupervisor();
     await this.untilEveryReplicaIsHealthy();
     await pause(100 + this.random.below(900));
@@ -41,6 +45,7 @@ export class Harms {
   private async kill(service: string): Promise<void> {
     const pid = await this.chosen(service);
     this.journal.begin(`kill ${service}`);
+    this.journal.killed.add(pid);
     process.kill(pid, 'SIGKILL');
     await this.recovery(performance.now());
   }
@@ -51,6 +56,22 @@ export class Harms {
     process.kill(pid, 'SIGSTOP');
     await pause(forMs);
     process.kill(pid, 'SIGCONT');
+    await this.recovery(performance.now());
+  }
+
+  /** Stopped for good, as far as whoever does it cares. */
+  private async freeze(service: string): Promise<void> {
+    const pid = await this.chosen(service);
+    this.journal.begin(`stop ${service} for good`);
+    process.kill(pid, 'SIGSTOP');
+    await this.recovery(performance.now());
+  }
+
+  /** Every connection to others, but for those of docker clients. */
+  private async cutLinks(service: string): Promise<void> {
+    const pid = await this.chosen(service);
+    this.journal.begin(`cut links of ${service}`);
+    cutConnections(pid, this.host.socketPath);
     await this.recovery(performance.now());
   }
 

@@ -23,6 +23,8 @@ export class Journal {
   readonly harms: Harm[] = [];
   /** What must never happen, in words. */
   readonly violations: string[] = [];
+  /** Processes that were killed, or stopped until they could be taken for dead. */
+  readonly killed = new Set<number>();
   /** The harm that is done right now, or was last. */
   private current: { what: string; beganMs: number } | undefined;
 
@@ -46,7 +48,7 @@ export class Journal {
 
   /** Whether a gateway was killed, and with it connections, since then. */
   lostConnectionsSince(beganMs: number): boolean {
-    const cuts = (what: string): boolean => what === 'kill gateway' || what === 'kill supervisor';
+    const cuts = (what: string): boolean => what === 'kill gateway';
     return (
       this.harms.some((harm) => cuts(harm.what) && harm.recoveredMs >= beganMs) || (this.current !== undefined && cuts(this.current.what))
     );

@@ -1,12 +1,13 @@
 /** The figures of a run in Markdown, as they are kept in bench/results. */
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import type { Journal } from './journal.ts';
 
 function quantile(sorted: readonly number[], share: number): number {
   return Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
 }
 
-export function report(journal: Journal, about: { seed: number; commit: string }): string {
+/** @param about.otherLoad - the machine's load before anything began: what else ran. */
+export function report(journal: Journal, about: { seed: number; commit: string; otherLoad: number }): string {
   const failed = journal.calls.filter((call) => call.error !== undefined);
   const unseen = journal.harms.filter((harm) => journal.seenBy(harm).length === 0);
   const kinds = [...new Set(journal.harms.map((harm) => harm.what))].sort();
@@ -19,7 +20,8 @@ export function report(journal: Journal, about: { seed: number; commit: string }
   const errors = new Map<string, number>();
   for (const call of failed) {
     const text = `${call.what}: ${(call.error ?? '')
-      .split('\n')[0]
+      .split('\n')
+      .at(-1)
       ?.slice(0, 140)
       .replaceAll('|', '\\|')
       .replace(/[0-9a-f]{12,}/g, '…')
@@ -29,7 +31,7 @@ export function report(journal: Journal, about: { seed: number; commit: string }
   return [
     `# Chaos, commit ${about.commit}, seed ${about.seed}`,
     '',
-    `\`FLOTILLA_SOAK=1\` for [fleet.test.ts](../../test/e2e/fleet.test.ts), ${cpus().length} cores, two replicas of every service, seven docker clients and two followers at work all the time.`,
+    `\`FLOTILLA_SOAK=1\` for [fleet.test.ts](../../test/e2e/fleet.test.ts), ${cpus().length} cores, two replicas of every service; docker clients run, exec, cp, pull, build, hold sessions with standard input, change containers, networks and volumes all the time, and \`logs -f\`, \`attach\` and \`events\` listen. One-minute load of the machine before: ${about.otherLoad.toFixed(1)}, at the end: ${(loadavg()[0] ?? 0).toFixed(1)}.`,
     '',
     `- ${journal.calls.length} calls, ${failed.length} of them failed with a clear error`,
     `- ${journal.harms.length} harms, ${unseen.length} (${Math.round((100 * unseen.length) / Math.max(1, journal.harms.length))} %) of which no client saw`,
