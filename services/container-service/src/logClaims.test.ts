@@ -71,6 +71,18 @@ it('a container is unread when the readers of every instance have ended or do no
   expect(readdirSync(readers).length).toBe(1);
 });
 
+it('where attached readers of other instances stand is known', () => {
+  const attached: ClaimedStream = { ...stream, attached: { startedAt: '', error: '' } };
+  const [here, elsewhere] = [instance(), instance()];
+  here.claim(attached).cursorOf({ place: { ...place, inode: 1 } });
+  elsewhere.claim(attached).cursorOf({ place: { ...place, inode: 2 } });
+  elsewhere.claim(stream).cursorOf({ place: { ...place, inode: 3 } });
+  expect(here.attachedElsewhere('c')).toEqual([]);
+  die();
+  expect(here.attachedElsewhere('c').sort()).toEqual([1, 2]);
+  expect(here.attachedElsewhere('d')).toEqual([]);
+});
+
 it('a stream that goes on at one instance is not given up by another', async () => {
   const cursor = instance().claim(stream).cursorOf({ place });
   die();

@@ -133,15 +133,28 @@ export class LogClaims {
     }
   }
 
+  /** The inodes of the log files at which attached readers stand whom other instances serve, or served until they died. */
+  attachedElsewhere(containerId: string): number[] {
+    return [...this.claimsOn(containerId)].flatMap(([id, { stream, owner, inode }]) =>
+      stream.attached === undefined || owner.pid === this.owner.pid || this.orphans.has(id) ? [] : [inode],
+    );
+  }
+
   private isReadElsewhere(containerId: string): boolean {
-    let read = false;
-    for (const id of readdirSync(this.options.paths.readers)) {
-      const stored = id.startsWith(namesakes(containerId)) && /^[0-9a-f]+$/.test(id) ? this.read(id) : undefined;
-      if (stored?.stream.containerId !== containerId) continue;
-      read = true;
+    const claims = this.claimsOn(containerId);
+    for (const [id, stored] of claims) {
       if (!isAlive(stored.owner.pid, stored.owner.start) && !this.orphans.has(id)) this.adoptOne(id, stored);
     }
-    return read;
+    return claims.size > 0;
+  }
+
+  private claimsOn(containerId: string): Map<string, StoredClaim> {
+    const found = new Map<string, StoredClaim>();
+    for (const id of readdirSync(this.options.paths.readers)) {
+      const stored = id.startsWith(namesakes(containerId)) && /^[0-9a-f]+$/.test(id) ? this.read(id) : undefined;
+      if (stored?.stream.containerId === containerId) found.set(id, stored);
+    }
+    return found;
   }
 
   /** From now on readers do not end, they go on elsewhere: their claims stay. */

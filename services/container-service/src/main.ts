@@ -140,7 +140,15 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const follow = (container: ContainerRecord): void => {
       const { id, hostConfig } = container;
       const limits = hostConfig.LogConfig?.Type === 'none' ? unkeptLog : logLimits(hostConfig.LogConfig ?? {});
-      rotator.add(id, { path: paths.log(id), ...limits, reopen: () => reopenLog(paths.bundle(id)), pins, ...writerOf(container) });
+      const readElsewhere = () => claims.attachedElsewhere(id);
+      rotator.add(id, {
+        path: paths.log(id),
+        ...limits,
+        reopen: () => reopenLog(paths.bundle(id)),
+        pins,
+        readElsewhere,
+        ...writerOf(container),
+      });
     };
     const restarter = new Restarter({ logger, store, starter });
     const exits = new Exits({

@@ -1,7 +1,7 @@
 /**
  * Keeps rotation from eating an attached reader's bytes: a pinned reader holds its segment and every newer one.
  *
- * Pins live in memory. A reader dies with this process, and so do its claims.
+ * Pins live in memory: a reader dies with this process, and so do its pins. Those of other instances' readers are read from their claims (logClaims.ts).
  */
 
 /** One reader's claim; its `inode` follows the reader, 0 while it has not opened a file yet. */

@@ -237,6 +237,20 @@ describe('rotation', () => {
     expect(rest).toBe('1\n2\n3\n4\n5\n');
   });
 
+  it('leaves what a reader at another instance has not read yet', async () => {
+    await writeFile(path, record(0, 'first'));
+    let inodes = [(await stat(path)).ino];
+    const grow = async (second: number): Promise<void> => {
+      await rotateLog({ path, maxSizeBytes: 1, maxFiles: 2, reopen: () => writeFile(path, ''), readElsewhere: () => inodes });
+      await appendFile(path, record(second, `${second}`));
+    };
+    for (const second of [1, 2, 3]) await grow(second);
+    expect(await collect()).toBe('first\n1\n2\n3\n');
+    inodes = [];
+    await grow(4);
+    expect(await collect()).toBe('3\n4\n');
+  });
+
   it('finds a file that was renamed and not begun anew', async () => {
     await writeFile(path, record(0, 'x'));
     await rename(path, `${path}.1`);

@@ -20,6 +20,8 @@ export interface RotateOptions {
   /** asks conmon to open `path` anew: writes `2 0 0\n` into its ctl */
   readonly reopen: () => Promise<void>;
   readonly pins?: LogPins;
+  /** inodes of the files at which readers stand that other instances serve */
+  readonly readElsewhere?: () => readonly number[];
 }
 
 const reopenTimeoutMs = 5_000;
@@ -48,8 +50,9 @@ export async function rotateLog(options: RotateOptions): Promise<boolean> {
 }
 
 /** Deletes what is beyond `maxFiles`, oldest first, and compresses what stays, except what an attached reader still needs. */
-export async function trimLog(options: Pick<RotateOptions, 'path' | 'maxFiles' | 'pins' | 'compress'>): Promise<void> {
+export async function trimLog(options: Pick<RotateOptions, 'path' | 'maxFiles' | 'pins' | 'readElsewhere' | 'compress'>): Promise<void> {
   const segments = listSegments(options.path);
+  if (segments.length <= options.maxFiles && options.compress !== true) return;
   const firstNeeded = firstPinned(segments, options);
   const surplus = Math.max(Math.min(segments.length - options.maxFiles, firstNeeded), 0);
   for (const segment of segments.slice(0, surplus)) {
@@ -67,8 +70,12 @@ export async function trimLog(options: Pick<RotateOptions, 'path' | 'maxFiles' |
 }
 
 /** The oldest segment an attached reader needs. One that has not opened a file yet (inode 0) wants all; one whose file is gone already wants nothing. */
-function firstPinned(segments: readonly Segment[], { path, pins }: Pick<RotateOptions, 'path' | 'pins'>): number {
-  const pinned = (pins?.of(path) ?? []).map((pin) => (pin.inode === 0 ? 0 : segments.findIndex((segment) => segment.inode === pin.inode)));
+function firstPinned(
+  segments: readonly Segment[],
+  { path, pins, readElsewhere }: Pick<RotateOptions, 'path' | 'pins' | 'readElsewhere'>,
+): number {
+  const inodes = [...(pins?.of(path) ?? []).map((pin) => pin.inode), ...(readElsewhere?.() ?? [])];
+  const pinned = inodes.map((inode) => (inode === 0 ? 0 : segments.findIndex((segment) => segment.inode === inode)));
   return Math.min(segments.length, ...pinned.filter((index) => index >= 0));
 }
 
