@@ -68,6 +68,19 @@ describe('a stream in pieces', () => {
     expect(await text(stream)).toBe('1 2 lost');
   });
 
+  it('is opened anew when it is cut before it has begun, and does not keep its holder waiting when it cannot be', async () => {
+    const cut = (): Ticket => server.issue(async (stream) => void stream.destroy(), { inPieces: true, resumable: true });
+    const resume = async (cursor: string): Promise<Ticket> => counter(Number(cursor), 10, 4);
+    let starts = 0;
+    const restart = async (): Promise<Ticket> => (++starts < 3 ? cut() : counter(0, 2, 4));
+    expect(await text(await dialTicket(cut(), { resume, restart }))).toBe('1 2 3 4 ');
+    expect(starts).toBe(3);
+    const nobody: Ticket = { address: `unix:${folder}/gone.sock`, token: 'x', inPieces: true };
+    expect(await text(await dialTicket(nobody, { resume, restart }))).toBe('1 2 3 4 ');
+    await expect(dialTicket(cut(), { resume })).rejects.toMatchObject({ kind: 'Unavailable' });
+    expect(await text(await dialTicket(cut(), { resume, lastWords: async () => Buffer.from('lost') }))).toBe('lost');
+  });
+
   it('gives up when every instance cuts it at once', async () => {
     const resume = async (): Promise<Ticket> => server.issue(async (stream) => void stream.destroy(), { inPieces: true });
     await expect(text(await dialTicket(counter(0, 1, 9), { resume }))).rejects.toThrow('the stream to the service broke');

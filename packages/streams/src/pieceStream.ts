@@ -84,13 +84,14 @@ export class PieceStream extends Duplex {
     this.emit('begin');
   }
 
-  /** Resolves with the first piece: from then on the stream can go on elsewhere. */
+  /** Resolves with the first piece, from which on the stream can go on elsewhere, or when it is over without one. */
   async whenBegun(): Promise<void> {
     if (!this.hasBegun) await once(this, 'begin');
   }
 
   private finish(): void {
     this.hasEnded = true;
+    if (!this.hasBegun) this.begin();
     this.push(null);
     this.forget(this.untakenBytes);
   }

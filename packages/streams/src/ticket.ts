@@ -8,7 +8,7 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { Unavailable } from '@flotilla/errors';
+import { isUnavailable, Unavailable } from '@flotilla/errors';
 import { watchDeparture } from './departure.ts';
 import { PieceStream } from './pieceStream.ts';
 import { writeEnd } from './pieces.ts';
@@ -178,7 +178,7 @@ export interface DialOptions {
   readonly signal?: AbortSignal;
   /** How a stream in pieces that was cut goes on: another ticket for what comes behind the cursor. */
   readonly resume?: (cursor: string) => Promise<Ticket>;
-  /** How one is begun anew that was cut before it said where it stands. */
+  /** How a stream is begun anew that is not there, or was cut before it said where it stands. */
   readonly restart?: () => Promise<Ticket>;
   /** What the reader of a stream in pieces is given before its end when it was cut and cannot go on. Absent: the stream fails. */
   readonly lastWords?: () => Promise<Buffer>;
@@ -191,7 +191,7 @@ export interface DialOptions {
  * @throws Unavailable when nobody listens there or the ticket is not taken.
  */
 export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Promise<Duplex> {
-  const socket = await dial(ticket, options);
+  const socket = await dialOrRestart(ticket, options);
   if (!ticket.inPieces) return socket;
   const { resume, restart, lastWords } = options;
   const stream = new PieceStream(socket, {
@@ -201,6 +201,16 @@ export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Pro
   });
   if (resume !== undefined) await stream.whenBegun();
   return stream;
+}
+
+async function dialOrRestart(ticket: Ticket, options: DialOptions): Promise<Socket> {
+  try {
+    return await dial(ticket, options);
+  } catch (error) {
+    // Its instance died when it had given the ticket.
+    if (options.restart === undefined || !isUnavailable(error)) throw error;
+    return dial(await options.restart(), options);
+  }
 }
 
 function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {

@@ -6,8 +6,8 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { AttachContainerRequest, ContainerLogsRequest, StartExecRequest } from '@flotilla/contracts/flotilla/container/v1/containers';
-import { Conflict, isNotFound, isUnavailable } from '@flotilla/errors';
-import { frame, stderr, type Ticket } from '@flotilla/streams';
+import { Conflict, isNotFound } from '@flotilla/errors';
+import { frame, stderr } from '@flotilla/streams';
 import { type Backends, long, read } from '../backends.ts';
 import { promised, redeem } from './transfer.ts';
 
@@ -17,18 +17,18 @@ export interface OpenStream {
 }
 
 const lookMs = 250;
-/** Tickets that are dialled before it is given up: instances die, but not one after another. */
-const dials = 20;
 
 export async function openAttach(
   containers: Backends['containers'],
   asked: Omit<AttachContainerRequest, 'cursor'>,
   signal: AbortSignal,
 ): Promise<OpenStream> {
-  const { ticket, tty } = await containers.attach(asked, { ...read, signal });
+  const begin = () => containers.attach(asked, { ...read, signal });
+  const { ticket, tty } = await begin();
   const resume = async (cursor: string) => promised((await containers.attach({ ...asked, cursor }, { signal })).ticket);
+  const restart = async () => promised((await begin()).ticket);
   const lastWords = async () => notice('the attachment was lost with container-service, and could not be resumed', tty);
-  return { stream: await redeem(ticket, signal, { resume, lastWords }), tty };
+  return { stream: await redeem(ticket, signal, { resume, restart, lastWords }), tty };
 }
 
 /** A log: what is short comes whole. */
@@ -41,7 +41,8 @@ export async function openLogs(
   if (whole !== undefined) return { whole, tty };
   const again = { ...asked, mayBeWhole: false };
   const resume = async (cursor: string) => promised((await containers.logs({ ...again, cursor }, { signal })).ticket);
-  return { stream: await redeem(ticket, signal, { resume }), tty };
+  const restart = async () => promised((await containers.logs(again, { signal })).ticket);
+  return { stream: await redeem(ticket, signal, { resume, restart }), tty };
 }
 
 /** Starts an exec and opens its stream. What was cut off before it had begun is started again; of what had begun the rest of its output is lost, and that is said. */
@@ -59,16 +60,7 @@ export async function openExec(execs: Backends['execs'], asked: StartExecRequest
     return notice('container-service was restarted: what this exec wrote since then is not shown', asked.tty);
   };
   const { ticket, tty } = await start();
-  let next: Ticket | undefined = promised(ticket);
-  for (let left = dials; ; left--) {
-    try {
-      return { stream: await redeem(next ?? (await restart()), signal, { restart, lastWords }), tty };
-    } catch (error) {
-      if (!isUnavailable(error) || left === 0) throw error;
-      next = undefined;
-    }
-    await pause(lookMs);
-  }
+  return { stream: await redeem(ticket, signal, { restart, lastWords }), tty };
 }
 
 interface ExecState {
