@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { createTestHost, pushImage, startRegistry, type TestHost, type TestImage, type TestRegistry, waitFor } from '@flotilla/testkit';
 import { Engine } from './engine.ts';
 
-export const engineKinds = ['flotilla', 'dockerd', 'podman'] as const;
+export const engineKinds = ['flotilla', 'dockerd', 'podman', 'flotilla-compact'] as const;
 export type EngineKind = (typeof engineKinds)[number];
+/** Those that a run without `--engines` measures. */
+export const usualEngines: readonly EngineKind[] = ['flotilla', 'dockerd', 'podman'];
 
 export interface HostedEngine {
   readonly engine: Engine;
@@ -18,8 +20,8 @@ export interface HostedEngine {
 const registryPort = 5000;
 
 async function startEngine(kind: EngineKind, host: TestHost): Promise<{ socketPath: string; stop: () => Promise<void> }> {
-  if (kind === 'flotilla') {
-    await host.startStack();
+  if (kind === 'flotilla' || kind === 'flotilla-compact') {
+    await host.startStack({ args: kind === 'flotilla' ? [] : ['--compact'] });
     return { socketPath: host.socketPath, stop: () => host.stopStack() };
   }
   const socketPath = join(host.execRoot, `${kind}.sock`);

@@ -1,7 +1,8 @@
 /**
  * `npm run bench -- [SOCKET…]`: measures Docker-compatible engines side by side. With sockets it measures those; without, it starts Flotilla, dockerd and
  * podman (those that are installed) each in a test host of its own. Engines alternate within every repetition, so that a noisy moment hits all.
- * With `--only registry` it is the registry-proxy and docker-registry that are measured (registry.ts).
+ * With `--only registry` it is the registry-proxy and docker-registry that are measured (registry.ts), with `--only capacity` what grows with containers and
+ * hosts (capacity.ts).
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -10,8 +11,9 @@ import { basename, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { buildImage, busyboxImage, busyboxLayer, disposeTestHosts, dockerArchive, randomBytesOf } from '@flotilla/testkit';
 import { Command, Option } from 'commander';
+import { benchContainers, benchHosts } from './capacity.ts';
 import { Engine } from './engine.ts';
-import { type EngineKind, engineKinds, type HostedEngine, startHosted } from './hosts.ts';
+import { type EngineKind, engineKinds, type HostedEngine, startHosted, usualEngines } from './hosts.ts';
 import { engineProcesses, pssMiB } from './memory.ts';
 import { benchRegistry } from './registry.ts';
 import { describeMachine, type Report, type RowResult, table } from './report.ts';
@@ -33,6 +35,8 @@ interface Options {
   readonly largeLayers: string;
   readonly only: string;
   readonly repeat: string;
+  readonly containers: string;
+  readonly hosts: string;
 }
 
 async function main(sockets: readonly string[], options: Options): Promise<void> {
@@ -105,8 +109,30 @@ async function registryMain(options: Options): Promise<void> {
   writeReport(versions, results, options, '-registry');
 }
 
+/** What grows with the containers of a host, and with the hosts of a registry-proxy. */
+async function capacityMain(options: Options): Promise<void> {
+  const numbers = (list: string): number[] =>
+    list
+      .split(',')
+      .filter((word) => word !== '')
+      .map(Number);
+  const sizes = { containers: numbers(options.containers), hosts: numbers(options.hosts), imageMB: Number(options.largeMb) };
+  const named = (suffix: string): Options => ({
+    ...options,
+    ...(options.json === undefined ? {} : { json: options.json.replace('.json', `${suffix}.json`) }),
+  });
+  if (sizes.containers.length > 0) writeReport({}, await benchContainers(sizes), named('-containers'), '-containers', 'sizes');
+  if (sizes.hosts.length > 0) writeReport({}, await benchHosts(sizes), named('-hosts'), '-hosts', 'sizes');
+}
+
 /** Prints the table and writes it beside the raw figures. */
-function writeReport(engines: Record<string, string>, results: readonly RowResult[], options: Options, suffix = ''): void {
+function writeReport(
+  engines: Record<string, string>,
+  results: readonly RowResult[],
+  options: Options,
+  suffix = '',
+  columns: 'engines' | 'sizes' = 'engines',
+): void {
   const report: Report = {
     date: new Date().toISOString(),
     commit: execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim(),
@@ -115,7 +141,7 @@ function writeReport(engines: Record<string, string>, results: readonly RowResul
     engines,
     rows: results,
   };
-  console.log(table(report));
+  console.log(table(report, columns));
   for (const row of results) {
     for (const [engine, failure] of Object.entries(row.failures)) console.log(`\n${row.row}, ${engine}: ${failure}`);
   }
@@ -124,7 +150,7 @@ function writeReport(engines: Record<string, string>, results: readonly RowResul
   writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
   writeFileSync(
     file.replace(/\.json$/, '.md'),
-    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report)}\n`,
+    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report, columns)}\n`,
   );
   console.error(`written to ${file}`);
 }
@@ -200,13 +226,18 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 await new Command('bench')
   .argument('[sockets...]', 'sockets of running engines; without any, engines are started')
-  .option('--engines <kinds>', 'engines to start, the first is compared with the others', engineKinds.join(','))
+  .option('--engines <kinds>', 'engines to start, the first is compared with the others', usualEngines.join(','))
   .option('--rows <parts>', 'only rows whose name contains one of these, comma-separated')
   .option('--json <file>', 'where to write the raw figures')
   .option('--pull <reference>', 'an image in a registry every engine reaches, for the pull row')
   .option('--large-mb <size>', 'size of the image for load, save, push and pull', '200')
   .option('--large-layers <count>', 'its layers', '5')
-  .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry']).default('engines'))
+  .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry', 'capacity']).default('engines'))
   .option('--repeat <times>', 'how often each row of the registry is measured', '3')
-  .action((sockets: string[], options: Options) => (options.only === 'registry' ? registryMain(options) : main(sockets, options)))
+  .option('--containers <counts>', 'containers that run when a host is measured, growing', '100,250,500,1000')
+  .option('--hosts <counts>', 'hosts that pull at once from one registry-proxy, growing', '1,10,25,50')
+  .action((sockets: string[], options: Options) => {
+    if (options.only === 'registry') return registryMain(options);
+    return options.only === 'capacity' ? capacityMain(options) : main(sockets, options);
+  })
   .parseAsync();

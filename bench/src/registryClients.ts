@@ -7,7 +7,14 @@ import { inParallel } from './statistics.ts';
 
 export type RegistryJob =
   /** Each client gets the manifest of a tag, then its blobs, three at a time as dockerd does. */
-  | { readonly kind: 'pull'; readonly url: string; readonly repository: string; readonly clients: number }
+  | {
+      readonly kind: 'pull';
+      readonly url: string;
+      readonly repository: string;
+      readonly clients: number;
+      /** Own addresses, one a client: each is then a host of its own to the registry, with connections of its own. */
+      readonly addresses?: readonly string[];
+    }
   /** Clients get the first layer over and over. */
   | { readonly kind: 'blob'; readonly url: string; readonly repository: string; readonly clients: number; readonly times: number }
   | {
@@ -31,11 +38,13 @@ interface Manifest {
   readonly layers: readonly { readonly digest: string; readonly size: number }[];
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
+const newAgent = (localAddress?: string): Agent =>
+  new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, ...(localAddress === undefined ? {} : { localAddress }) });
+const everyone = newAgent();
 const accept = 'application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json';
 const manifestWorkers = 16;
 
-function open(url: string): Promise<IncomingMessage> {
+function open(url: string, agent = everyone): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     get(url, { agent, headers: { accept } }, (response) => {
       if (response.statusCode === 200) resolve(response);
@@ -60,8 +69,8 @@ async function drain(response: IncomingMessage, onFirst?: () => void): Promise<n
   return bytes;
 }
 
-async function manifestOf(base: string): Promise<{ manifest: Manifest; digest: string }> {
-  const response = await open(`${base}/manifests/1`);
+async function manifestOf(base: string, agent = everyone): Promise<{ manifest: Manifest; digest: string }> {
+  const response = await open(`${base}/manifests/1`, agent);
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   return {
@@ -75,23 +84,26 @@ async function run(job: RegistryJob): Promise<RegistryOutcome> {
   const firstByteMs: number[] = [];
   let bytes = 0;
   let start = performance.now();
-  const blob = async (digest: string, onFirst?: () => void): Promise<void> => {
-    const response = await open(`${base}/blobs/${digest}`);
+  const blob = async (digest: string, onFirst?: () => void, agent = everyone): Promise<void> => {
+    const response = await open(`${base}/blobs/${digest}`, agent);
     const length = await drain(response, onFirst);
     if (length !== Number(response.headers['content-length'] ?? length)) throw new Error(`${digest} was cut`);
     bytes += length;
   };
   switch (job.kind) {
     case 'pull':
-      await inParallel(job.clients, job.clients, async () => {
-        const { manifest } = await manifestOf(base);
+      await inParallel(job.clients, job.clients, async (client) => {
+        const address = job.addresses?.[client];
+        const agent = address === undefined ? everyone : newAgent(address);
+        const { manifest } = await manifestOf(base, agent);
         let isFirst = true;
         const onFirst = (): void => {
           if (isFirst) firstByteMs.push(performance.now() - start);
           isFirst = false;
         };
-        await inParallel(manifest.layers.length, 3, (index) => blob(manifest.layers[index]?.digest ?? '', onFirst));
-        await blob(manifest.config.digest);
+        await inParallel(manifest.layers.length, 3, (index) => blob(manifest.layers[index]?.digest ?? '', onFirst, agent));
+        await blob(manifest.config.digest, undefined, agent);
+        if (agent !== everyone) agent.destroy();
       });
       break;
     case 'blob': {
@@ -110,4 +122,4 @@ async function run(job: RegistryJob): Promise<RegistryOutcome> {
 }
 
 process.stdout.write(JSON.stringify(await run(JSON.parse(process.argv[2] ?? '{}') as RegistryJob)));
-agent.destroy();
+everyone.destroy();

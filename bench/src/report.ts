@@ -31,10 +31,11 @@ export function ratio(unit: string, first: number, other: number): number {
   return lessIsBetter.includes(unit) ? other / first : first / other;
 }
 
-/** A Markdown table: a row a figure, a column an engine, and the first engine's ratio to each other. */
-export function table(report: Report): string {
-  const engines = Object.keys(report.engines);
-  const [first = '', ...others] = engines;
+/** A Markdown table: a row a figure, a column an engine, and the first engine's ratio to each other. Sizes of a load are columns too, and not compared. */
+export function table(report: Report, columns: 'engines' | 'sizes' = 'engines'): string {
+  const engines = columns === 'engines' ? Object.keys(report.engines) : [...new Set(report.rows.flatMap(({ runs }) => Object.keys(runs)))];
+  const [first = '', ...rest] = engines;
+  const others = columns === 'engines' ? rest : [];
   const header = ['row', 'unit', ...engines, ...others.map((other) => `${first} : ${other}`)];
   const lines = [`| ${header.join(' | ')} |`, `|${header.map(() => '---').join('|')}|`];
   for (const row of report.rows) {

@@ -23,6 +23,7 @@ const options: ProcessOptions = {
   engineOptions: {},
   logLevel: 'info',
   shutdownTimeoutSeconds: 10,
+  compactMain: 'deploy/src/compact/main.ts',
   compact: false,
   listeners: [],
   code: scratch,

@@ -98,7 +98,7 @@ describe('a compact stack', () => {
       `name=seccomp,profile=${stack.host.filesDirectory}/seccomp.json`,
     );
     const pid = await stack.host.sh(`cat ${stack.host.filesDirectory}/flotilla.pid`);
-    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`)).toContain('supervisor/main.ts');
+    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`)).toContain('supervisor.mjs');
     await stack.host.stopStack();
     expect((await stack.host.run('test', ['-e', `${stack.host.filesDirectory}/flotilla.pid`])).code).toBe(1);
     await stack.host.startStack({ args: ['--compact'] });

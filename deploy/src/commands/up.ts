@@ -1,15 +1,16 @@
 /** `flotilla up`: prepares the stack, starts its supervisor, and returns when every service is healthy. */
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { errorMessage, InvalidParameter, isUnavailable, Unavailable } from '@flotilla/errors/classes';
 import { keepOnExec } from '@flotilla/syscalls';
 import type { RawSettings } from '../options/directives.ts';
 import { loadSettings } from '../options/settings.ts';
+import { bundleOf } from '../stack/bundle.ts';
 import { askReport, type StackReport } from '../stack/controlClient.ts';
 import { takeLock } from '../stack/lock.ts';
-import { type StackPaths, stackPaths } from '../stack/paths.ts';
+import { codeRoot, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { type Plan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
@@ -25,9 +26,9 @@ export interface UpOptions {
   readonly validate: boolean;
 }
 
-const supervisorMain = fileURLToPath(new URL('../supervisor/main.ts', import.meta.url));
+const supervisorMain = 'deploy/src/supervisor/main.ts';
 /** No flag of V8's beyond these: compiled code is kept for one set of flags. */
-const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96'];
+const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96', '--expose-gc'];
 const readyMs = 120_000;
 const pollMs = 40;
 /** A service that ended so often in a row will not come up by waiting. */
@@ -61,25 +62,26 @@ export async function up(options: UpOptions): Promise<void> {
   }
   const plan = await prepareStack({ settings, paths, lockFd, warn });
   writeStartCommand(paths);
-  if (options.foreground) becomeSupervisor(plan, paths);
-  const pid = await startSupervisor(plan, paths);
+  const main = join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn));
+  if (options.foreground) becomeSupervisor(plan, paths, main);
+  const pid = await startSupervisor(plan, paths, main);
   await awaitHealthy(paths, pid, startedMs);
   for (const listener of plan.listeners) say(`listening on ${listener.address}`);
 }
 
 /** This very process goes on as the supervisor: systemd keeps its pid, and nothing of the command line stays in memory. */
-function becomeSupervisor(plan: Plan, paths: StackPaths): never {
+function becomeSupervisor(plan: Plan, paths: StackPaths, main: string): never {
   writePlan(paths.plan, plan);
   for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) keepOnExec(fd);
   const inherited = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
   const env = { ...inherited, ...allocatorSettings };
   if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
-  process.execve(process.execPath, [process.execPath, ...supervisorFlags, supervisorMain, paths.plan], env);
+  process.execve(process.execPath, [process.execPath, ...supervisorFlags, main, paths.plan], env);
   throw new Error('execve came back');
 }
 
 /** A supervisor of its own session, with the lock and the sockets from descriptor 3 on. */
-async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
+async function startSupervisor(plan: Plan, paths: StackPaths, main: string): Promise<number> {
   const firstFd = 3;
   const passed = {
     ...plan,
@@ -88,7 +90,7 @@ async function startSupervisor(plan: Plan, paths: StackPaths): Promise<number> {
   };
   writePlan(paths.plan, passed);
   const log = openSync(`${paths.logs}/supervisor.log`, 'a', 0o640);
-  const child = spawn(process.execPath, [...supervisorFlags, supervisorMain, paths.plan], {
+  const child = spawn(process.execPath, [...supervisorFlags, main, paths.plan], {
     cwd: '/',
     env: { ...process.env, ...allocatorSettings },
     detached: true,

@@ -4,13 +4,15 @@
  */
 import { chmodSync, chownSync, copyFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import type { EngineOptions } from '@flotilla/service-kit';
-import { hostsChangedMs, resolveHosts } from '@flotilla/service-kit/hosts';
 import type { TlsFiles } from '../options/settings.ts';
 import type { Account } from './accounts.ts';
 import type { StackPaths } from './paths.ts';
 import type { TlsCopy } from './plan.ts';
 
 const names = { caCert: 'ca.pem', cert: 'cert.pem', key: 'key.pem' } as const;
+
+/** Loaded where there is a hosts file: its schema would be a fifth of the supervisor's memory. */
+const hostsFiles = (): Promise<typeof import('@flotilla/service-kit/hosts')> => import('@flotilla/service-kit/hosts');
 
 /** What is copied where, and for whom. */
 export function certificateCopies(tls: TlsFiles | undefined, paths: StackPaths, reader: Account): TlsCopy[] {
@@ -21,16 +23,18 @@ export function certificateCopies(tls: TlsFiles | undefined, paths: StackPaths, 
   });
 }
 
-export function copyCertificate(copy: TlsCopy): void {
-  if (copy.hosts) writeFileSync(`${copy.to}.new`, resolveHosts(copy.from), { mode: 0o400 });
-  else copyFileSync(copy.from, `${copy.to}.new`);
+export async function copyCertificate(copy: TlsCopy): Promise<void> {
+  if (copy.hosts) {
+    const { resolveHosts } = await hostsFiles();
+    writeFileSync(`${copy.to}.new`, resolveHosts(copy.from), { mode: 0o400 });
+  } else copyFileSync(copy.from, `${copy.to}.new`);
   chmodSync(`${copy.to}.new`, 0o400);
   chownSync(`${copy.to}.new`, copy.uid, copy.gid);
   renameSync(`${copy.to}.new`, copy.to);
 }
 
-export function isRenewed(copy: TlsCopy): boolean {
-  const changedMs = copy.hosts ? hostsChangedMs(copy.from) : statSync(copy.from).mtimeMs;
+export async function isRenewed(copy: TlsCopy): Promise<boolean> {
+  const changedMs = copy.hosts ? (await hostsFiles()).hostsChangedMs(copy.from) : statSync(copy.from).mtimeMs;
   return changedMs > statSync(copy.to).mtimeMs;
 }
 

@@ -9,6 +9,7 @@ import type { StackSettings } from '../options/settings.ts';
 import { isAlive } from '../supervisor/process.ts';
 import { readState, type StackState } from '../supervisor/state.ts';
 import { type Account, findAccount, root } from './accounts.ts';
+import { bundleOf } from './bundle.ts';
 import { certificateCopies, copyCertificate, hostsCopies, hostsPath, policyCopies, policyPath, tlsOptions } from './certificates.ts';
 import { mountCode } from './codeMount.ts';
 import { type Accounts, canReach, makeDirectories } from './directories.ts';
@@ -19,6 +20,8 @@ import type { Plan } from './plan.ts';
 import { type EngineAddress, planProcesses } from './processes.ts';
 import { redisConfig, redisUsers } from './redisConfig.ts';
 import { openSecrets } from './secrets.ts';
+
+const compactMain = 'deploy/src/compact/main.ts';
 
 export const version: string = rootPackage.version;
 
@@ -61,7 +64,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     ...hostsCopies(settings.hostsFile, paths, accounts.gateway),
   ];
   if (settings.engineOptions.auditLog !== undefined) openAuditLog(settings.engineOptions.auditLog, accounts.gateway);
-  for (const copy of tlsCopies) copyCertificate(copy);
+  for (const copy of tlsCopies) await copyCertificate(copy);
   const codeMount = [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account))
     ? undefined
     : mountCode(codeRoot, paths.code);
@@ -85,6 +88,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     logLevel: settings.logLevel,
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
     compact: settings.compact,
+    compactMain: settings.compact ? await bundleOf(compactMain, 'compact', warn) : compactMain,
     listeners,
     code: codeMount ?? codeRoot,
     version,

@@ -35,6 +35,8 @@ export interface ProcessOptions {
   readonly listeners: readonly Listener[];
   /** Where the services' sources are read from. */
   readonly code: string;
+  /** The main file of a compact stack's process, relative to the sources. */
+  readonly compactMain: string;
   readonly version: string;
 }
 
@@ -154,12 +156,12 @@ function serviceProcess(service: ServiceDefinition, options: ProcessOptions): Pl
 }
 
 function compactProcess(options: ProcessOptions): PlanWithoutDigest {
-  const { paths, code } = options;
+  const { paths, code, compactMain } = options;
   const sockets = services.map((service) => socketsOf(service, paths));
   const environments = Object.fromEntries(services.map((service) => [service.name, serviceEnvironment(service, options)])) as Environments;
   return {
     name: compactName,
-    command: nodeCommand(code, 'deploy/src/compact/main.ts'),
+    command: nodeCommand(code, compactMain),
     env: giveEnvironments(
       {
         ...sharedEnvironment(root, options),

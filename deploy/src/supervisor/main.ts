@@ -1,7 +1,7 @@
 /** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
 import { spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
-import { flushCompileCache } from 'node:module';
+import { settleAfterStart } from '@flotilla/service-kit/settle';
 import { dropOnExec } from '@flotilla/syscalls';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
@@ -66,8 +66,7 @@ async function main(planPath: string): Promise<void> {
   log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
   await supervisor.start();
   const healthy = await supervisor.untilHealthy(120_000);
-  // Node keeps compiled code at exit only, and a supervisor may be killed. With it the next one does without the TypeScript stripper's memory.
-  flushCompileCache();
+  settleAfterStart();
   if (!healthy || process.env.NOTIFY_SOCKET === undefined) return;
   spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => undefined);
 }

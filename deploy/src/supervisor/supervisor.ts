@@ -258,18 +258,18 @@ export class Supervisor {
     ];
     try {
       for (const path of logs) rotateLog(path);
-      this.copyCertificates();
     } catch (error) {
       this.log.error('housekeeping failed', { error: String(error) });
     }
+    void this.copyCertificates();
   }
 
   /** Gives the gateway new copies of certificate files that the operator has replaced. */
-  private copyCertificates(): void {
+  private async copyCertificates(): Promise<void> {
     for (const copy of this.plan.tlsCopies) {
       try {
-        if (!isRenewed(copy)) continue;
-        copyCertificate(copy);
+        if (!(await isRenewed(copy))) continue;
+        await copyCertificate(copy);
         this.log.info('certificate renewed', { path: copy.from });
       } catch (error) {
         // One that cannot be read keeps none of the others from being renewed.

@@ -1,6 +1,6 @@
 /** What starting took is given back: loading modules leaves garbage in V8's heap and free pages in every arena of malloc, and neither returns them by itself. */
 import { flushCompileCache } from 'node:module';
-import { trimMemory } from '@flotilla/syscalls';
+import { releaseProgramPages, trimMemory } from '@flotilla/syscalls';
 
 /** Some way after `ready`, so that the first requests do not wait for it. */
 const afterMs = 3_000;
@@ -13,6 +13,7 @@ export function settleAfterStart(): void {
     flushCompileCache();
     globalThis.gc?.();
     trimMemory();
+    releaseProgramPages();
   }, afterMs).unref();
   setInterval(trimMemory, trimEveryMs).unref();
 }

@@ -60,7 +60,7 @@ export {
   type VethEnd,
   type VxlanOptions,
 } from './links.ts';
-export { trimMemory } from './malloc.ts';
+export { releaseProgramPages, trimMemory } from './memory.ts';
 export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground } from './mount.ts';
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
 export { type NetlinkMessage, NetlinkSocket, netlinkPort, netlinkProtocols, parseAttributes, readText } from './netlink.ts';
