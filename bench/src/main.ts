@@ -78,7 +78,10 @@ async function main(sockets: readonly string[], options: Options): Promise<void>
       await engine.call('POST', '/images/load?quiet=1', { body: small });
     }
     const results: RowResult[] = [];
-    if (hosted.length > 0) results.push(await memoryRow('PSS idle', hosted));
+    if (hosted.length > 0) {
+      await pause(collectedMs);
+      results.push(await memoryRow('PSS idle', hosted));
+    }
     for (const row of wanted) {
       if (row.needs === 'registry' && setting.pullReference === undefined) {
         console.error(`${row.name}: left out, no --pull REFERENCE given`);

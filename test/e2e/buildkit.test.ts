@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { mustRun, mustSucceed, waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
 import { useBuildx } from './buildx.ts';
+import { isCompact } from './stack.ts';
 
 const { stack, context, docker, build, failure, run } = useBuildx();
 
@@ -301,7 +302,7 @@ describe('Dockerfiles that only BuildKit’s language has', () => {
   });
 });
 
-describe('two replicas of image-service', () => {
+describe.skipIf(isCompact)('two replicas of image-service', () => {
   it('serve builds: the connections of one meet', async () => {
     mustSucceed(await stack.host.flotilla('scale', 'image-service=2'), 'flotilla scale');
     try {

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
-import { useStack } from './stack.ts';
+import { isCompact, useStack } from './stack.ts';
 
 // A dockerd keeps its empty cgroup.
 const stack = useStack({ outside: true, ignoreLeaks: [/^cgroup \/docker\b/] });
@@ -153,7 +153,7 @@ describe('beside a running dockerd', () => {
   });
 });
 
-describe('replicas of network-volume', () => {
+describe.skipIf(isCompact)('replicas of network-volume', () => {
   it('let go of ports that another has closed, and put back what another has opened', async () => {
     await stack.host.flotilla('scale', 'network-volume=2');
     await waitFor(

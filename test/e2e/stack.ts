@@ -23,6 +23,9 @@ import { afterAll, beforeAll, expect } from 'vitest';
 
 const repositoryRoot = join(import.meta.dirname, '../..');
 
+/** The files run against one process of five services: what is about replicas has none. */
+export const isCompact = process.env.FLOTILLA_TEST_COMPACT === '1';
+
 export interface E2eOptions {
   /** A second namespace on a wire, to reach published ports from. */
   readonly outside?: boolean;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { engineApi } from './engineApi.ts';
-import { useStack } from './stack.ts';
+import { isCompact, useStack } from './stack.ts';
 
 const stack = useStack({
   stack: {
@@ -26,11 +26,11 @@ interface Line {
 
 /** What a service has logged for a trace. */
 function linesOf(service: string, traceId: string): Line[] {
-  return readFileSync(join(stack.host.dataRoot, 'logs', `${service}.log`), 'utf8')
+  return readFileSync(join(stack.host.dataRoot, 'logs', `${isCompact ? 'compact' : service}.log`), 'utf8')
     .split('\n')
     .filter((line) => line.startsWith('{') && line.includes(traceId))
     .map((line) => JSON.parse(line) as Line)
-    .filter((line) => line.traceId === traceId);
+    .filter((line) => line.service === service && line.traceId === traceId);
 }
 
 const traced = (traceId: string): Record<string, string> => ({ traceparent: `00-${traceId}-00f067aa0ba902b7-01` });

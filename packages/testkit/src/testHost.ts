@@ -33,6 +33,11 @@ export interface StackProcess {
   readonly healthy: boolean;
 }
 
+/** Whether a service is in this process: in a compact stack all five are in one. */
+function serves(one: StackProcess, service: string): boolean {
+  return one.service === service || (one.service === 'compact' && service !== 'redis' && service !== 'nats');
+}
+
 /** Hosts that are not disposed. */
 const living = new Set<TestHost>();
 let counter = 0;
@@ -180,7 +185,7 @@ export class TestHost {
 
   /** Sends a signal (default SIGKILL) to every process of a service; gives their pids. */
   async kill(service: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<number[]> {
-    const pids = (await this.processes()).filter((one) => one.service === service).map((one) => one.pid);
+    const pids = (await this.processes()).filter((one) => serves(one, service)).map((one) => one.pid);
     if (pids.length === 0) throw new Error(`no process of ${service} is running`);
     for (const pid of pids) process.kill(pid, signal);
     return pids;
@@ -197,7 +202,7 @@ export class TestHost {
   async waitHealthy(service: string, not: readonly number[] = [], timeoutMs = 30_000): Promise<void> {
     await waitFor(
       async () => {
-        const own = (await this.processes()).filter((one) => one.service === service && !not.includes(one.pid));
+        const own = (await this.processes()).filter((one) => serves(one, service) && !not.includes(one.pid));
         return own.length > 0 && own.every((one) => one.healthy);
       },
       { timeoutMs, what: `${service} to be healthy` },
