@@ -89,6 +89,29 @@ FROM two
     expect(await run('replaced', 'ls', '/copy')).toBe('/copy');
   });
 
+  it('takes what the builder itself is asked by arguments', async () => {
+    const folder = context({
+      Dockerfile: 'FROM BUSYBOX\nRUN hostname > /host\nRUN --mount=type=cache,id=apart,target=/c ls /c > /had; touch /c/x\n',
+    });
+    await build(folder, '-t', 'asked');
+    expect(await run('asked', 'cat', '/host', '/had')).toBe('buildkitsandbox');
+    const of = (name: string): string[] => [
+      '--build-arg',
+      `BUILDKIT_CACHE_MOUNT_NS=${name}`,
+      '--build-arg',
+      'BUILDKIT_SANDBOX_HOSTNAME=own',
+    ];
+    for (const [name, had] of [
+      ['', '\nx'],
+      ['team', ''],
+      ['team', '\nx'],
+      ['other', ''],
+    ] as const) {
+      await build(folder, '--no-cache', ...of(name), '-t', 'asked');
+      expect(await run('asked', 'cat', '/host', '/had'), name).toBe(`own${had}`);
+    }
+  });
+
   it('shows where the Dockerfile is wrong, and what failed', async () => {
     const wrong = context({ Dockerfile: 'FROM BUSYBOX\n\nRUNN x\n' });
     expect(await failure(wrong)).toMatch(

@@ -92,6 +92,7 @@ describe('contexts over the network', () => {
       'in/Dockerfile': 'FROM BUSYBOX\nCOPY b /b\n',
       'in/b': 'inner\n',
       a: 'outer\n',
+      Whole: 'FROM BUSYBOX\nCOPY .git /g\n',
     });
     const served = join(host.filesDirectory, 'served');
     await host.sh(`cd ${folder} && git init -q -b master . && git add . && git -c user.name=a -c user.email=a@b commit -qm x && git tag v1 && mkdir -p ${served} &&
@@ -111,6 +112,9 @@ describe('contexts over the network', () => {
       expect(await run('remote', 'cat', '/b')).toBe('inner');
       await must(`http://${address}/context.tar.gz`);
       expect(await run('remote', 'cat', '/a')).toBe('outer');
+      await must('-f', 'Whole', '--build-arg', 'BUILDKIT_CONTEXT_KEEP_GIT_DIR=1', `http://${address}/repo.git`);
+      expect(await run('remote', 'cat', '/g/HEAD')).not.toBe('');
+      expect((await from('-f', 'Whole', `http://${address}/repo.git`)).stderr).toContain('"/.git": not found');
       expect((await from('-f', 'in/Dockerfile', `http://${address}/repo.git`)).stderr).toContain('"/b": not found');
       await must(`http://${address}/Dockerfile`);
       expect(await run('remote', 'cat', '/a')).toBe('alone');

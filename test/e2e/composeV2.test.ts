@@ -63,6 +63,7 @@ describe('a shop: built services, health gates, networks, a volume, configs and 
     Dockerfile: 'FROM BUSYBOX\nARG WORD\nRUN mkdir /www && echo $WORD > /www/index.html\nCMD ["httpd", "-f", "-p", "80", "-h", "/www"]\n',
     'conf.txt': 'setting',
     'key.txt': 'secret',
+    '.env': 'SHOP_WORD=spoken\n',
     'compose.yaml': `
 name: shop
 services:
@@ -70,8 +71,8 @@ services:
     build: { context: ., args: { WORD: hello } }
     depends_on: { db: { condition: service_healthy }, init: { condition: service_completed_successfully } }
     networks: [front, back]
-    configs: [{ source: conf, target: /conf }]
-    secrets: [key]
+    configs: [{ source: conf, target: /conf }, { source: inline, target: /inline }]
+    secrets: [key, word]
   worker:
     build: { context: ., args: { WORD: worker } }
     command: ["sh", "-c", "echo working; exec sleep 1000"]
@@ -89,8 +90,8 @@ services:
   debug: { image: BUSYBOX, command: ["sleep", "1000"], stop_signal: SIGKILL, profiles: [tools] }
 networks: { front: {}, back: { internal: true, ipam: { config: [{ subnet: 10.88.0.0/24 }] } } }
 volumes: { data: {} }
-configs: { conf: { file: ./conf.txt } }
-secrets: { key: { file: ./key.txt } }
+configs: { conf: { file: ./conf.txt }, inline: { content: "for $SHOP_WORD" } }
+secrets: { key: { file: ./key.txt }, word: { environment: SHOP_WORD } }
 `,
   };
 
@@ -100,6 +101,8 @@ secrets: { key: { file: ./key.txt } }
     const running = (await shop.must('ps', '--format', '{{.Service}} {{.Image}} {{.Health}}')).split('\n').map((line) => line.trim());
     expect(running.sort()).toEqual([`db ${stack.busybox} healthy`, 'web shop-web', 'worker shop-worker', 'worker shop-worker']);
     expect(await shop.exec('web', 'sh', '-c', 'cat /conf /run/secrets/key; wget -q -O - http://web')).toBe('settingsecrethello');
+    // What has no file is copied into the container.
+    expect(await shop.exec('web', 'cat', '/inline', '/run/secrets/word')).toBe('for spokenspoken');
     expect(await shop.exec('worker', 'cat', '/www/index.html')).toBe('worker');
     expect(await shop.exec('worker', 'nslookup', 'store.')).toContain('10.88.0.77');
     expect(await shop.exec('db', 'ip', '-4', 'addr', 'show', 'dev', 'eth0')).toContain('inet 10.88.0.77/24');

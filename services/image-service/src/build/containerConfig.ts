@@ -13,8 +13,10 @@ export function containerConfig(
     throw new InvalidParameter(`exec: ${JSON.stringify(command[0] ?? '')}: the image has no files yet: COPY something before RUN`);
   }
   const { User, Volumes } = state.config;
+  const { hostname } = build.options;
   return {
     Image: state.image.id,
+    ...(hostname === undefined ? {} : { Hostname: hostname }),
     Cmd: [...command],
     // One empty word: none, also where the image has one.
     Entrypoint: [''],

@@ -30,6 +30,8 @@ export interface BuildOptions {
   readonly manner: BuildManner;
   /** Whether steps may have the host's network, where that has to be granted. */
   readonly hostNetwork?: boolean;
+  /** The host's name in steps; undefined: the container's own. */
+  readonly hostname?: string;
   /** What every time that the build makes is to be: seconds, from SOURCE_DATE_EPOCH. Undefined: the clock's. */
   readonly sourceDateEpoch?: number;
 }

@@ -21,6 +21,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
   const parts: MountParts = {
     roots: build.roots,
     cache: build.cache,
+    cacheNamespace: options.buildArgs.get('BUILDKIT_CACHE_MOUNT_NS') ?? '',
     client: build.client,
     rootOf: (from, source) => rootOf(stage, from, contextPaths([source])),
     workingDirectory: state.workingDirectory,

@@ -45,6 +45,8 @@ export interface PreparedMounts {
 export interface MountParts {
   readonly roots: RootFilesystems;
   readonly cache: BuildCache;
+  /** Keeps cache directories apart from those of the same id elsewhere; empty: shared by all. */
+  readonly cacheNamespace: string;
   /** The root of the context (empty name), a stage or an image. */
   readonly rootOf: (from: string, source: string) => Promise<string>;
   readonly client: BuildClient | undefined;
@@ -139,7 +141,8 @@ async function bindSource(request: MountRequest, parts: MountParts, releases: ((
 
 async function cacheSource(request: MountRequest, parts: MountParts, releases: (() => void)[]): Promise<string> {
   const { uid, gid, mode, from, source } = request;
-  const name = JSON.stringify([request.id || cleanPath(request.target), uid, gid, mode ?? 0o755, from, source]);
+  const id = request.id || cleanPath(request.target);
+  const name = JSON.stringify([parts.cacheNamespace === '' ? id : `${parts.cacheNamespace}/${id}`, uid, gid, mode ?? 0o755, from, source]);
   const directory = await parts.cache.directory(name, request.sharing);
   releases.push(() => directory.release());
   if (directory.isNew) {

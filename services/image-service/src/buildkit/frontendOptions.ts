@@ -1,5 +1,5 @@
 /** The options of the frontend `dockerfile.v0`, as the builder knows them. */
-import type { HostConfig } from '@flotilla/engine-api';
+import { goBoolean, type HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { hostPlatform, type Platform, parsePlatform } from '@flotilla/oci';
 import type { BuildOptions } from '../build/options.ts';
@@ -20,6 +20,8 @@ export interface FrontendSources {
   readonly remote: string;
   /** The id of what the client uploads as the context; empty: nothing. */
   readonly upload: string;
+  /** Whether a repository's own directory is in the context. */
+  readonly keepGitDirectory: boolean;
 }
 
 export function toSources(options: FrontendOptions): FrontendSources {
@@ -30,6 +32,7 @@ export function toSources(options: FrontendOptions): FrontendSources {
     dockerfileDirectory: options.dockerfilekey || 'dockerfile',
     contextDirectory: options.contextkey || 'context',
     remote: isUpload ? '' : context,
+    keepGitDirectory: goBoolean(options['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '') ?? false,
     upload: isUpload ? context.slice(uploadPrefix.length) : '',
   };
 }
@@ -55,6 +58,8 @@ export function toBuildOptions(options: FrontendOptions): BuildOptions {
     aux: false,
     cacheOnly: true,
     manner: 'buildkit',
+    // Always the same, so that what a step writes of it is.
+    hostname: options['build-arg:BUILDKIT_SANDBOX_HOSTNAME'] || options.hostname || 'buildkitsandbox',
     ...epochOption(options),
   };
 }

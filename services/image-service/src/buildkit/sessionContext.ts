@@ -116,7 +116,7 @@ async function openStream({ session, sources, progress, found, work, signal }: S
   const title = sources.upload === '' ? `[internal] load remote build context ${sources.remote}` : '[internal] load build context';
   return progress.during(title, async (vertex) => {
     const body = sources.upload === '' ? Readable.from([]) : Readable.from(upload(session, sources.upload, signal));
-    const context = await openContext({ body, remote: sources.remote, dockerfile: sources.dockerfile, work, signal });
+    const context = await openContext({ ...sources, body, work, signal });
     found(new SourceText(sources.dockerfile, context.dockerfileText), vertex);
     return context;
   });

@@ -27,6 +27,8 @@ export interface ContextOptions {
   readonly remote: string;
   /** The Dockerfile's path in the context; empty: Dockerfile. */
   readonly dockerfile: string;
+  /** Whether a repository's own directory is in the context. */
+  readonly keepGitDirectory?: boolean;
   /** An empty directory. */
   readonly work: string;
   readonly signal: AbortSignal;
@@ -55,7 +57,7 @@ export async function openContext(options: ContextOptions): Promise<BuildContext
       return { files: async () => root, dockerfileText: found.text, remove };
     }
     options.body.resume();
-    const opened = await openRemote(remote, name, work, options.signal);
+    const opened = await openRemote({ ...options, dockerfile: name });
     return { files: async () => opened.root, dockerfileText: opened.dockerfileText, remove };
   } catch (error) {
     await remove();
@@ -63,10 +65,10 @@ export async function openContext(options: ContextOptions): Promise<BuildContext
   }
 }
 
-async function openRemote(remote: string, name: string, work: string, signal: AbortSignal): Promise<Opened> {
+async function openRemote({ remote, dockerfile: name, work, signal, keepGitDirectory = false }: ContextOptions): Promise<Opened> {
   const git = parseGitSource(remote);
   if (git !== undefined) {
-    const root = await cloneRepository(git, work, { keepGitDirectory: false, signal });
+    const root = await cloneRepository(git, work, { keepGitDirectory, signal });
     const found = openDockerfile(root, name);
     await applyIgnoreFile(root, found.path);
     return { root, dockerfileText: found.text };
