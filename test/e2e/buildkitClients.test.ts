@@ -112,6 +112,15 @@ describe('contexts over the network', () => {
       expect(await run('remote', 'cat', '/b')).toBe('inner');
       await must(`http://${address}/context.tar.gz`);
       expect(await run('remote', 'cat', '/a')).toBe('outer');
+      const commit = (await host.sh(`git -C ${folder} rev-parse HEAD`)).trim();
+      const added = (checksum: string, ...sources: string[]): string =>
+        context({ Dockerfile: `FROM BUSYBOX\nADD --checksum=${checksum} ${sources.join(' ')} /r/\n`, a: '' });
+      const repository = `http://${address}/repo.git`;
+      await build(added(commit.slice(0, 12), repository), '-t', 'remote');
+      expect(await run('remote', 'cat', '/r/a')).toBe('outer');
+      expect(await failure(added('0123456789', repository))).toContain(`expected checksum to match 0123456789, got ${commit}`);
+      expect(await failure(added(commit, 'a'))).toContain('checksum requires HTTP(S) or Git sources');
+      expect(await failure(added(commit, 'a', repository))).toContain("checksum can't be specified for multiple sources");
       await must('-f', 'Whole', '--build-arg', 'BUILDKIT_CONTEXT_KEEP_GIT_DIR=1', `http://${address}/repo.git`);
       expect(await run('remote', 'cat', '/g/HEAD')).not.toBe('');
       expect((await from('-f', 'Whole', `http://${address}/repo.git`)).stderr).toContain('"/.git": not found');

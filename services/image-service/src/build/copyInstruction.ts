@@ -24,6 +24,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const excludes = instruction.excludes.map((pattern) => stage.expand(pattern));
   const excluded: PathFilter | undefined = excludes.length === 0 ? undefined : contextFilter(excludes.join('\n'));
   const words = instruction.sources.map((source) => stage.expand(source));
+  if (instruction.kind === 'add' && instruction.checksum !== undefined) checkVerifiable([...words, ...instruction.inline]);
   const root = await rootOf(stage, from, contextPaths(words));
   const sources: CopySource[] = [];
   for (const written of words) {
@@ -79,6 +80,13 @@ function ownerRules(manner: BuildManner, chown: string): BuildManner[] {
   return /^\d*$|:/.test(chown) ? [] : [manner];
 }
 
+/** What a checksum can be told of. @throws InvalidParameter in BuildKit's words. */
+function checkVerifiable([only, ...more]: readonly (string | object)[]): void {
+  if (more.length > 0) throw new InvalidParameter("checksum can't be specified for multiple sources");
+  if (typeof only !== 'string' || !(isUrl(only) || parseGitSource(only) !== undefined))
+    throw new InvalidParameter('checksum requires HTTP(S) or Git sources');
+}
+
 async function remoteSource(stage: StageBuilder, instruction: Copy | Add, url: string): Promise<CopySource> {
   if (instruction.kind === 'copy') throw new InvalidParameter("COPY failed: source can't be a URL for COPY");
   const git = parseGitSource(url);
@@ -89,9 +97,14 @@ async function remoteSource(stage: StageBuilder, instruction: Copy | Add, url: s
   return download(url, { root, checksum, destination: stage.expand(instruction.destination), output, signal: stage.build.signal });
 }
 
-async function gitSource(stage: StageBuilder, { keepGitDir }: Add, git: GitSource): Promise<CopySource> {
+async function gitSource(stage: StageBuilder, { keepGitDir, checksum }: Add, git: GitSource): Promise<CopySource> {
   const { build } = stage;
-  const folder = await cloneRepository(git, build.roots.newDirectory('git'), { keepGitDirectory: keepGitDir, signal: build.signal });
+  const expected = checksum === undefined ? {} : { checksum: stage.expand(checksum) };
+  const folder = await cloneRepository(git, build.roots.newDirectory('git'), {
+    keepGitDirectory: keepGitDir,
+    ...expected,
+    signal: build.signal,
+  });
   return { root: folder, path: '.', hash: await contentHash(folder, { owners: false }, build.signal), unpack: false };
 }
 

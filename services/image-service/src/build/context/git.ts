@@ -28,16 +28,16 @@ export function parseGitSource(remote: string): GitSource | undefined {
   return undefined;
 }
 
-/** Clones into an empty directory. @returns the folder that was asked for. @throws InvalidParameter with git's own words. */
+/** Clones into an empty directory. @param options.checksum - how the commit begins. @returns the folder that was asked for. @throws InvalidParameter with git's own words. */
 export async function cloneRepository(
   { repository, reference, folder }: GitSource,
   work: string,
-  options: { readonly keepGitDirectory: boolean; readonly signal: AbortSignal },
+  options: { readonly keepGitDirectory: boolean; readonly checksum?: string; readonly signal: AbortSignal },
 ): Promise<string> {
   if (reference.startsWith('-') || repository.startsWith('-')) throw new InvalidParameter(`invalid git reference: ${reference}`);
   const root = join(work, 'repository');
   mkdirSync(root);
-  const git = (...args: string[]): Promise<void> => runGit(root, work, args, options.signal);
+  const git = (...args: string[]): Promise<string> => runGit(root, work, args, options.signal);
   await git('init', '--quiet');
   await git('remote', 'add', 'origin', '--', repository);
   const wanted = reference === '' ? 'HEAD' : reference;
@@ -54,6 +54,10 @@ export async function cloneRepository(
       throw error;
     }
   }
+  if (options.checksum !== undefined) {
+    const commit = (await git('rev-parse', 'HEAD')).trim();
+    if (!commit.startsWith(options.checksum)) throw new InvalidParameter(`expected checksum to match ${options.checksum}, got ${commit}`);
+  }
   await git('submodule', 'update', '--quiet', '--init', '--recursive', '--depth=1');
   if (!options.keepGitDirectory) await rm(join(root, '.git'), { recursive: true, force: true });
   const found = resolveInRoot(root, cleanPath(folder));
@@ -63,12 +67,13 @@ export async function cloneRepository(
   return found;
 }
 
-function runGit(directory: string, home: string, args: readonly string[], signal: AbortSignal): Promise<void> {
+/** @returns what it prints. */
+function runGit(directory: string, home: string, args: readonly string[], signal: AbortSignal): Promise<string> {
   const settings = ['protocol.ext.allow=never', 'protocol.file.allow=never', 'core.hooksPath=/dev/null', 'core.symlinks=true', 'gc.auto=0'];
   return new Promise((resolve, reject) => {
     const child = spawn('git', [...settings.flatMap((setting) => ['-c', setting]), ...args], {
       cwd: directory,
-      stdio: ['ignore', 'ignore', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe'],
       signal,
       env: {
         PATH: process.env.PATH,
@@ -80,13 +85,17 @@ function runGit(directory: string, home: string, args: readonly string[], signal
         ...proxies(),
       },
     });
+    let printed = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      printed = (printed + chunk.toString('utf8')).slice(-maxOutput);
+    });
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => {
       said = (said + chunk.toString('utf8')).slice(-maxOutput);
     });
     child.on('error', (error) => reject(signal.aborted ? signal.reason : error));
     child.on('close', (code) => {
-      if (code === 0) resolve();
+      if (code === 0) resolve(printed);
       else if (signal.aborted) reject(signal.reason);
       else reject(new InvalidParameter(`error initializing git repository: failed to ${args[0]}: ${said.trim()}`));
     });
