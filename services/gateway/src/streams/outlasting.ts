@@ -17,6 +17,8 @@ export interface OpenStream {
 }
 
 const lookMs = 250;
+/** How long an exec may take to run. */
+const startPatienceMs = 10_000;
 
 export async function openAttach(
   containers: Backends['containers'],
@@ -74,9 +76,13 @@ async function stateOf(execs: Backends['execs'], exec: string, signal: AbortSign
 }
 
 async function whenEnded(execs: Backends['execs'], exec: string, signal: AbortSignal): Promise<void> {
+  const begunUntil = Date.now() + startPatienceMs;
   for (;;) {
     try {
-      if (!(await stateOf(execs, exec, signal)).Running) return;
+      const { Running, ExitCode } = await stateOf(execs, exec, signal);
+      // Only the link to its instance may have broken, while that was starting it.
+      const mayBegin = ExitCode === null && Date.now() < begunUntil;
+      if (!Running && !mayBegin) return;
     } catch (error) {
       if (isNotFound(error) || signal.aborted) return;
     }
