@@ -212,6 +212,10 @@ value $PATH
 EOF
 value $PATH
 RAW
+RUN mkdir -p /app/deep && echo old > /app/deep/old && chmod 711 /app
+RUN rm -r /app/deep
+COPY whole /app
+RUN stat -c '%n %a %h' /app /tree/hard && find /app | sort
 RUN stat -c '%n %a %u:%g' /tree/run.sh /owned/a.txt && readlink /tree/link && find /many /parents /excluded /unpacked /packed /inline -type f | sort
 `,
       'tree/run.sh': 'x',
@@ -219,12 +223,15 @@ RUN stat -c '%n %a %u:%g' /tree/run.sh /owned/a.txt && readlink /tree/link && fi
       'b.txt': 'b',
       'deep/x.md': 'x',
       'deep/keep': 'k',
+      'whole/deep/new': 'n',
     });
     chmodSync(join(folder, 'tree/run.sh'), 0o751);
     symlinkSync('/etc/passwd', join(folder, 'tree/link'));
     linkSync(join(folder, 'tree/run.sh'), join(folder, 'tree/hard'));
     await stack.host.sh(`cd ${folder} && mkdir in && echo in > in/side && tar czf archive.tar.gz -C in side && rm -r in`);
     const out = await mustBuild(folder, '-t', 'copied');
+    // What was emptied stays what it was, and nothing of before is in it.
+    expect(out).toMatch(/\/app 711 \d\n\/tree\/hard 751 2\n\/app\n\/app\/deep\n\/app\/deep\/new\n/);
     expect(out).toContain('/tree/run.sh 751 0:0\n/owned/a.txt 640 1234:1234\n/etc/passwd\n');
     expect(out).toContain(
       [

@@ -10,18 +10,19 @@ const lremovexattrCall = libc.func('int lremovexattr(const char *path, const cha
 
 /** The largest value and list the kernel keeps (XATTR_SIZE_MAX). */
 const largest = 65_536;
+/** What a call gives is copied out of it before the next one. */
+const answer = Buffer.alloc(largest);
 const nothingThere = ['ENODATA', 'EOPNOTSUPP'];
 
 /** The value, or undefined when the path has no such attribute or its file system none at all. */
 export function lgetxattr(path: string, name: string): Buffer | undefined {
-  const value = Buffer.alloc(largest);
-  const size = lgetxattrCall(cPath(path, 'lgetxattr'), cPath(name, 'lgetxattr'), value, largest);
+  const size = lgetxattrCall(cPath(path, 'lgetxattr'), cPath(name, 'lgetxattr'), answer, largest);
   if (size === -1) {
     const error = new SyscallError('lgetxattr', koffi.errno(), `${name} of ${path}`);
     if (nothingThere.includes(error.code)) return undefined;
     throw error;
   }
-  return Buffer.from(value.subarray(0, Number(size)));
+  return Buffer.from(answer.subarray(0, Number(size)));
 }
 
 export function lsetxattr(path: string, name: string, value: Uint8Array | string): void {
@@ -32,16 +33,15 @@ export function lsetxattr(path: string, name: string, value: Uint8Array | string
 
 /** Names of all attributes; none where the file system has no attributes. */
 export function llistxattr(path: string): string[] {
-  const list = Buffer.alloc(largest);
-  const size = llistxattrCall(cPath(path, 'llistxattr'), list, largest);
+  const size = llistxattrCall(cPath(path, 'llistxattr'), answer, largest);
   if (size === -1) {
     const error = new SyscallError('llistxattr', koffi.errno(), path);
     if (error.errno === constants.errno.EOPNOTSUPP) return [];
     throw error;
   }
-  return list
-    .subarray(0, Number(size))
-    .toString('utf8')
+  if (Number(size) === 0) return [];
+  return answer
+    .toString('utf8', 0, Number(size))
     .split('\0')
     .filter((name) => name !== '');
 }

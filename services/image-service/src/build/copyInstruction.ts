@@ -26,6 +26,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const words = instruction.sources.map((source) => stage.expand(source));
   if (instruction.kind === 'add' && instruction.checksum !== undefined) checkVerifiable([...words, ...instruction.inline]);
   const root = await rootOf(stage, from, contextPaths(words));
+  const digests = from === '' ? build.context.digests?.() : undefined;
   const sources: CopySource[] = [];
   for (const written of words) {
     if (isUrl(written) || parseGitSource(written) !== undefined) sources.push(await remoteSource(stage, instruction, written));
@@ -37,6 +38,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
         unpack: instruction.kind === 'add' && instruction.unpack !== false,
         parents: instruction.parents,
         ...(excluded === undefined ? {} : { excluded }),
+        ...(digests === undefined ? {} : { digests }),
       } as const;
       sources.push(...(await findSources(root, written, options, build.signal)));
     }

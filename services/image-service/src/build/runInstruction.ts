@@ -24,6 +24,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
     cacheNamespace: options.buildArgs.get('BUILDKIT_CACHE_MOUNT_NS') ?? '',
     client: build.client,
     rootOf: (from, source) => rootOf(stage, from, contextPaths([source])),
+    digests: () => build.context.digests?.(),
     workingDirectory: state.workingDirectory,
     signal,
   };

@@ -7,7 +7,7 @@ import type { Digest } from '@flotilla/oci';
 import type { BuildCache } from './cache.ts';
 import type { BuildClient } from './client.ts';
 import { mountFromClient } from './clientMounts.ts';
-import { contentHash } from './copy/contentHash.ts';
+import { contentHash, type DirectoryDigests } from './copy/contentHash.ts';
 import { TreeCopier } from './copy/copyTree.ts';
 import { cleanPath, resolveInRoot, statOf } from './copy/paths.ts';
 import { targetOf } from './mountOptions.ts';
@@ -49,6 +49,8 @@ export interface MountParts {
   readonly cacheNamespace: string;
   /** The root of the context (empty name), a stage or an image. */
   readonly rootOf: (from: string, source: string) => Promise<string>;
+  /** Of the context's directories, where they are known. */
+  readonly digests: () => DirectoryDigests | undefined;
   readonly client: BuildClient | undefined;
   readonly workingDirectory: string;
   readonly signal: AbortSignal;
@@ -59,10 +61,18 @@ export async function mountsKey(requests: readonly MountRequest[], parts: MountP
   const key: unknown[] = [];
   for (const request of requests) {
     const { type, target, source, from, readOnly, id, sizeBytes, variable } = request;
-    const content = type === 'bind' ? await contentHash(await sourceOf(request, parts), { owners: from !== '' }, parts.signal) : '';
+    const content = type === 'bind' ? await bindHash(request, parts) : '';
     key.push([type, target, source, from, readOnly, id, sizeBytes, content, variable]);
   }
   return key;
+}
+
+async function bindHash(request: MountRequest, parts: MountParts): Promise<string> {
+  const { from, source } = request;
+  const path = await sourceOf(request, parts);
+  const digests = from === '' ? parts.digests() : undefined;
+  const known = digests === undefined ? {} : { known: { root: await parts.rootOf(from, source), digests } };
+  return contentHash(path, { owners: from !== '', ...known }, parts.signal);
 }
 
 export async function prepareMounts(

@@ -1,6 +1,7 @@
 /** Directories of a client, each brought here when it is needed, and no more of it than that. */
 import { existsSync } from 'node:fs';
 import type { ContextPaths } from '../build/contextPaths.ts';
+import type { DirectoryDigests } from '../build/copy/contentHash.ts';
 import type { ContextCopies, ContextCopy } from './contextCopies.ts';
 import { syncDirectory } from './fileSync.ts';
 import type { Progress } from './progress.ts';
@@ -47,9 +48,18 @@ export class ClientDirectory {
   }
 
   private get root(): string {
+    return this.claimed.path;
+  }
+
+  private get claimed(): ContextCopy {
     const { copies, session, name } = this.options;
     this.copy ??= copies.claim(`${session.sharedKey || session.id}\0${name}`);
-    return this.copy.path;
+    return this.copy;
+  }
+
+  /** Of its directories, as far as they are known. */
+  get digests(): DirectoryDigests {
+    return this.claimed.known;
   }
 
   private covers(paths: ContextPaths): boolean {
@@ -68,7 +78,7 @@ export class ClientDirectory {
       await syncDirectory(
         session.connection,
         { directory: name, paths, excludes },
-        this.root,
+        this.claimed,
         (bytes) => {
           last = bytes;
           if (Date.now() - shown < reportEveryMs) return;

@@ -3,13 +3,16 @@
  *
  * Layout: `<image-service>/build-contexts/<digest of key>-<random>`, with `.<instance>` at its end while that instance uses it: the rename is the claim.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync, statSync, utimesSync } from 'node:fs';
+import { createHash, randomBytes, randomInt } from 'node:crypto';
+import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { lutimesNs } from '@flotilla/syscalls';
+import { KnownDirectory } from './knownDirectory.ts';
 
 export interface ContextCopy {
   readonly path: string;
+  readonly known: KnownDirectory;
   /** @param isWhole - otherwise it is of no use to anybody. */
   release(isWhole: boolean): Promise<void>;
 }
@@ -24,10 +27,22 @@ export interface KeptContext {
 
 /** Kept for builds to come; older ones go. */
 const mostKept = 24;
+/** What is known of them, together. */
+const mostKnownBytes = 16 * 1024 * 1024;
+
+/** What this instance knows of a copy that it has let go; of use while nobody else has had it since. */
+interface Memory {
+  readonly known: KnownDirectory;
+  /** Its times: every release sets one that no other has. */
+  readonly mark: string;
+}
+
+const nanosecondsAMillisecond = 1_000_000;
 
 export class ContextCopies {
   private readonly root: string;
   private readonly instance: string;
+  private readonly memories = new Map<string, Memory>();
 
   constructor(root: string, instance: string) {
     this.root = root;
@@ -48,23 +63,47 @@ export class ContextCopies {
   claim(key: string): ContextCopy {
     const digest = createHash('sha256').update(key).digest('hex').slice(0, 32);
     for (const name of readdirSync(this.root).filter((each) => each.startsWith(`${digest}-`) && userOf(each) === '')) {
+      const known = this.recall(name);
       const path = this.rename(name, `${name}.${this.instance}`);
-      if (path !== undefined) return this.claimed(name, path);
+      if (path !== undefined) return this.claimed(name, path, known);
     }
     const name = `${digest}-${randomBytes(8).toString('hex')}`;
     const path = join(this.root, `${name}.${this.instance}`);
     mkdirSync(path, { mode: 0o755 });
-    return this.claimed(name, path);
+    return this.claimed(name, path, new KnownDirectory());
   }
 
-  private claimed(name: string, path: string): ContextCopy {
+  private recall(name: string): KnownDirectory {
+    const memory = this.memories.get(name);
+    this.memories.delete(name);
+    return memory !== undefined && memory.mark === this.markOf(name) ? memory.known : new KnownDirectory();
+  }
+
+  private remember(name: string, known: KnownDirectory): void {
+    const mark = this.markOf(name);
+    if (mark === undefined) return;
+    this.memories.set(name, { known, mark });
+    let bytes = 0;
+    for (const [each, memory] of [...this.memories].reverse()) {
+      bytes += memory.known.sizeBytes;
+      if (bytes > mostKnownBytes) this.memories.delete(each);
+    }
+  }
+
+  private markOf(name: string): string | undefined {
+    const stat = statSync(join(this.root, name), { throwIfNoEntry: false, bigint: true });
+    return stat === undefined ? undefined : `${stat.mtimeNs} ${stat.ctimeNs}`;
+  }
+
+  private claimed(name: string, path: string, known: KnownDirectory): ContextCopy {
     return {
       path,
+      known,
       release: async (isWhole) => {
         if (isWhole) {
-          const now = new Date();
-          utimesSync(path, now, now);
-          this.rename(`${name}.${this.instance}`, name);
+          const now = BigInt(Date.now()) * BigInt(nanosecondsAMillisecond) + BigInt(randomInt(nanosecondsAMillisecond));
+          lutimesNs(path, now, now);
+          if (this.rename(`${name}.${this.instance}`, name) !== undefined) this.remember(name, known);
           await this.forgetOldest();
         } else await rm(path, { recursive: true, force: true });
       },
@@ -94,6 +133,7 @@ export class ContextCopies {
   async remove(ids: ReadonlySet<string>): Promise<void> {
     for (const { id, isInUse, path } of this.list()) {
       if (isInUse || !ids.has(id)) continue;
+      this.memories.delete(id);
       const grave = this.rename(path.slice(this.root.length + 1), `${id}.${this.instance}`);
       if (grave !== undefined) await rm(grave, { recursive: true, force: true });
     }

@@ -1,4 +1,16 @@
-import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { connect, createServer, type Server as NetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,9 +18,11 @@ import { Packet, Packet_PacketType as PacketType, Stat } from '@flotilla/contrac
 import { FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
 import { Server, ServerCredentials, type ServerDuplexStream, type ServiceDefinition } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { goMode } from './fileMode.ts';
+import { contentHash } from '../build/copy/contentHash.ts';
+import { goMode, kindOf } from './fileMode.ts';
 import { syncDirectory } from './fileSync.ts';
 import { GrpcConnection } from './grpcConnection.ts';
+import { KnownDirectory } from './knownDirectory.ts';
 
 type Call = ServerDuplexStream<Packet, Packet>;
 
@@ -53,8 +67,14 @@ afterEach(() => {
   expect(existsSync(join(work, 'evil'))).toBe(false);
 });
 
-const sync = (): Promise<void> =>
-  syncDirectory(connection, { directory: 'context', paths: [], excludes: [] }, target, () => undefined, AbortSignal.timeout(10_000));
+const sync = (known = new KnownDirectory()): Promise<void> =>
+  syncDirectory(
+    connection,
+    { directory: 'context', paths: [], excludes: [] },
+    { path: target, known },
+    () => undefined,
+    AbortSignal.timeout(10_000),
+  );
 
 /** A client that keeps to the protocol. */
 function honest(entries: readonly Stat[], contents: Readonly<Record<string, string>>): (call: Call) => void {
@@ -199,4 +219,124 @@ it('devices of a client are not made', async () => {
   serve = honest([device('a'), file('b', 'x')], { b: 'x' });
   await sync();
   expect([existsSync(join(target, 'a')), readFileSync(join(target, 'b'), 'utf8')]).toEqual([false, 'x']);
+});
+
+/** The order of a walk. */
+const inOrder = (a: string, b: string): boolean => a.replaceAll('/', '\0') < b.replaceAll('/', '\0');
+
+/** A tree of a client that changes at random: its list, in order, and what is in its files. */
+class RandomTree {
+  private readonly random: () => number;
+  private readonly entries = new Map<string, Stat>();
+  readonly contents: Record<string, string> = {};
+  private time = 100n;
+
+  constructor(seed: number) {
+    let state = seed;
+    this.random = () => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return state / 2 ** 32;
+    };
+  }
+
+  get list(): Stat[] {
+    return [...this.entries.values()].sort((a, b) => (inOrder(a.path, b.path) ? -1 : 1));
+  }
+
+  private pick(values: readonly string[]): string {
+    return values[Math.floor(this.random() * values.length)] ?? '';
+  }
+
+  /** Something is put at a path, in place of what was there, or goes. */
+  change(): void {
+    const directories = ['', ...this.list.filter(({ path }) => this.isDirectory(path)).map(({ path }) => `${path}/`)];
+    const path = this.pick(directories) + this.pick(['a', 'b', 'c', 'a.b', 'a-b']);
+    for (const { path: each } of this.list) if (each === path || each.startsWith(`${path}/`)) this.remove(each);
+    const what = this.random();
+    const plain = this.list.filter(
+      ({ path: each, linkname }) => this.contents[each] !== undefined && linkname === '' && inOrder(each, path),
+    );
+    const modTime = ++this.time;
+    if (what < 0.2) return;
+    if (what < 0.45) this.entries.set(path, Stat.fromPartial({ ...directory(path), modTime }));
+    else if (what < 0.55) this.entries.set(path, Stat.fromPartial({ ...symlink(path, this.pick(['x', 'y'])), modTime }));
+    else if (what < 0.65 && plain.length > 0) {
+      const linkname = this.pick(plain.map(({ path: each }) => each));
+      this.entries.set(path, file(path, '', { linkname, modTime }));
+    } else {
+      const content = `${this.random()}`;
+      this.contents[path] = content;
+      this.entries.set(path, file(path, content, { modTime }));
+    }
+  }
+
+  private isDirectory(path: string): boolean {
+    return kindOf(this.entries.get(path)?.mode ?? 0) === 'directory';
+  }
+
+  /** With the names that share its bytes: whoever comes next would be another list. */
+  private remove(path: string): void {
+    this.entries.delete(path);
+    delete this.contents[path];
+    for (const { path: each, linkname } of this.list) if (linkname === path && !this.isDirectory(each)) this.entries.delete(each);
+  }
+
+  expected(): string[] {
+    return this.list.map(({ path, mode, linkname, modTime }) => {
+      const kind = kindOf(mode);
+      if (kind === 'directory') return `${path} directory ${modTime}`;
+      if (kind === 'symlink') return `${path} -> ${linkname}`;
+      return linkname === '' ? `${path} = ${this.contents[path]} ${modTime}` : `${path} is ${linkname}`;
+    });
+  }
+}
+
+/** What is there, in the words of {@link RandomTree.expected}. */
+function found(tree: RandomTree): string[] {
+  const paths = readdirSync(target, { recursive: true, encoding: 'utf8' });
+  expect(paths.sort()).toEqual(tree.list.map(({ path }) => path).sort());
+  return tree.list.map(({ path, mode, linkname }) => {
+    const at = join(target, path);
+    const stat = lstatSync(at, { bigint: true });
+    if (stat.isDirectory()) return `${path} directory ${stat.mtimeNs}`;
+    if (stat.isSymbolicLink()) return `${path} -> ${readlinkSync(at)}`;
+    if (kindOf(mode) === 'file' && linkname !== '')
+      return `${path} is ${stat.ino === lstatSync(join(target, linkname), { bigint: true }).ino ? linkname : '?'}`;
+    return `${path} = ${readFileSync(at, 'utf8')} ${stat.mtimeNs}`;
+  });
+}
+
+describe('a directory that is known from before', () => {
+  it.each([1, 2, 3, 4])('is what the client has after any changes, and so are its digests (seed %i)', async (seed) => {
+    const tree = new RandomTree(seed);
+    const known = new KnownDirectory();
+    const digest = (more: object): Promise<string> => contentHash(target, { owners: false, ...more }, AbortSignal.timeout(10_000));
+    for (let round = 0; round < 30; round++) {
+      const before = new Map(tree.list.map((entry) => [entry.path, entry]));
+      for (let count = 0; count < (round < 3 ? 12 : round % 4); count++) tree.change();
+      const { list } = tree;
+      asked = [];
+      serve = honest(list, tree.contents);
+      await sync(known);
+      expect(found(tree)).toEqual(tree.expected());
+      // No file is asked for of which nothing has changed.
+      for (const id of asked) expect(list[id]).not.toEqual(before.get(list[id]?.path ?? ''));
+      expect(await digest({ known: { root: target, digests: known } })).toBe(await digest({}));
+    }
+  });
+
+  it('is not looked at when the list is the same, nor where it is the same', async () => {
+    const known = new KnownDirectory();
+    const list = [directory('a'), file('a/b', 'x'), directory('c'), file('c/d', 'x')];
+    serve = honest(list, { 'a/b': 'x', 'c/d': 'x' });
+    await sync(known);
+    asked = [];
+    rmSync(join(target, 'a/b'));
+    await sync(known);
+    serve = honest([...list.slice(0, 3), file('c/d', 'yy')], { 'c/d': 'yy' });
+    await sync(known);
+    expect(asked).toEqual([3]);
+    expect(existsSync(join(target, 'a/b'))).toBe(false);
+    expect(readFileSync(join(target, 'c/d'), 'utf8')).toBe('yy');
+  });
 });

@@ -26,6 +26,7 @@ import { lutimesNs } from '@flotilla/syscalls';
 import { Turns } from '../turns.ts';
 import { kindOf, permissionsOf } from './fileMode.ts';
 import type { CallMetadata, GrpcConnection, GrpcExchange } from './grpcConnection.ts';
+import { type KnownDirectory, Listing } from './knownDirectory.ts';
 
 export interface SyncRequest {
   /** The client's name for the directory: `context`, `dockerfile`, … */
@@ -45,11 +46,19 @@ interface Wanted {
   received: number;
 }
 
-/** @param target - an existing directory that nobody else changes. @param heard - is told how many bytes have come. */
+/** The directory here. */
+export interface SyncTarget {
+  /** An existing directory that nobody else changes. */
+  readonly path: string;
+  /** What is known of it from before, and is afterwards. A sync that fails leaves both of no use. */
+  readonly known: KnownDirectory;
+}
+
+/** @param heard - is told how many bytes have come. */
 export async function syncDirectory(
   connection: GrpcConnection,
   request: SyncRequest,
-  target: string,
+  target: SyncTarget,
   heard: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -81,25 +90,40 @@ function metadataOf({ directory, paths, excludes }: SyncRequest): CallMetadata {
 
 class Receiver {
   private readonly target: string;
+  private readonly known: KnownDirectory;
   private readonly exchange: GrpcExchange<Packet, Packet>;
   private readonly heard: (bytes: number) => void;
+  /** What the client listed the last time; it is read along with what it lists now. */
+  private readonly before: Listing;
+  /** What it lists now; undefined as long as that is the same. */
+  private now: Listing | undefined;
+  /** Where `before` is being read, once it is not the same. */
+  private head: Stat | undefined;
   private readonly directories = new Map<string, Stat>();
   private readonly listed = new Set<string>();
   private readonly wanted = new Map<number, Wanted>();
   /** Of those, by their path. */
   private readonly coming = new Map<string, Wanted>();
+  /** Directories in which something was written. */
+  private readonly touched = new Set<string>();
   private readonly room: number;
+  /** Whether there may be here what is not listed. */
+  private hasUnlisted: boolean;
   private promised = 0;
   private received = 0;
   private entries = 0;
   private last: string[] = [];
   private isListComplete = false;
 
-  constructor(target: string, exchange: GrpcExchange<Packet, Packet>, heard: (bytes: number) => void) {
-    this.target = target;
+  constructor({ path, known }: SyncTarget, exchange: GrpcExchange<Packet, Packet>, heard: (bytes: number) => void) {
+    this.target = path;
+    this.known = known;
     this.exchange = exchange;
     this.heard = heard;
-    const { bavail, bsize } = statfsSync(target);
+    this.before = known.listing ?? new Listing();
+    this.before.rewind();
+    this.hasUnlisted = known.listing === undefined;
+    const { bavail, bsize } = statfsSync(path);
     this.room = bavail * bsize;
   }
 
@@ -107,20 +131,24 @@ class Receiver {
     let saidEnd = false;
     let heardEnd = false;
     const turns = new Turns();
-    for await (const packets of this.exchange.batches()) {
+    this.known.begin();
+    for await (const messages of this.exchange.encodedBatches()) {
       const requests: Packet[] = [];
-      for (const packet of packets) {
+      for (const message of messages) {
+        if (this.isAsBefore(message)) continue;
         await turns.pass();
+        const packet = Packet.decode(message);
+        if (this.differs(packet)) this.now = await this.listUntilHere(turns);
         if (packet.type === PacketType.PACKET_FIN) {
           if (heardEnd || !saidEnd)
             throw new InvalidParameter('the client says that all is sent before it was told that all is here, or again');
           heardEnd = true;
           this.exchange.end();
-        } else this.take(packet, requests);
+        } else this.take(packet, message, requests);
       }
       if (this.isListComplete && this.wanted.size === 0 && !saidEnd) {
         saidEnd = true;
-        await this.removeUnlisted();
+        if (this.hasUnlisted) await this.removeUnlisted();
         requests.push(Packet.create({ type: PacketType.PACKET_FIN }));
       }
       if (requests.length > 0 && !heardEnd) await this.exchange.send(...requests);
@@ -129,22 +157,44 @@ class Receiver {
     if (!saidEnd || !heardEnd) throw new System('the client ended its files too early');
     // What was written in a directory has changed its time.
     for (const [path, { modTime }] of this.directories) {
+      if (!this.hasUnlisted && !this.touched.has(path)) continue;
       lutimesNs(join(this.target, path), modTime, modTime);
       await turns.pass();
     }
+    this.known.settle(this.now ?? this.before);
   }
 
-  close(): void {
-    for (const { fd } of this.wanted.values()) if (fd !== undefined) closeSync(fd);
-    this.wanted.clear();
+  /** Most builds see most files as the last one did: as long as the list is the same, nothing needs to be looked at. */
+  private isAsBefore(message: Buffer): boolean {
+    if (this.now !== undefined || this.isListComplete || !this.before.pass(message)) return false;
+    this.entries++;
+    return true;
   }
 
-  private take({ type, stat, id, data }: Packet, requests: Packet[]): void {
+  /** Whether this is where the list is no longer what it was. */
+  private differs({ type, stat }: Packet): boolean {
+    if (type !== PacketType.PACKET_STAT || this.now !== undefined || this.isListComplete) return false;
+    return stat !== undefined || this.before.head() !== undefined;
+  }
+
+  /** What was listed so far, all of it as before, and has only been counted. */
+  private async listUntilHere(turns: Turns): Promise<Listing> {
+    const passed = this.before.passed();
+    for (let message = passed.head(); message !== undefined; message = passed.head()) {
+      const { stat } = Packet.decode(message);
+      if (stat !== undefined) this.enter(stat);
+      passed.next();
+      await turns.pass();
+    }
+    return passed;
+  }
+
+  private take({ type, stat, id, data }: Packet, message: Buffer, requests: Packet[]): void {
     switch (type) {
       case PacketType.PACKET_STAT:
         if (this.isListComplete) throw new InvalidParameter('the client lists files after the end of its list');
-        if (stat === undefined) this.isListComplete = true;
-        else if (this.place(stat, this.entries++)) requests.push(Packet.create({ type: PacketType.PACKET_REQ, id: this.entries - 1 }));
+        if (stat === undefined) this.completeList();
+        else if (this.list(stat, message)) requests.push(Packet.create({ type: PacketType.PACKET_REQ, id: this.entries - 1 }));
         return;
       case PacketType.PACKET_DATA:
         this.write(id, data);
@@ -156,11 +206,66 @@ class Receiver {
     }
   }
 
-  /** Makes an entry, or finds that it is there. @returns whether its content is to be asked for. */
-  private place(stat: Stat, id: number): boolean {
+  private completeList(): void {
+    this.isListComplete = true;
+    if (this.now !== undefined) this.skipTo(undefined);
+  }
+
+  /** @returns whether its content is to be asked for. */
+  private list(stat: Stat, message: Buffer): boolean {
+    this.now?.append(message);
+    const id = this.entries++;
+    this.enter(stat);
+    if (this.isKnown(stat, message)) return false;
+    this.known.changed(stat.path);
+    this.touched.add(stat.path).add(dirname(stat.path));
+    return this.place(stat, id);
+  }
+
+  private enter(stat: Stat): void {
     if (this.entries > mostEntries) throw new InvalidParameter(`a context of more than ${mostEntries} files`);
     this.checkPath(stat.path);
+    const kind = kindOf(stat.mode);
+    if (kind === 'special') return;
     this.listed.add(stat.path);
+    if (kind === 'directory') this.directories.set(stat.path, stat);
+  }
+
+  /** Whether it was listed with the same words before. */
+  private isKnown(stat: Stat, message: Buffer): boolean {
+    // A name for the bytes of another file may have to follow that.
+    const isLink = stat.linkname !== '' && kindOf(stat.mode) === 'file';
+    let isSame = this.before.pass(message);
+    if (!isSame) {
+      this.skipTo(stat.path);
+      isSame = this.before.pass(message);
+      if (!isSame && this.head?.path === stat.path) this.before.next();
+    }
+    this.head = isSame || this.head?.path === stat.path ? undefined : this.head;
+    return isSame && !isLink;
+  }
+
+  /** Reads on in what was listed before, to a path or what stands after it; to the end without one. What only stood there has gone. */
+  private skipTo(path: string | undefined): void {
+    const parts = path?.split('/');
+    for (let message = this.before.head(); message !== undefined; message = this.before.head()) {
+      this.head ??= Packet.decode(message).stat;
+      const head = this.head?.path ?? '';
+      if (parts !== undefined && (head === path || isAfter(head.split('/'), parts))) return;
+      this.before.next();
+      this.head = undefined;
+      this.known.changed(head);
+      this.hasUnlisted = true;
+    }
+  }
+
+  close(): void {
+    for (const { fd } of this.wanted.values()) if (fd !== undefined) closeSync(fd);
+    this.wanted.clear();
+  }
+
+  /** Makes an entry, or finds that it is there. @returns whether its content is to be asked for. */
+  private place(stat: Stat, id: number): boolean {
     const path = join(this.target, stat.path);
     const here = lstatSync(path, { throwIfNoEntry: false, bigint: true });
     switch (kindOf(stat.mode)) {
@@ -170,7 +275,6 @@ class Receiver {
           mkdirSync(path);
         }
         chmodSync(path, permissionsOf(stat.mode));
-        this.directories.set(stat.path, stat);
         return false;
       case 'symlink':
         if (here?.isSymbolicLink() === true && readlinkSync(path) === stat.linkname) return false;
@@ -179,7 +283,8 @@ class Receiver {
         lutimesNs(path, stat.modTime, stat.modTime);
         return false;
       case 'special':
-        this.listed.delete(stat.path);
+        // What stood there goes with what is not listed.
+        this.hasUnlisted = true;
         return false;
       default:
     }

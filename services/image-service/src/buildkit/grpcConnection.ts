@@ -78,6 +78,11 @@ export class GrpcExchange<Request, Response> {
 
   /** The messages, as many at a time as have come. Throws what the call ended with, unless that is OK. */
   async *batches(): AsyncGenerator<Response[]> {
+    for await (const messages of this.encodedBatches()) yield messages.map((message) => this.method.responseDeserialize(message));
+  }
+
+  /** The same, as they came. */
+  async *encodedBatches(): AsyncGenerator<Buffer[]> {
     let parts: Buffer[] = [];
     let bytes = 0;
     let needed = prefixBytes;
@@ -88,14 +93,14 @@ export class GrpcExchange<Request, Response> {
         // A large message is put together once, when all of it is here.
         if (bytes < needed) continue;
         let held = parts.length === 1 ? chunk : Buffer.concat(parts);
-        const messages: Response[] = [];
+        const messages: Buffer[] = [];
         for (needed = prefixBytes; held.length >= prefixBytes; needed = prefixBytes) {
           const length = held.readUInt32BE(1);
           if (held[0] !== 0) throw new System('a message of the client is compressed, which nobody had agreed on');
           if (length > largestMessage) throw new System(`a message of the client is too large: ${length} bytes`);
           needed += length;
           if (held.length < needed) break;
-          messages.push(this.method.responseDeserialize(held.subarray(prefixBytes, needed)));
+          messages.push(held.subarray(prefixBytes, needed));
           held = held.subarray(needed);
         }
         parts = [held];

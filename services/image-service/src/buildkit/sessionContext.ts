@@ -10,6 +10,7 @@ import { ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { syncDirectory } from './fileSync.ts';
 import type { FrontendSources } from './frontendOptions.ts';
+import { KnownDirectory } from './knownDirectory.ts';
 import type { Progress, VertexHandle } from './progress.ts';
 import type { Session } from './session.ts';
 import { SourceText } from './sourceText.ts';
@@ -50,7 +51,13 @@ async function openClientDirectories({
     mkdirSync(target);
     const bar = { id: `transferring ${directory}:`, name: 'transferring', total: 0 };
     let current = 0;
-    await syncDirectory(session.connection, { directory, paths, excludes: [] }, target, (bytes) => (current = bytes), signal);
+    await syncDirectory(
+      session.connection,
+      { directory, paths, excludes: [] },
+      { path: target, known: new KnownDirectory() },
+      (bytes) => (current = bytes),
+      signal,
+    );
     vertex.bar({ ...bar, current, isComplete: true });
     return target;
   };
@@ -80,6 +87,7 @@ async function openClientDirectories({
     dockerfileText: text,
     ...(patterns === undefined ? {} : { ignoreText: patterns }),
     files: (paths) => directory.files(paths),
+    digests: () => directory.digests,
     remove: () => directory.release(),
   };
 }

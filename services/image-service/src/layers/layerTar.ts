@@ -55,7 +55,9 @@ class LayerTarWriter {
   private readonly fd: number;
   private readonly skipped: ReadonlySet<string>;
   private readonly inodes = new Map<bigint, string>();
-  private readonly buffer = Buffer.allocUnsafe(256 * 1024);
+  /** What is not in the file yet. */
+  private readonly pending = Buffer.allocUnsafe(256 * 1024);
+  private pendingBytes = 0;
   private readonly hash = createHash('sha256');
   private written = 0;
   private contentBytes = 0;
@@ -123,14 +125,14 @@ class LayerTarWriter {
     this.contentBytes += size;
     const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
-      let left = size;
-      while (left > 0) {
-        const length = readSync(file, this.buffer, 0, Math.min(left, this.buffer.length), null);
+      for (let left = size; left > 0; ) {
+        if (this.pendingBytes === this.pending.length) this.flush();
+        const room = Math.min(left, this.pending.length - this.pendingBytes);
+        const length = readSync(file, this.pending, this.pendingBytes, room, null);
         // A file that shrank under a running container: its header has been written, so zeros fill it up.
-        if (length === 0) this.buffer.fill(0);
-        const piece = this.buffer.subarray(0, length === 0 ? Math.min(left, this.buffer.length) : length);
-        this.write(piece);
-        left -= piece.length;
+        if (length === 0) this.pending.fill(0, this.pendingBytes, this.pendingBytes + room);
+        this.pendingBytes += length === 0 ? room : length;
+        left -= length === 0 ? room : length;
         await this.turns.pass();
         signal.throwIfAborted();
       }
@@ -141,14 +143,26 @@ class LayerTarWriter {
   }
 
   private write(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      if (this.pendingBytes === this.pending.length) this.flush();
+      const length = bytes.copy(this.pending, this.pendingBytes, at);
+      this.pendingBytes += length;
+      at += length;
+    }
+  }
+
+  private flush(): void {
+    const bytes = this.pending.subarray(0, this.pendingBytes);
     for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at, bytes.length - at);
     this.hash.update(bytes);
     this.written += bytes.length;
+    this.pendingBytes = 0;
   }
 
   finish(): LayerTar {
-    const isEmpty = this.written === 0;
+    const isEmpty = this.written + this.pendingBytes === 0;
     this.write(trailer);
+    this.flush();
     return { sizeBytes: this.written, digest: `sha256:${this.hash.digest('hex')}`, contentBytes: this.contentBytes, isEmpty };
   }
 

@@ -72,7 +72,7 @@ function ustarBlock(entry: TarEntry, seconds: number, flag: string = flags[entry
   octal(block, 337, 8, entry.devMinor);
   block.fill(0x20, 148, 156);
   let sum = 0;
-  for (const byte of block) sum += byte;
+  for (let at = 0; at < blockBytes; at++) sum += block[at] ?? 0;
   block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
   return block;
 }

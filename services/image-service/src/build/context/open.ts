@@ -7,6 +7,7 @@ import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
 import { sniffCompression } from '@flotilla/oci';
 import type { ContextPaths } from '../contextPaths.ts';
 import { unpack } from '../copy/archives.ts';
+import type { DirectoryDigests } from '../copy/contentHash.ts';
 import { cleanPath, leadsOutside, resolveInRoot, statOf } from '../copy/paths.ts';
 import { contextFilter, hasExceptions } from './dockerignore.ts';
 import { cloneRepository, parseGitSource } from './git.ts';
@@ -14,6 +15,8 @@ import { cloneRepository, parseGitSource } from './git.ts';
 export interface BuildContext {
   /** The directory that holds at least these of the context's files; undefined: all. */
   files(paths: ContextPaths): Promise<string>;
+  /** What is known of its directories from builds before; absent where nothing is. */
+  digests?(): DirectoryDigests;
   readonly dockerfileText: string;
   /** The client's .dockerignore, where it keeps files back by that. */
   readonly ignoreText?: string;

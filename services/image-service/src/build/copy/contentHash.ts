@@ -6,10 +6,20 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { keptAttributes } from '../../layers/keptAttributes.ts';
 import type { PathFilter } from './copyTree.ts';
 
+/** Of directories by their paths below a root, for as long as nothing in them changes. */
+export interface DirectoryDigests {
+  /** To be given with what is found out from now on. */
+  now(): number;
+  get(path: string): string | undefined;
+  set(path: string, digest: string, asOf: number): void;
+}
+
 export interface HashOptions {
   /** Owners count only where they are kept. */
   readonly owners: boolean;
   readonly excluded?: PathFilter;
+  /** For directories below a root, all of which counts, but the owners. */
+  readonly known?: { readonly root: string; readonly digests: DirectoryDigests };
 }
 
 const smallBytes = 1024 * 1024;
@@ -19,37 +29,68 @@ const buffer = Buffer.allocUnsafe(smallBytes);
 
 /** @returns `file:<hex>` or `dir:<hex>`. */
 export async function contentHash(path: string, options: HashOptions, signal: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
   const stat = lstatSync(path);
-  let count = 0;
-  const visit = async (absolute: string, relative: string, found: Stats): Promise<void> => {
-    if (++count % entriesATurn === 0) {
-      await nextTurn();
-      signal.throwIfAborted();
-    }
-    describe(hash, absolute, relative, found, options);
-    if (found.isFile()) hash.update(await fileDigest(absolute, found));
-    if (!found.isDirectory()) return;
-    for (const name of readdirSync(absolute).sort()) {
-      const child = relative === '' ? name : `${relative}/${name}`;
-      const childPath = join(absolute, name);
-      const childStat = lstatSync(childPath);
-      if (options.excluded?.(child, childStat.isDirectory()) === true && !childStat.isDirectory()) continue;
-      await visit(childPath, child, childStat);
-    }
-  };
-  await visit(path, '', stat);
-  return `${stat.isDirectory() ? 'dir' : 'file'}:${hash.digest('hex')}`;
+  const hasher = new ContentHasher(options, signal);
+  if (stat.isDirectory()) return `dir:${await hasher.directory(path, '')}`;
+  const hash = createHash('sha256');
+  describe(hash, path, '', stat, options);
+  if (stat.isFile()) hash.update(await fileDigest(path, stat));
+  return `file:${hash.digest('hex')}`;
 }
 
-function describe(hash: Hash, path: string, relative: string, stat: Stats, { owners }: HashOptions): void {
-  // The directory itself is made by whoever copies it.
-  if (relative === '' && stat.isDirectory()) return;
+/** A directory's digest is of what is directly in it, and of the digests of the directories there. */
+class ContentHasher {
+  private readonly options: HashOptions;
+  private readonly signal: AbortSignal;
+  private readonly known: HashOptions['known'];
+  private readonly asOf: number;
+  private count = 0;
+
+  constructor(options: HashOptions, signal: AbortSignal) {
+    this.options = options;
+    this.signal = signal;
+    this.known = options.owners || options.excluded !== undefined ? undefined : options.known;
+    this.asOf = this.known?.digests.now() ?? 0;
+  }
+
+  /** @param relative - its path below what is copied. */
+  async directory(path: string, relative: string): Promise<string> {
+    const { known } = this;
+    const name = known === undefined ? '' : below(known.root, path);
+    const before = known?.digests.get(name);
+    if (before !== undefined) return before;
+    const hash = createHash('sha256');
+    for (const child of readdirSync(path).sort())
+      await this.child(hash, child, join(path, child), relative === '' ? child : `${relative}/${child}`);
+    const digest = hash.digest('hex');
+    known?.digests.set(name, digest, this.asOf);
+    return digest;
+  }
+
+  private async child(hash: Hash, name: string, path: string, relative: string): Promise<void> {
+    if (++this.count % entriesATurn === 0) {
+      await nextTurn();
+      this.signal.throwIfAborted();
+    }
+    const stat = lstatSync(path);
+    // An exception (`!`) may bring back what lies below an excluded directory.
+    if (!stat.isDirectory() && this.options.excluded?.(relative, false) === true) return;
+    describe(hash, path, name, stat, this.options);
+    if (stat.isFile()) hash.update(await fileDigest(path, stat));
+    else if (stat.isDirectory()) hash.update(await this.directory(path, relative));
+  }
+}
+
+function below(root: string, path: string): string {
+  return path.slice(root.length).replace(/^\/+/, '');
+}
+
+function describe(hash: Hash, path: string, name: string, stat: Stats, { owners }: HashOptions): void {
   const link = stat.isSymbolicLink() ? readlinkSync(path) : '';
-  const attributes = [...keptAttributes(path)].map(([name, value]) => [name, value.toString('base64')]);
+  const attributes = [...keptAttributes(path)].map(([key, value]) => [key, value.toString('base64')]);
   const owner = owners ? [stat.uid, stat.gid] : [];
   const size = stat.isFile() ? stat.size : 0;
-  hash.update(`${JSON.stringify([relative, stat.mode, size, stat.rdev, link, owner, attributes])}\n`);
+  hash.update(`${JSON.stringify([name, stat.mode, size, stat.rdev, link, owner, attributes])}\n`);
 }
 
 /** Of files that were read before: contexts that are kept between builds are not read again where nothing changed. Nobody can set a change time. */

@@ -1,14 +1,15 @@
 /** COPY and ADD: files from the context, another stage, an image, an archive or the network into a new layer, without a container. */
 
 import { createHash } from 'node:crypto';
+import { chmodSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { InvalidParameter, NotFound } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
 import type { BuildManner } from '../options.ts';
-import type { RootFilesystems } from '../rootFilesystems.ts';
+import type { RootFilesystems, WritableRoot } from '../rootFilesystems.ts';
 import type { HeldLayer, StepLayers } from '../stepLayers.ts';
 import { isArchive, unpackArchive } from './archives.ts';
-import { contentHash } from './contentHash.ts';
+import { contentHash, type DirectoryDigests } from './contentHash.ts';
 import { type PathFilter, TreeCopier } from './copyTree.ts';
 import { type ModeChange, parseMode, parseOwner } from './owner.ts';
 import { cleanPath, expandWildcards, hasWildcards, leadsOutside, resolveInRoot, statOf } from './paths.ts';
@@ -51,6 +52,8 @@ export interface FindOptions {
   readonly unpack: boolean;
   readonly parents: boolean;
   readonly excluded?: PathFilter;
+  /** Of directories below the root. */
+  readonly digests?: DirectoryDigests;
 }
 
 /** Finds what a source path means below a root. @throws in dockerd's words. */
@@ -70,7 +73,9 @@ export async function findSources(root: string, path: string, options: FindOptio
       throw new NotFound(`${options.instruction} failed: ${where}stat ${each}: file does not exist`);
     }
     if (!stat.isDirectory() && options.excluded?.(basename(each), false) === true && paths.length > 1) continue;
-    const hash = await contentHash(absolute, { owners: options.keepOwners, ...filter(options.excluded) }, signal);
+    const { digests } = options;
+    const known = digests === undefined ? {} : { known: { root, digests } };
+    const hash = await contentHash(absolute, { owners: options.keepOwners, ...filter(options.excluded), ...known }, signal);
     found.push({
       root,
       path: options.parents ? keptPath(path, each) : each,
@@ -135,13 +140,35 @@ export class CopySteps {
         signal,
       );
       const destination = absoluteDestination(request.destination, request.workingDirectory);
-      for (const source of request.sources) await this.copySource(source, root.root, destination, request, copier, signal);
+      const isCopied = await this.copyToNew(request, root, destination, copier);
+      if (!isCopied) for (const source of request.sources) await this.copySource(source, root.root, destination, request, copier, signal);
       root.unmount();
     } catch (error) {
       root.discard();
       throw error;
     }
     return this.layers.seal(root.layerDirectory, signal, request.epochNs);
+  }
+
+  /** A directory that is copied to where there is nothing: once its place is made, the rest goes beside the mount, which doubles the work. */
+  private async copyToNew(request: CopyRequest, root: WritableRoot, destination: string, copier: TreeCopier): Promise<boolean> {
+    const [source] = request.sources;
+    if (source === undefined || request.sources.length > 1 || source.unpack || request.parents) return false;
+    const from = resolveInRoot(source.root, source.path);
+    const target = resolveInRoot(root.root, destination);
+    if (statOf(from)?.isDirectory() !== true) return false;
+    const there = statOf(target);
+    if (there === undefined) copier.destination(target);
+    else {
+      const isEmpty = there.isDirectory() && readdirSync(target).length === 0;
+      // Where nothing comes, nothing may be written either.
+      if (!isEmpty || request.excluded !== undefined || readdirSync(from).length === 0) return false;
+      // Brings it into the writable layer.
+      chmodSync(target, there.mode & 0o7777);
+    }
+    root.unmount();
+    await copier.fill(from, join(root.layerDirectory, 'diff', target.slice(root.root.length)));
+    return true;
   }
 
   private async copySource(

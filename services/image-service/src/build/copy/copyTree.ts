@@ -2,16 +2,21 @@
 import {
   type BigIntStats,
   chmodSync,
+  closeSync,
   constants,
-  copyFileSync,
+  fchmodSync,
+  fchownSync,
   lchownSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readlinkSync,
+  readSync,
   rmSync,
   symlinkSync,
+  writeSync,
 } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -35,6 +40,7 @@ export interface CopyOptions {
 }
 
 const smallBytes = 1024 * 1024;
+const buffer = Buffer.allocUnsafe(256 * 1024);
 const entriesATurn = 100;
 
 export class TreeCopier {
@@ -42,6 +48,8 @@ export class TreeCopier {
   private readonly signal: AbortSignal;
   private readonly links = new Map<string, string>();
   private count = 0;
+  /** Where it copies to there is nothing but what it puts there. */
+  private isAlone = false;
 
   constructor(options: CopyOptions, signal: AbortSignal) {
     this.options = options;
@@ -50,9 +58,21 @@ export class TreeCopier {
 
   /** Copies what is in a directory into another, which is made when it is not there. */
   async contents(source: string, target: string): Promise<void> {
-    const isNew = this.makeDirectories(target);
-    if (isNew && this.options.mode !== undefined) chmodSync(target, this.options.mode(0o755, true));
+    this.destination(target);
     await this.children(source, target, '');
+  }
+
+  /** Makes the directory that contents are copied into, when it is not there. */
+  destination(path: string): void {
+    const isNew = this.makeDirectories(path);
+    if (isNew && this.options.mode !== undefined) chmodSync(path, this.options.mode(0o755, true));
+  }
+
+  /** Copies what is in a directory into an empty one. */
+  async fill(source: string, target: string): Promise<void> {
+    this.isAlone = true;
+    await this.children(source, target, '');
+    this.isAlone = false;
   }
 
   /** Copies one file, link or special file to a path; what is there is replaced. */
@@ -106,14 +126,14 @@ export class TreeCopier {
 
   private async childrenOfExcluded(source: string, target: string, relative: string): Promise<void> {
     const before = this.count;
-    const isNew = statOf(target) === undefined;
+    const isNew = this.isAlone || statOf(target) === undefined;
     if (isNew) mkdirSync(target, 0o755);
     await this.children(source, target, relative);
     if (this.count === before && isNew) rmSync(target, { recursive: true });
   }
 
   private prepareDirectory(path: string): void {
-    const existing = statOf(path);
+    const existing = this.isAlone ? undefined : statOf(path);
     if (existing?.isDirectory() === true) return;
     if (existing !== undefined) rmSync(path, { force: true });
     mkdirSync(path);
@@ -125,7 +145,7 @@ export class TreeCopier {
       await nextTurn();
       this.signal.throwIfAborted();
     }
-    if (statOf(target) !== undefined) rmSync(target, { recursive: true, force: true });
+    if (!this.isAlone && statOf(target) !== undefined) rmSync(target, { recursive: true, force: true });
     if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
     else if (stat.isFile()) {
       const key = `${stat.dev}:${stat.ino}`;
@@ -136,8 +156,11 @@ export class TreeCopier {
       }
       if (stat.nlink > 1n) this.links.set(key, target);
       // Large ones in the thread pool, so that requests do not wait.
-      if (stat.size > smallBytes) await copyFile(source, target, constants.COPYFILE_FICLONE);
-      else copyFileSync(source, target, constants.COPYFILE_FICLONE);
+      if (stat.size > smallBytes) await copyFile(source, target, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+      else {
+        this.smallFile(source, target, stat);
+        return;
+      }
     } else if (stat.isFIFO()) mkfifo(target);
     else if (stat.isCharacterDevice() || stat.isBlockDevice()) mknod(target, Number(stat.mode), stat.rdev);
     // Sockets have no place in an image.
@@ -145,13 +168,44 @@ export class TreeCopier {
     this.attributes(source, target, stat);
   }
 
-  private attributes(source: string, target: string, stat: BigIntStats): void {
-    const { owner, mode } = this.options;
-    lchownSync(target, owner?.uid ?? Number(stat.uid), owner?.gid ?? Number(stat.gid));
-    if (!stat.isSymbolicLink()) {
-      const own = Number(stat.mode) & 0o7777;
-      chmodSync(target, mode?.(own, stat.isDirectory()) ?? own);
+  /** With its attributes, in few system calls: most of what is copied are small files. */
+  private smallFile(source: string, target: string, stat: BigIntStats): void {
+    const from = openSync(source, constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      const to = openSync(target, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+      try {
+        for (let length = readSync(from, buffer); length > 0; length = readSync(from, buffer)) {
+          for (let at = 0; at < length; ) at += writeSync(to, buffer, at, length - at);
+        }
+        const { uid, gid } = this.ownerOf(stat);
+        fchownSync(to, uid, gid);
+        fchmodSync(to, this.modeOf(stat));
+      } finally {
+        closeSync(to);
+      }
+    } finally {
+      closeSync(from);
     }
+    this.attributesAndTimes(source, target, stat);
+  }
+
+  private ownerOf(stat: BigIntStats): Owner {
+    return this.options.owner ?? { uid: Number(stat.uid), gid: Number(stat.gid) };
+  }
+
+  private modeOf(stat: BigIntStats): number {
+    const own = Number(stat.mode) & 0o7777;
+    return this.options.mode?.(own, stat.isDirectory()) ?? own;
+  }
+
+  private attributes(source: string, target: string, stat: BigIntStats): void {
+    const { uid, gid } = this.ownerOf(stat);
+    lchownSync(target, uid, gid);
+    if (!stat.isSymbolicLink()) chmodSync(target, this.modeOf(stat));
+    this.attributesAndTimes(source, target, stat);
+  }
+
+  private attributesAndTimes(source: string, target: string, stat: BigIntStats): void {
     for (const [name, value] of keptAttributes(source)) lsetxattr(target, name, value);
     const modifiedNs = this.options.modifiedNs ?? stat.mtimeNs;
     lutimesNs(target, modifiedNs, modifiedNs);
