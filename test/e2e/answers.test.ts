@@ -2,9 +2,7 @@
  * The same requests to this engine and to the dockerd that distributions ship, and the same answers: status, message, content type, kind of body.
  * Where a newer dockerd answers otherwise, or this engine does on purpose, answers/laterWords.ts and answers/exceptions.ts say so, with the reason.
  */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { createTestHost, pushImage, startRegistry, type TestHost, waitFor } from '@flotilla/testkit';
+import type { TestHost } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AnswerCase, ask, caseName } from './answers/answerCase.ts';
 import { type Answer, answerOf } from './answers/compare.ts';
@@ -15,6 +13,7 @@ import { imageCases } from './answers/imageCases.ts';
 import { differences, expectedAnswer } from './answers/laterWords.ts';
 import { networkCases, volumeCases } from './answers/networkVolumeCases.ts';
 import { pluginCases, swarmCases, systemCases } from './answers/systemCases.ts';
+import { startNetworkedDockerd } from './peer.ts';
 import { useStack } from './stack.ts';
 
 const groups: [name: string, cases: AnswerCase[]][] = [
@@ -34,20 +33,10 @@ const groups: [name: string, cases: AnswerCase[]][] = [
 
 const stack = useStack();
 let peer: TestHost;
-let peerSocket: string;
 
 beforeAll(async () => {
-  peer = await createTestHost();
-  const registry = await startRegistry({ place: peer, port: 5000 });
-  peer.onDispose(() => registry.stop());
-  await pushImage(stack.busyboxImage, { address: registry.address, repository: 'busybox', tag: 'latest' }, peer);
-  peerSocket = join(peer.execRoot, 'dockerd.sock');
-  const roots = ['--data-root', peer.dataRoot, '--exec-root', peer.execRoot, '--pidfile', join(peer.execRoot, 'dockerd.pid')];
-  const dockerd = peer.spawn('dockerd', [...roots, '-H', `unix://${peerSocket}`]);
-  dockerd.stdout?.resume();
-  dockerd.stderr?.resume();
-  await waitFor(() => existsSync(peerSocket), { timeoutMs: 60_000, what: 'dockerd' });
-  await Promise.all([prepare(stack.host.socketPath), prepare(peerSocket)]);
+  peer = await startNetworkedDockerd(stack.busyboxImage);
+  await Promise.all([prepare(stack.host.socketPath), prepare(peer.socketPath)]);
 }, 180_000);
 afterAll(() => peer?.dispose(), 60_000);
 
@@ -89,7 +78,7 @@ describe('the table of answers', () => {
   it.each(groups)('%s', async (_name, cases) => {
     const found: string[] = [];
     for (const asked of cases) {
-      const [ours, theirs] = await Promise.all([answerOrNone(stack.host.socketPath, asked), answerOrNone(peerSocket, asked)]);
+      const [ours, theirs] = await Promise.all([answerOrNone(stack.host.socketPath, asked), answerOrNone(peer.socketPath, asked)]);
       for (const difference of differences(expectedAnswer(asked, theirs), ours)) found.push(`${caseName(asked)}: ${difference}`);
     }
     expect(found).toEqual([]);

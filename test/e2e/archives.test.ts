@@ -216,6 +216,19 @@ describe('a container of it', () => {
 });
 
 describe('docker commit', () => {
+  it('of nothing changed adds no layer, and tells what the container ran', async () => {
+    const { host } = stack;
+    const id = await host.mustDocker('run', '-d', '-w', '/', stack.busybox, 'test', '-e', '/.dockerenv');
+    expect(await host.mustDocker('wait', id)).toBe('0');
+    expect(await host.mustDocker('diff', id)).toBe('');
+    const committed = await host.mustDocker('commit', '-c', 'CMD ["other"]', id);
+    const layers = async (image: string): Promise<string> =>
+      host.mustDocker('image', 'inspect', '--format', '{{json .RootFS.Layers}}', image);
+    expect(await layers(committed)).toBe(await layers(stack.busybox));
+    const history = await host.mustDocker('history', '--no-trunc', '--format', '{{.CreatedBy}} {{.Size}}', committed);
+    expect(history.split('\n')[0]).toBe('test -e /.dockerenv 0B');
+  });
+
   it('keeps links, attributes, holes and what was deleted', async () => {
     const id = await stack.host.mustDocker('run', '-d', name, 'sleep', '1000');
     const { MergedDir } = JSON.parse(await stack.host.mustDocker('inspect', '--format', '{{json .GraphDriver.Data}}', id));

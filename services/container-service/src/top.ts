@@ -16,6 +16,7 @@ export async function topOf(container: ContainerRecord, psArguments: string, pro
     throw new Conflict(`Container ${container.id} is restarting, wait until the container is running`);
   }
   const run = assertRunning(container);
+  if (psArguments.includes('\0')) throw new InvalidParameter('ps: invalid argument');
   refuseFalsePids(psArguments);
   const words = (psArguments || defaultArguments).split(/\s+/).filter((word) => word !== '');
   const pids = processesOf(run);
@@ -42,7 +43,7 @@ function ps(words: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile('ps', words, { maxBuffer: 64 * 1024 * 1024, env: { PATH: process.env.PATH, LC_ALL: 'C' } }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(new System(`ps: ${stderr.split('\n', 1)[0] || error.message}`, { cause: error }));
+      else reject(new System(`ps: ${stderr.split('\n', 1)[0] || `exit status ${error.code}`}`, { cause: error }));
     });
   });
 }

@@ -10,9 +10,9 @@ import { type Image, type LayerRecord, readImage, type SnapshotRecord } from './
 import type { ImageStore } from './imageStore.ts';
 import { newReference } from './import.ts';
 import { imagePlatform } from './inspect.ts';
-import { writeLayerTar } from './layers/layerTar.ts';
+import { type LayerTar, writeLayerTar } from './layers/layerTar.ts';
 import { runtimePoints } from './layers/runtimePoints.ts';
-import { makeConfig, type NewLayer, type NewLayers } from './newImage.ts';
+import { type HeldLayer, makeConfig, type NewLayers, noLayer } from './newImage.ts';
 import { makeRoom } from './room.ts';
 
 export class Committer {
@@ -38,7 +38,16 @@ export class Committer {
       await makeRoom(this.store.content);
       const top = await this.layerOf(snapshot, signal);
       try {
-        const image = await this.register({ request, snapshot, base, below: below.known, top: top.record, defaults, reference });
+        const image = await this.register({
+          request,
+          snapshot,
+          base,
+          below: below.known,
+          top: top.record,
+          ranCommand: own.Cmd ?? [],
+          defaults,
+          reference,
+        });
         return image.id;
       } finally {
         await top.release();
@@ -53,21 +62,24 @@ export class Committer {
     snapshot: SnapshotRecord;
     base: Image | undefined;
     below: ReadonlyMap<Digest, LayerRecord>;
-    top: LayerRecord;
+    top: LayerRecord | undefined;
+    ranCommand: readonly string[];
     defaults: ContainerDefaults;
     reference: ReturnType<typeof newReference>;
   }): Promise<Image> {
-    const { request, snapshot, base, below, top, defaults, reference } = parts;
+    const { request, snapshot, base, below, top, ranCommand, defaults, reference } = parts;
     const created = rfc3339Nano();
     const step = {
       created,
       ...(request.author === '' ? {} : { author: request.author }),
-      created_by: (defaults.Cmd ?? []).join(' '),
+      created_by: ranCommand.join(' '),
       ...(request.comment === '' ? {} : { comment: request.comment }),
+      ...(top === undefined ? { empty_layer: true } : {}),
     };
+    const tops = top === undefined ? [] : [top];
     const { id, config } = makeConfig({
       defaults,
-      diffIds: [...snapshot.layers, top.diffId],
+      diffIds: [...snapshot.layers, ...tops.map(({ diffId }) => diffId)],
       history: [...(base?.config.history ?? []), step],
       platform: base === undefined ? { os: 'linux', architecture: '' } : imagePlatform(base),
       author: request.author,
@@ -86,29 +98,29 @@ export class Committer {
       config,
       references: reference === undefined ? [] : [reference],
       manifests: [],
-      layers: [...layers, top],
+      layers: [...layers, ...tops],
       ...(base === undefined ? {} : { parent: base.id }),
       events: (image) => (reference === undefined ? [] : [imageEvent('tag', image.id, familiarString(reference), image)]),
     });
   }
 
-  private async layerOf(snapshot: SnapshotRecord, signal: AbortSignal): Promise<NewLayer> {
+  private async layerOf(snapshot: SnapshotRecord, signal: AbortSignal): Promise<HeldLayer> {
     const path = this.store.content.newIngestPath('commit');
     try {
       const { content } = this.store;
       const { upperDir } = content.snapshotPaths(snapshot.key);
-      const write = async (): Promise<number> => {
+      const write = async (): Promise<LayerTar> => {
         const skipped = runtimePoints(upperDir, content.lowerDirectories(snapshot.layers));
-        return (await writeLayerTar(upperDir, path, signal, new Set(skipped))).sizeBytes;
+        return await writeLayerTar(upperDir, path, signal, new Set(skipped));
       };
       const written = await write().then(
-        (sizeBytes) => ({ sizeBytes }),
+        (tar) => ({ tar }),
         (error: unknown) => ({ error }),
       );
       // Removed while it was read: what was read is not all of it.
       if (this.store.snapshots.get(snapshot.key) === undefined) throw new NotFound(`No such snapshot: ${snapshot.key}`);
       if ('error' in written) throw written.error;
-      return await this.newLayers.make(path, written.sizeBytes, signal);
+      return written.tar.isEmpty ? noLayer : await this.newLayers.make(path, written.tar.sizeBytes, signal);
     } finally {
       await rm(path, { force: true });
     }

@@ -22,6 +22,7 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '@flotilla/oci';
 import { hasCode, mountPointsBelow, umount, umountFlags } from '@flotilla/syscalls';
 import { LayerContentError } from './contentError.ts';
+import { makeInitLayer } from './layers/initLayer.ts';
 import { Unsynced } from './unsynced.ts';
 
 export interface SnapshotPaths {
@@ -46,6 +47,7 @@ export class ContentStore {
     mkdirSync(root, { recursive: true, mode: 0o711 });
     // Overlay looks layers up as the container's user: the way to them may be passed, not listed.
     for (const folder of folders) mkdirSync(join(root, folder), { recursive: true, mode: 0o711 });
+    makeInitLayer(this.initLayer);
     this.unsynced = new Unsynced(root, onError);
   }
 
@@ -141,6 +143,11 @@ export class ContentStore {
     const path = join(this.linksDirectory, 'empty');
     mkdirSync(path, { recursive: true, mode: 0o755 });
     return path;
+  }
+
+  /** What every container has below its image ({@link makeInitLayer}). It is part of no image and of no change. */
+  get initLayer(): string {
+    return join(this.linksDirectory, 'init');
   }
 
   /** An empty directory to extract into: its `diff` becomes the layer's. */

@@ -15,6 +15,15 @@ export interface NewLayer {
   release(): Promise<void>;
 }
 
+/** What a writable layer gives. */
+export interface HeldLayer {
+  /** Undefined when nothing was changed. */
+  readonly record: LayerRecord | undefined;
+  release(): Promise<void>;
+}
+
+export const noLayer: HeldLayer = { record: undefined, release: async () => undefined };
+
 /** Makes layers of tars. */
 export class NewLayers {
   private readonly store: ImageStore;

@@ -170,7 +170,9 @@ export class Puller {
     // A download that another pull began may have brought another form of it, which is that pull's until we hold it too.
     const keep = ({ blobs: brought }: LayerRecord): void => void releases.push(this.store.holds.hold(brought.map(({ digest }) => digest)));
     try {
-      const layers = await this.fetchLayers(remote, reference, wanted, { known: held.known, keep, sink, signal });
+      // What an image that is here stands on is not told of.
+      const quiet = this.store.get(id) !== undefined;
+      const layers = await this.fetchLayers(remote, reference, wanted, { known: held.known, keep, quiet, sink, signal });
       await this.store.content.writeBlob(target.top.digest, target.top.bytes);
       await this.store.content.writeBlob(target.image.digest, target.image.bytes);
       await this.store.content.writeBlob(manifest.config.digest, configBytes);
@@ -211,11 +213,13 @@ export class Puller {
     {
       known,
       keep,
+      quiet,
       sink,
       signal,
     }: {
       known: ReadonlyMap<Digest, LayerRecord>;
       keep: (layer: LayerRecord) => void;
+      quiet: boolean;
       sink: ProgressSink;
       signal: AbortSignal;
     },
@@ -229,7 +233,7 @@ export class Puller {
       const id = shortDigest(layer.blob.digest);
       const here = present[i];
       if (here !== undefined) {
-        if (!begun.has(layer.diffId)) sink(step('Already exists', id));
+        if (!begun.has(layer.diffId) && !quiet) sink(step('Already exists', id));
         begun.add(layer.diffId);
         return here;
       }

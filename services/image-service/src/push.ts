@@ -18,7 +18,6 @@ import {
   type Reference,
   repositoryName,
   shortDigest,
-  withDefaultTag,
   withTag,
 } from '@flotilla/oci';
 import { imageEvent } from './events.ts';
@@ -34,19 +33,11 @@ import { pushError } from './registry/errors.ts';
 import { type PushProgress, PushTarget } from './registry/pushTarget.ts';
 import { RemoteRepository } from './registry/remoteRepository.ts';
 
-/** The tags a push means: one, or every tag of a repository when none is said. @throws NotFound in dockerd's words. */
-export function pushReferences(store: ImageStore, name: string, tag: string): Reference[] {
+/** What a push is of: one tag, or a whole repository when it names none. @throws InvalidParameter in dockerd's words. */
+export function pushReference(name: string, tag: string): Reference {
   const reference = parseReference(name);
   if (reference.digest !== undefined) throw new InvalidParameter('cannot push a digest reference');
-  const wanted = tag === '' ? reference : withTag(reference, tag);
-  if (wanted.tag !== undefined) {
-    if (store.resolve(wanted) === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(wanted)}`);
-    return [wanted];
-  }
-  const all = [...store.visible()].flatMap((image) => store.visibleReferences(image.id));
-  const tags = all.filter((each) => each.digest === undefined && sameRepository(each, reference));
-  if (tags.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
-  return tags;
+  return tag === '' ? reference : withTag(reference, tag);
 }
 
 /** A blob of an image's own manifest is neither here nor where it came from. */
@@ -81,8 +72,21 @@ export class Pusher {
     this.maxConcurrent = options.maxConcurrent;
   }
 
-  async push(tag: Reference, registryAuth: string, sink: ProgressSink, signal: AbortSignal): Promise<void> {
-    const reference = withDefaultTag(tag);
+  /** Pushes one tag, or every tag of a repository. The first line says where to, whatever comes of it. */
+  async push(reference: Reference, registryAuth: string, sink: ProgressSink, signal: AbortSignal): Promise<void> {
+    sink(message(`The push refers to repository [${repositoryName(reference)}]`));
+    const tags = this.tagsOf(reference);
+    if (tags.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
+    for (const tag of tags) await this.pushTag(tag, registryAuth, sink, signal);
+  }
+
+  private tagsOf(wanted: Reference): Reference[] {
+    if (wanted.tag !== undefined) return this.store.resolve(wanted) === undefined ? [] : [wanted];
+    const all = [...this.store.visible()].flatMap((image) => this.store.visibleReferences(image.id));
+    return all.filter((each) => each.digest === undefined && sameRepository(each, wanted));
+  }
+
+  private async pushTag(reference: Reference, registryAuth: string, sink: ProgressSink, signal: AbortSignal): Promise<void> {
     const image = this.store.resolve(reference);
     if (image === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
     // The digest that it gets there becomes a name here.
@@ -90,7 +94,6 @@ export class Pusher {
     const releases = [this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)])];
     const hold = (digest: Digest): void => void releases.push(this.store.holds.hold([digest]));
     try {
-      sink(message(`The push refers to repository [${repositoryName(reference)}]`));
       const target = new PushTarget(this.registry, reference, registryAuth, signal);
       const push: Push = { image, reference, registryAuth, target, sink, signal, hold };
       const manifest = (await this.pushOriginal(push)) ?? (await this.pushMade(push));

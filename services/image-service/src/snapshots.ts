@@ -117,7 +117,8 @@ export class Snapshots {
   private mountsOf(record: SnapshotRecord): Mounts {
     const { content } = this.store;
     const { upperDir, workDir, mergedDir } = content.snapshotPaths(record.key);
-    return { lowerDirs: content.lowerLinks(record.layers), upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
+    const lowerDirs = [...content.lowerLinks(record.layers), content.initLayer];
+    return { lowerDirs, upperDir, workDir, mergedDir, baseDir: content.linksDirectory };
   }
 }
 

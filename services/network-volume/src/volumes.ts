@@ -166,11 +166,14 @@ export class Volumes {
     const documents: Volume[] = [];
     for (const volume of this.records.volumes.values()) {
       if (dangling !== undefined && dangling !== (volume.users.length === 0)) continue;
+      // What is elsewhere, a mount or a plugin's, is not looked through for its size, as by dockerd.
+      if (request.usage && (volume.driver !== localDriver || Object.keys(volume.options).length > 0)) continue;
       const document = this.listed(volume, outside.volumes);
       documents.push(request.usage ? withUsage(document, volume, await this.sizeOf(volume)) : document);
     }
     // What a plugin has without us is used by no container of ours.
-    const foreign = dangling === false ? [] : outside.volumes.filter(({ name }) => !this.records.volumes.has(name)).map(foreignDocument);
+    const foreign =
+      dangling === false || request.usage ? [] : outside.volumes.filter(({ name }) => !this.records.volumes.has(name)).map(foreignDocument);
     const volumes = [...documents, ...foreign]
       .filter(
         (volume) =>

@@ -17,8 +17,8 @@ describe('credentials', () => {
   ];
   it.each(cases)('%s', (_name, header, expected) => expect(credentialsFromHeader(header)).toEqual(expected));
 
-  it.each(['{}', '!!!', encode([1]), encode({ username: 1 }), 'a'.repeat(20_000)])('refuses %s', (header) => {
-    expect(() => credentialsFromHeader(header)).toThrow('invalid X-Registry-Auth header');
+  it.each(['{}', '!!!', encode([1]), encode({ username: 1 }), 'a'.repeat(20_000)])('nobody: %s', (header) => {
+    expect(credentialsFromHeader(header)).toBe(anonymous);
   });
 
   it('reads Basic and nothing else', () => {

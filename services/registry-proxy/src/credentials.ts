@@ -4,8 +4,6 @@
  */
 import { createHmac } from 'node:crypto';
 import { type AuthConfig, authConfig, decodeDocument } from '@flotilla/engine-api';
-import { errorMessage } from '@flotilla/errors';
-import { DistributionError } from './distributionError.ts';
 
 export type Credentials =
   | { readonly kind: 'anonymous' }
@@ -20,18 +18,17 @@ export const anonymous: Credentials = { kind: 'anonymous' };
 const maxHeaderLength = 16 * 1024;
 
 /**
- * Reads the header X-Registry-Auth: base64url of an AuthConfig; padding and plain base64 are taken as well, as dockerd does.
- *
- * @throws DistributionError (400) in dockerd's words.
+ * Reads the header X-Registry-Auth: base64url of an AuthConfig; padding and plain base64 are taken as well. Whoever sends anything else is nobody, as for dockerd:
+ * there are clients that send the header whether they have credentials or not.
  */
 export function credentialsFromHeader(header: string | undefined): Credentials {
   if (header === undefined || header === '') return anonymous;
+  if (header.length > maxHeaderLength || !/^[A-Za-z0-9+/_-]+={0,2}$/.test(header)) return anonymous;
   try {
-    if (header.length > maxHeaderLength || !/^[A-Za-z0-9+/_-]+={0,2}$/.test(header)) throw new Error('illegal base64 data');
     const document = Buffer.from(header, 'base64url').toString('utf8');
     return credentialsFromAuthConfig(decodeDocument(authConfig, document) ?? {});
-  } catch (error) {
-    throw new DistributionError('UNSUPPORTED', `invalid X-Registry-Auth header: ${errorMessage(error)}`, { status: 400, cause: error });
+  } catch {
+    return anonymous;
   }
 }
 

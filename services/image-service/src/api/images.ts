@@ -19,7 +19,7 @@ import { parseRepository } from '../names.ts';
 import { failure } from '../progress.ts';
 import type { Pruner } from '../prune.ts';
 import { type Puller, pullReference } from '../pull.ts';
-import { type Pusher, pushReferences } from '../push.ts';
+import { type Pusher, pushReference } from '../push.ts';
 import type { Remover } from '../remove.ts';
 import { saveImages, selectImages } from '../save.ts';
 import { platformOrHost, toFilters, toJson, toPlatform } from './convert.ts';
@@ -78,10 +78,8 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
     },
 
     push(request, call) {
-      const references = pushReferences(store, request.reference, request.tag);
-      return lines(async (push) => {
-        for (const reference of references) await pusher.push(reference, request.registryAuth, push, call.signal);
-      });
+      const reference = pushReference(request.reference, request.tag);
+      return lines((push) => pusher.push(reference, request.registryAuth, push, call.signal));
     },
 
     async list(request) {

@@ -6,8 +6,8 @@ import { rfc3339Nano } from '../clock.ts';
 import type { Image, LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { imagePlatform } from '../inspect.ts';
+import type { HeldLayer } from '../newImage.ts';
 import { makeConfig } from '../newImage.ts';
-import type { HeldLayer } from './stepLayers.ts';
 
 export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 

@@ -1,9 +1,9 @@
 /** Asks the cache before a step is done, and tells it afterwards. */
 import type { Image } from '../image.ts';
+import type { HeldLayer } from '../newImage.ts';
 import { BuildCache } from './cache.ts';
 import { descendsFrom, matchingStep } from './cacheSources.ts';
 import type { StageBuilder } from './stageBuilder.ts';
-import type { HeldLayer } from './stepLayers.ts';
 
 /** @param content - what beside the words makes the step what it is: digests of files, mounts. */
 export async function cachedStep(

@@ -6,8 +6,9 @@ import { System } from '@flotilla/errors';
 import { shortDigest } from '@flotilla/oci';
 import type { StandardStream } from '@flotilla/streams';
 import type { ContentStore } from '../contentStore.ts';
+import type { HeldLayer } from '../newImage.ts';
 import type { StageOutput } from './output.ts';
-import type { HeldLayer, StepLayers } from './stepLayers.ts';
+import type { StepLayers } from './stepLayers.ts';
 
 /** What RUN needs of container-service. */
 export interface StepContainers {

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Platform, parsePlatform } from '@flotilla/oci';
 import type { Image } from '../image.ts';
+import type { HeldLayer } from '../newImage.ts';
 import type { Build } from './build.ts';
 import type { ArgScope } from './buildArgs.ts';
 import { BuildState } from './buildState.ts';
@@ -16,7 +17,6 @@ import { noteLocation } from './errorSource.ts';
 import { imageOfFiles } from './imageOfFiles.ts';
 import type { StageOutput } from './output.ts';
 import { runCommand } from './runInstruction.ts';
-import type { HeldLayer } from './stepLayers.ts';
 import { makeWorkingDirectory } from './workingDirectory.ts';
 
 /** What a finished stage is to others. */

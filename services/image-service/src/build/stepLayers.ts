@@ -3,20 +3,10 @@ import { renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mediaTypes } from '@flotilla/oci';
-import type { LayerRecord } from '../image.ts';
 import type { ImageStore } from '../imageStore.ts';
 import { writeLayerTar } from '../layers/layerTar.ts';
-import type { NewLayers } from '../newImage.ts';
+import { type HeldLayer, type NewLayers, noLayer } from '../newImage.ts';
 import { limitTimes } from './sourceDateEpoch.ts';
-
-/** A layer that is held against removal until `release`. */
-export interface HeldLayer {
-  /** Undefined when nothing was changed. */
-  readonly record: LayerRecord | undefined;
-  release(): Promise<void>;
-}
-
-const nothing: HeldLayer = { record: undefined, release: async () => undefined };
 
 export class StepLayers {
   private readonly store: ImageStore;
@@ -34,7 +24,7 @@ export class StepLayers {
     try {
       if (latestNs !== undefined) await limitTimes(join(layerDirectory, 'diff'), latestNs, signal);
       const tar = await writeLayerTar(join(layerDirectory, 'diff'), path, signal);
-      if (tar.isEmpty) return nothing;
+      if (tar.isEmpty) return noLayer;
       const release = this.newLayers.hold(tar.digest, tar.digest);
       try {
         content.adoptBlob(path, tar.digest);
@@ -67,7 +57,7 @@ export class StepLayers {
     const path = content.newIngestPath('build');
     try {
       const tar = await writeLayerTar(content.snapshotPaths(snapshotKey).upperDir, path, signal);
-      if (tar.isEmpty) return nothing;
+      if (tar.isEmpty) return noLayer;
       return await this.newLayers.make(path, tar.sizeBytes, signal);
     } finally {
       await rm(path, { force: true });

@@ -142,9 +142,8 @@ export class PushTarget {
 
   private async has(digest: Digest): Promise<boolean> {
     const answer = await this.request('HEAD', this.path(`blobs/${digest}`));
-    if (answer.status >= 500) throw await refusal(answer);
     answer.body.resume();
-    // A refusal has no words in the answer to a HEAD: the upload's will tell.
+    // A refusal, or a registry that is out of reach, has no words in the answer to a HEAD: the upload's will tell.
     return answer.status === 200;
   }
 

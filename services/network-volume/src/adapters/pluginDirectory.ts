@@ -24,7 +24,7 @@ export type PluginAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly path: string; readonly tls?: PluginTls };
 
 /** A driver's name becomes a file's: nothing else is let through. */
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}$/;
 
 const description = z.object({
   Addr: z.string(),

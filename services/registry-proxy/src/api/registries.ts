@@ -3,7 +3,7 @@ import type { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1
 import { type AuthConfig, authConfig, decodeDocument } from '@flotilla/engine-api';
 import { errorMessage, InvalidParameter } from '@flotilla/errors';
 import type { Handlers } from '@flotilla/service-kit';
-import { type Credentials, credentialsFromHeader } from '../credentials.ts';
+import { credentialsFromHeader } from '../credentials.ts';
 import type { Registries } from '../operations.ts';
 
 export function registriesHandlers(parts: Registries): Handlers<typeof RegistriesService> {
@@ -15,7 +15,7 @@ export function registriesHandlers(parts: Registries): Handlers<typeof Registrie
           term: request.term,
           limit: request.limit === 0 ? undefined : request.limit,
           filters: request.filters,
-          credentials: readCredentials(request.registryAuth),
+          credentials: credentialsFromHeader(request.registryAuth),
         },
         call.signal,
       );
@@ -30,13 +30,5 @@ function readAuthConfig(bytes: Uint8Array): AuthConfig {
     return decodeDocument(authConfig, Buffer.from(bytes).toString('utf8')) ?? {};
   } catch (cause) {
     throw new InvalidParameter(`invalid JSON: ${errorMessage(cause)}`, { cause });
-  }
-}
-
-function readCredentials(header: string): Credentials {
-  try {
-    return credentialsFromHeader(header);
-  } catch (cause) {
-    throw new InvalidParameter(errorMessage(cause), { cause });
   }
 }

@@ -56,7 +56,7 @@ export function operationsRouter(operations: Operations): Router {
     '/search',
     answer(async (request, signal) => {
       const { registryAuth, limit, ...rest } = await body(request, searchBody);
-      return operations.search.find({ ...rest, limit, credentials: readCredentials(registryAuth) }, signal);
+      return operations.search.find({ ...rest, limit, credentials: credentialsFromHeader(registryAuth) }, signal);
     }),
   );
   router.get(
@@ -83,7 +83,7 @@ export function operationsRouter(operations: Operations): Router {
     const signal = leaving(response);
     try {
       const { registryAuth, ...wanted } = await body(request, prefetchBody);
-      const lines = operations.prefetch.run({ ...wanted, credentials: readCredentials(registryAuth) }, signal);
+      const lines = operations.prefetch.run({ ...wanted, credentials: credentialsFromHeader(registryAuth) }, signal);
       response.writeHead(200, { 'content-type': 'application/x-ndjson' });
       for await (const line of lines) response.write(`${JSON.stringify(line)}\n`);
       response.end();
@@ -131,13 +131,5 @@ function checked<T>(written: string, parse: (written: string) => T): T {
     return parse(written);
   } catch (cause) {
     throw new InvalidParameter(`invalid JSON: ${cause instanceof z.ZodError ? z.prettifyError(cause) : errorMessage(cause)}`, { cause });
-  }
-}
-
-function readCredentials(header: string): ReturnType<typeof credentialsFromHeader> {
-  try {
-    return credentialsFromHeader(header);
-  } catch (cause) {
-    throw new InvalidParameter(errorMessage(cause), { cause });
   }
 }
