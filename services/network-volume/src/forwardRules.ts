@@ -3,8 +3,12 @@
  * does not help, so one tagged jump lets through what belongs to our bridges. What may pass among them our own table still decides. Pure.
  */
 
-export const forwardChain = 'FLOTILLA-FORWARD';
-export const tag = 'flotilla';
+/** How a stack knows its own rules among others': each stack of a network namespace has another tag, the name of its table. */
+export const defaultTag = 'flotilla';
+
+export function forwardChainOf(tag: string): string {
+  return `${tag.toUpperCase()}-FORWARD`;
+}
 
 export interface ForwardPlan {
   /** For `iptables-restore --noflush`: all of it in one transaction. */
@@ -17,13 +21,15 @@ export interface ForwardPlan {
  * @param listing - what `iptables -S` says of the filter table.
  * @returns undefined when everything is as it should be.
  */
-export function forwardPlan(listing: string, bridges: readonly string[]): ForwardPlan | undefined {
+export function forwardPlan(listing: string, bridges: readonly string[], tag: string = defaultTag): ForwardPlan | undefined {
+  const forwardChain = forwardChainOf(tag);
   const lines = listing.split('\n').map((line) => line.trim());
   const parent = parentChain(lines);
   const jumps = lines.filter((line) => line.startsWith('-A ') && line.endsWith(`-j ${forwardChain}`));
   const present = lines.filter((line) => line.startsWith(`-A ${forwardChain} `));
-  const wanted = parent === undefined ? [] : bridges.flatMap((bridge) => [rule('-o', bridge), rule('-i', bridge)]);
-  const isFirst = parent !== undefined && lines.find((line) => line.startsWith(`-A ${parent} `)) === jump(parent);
+  const wanted =
+    parent === undefined ? [] : bridges.flatMap((bridge) => [rule(forwardChain, '-o', bridge), rule(forwardChain, '-i', bridge)]);
+  const isFirst = parent !== undefined && lines.find((line) => line.startsWith(`-A ${parent} `)) === jump(parent, tag);
   const isRight =
     parent === undefined || bridges.length === 0
       ? !lines.includes(`-N ${forwardChain}`)
@@ -31,7 +37,7 @@ export function forwardPlan(listing: string, bridges: readonly string[]): Forwar
   if (isRight) return undefined;
   const without = jumps.map((line) => line.replace(/^-A /, '-D '));
   const isNeeded = parent !== undefined && bridges.length > 0;
-  const made = isNeeded ? [...wanted, jump(parent).replace(/^-A (\S+)/, '-I $1 1')] : [`-X ${forwardChain}`];
+  const made = isNeeded ? [...wanted, jump(parent, tag).replace(/^-A (\S+)/, '-I $1 1')] : [`-X ${forwardChain}`];
   return {
     parent: isNeeded ? parent : undefined,
     restore: ['*filter', `:${forwardChain} - [0:0]`, ...without, ...made, 'COMMIT', ''].join('\n'),
@@ -44,12 +50,12 @@ function parentChain(lines: readonly string[]): string | undefined {
   return lines.some((line) => /^-P FORWARD DROP$|^-A FORWARD -j (DROP|REJECT)\b/.test(line)) ? 'FORWARD' : undefined;
 }
 
-function rule(direction: '-i' | '-o', bridge: string): string {
+function rule(forwardChain: string, direction: '-i' | '-o', bridge: string): string {
   return `-A ${forwardChain} ${direction} ${bridge} -j ACCEPT`;
 }
 
-function jump(parent: string): string {
-  return `-A ${parent} -m comment --comment ${tag} -j ${forwardChain}`;
+function jump(parent: string, tag: string): string {
+  return `-A ${parent} -m comment --comment ${tag} -j ${forwardChainOf(tag)}`;
 }
 
 function sameLines(one: readonly string[], other: readonly string[]): boolean {

@@ -66,9 +66,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       token: instances.token,
       forwards: options.ipForward,
     });
-    const forwardJump = new ForwardJump(onError);
+    const forwardJump = new ForwardJump(onError, settings.FLOTILLA_FIREWALL_TABLE);
     const defaultBridge = (): NetworkRecord | undefined => records.networks.get(records.networkNames.get('bridge')?.networkId ?? '');
     const filter = new PacketFilter({
+      table: settings.FLOTILLA_FIREWALL_TABLE,
       onError,
       recordedPorts: () => [...records.sandboxes.values()].flatMap(portForwards),
       onRestore: () => logger.warn('the packet filter table was gone or changed: put back'),

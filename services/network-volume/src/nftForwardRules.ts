@@ -2,7 +2,7 @@
  * The jump of forwardRules.ts for hosts whose own firewall is written in nftables: each base chain that drops what is forwarded gets one tagged jump at its head, to a
  * chain of ours in its table that lets our bridges through. Pure; `adapters/forwardJump.ts` lists and applies.
  */
-import { forwardChain, tag } from './forwardRules.ts';
+import { defaultTag, forwardChainOf } from './forwardRules.ts';
 
 /** A rule as `nft -j` lists it. */
 export interface ListedRule {
@@ -28,12 +28,17 @@ export interface ForeignTable {
 }
 
 /** @returns commands for one transaction; none when everything is as it should be. */
-export function nftForwardCommands({ family, table, chains, ours }: ForeignTable, bridges: readonly string[]): string[] {
+export function nftForwardCommands(
+  { family, table, chains, ours }: ForeignTable,
+  bridges: readonly string[],
+  tag: string = defaultTag,
+): string[] {
+  const forwardChain = forwardChainOf(tag);
   const place = `${family} ${table}`;
   const dropping = chains.filter((chain) => dropsBridged(chain, bridges));
   const wanted = dropping.length === 0 ? undefined : bridges.flatMap((bridge) => [`iifname "${bridge}"`, `oifname "${bridge}"`]);
   const isRight =
-    chains.every((chain) => hasJumpAsItShould(chain, dropping.includes(chain))) && String(ours?.map(matchOf)) === String(wanted);
+    chains.every((chain) => hasJumpAsItShould(chain, dropping.includes(chain), tag)) && String(ours?.map(matchOf)) === String(wanted);
   if (isRight) return [];
   const deletions = chains.flatMap(({ name, rules }) =>
     rules.filter(({ comment }) => comment === tag).map(({ handle }) => `delete rule ${place} ${name} handle ${handle}`),
@@ -58,7 +63,7 @@ export function dropsBridged({ policy, rules }: ForeignChain, bridges: readonly 
   return policy === 'drop' || (last.length === 1 && last.every((part) => 'drop' in part || 'reject' in part));
 }
 
-function hasJumpAsItShould({ rules }: ForeignChain, isWanted: boolean): boolean {
+function hasJumpAsItShould({ rules }: ForeignChain, isWanted: boolean, tag: string): boolean {
   const jumps = rules.filter(({ comment }) => comment === tag);
   return isWanted ? jumps.length === 1 && rules[0]?.comment === tag : jumps.length === 0;
 }

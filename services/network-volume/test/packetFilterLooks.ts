@@ -18,6 +18,7 @@ const failed = (): void => {
   seen.errors += 1;
 };
 const filter = new PacketFilter({
+  table: 'flotilla',
   onError: failed,
   onMisfit: failed,
   recordedPorts: () => [],

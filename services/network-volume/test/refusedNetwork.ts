@@ -10,6 +10,7 @@ function instance() {
   const errors: unknown[] = [];
   const without: string[] = [];
   const filter = new PacketFilter({
+    table: 'flotilla',
     onError: (error) => errors.push(error),
     onMisfit: () => undefined,
     recordedPorts: () => [],

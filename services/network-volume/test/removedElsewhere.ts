@@ -14,6 +14,8 @@ const misfits: unknown[] = [];
 function instance() {
   const records = memoryRecords();
   const filter = new PacketFilter({
+    table: 'flotilla',
+    isWritten: true,
     onError: (error) => misfits.push(error),
     onMisfit: (error) => misfits.push(error),
     recordedPorts: () => [],

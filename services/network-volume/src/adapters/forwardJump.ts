@@ -1,13 +1,12 @@
 /** Keeps the tagged jump of forwardRules.ts and nftForwardRules.ts in the host's own firewall: iptables of both families where they are in use, and nftables. */
 import { execFile } from 'node:child_process';
-import { type ForwardPlan, forwardChain, forwardPlan } from '../forwardRules.ts';
+import { defaultTag, type ForwardPlan, forwardChainOf, forwardPlan } from '../forwardRules.ts';
 import { dropsBridged, type ForeignChain, type ForeignTable, type ListedRule, nftForwardCommands } from '../nftForwardRules.ts';
 import { Nftables } from './nftables.ts';
 
 const commandTimeoutMs = 10_000;
 const settleMs = 100;
 const families = ['iptables', 'ip6tables'] as const;
-const ownTable = 'flotilla';
 const nftFamilies: ReadonlySet<string> = new Set(['ip', 'ip6', 'inet']);
 /** What stands in commands: names that nft can read back. */
 const nftName = /^[a-zA-Z][\w./-]*$/;
@@ -17,11 +16,14 @@ export class ForwardJump {
   private readonly parents = new Map<string, string>();
   private nftParents: readonly string[] = [];
   private readonly onError: (error: unknown) => void;
+  private readonly tag: string;
   private work: Promise<void> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(onError: (error: unknown) => void) {
+  /** @param tag - the name of the stack's own table. */
+  constructor(onError: (error: unknown) => void, tag: string = defaultTag) {
     this.onError = onError;
+    this.tag = tag;
   }
 
   addBridge(name: string): void {
@@ -60,7 +62,7 @@ export class ForwardJump {
         const listing = await run(tool, ['-w', '-S']);
         // Not installed, or the kernel has no such table: then nothing of it can drop.
         if (listing === undefined) continue;
-        const plan = forwardPlan(listing, bridges);
+        const plan = forwardPlan(listing, bridges, this.tag);
         if (plan !== undefined) await this.apply(tool, plan);
       } catch (error) {
         this.onError(error);
@@ -77,8 +79,8 @@ export class ForwardJump {
   private ensureNft(bridges: readonly string[]): void {
     using nft = new Nftables();
     const there: string[] = [];
-    for (const found of foreignTables(nft)) {
-      const commands = nftForwardCommands(found, bridges);
+    for (const found of foreignTables(nft, this.tag)) {
+      const commands = nftForwardCommands(found, bridges, this.tag);
       if (commands.length > 0) nft.run(`${commands.join('\n')}\n`);
       const dropping = found.chains.filter((chain) => dropsBridged(chain, bridges));
       there.push(...dropping.map(({ name }) => `${found.family} ${found.table} ${name}`));
@@ -103,12 +105,13 @@ interface ListedChain {
 }
 
 /** Tables of others with base chains that see forwarded packets, but for what is iptables' own. */
-function foreignTables(nft: Nftables): ForeignTable[] {
+function foreignTables(nft: Nftables, tag: string): ForeignTable[] {
+  const forwardChain = forwardChainOf(tag);
   const chains = (nft.list('chains')?.nftables ?? []).flatMap(({ chain }) => (chain === undefined ? [] : [chain as ListedChain]));
   const tables = new Map<string, { family: string; table: string; chains: ForeignChain[] }>();
   for (const { family, table, name, hook, policy = 'accept' } of chains) {
     const isOfIptables = family !== 'inet' && name === 'FORWARD';
-    if (hook !== 'forward' || isOfIptables || table === ownTable || !nftFamilies.has(family)) continue;
+    if (hook !== 'forward' || isOfIptables || table === tag || !nftFamilies.has(family)) continue;
     if (!nftName.test(table) || !nftName.test(name)) continue;
     const found = tables.get(`${family} ${table}`) ?? { family, table, chains: [] };
     tables.set(`${family} ${table}`, found);

@@ -15,7 +15,6 @@ import {
 } from '../firewall.ts';
 import { Nftables } from './nftables.ts';
 
-const table = 'flotilla';
 /** Multicast group of nftables' changes, and its messages (10 << 8 |) that tables, chains, rules, sets and elements are gone. */
 const changesGroup = 7;
 const deletions: ReadonlySet<number> = new Set([0xa02, 0xa05, 0xa08, 0xa0b, 0xa0e]);
@@ -28,6 +27,8 @@ const chainChanges: ReadonlySet<number> = new Set([0xa03, 0xa05, 0xa06, 0xa08]);
 const watchEveryMs = 300;
 
 export interface PacketFilterOptions {
+  /** The name of our table, in the family inet. */
+  readonly table: string;
   readonly onError: (error: unknown) => void;
   /** What the records say is published: other instances' ports too. */
   readonly recordedPorts: () => readonly PortForward[];
@@ -48,19 +49,21 @@ export class PacketFilter {
   private readonly ports = new Map<string, PortForward>();
   private readonly closed = new Set<string>();
   private readonly options: PacketFilterOptions;
+  private readonly table: string;
   private nft: Nftables | undefined;
   private changes: NetlinkSocket | undefined;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(options: PacketFilterOptions) {
     this.options = options;
+    this.table = options.table;
   }
 
   /** Writes the whole table and begins to watch it. A network that the kernel refuses is reported and left out: the others work. */
   start(): void {
     if (!this.options.isWritten) {
       using nft = new Nftables();
-      nft.run(`add table inet ${table}\ndelete table inet ${table}\n`);
+      nft.run(`add table inet ${this.table}\ndelete table inet ${this.table}\n`);
       return;
     }
     this.nft = new Nftables();
@@ -95,8 +98,8 @@ export class PacketFilter {
     this.networks.set(network.bridge, network);
     try {
       this.run(() => [
-        ...(before === undefined ? [] : networkElements(table, 'delete', before)),
-        ...networkElements(table, 'add', network),
+        ...(before === undefined ? [] : networkElements(this.table, 'delete', before)),
+        ...networkElements(this.table, 'add', network),
       ]);
     } catch (error) {
       if (before === undefined) this.networks.delete(network.bridge);
@@ -110,7 +113,7 @@ export class PacketFilter {
   removeNetwork(network: FirewallNetwork): void {
     if (!this.networks.delete(network.bridge)) return;
     this.options.onBridge(network.bridge, false);
-    this.run(() => [...networkElements(table, 'add', network), ...networkElements(table, 'delete', network)]);
+    this.run(() => [...networkElements(this.table, 'add', network), ...networkElements(this.table, 'delete', network)]);
   }
 
   addPorts(ports: readonly PortForward[]): void {
@@ -119,7 +122,7 @@ export class PacketFilter {
       this.ports.set(keyOf(port), port);
       this.closed.delete(keyOf(port));
     }
-    if (fresh.length > 0) this.run(() => portElements(table, 'add', fresh));
+    if (fresh.length > 0) this.run(() => portElements(this.table, 'add', fresh));
   }
 
   /** Also those that another instance has opened, or has closed already: an element that is added first can be deleted. */
@@ -129,7 +132,7 @@ export class PacketFilter {
       this.ports.delete(keyOf(port));
       this.closed.add(keyOf(port));
     }
-    this.run(() => [...portElements(table, 'add', ports), ...portElements(table, 'delete', ports)]);
+    this.run(() => [...portElements(this.table, 'add', ports), ...portElements(this.table, 'delete', ports)]);
   }
 
   /** Our own, with those not recorded yet, and other instances'. */
@@ -153,7 +156,7 @@ export class PacketFilter {
   }
 
   private write(): void {
-    this.nft?.run(baseRules(table) + allElements(table, [...this.networks.values()], this.allPorts()));
+    this.nft?.run(baseRules(this.table) + allElements(this.table, [...this.networks.values()], this.allPorts()));
   }
 
   private watch(): void {
@@ -161,9 +164,9 @@ export class PacketFilter {
       const heard = this.changes?.poll();
       if (heard === undefined) return;
       const own = this.nft?.port();
-      if (heard.overrun || heard.messages.some((message) => message.sender !== own && changesOthers(message)))
+      if (heard.overrun || heard.messages.some((message) => message.sender !== own && changesOthers(message, this.table)))
         this.options.onForeignChange();
-      if (!heard.overrun && !heard.messages.some((message) => message.sender !== own && takesFromOurs(message))) return;
+      if (!heard.overrun && !heard.messages.some((message) => message.sender !== own && takesFromOurs(message, this.table))) return;
       if (this.isWhole()) return;
       this.write();
       this.options.onRestore();
@@ -174,20 +177,20 @@ export class PacketFilter {
 
   /** Other instances take elements away too, and rightly: the table itself is looked at. */
   private isWhole(): boolean {
-    const listing = this.nft?.list(`table inet ${table}`);
+    const listing = this.nft?.list(`table inet ${this.table}`);
     if (listing === undefined) return false;
     const count = (kind: string): number => listing.nftables.filter((entry) => kind in entry).length;
     const elements = listing.nftables.reduce((sum, entry) => sum + elementCount(entry.set) + elementCount(entry.map), 0);
     return (
       count('rule') >=
-        baseRules(table)
+        baseRules(this.table)
           .split('\n')
           .filter((line) => line.startsWith('add rule')).length && elements >= this.expectedElements()
     );
   }
 
   private expectedElements(): number {
-    const networks = [...this.networks.values()].reduce((sum, network) => sum + networkElements(table, 'add', network).length, 0);
+    const networks = [...this.networks.values()].reduce((sum, network) => sum + networkElements(this.table, 'add', network).length, 0);
     return networks + portElementCount(this.allPorts());
   }
 
@@ -200,16 +203,16 @@ export class PacketFilter {
 }
 
 /** Something of our table is gone. What our own socket did is as it should be, and however much is published, costs no look. */
-function takesFromOurs(message: NetlinkMessage): boolean {
-  return deletions.has(message.type) && isOfOurs(message);
+function takesFromOurs(message: NetlinkMessage, table: string): boolean {
+  return deletions.has(message.type) && isOfOurs(message, table);
 }
 
-function changesOthers(message: NetlinkMessage): boolean {
-  return chainChanges.has(message.type) && !isOfOurs(message);
+function changesOthers(message: NetlinkMessage, table: string): boolean {
+  return chainChanges.has(message.type) && !isOfOurs(message, table);
 }
 
 /** The first byte of a message is its table's family. */
-function isOfOurs({ payload }: NetlinkMessage): boolean {
+function isOfOurs({ payload }: NetlinkMessage, table: string): boolean {
   if (payload[0] !== inetFamily) return false;
   const name = parseAttributes(payload.subarray(messageHeaderBytes)).get(tableAttribute);
   return name !== undefined && readText(name) === table;
