@@ -1,6 +1,6 @@
 /**
- * A lab: three hosts, each a whole stack, on one wire with a fourth that runs the shared registry-proxy (two replicas behind one name) and with an
- * upstream registry outside. One set of steps, in order: what one leaves in the cache the next builds on.
+ * A lab: three hosts, each a whole stack, on one wire with a fourth that runs the shared registry-proxy (two replicas behind one name), and with an upstream
+ * registry, and the Redis and NATS that they share, outside. One set of steps, in order: what one leaves in the cache the next builds on.
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -68,6 +68,27 @@ beforeAll(async () => {
   lab = await createLab({ hosts: 4 });
   upstream = await startRegistry({ place: lab.outside, host: lab.outsideAddress, port: 5000 });
   lab.outside.onDispose(() => upstream.stop());
+  const engines = [
+    [
+      'redis-server',
+      '--bind',
+      lab.outsideAddress,
+      '--port',
+      '6379',
+      '--protected-mode',
+      'no',
+      '--dir',
+      lab.outside.filesDirectory,
+      '--appendonly',
+      'yes',
+    ],
+    ['nats-server', '-a', lab.outsideAddress, '-p', '4222', '-js', '-sd', join(lab.outside.filesDirectory, 'nats')],
+  ] as const;
+  for (const [program, ...args] of engines) {
+    const engine = lab.outside.spawn(program, args, { stdio: 'ignore' });
+    lab.outside.onDispose(() => void engine.kill('SIGKILL'));
+  }
+  const env = { REDIS_URL: `redis://${lab.outsideAddress}:6379`, NATS_URL: `nats://${lab.outsideAddress}:4222` };
   const [fourth] = lab.hosts.slice(3);
   if (fourth === undefined) throw new Error('the lab has no fourth host');
   shared = fourth.host;
@@ -80,7 +101,7 @@ beforeAll(async () => {
     writeFileSync(file, `127.0.0.1 localhost\n${replicas.map((address) => `${address} ${name}\n`).join('')}`);
     await host.sh(`mount --bind ${file} /etc/hosts`);
   }
-  await Promise.all(hosts.map((host) => host.startStack({ args: ['--registry-proxy', `http://${name}:${port}`] })));
+  await Promise.all(hosts.map((host) => host.startStack({ env, args: ['--registry-proxy', `http://${name}:${port}`] })));
 }, 240_000);
 
 afterAll(async () => {
@@ -105,6 +126,17 @@ describe('hosts that share one registry-proxy', () => {
       hosts.map((host) => mustDocker(host, 'image', 'inspect', '--format', '{{.Id}} {{index .RepoDigests 0}}', remote('big'))),
     );
     expect(new Set(digests).size).toBe(1);
+  });
+
+  it('keep their records in one Redis, each its own, and run none beside it', async () => {
+    const scan = `redis-cli -h ${lab.outsideAddress} --scan --pattern 'flotilla:*:container-service}:records'`;
+    for (const host of hosts) await mustDocker(host, 'create', '--name', 'same', '--network', 'none', remote('big'));
+    expect(new Set((await lab.outside.sh(scan)).trimEnd().split('\n')).size).toBe(hosts.length);
+    for (const host of hosts) {
+      expect((await host.processes()).map(({ service }) => service)).not.toContain('redis');
+      expect(await mustDocker(host, 'ps', '-a', '--format', '{{.Names}}')).toBe('same');
+      await mustDocker(host, 'rm', 'same');
+    }
   });
 
   it('run what another host has pushed into it', async () => {
