@@ -1,17 +1,19 @@
 #!/bin/sh
 # Prepares a Debian or Ubuntu machine for Flotilla: system packages, accounts, npm packages, a hello-world image. Safe to run again.
 #
-#   sh deploy/setup.sh [--for-tests] [--data-root DIR]
+#   sh deploy/setup.sh [--for-tests | --for-image] [--data-root DIR]
 #
-# --for-tests adds what only `npm test` needs. No service of the system is started or enabled: Flotilla runs its own redis-server and nats-server.
+# --for-tests adds what only `npm test` needs; --for-image is deploy/Dockerfile's: system packages and accounts, and npm itself. No service of the system is started or enabled: Flotilla runs its own redis-server and nats-server.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 data_root=/var/lib/flotilla
 for_tests=
+for_image=
 while [ $# -gt 0 ]; do
   case $1 in
     --for-tests) for_tests=yes ;;
+    --for-image) for_image=yes ;;
     --data-root) data_root=${2:?--data-root needs a directory}; shift ;;
     --data-root=*) data_root=${1#--data-root=} ;;
     -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -39,6 +41,7 @@ need conmon conmon "the parent of each container; keeps its terminal, log and ex
 need crun crun "the OCI runtime, the faster one"
 need runc runc "the OCI runtime for kernels where crun does not work"
 need nftables nft "the network rules of containers: NAT and published ports"
+need netbase etc/protocols "the names of protocols, which nft asks for"
 need iproute2 ip "looking at links and addresses (flotilla doctor)"
 need redis-server redis-server "keeps the records of every service"
 need nats-server nats-server "carries events and heartbeats between services"
@@ -56,6 +59,11 @@ need git git "docker build from a git repository"
 need kmod modprobe "loads overlay and bridge where they are modules"
 need ca-certificates etc/ssl/certs/ca-certificates.crt "checks the certificates of registries"
 
+if [ -n "$for_image" ] && [ ! -e "$here/../node_modules/.package-lock.json" ]; then
+  need nodejs node "runs npm"
+  need npm npm "fetches the packages"
+fi
+
 if [ -n "$for_tests" ]; then
   need docker-registry docker-registry "tests: a real registry to pull from"
   need curl curl "tests: reaches published ports"
@@ -72,6 +80,7 @@ if [ -n "$for_tests" ]; then
   need make make "tests: a build that compiles C"
   need openssl openssl "tests: certificates for TLS"
   need apparmor apparmor_parser "tests: the parser that the profile of containers is checked with; nothing is loaded"
+  need systemd usr/bin/systemd-socket-activate "tests: reads the units and holds a socket; nothing is booted by it"
   need openssh-client ssh "tests: docker -H ssh://"
   need openssh-server sshd "tests: docker -H ssh://; it is started inside of a test only"
   if command -v docker > /dev/null 2>&1; then
@@ -142,6 +151,8 @@ for account in flotilla-gateway flotilla-registry; do
   useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$account"
   say "made the user $account: its service runs without root's rights"
 done
+
+[ -z "$for_image" ] || exit 0
 
 # --- npm packages, and the image for a first run -------------------------------------------------------------------------------------
 sh "$here/dependencies.sh"

@@ -43,27 +43,42 @@ function flagsOf(options: Options): RawSettings {
   return flags;
 }
 
-const up = stackCommand('up', 'start the stack and wait until every service is healthy')
+/** A command that takes dockerd's flags and file. */
+function engineCommand(name: string, description: string): Command {
+  const command = stackCommand(name, description).option(
+    '--config-file <path>',
+    "daemon.json with dockerd's keys (default: /etc/flotilla/daemon.json where it exists)",
+  );
+  for (const directive of [...directives, ...fixedDirectives]) {
+    const collect = (word: string | true, before: (string | true)[] | undefined): (string | true)[] => [...(before ?? []), word];
+    // A boolean flag without a value gives no word to the parser: `preset` is what it stands for.
+    const option = new Option(directive.flag, directive.help).argParser(collect).preset('true');
+    // Commander would read --no-new-privileges as the contrary of --new-privileges.
+    option.negate = false;
+    command.addOption(fixedDirectives.some(({ key }) => key === directive.key) ? option.hideHelp() : option);
+  }
+  return command;
+}
+
+engineCommand('up', 'start the stack and wait until every service is healthy')
   .option('--foreground', 'stay, and stop the stack on SIGTERM or ctrl-c')
   .option('--validate', 'check flags and configuration file, and do nothing')
-  .option('--config-file <path>', "daemon.json with dockerd's keys (default: /etc/flotilla/daemon.json where it exists)");
-for (const directive of [...directives, ...fixedDirectives]) {
-  const collect = (word: string | true, before: (string | true)[] | undefined): (string | true)[] => [...(before ?? []), word];
-  // A boolean flag without a value gives no word to the parser: `preset` is what it stands for.
-  const option = new Option(directive.flag, directive.help).argParser(collect).preset('true');
-  // Commander would read --no-new-privileges as the contrary of --new-privileges.
-  option.negate = false;
-  up.addOption(fixedDirectives.some(({ key }) => key === directive.key) ? option.hideHelp() : option);
-}
-up.action(async (options: Options) => {
-  const { up: run } = await import('./commands/up.ts');
-  await run({
-    flags: flagsOf(options),
-    configFile: options.configFile as string | undefined,
-    foreground: options.foreground === true,
-    validate: options.validate === true,
+  .action(async (options: Options) => {
+    const { up } = await import('./commands/up.ts');
+    await up({
+      flags: flagsOf(options),
+      configFile: options.configFile as string | undefined,
+      foreground: options.foreground === true,
+      validate: options.validate === true,
+    });
   });
-});
+
+engineCommand('prepare', 'make what the services need where each is a container of another engine (docker-compose.yml), and wait').action(
+  async (options: Options) => {
+    const { prepare } = await import('./commands/prepare.ts');
+    await prepare({ flags: flagsOf(options), configFile: options.configFile as string | undefined });
+  },
+);
 
 stackCommand('down', 'stop every service; containers go on running').action(async (options: Options) => {
   const { down } = await import('./commands/down.ts');

@@ -30,10 +30,12 @@ export interface PrepareOptions {
   readonly paths: StackPaths;
   readonly lockFd: number;
   readonly warn: (line: string) => void;
+  /** Each process is a container of another engine: where the gateway listens, and the port of its nats-server. */
+  readonly composed?: { readonly listen: string; readonly natsPort: number } | undefined;
 }
 
 /** @throws InvalidParameter when something the stack needs cannot be had. */
-export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOptions): Promise<Plan> {
+export async function prepareStack({ settings, paths, lockFd, warn, composed }: PrepareOptions): Promise<Plan> {
   const before = readState(paths.state);
   const accounts = settings.compact ? { ...findAccounts(warn), gateway: root, registry: root } : findAccounts(warn);
   makeDirectories(paths, accounts);
@@ -48,7 +50,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
   const engineId = openEngineId(paths.engineId);
   const secrets = openSecrets(paths.secrets);
   const redis = outsideEngine(process.env.REDIS_URL) ?? ({ kind: 'own', url: `unix://${paths.redisSocket}` } satisfies EngineAddress);
-  const natsPort = await choosePort(before);
+  const natsPort = composed?.natsPort ?? (await choosePort(before));
   const nats = outsideEngine(process.env.NATS_URL) ?? ({ kind: 'own', url: `nats://127.0.0.1:${natsPort}` } satisfies EngineAddress);
   const users = redisUsers(engineId, secrets);
   const redisText = redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers });
@@ -65,10 +67,9 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
   ];
   if (settings.engineOptions.auditLog !== undefined) openAuditLog(settings.engineOptions.auditLog, accounts.gateway);
   for (const copy of tlsCopies) await copyCertificate(copy);
-  const codeMount = [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account))
-    ? undefined
-    : mountCode(codeRoot, paths.code);
-  const listeners = await openListeners(settings, paths, before, warn);
+  const reachable = composed !== undefined || [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account));
+  const codeMount = reachable ? undefined : mountCode(codeRoot, paths.code);
+  const listeners = composed === undefined ? await openListeners(settings, paths, before, warn) : [];
   const processes = planProcesses({
     paths,
     accounts,
@@ -80,7 +81,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     engineConfigs: { redis: redisText + users, nats: natsText },
     engineOptions: {
       ...settings.engineOptions,
-      hosts: listeners.map((listener) => listener.address),
+      hosts: composed === undefined ? listeners.map((listener) => listener.address) : [`unix://${paths.dockerSocket}`],
       ...tlsOptions(settings.tls, paths),
       ...(settings.policyFile === undefined ? {} : { policyFile: policyPath(paths) }),
       ...(settings.hostsFile === undefined ? {} : { hostsFile: hostsPath(paths) }),
@@ -89,6 +90,7 @@ export async function prepareStack({ settings, paths, lockFd, warn }: PrepareOpt
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
     compact: settings.compact,
     compactMain: settings.compact ? await bundleOf(compactMain, 'compact', warn) : compactMain,
+    composed,
     listeners,
     code: codeMount ?? codeRoot,
     version,

@@ -32,6 +32,8 @@ export interface ProcessOptions {
   readonly shutdownTimeoutSeconds: number;
   /** The five services in one process. */
   readonly compact: boolean;
+  /** Each process is a container of another engine, which gives it its user; where the gateway listens there. */
+  readonly composed?: { readonly listen: string } | undefined;
   readonly listeners: readonly Listener[];
   /** Where the services' sources are read from. */
   readonly code: string;
@@ -69,8 +71,8 @@ function digestOf(plan: PlanWithoutDigest, listeners: readonly Listener[], confi
 }
 
 /** setpriv takes the whole identity off before it becomes the program; root stays as it is, with its whole bounding set. */
-function asAccount(account: Account, command: readonly string[], groups: readonly number[] = []): string[] {
-  if (account.uid === 0) return [...command];
+function asAccount({ composed }: ProcessOptions, account: Account, command: readonly string[], groups: readonly number[] = []): string[] {
+  if (composed !== undefined || account.uid === 0) return [...command];
   return [
     requireProgram('setpriv'),
     `--reuid=${account.uid}`,
@@ -83,10 +85,11 @@ function asAccount(account: Account, command: readonly string[], groups: readonl
   ];
 }
 
-function redisProcess({ paths, accounts, secrets, version }: ProcessOptions): PlanWithoutDigest {
+function redisProcess(options: ProcessOptions): PlanWithoutDigest {
+  const { paths, accounts, secrets, version } = options;
   return {
     name: 'redis',
-    command: asAccount(accounts.redis, [requireProgram('redis-server'), paths.redisConf]),
+    command: asAccount(options, accounts.redis, [requireProgram('redis-server'), paths.redisConf]),
     env: { PATH: searchPath() },
     account: accounts.redis.name,
     log: `${paths.logs}/redis.log`,
@@ -102,10 +105,11 @@ function redisProcess({ paths, accounts, secrets, version }: ProcessOptions): Pl
   };
 }
 
-function natsProcess({ paths, accounts, natsPort, version }: ProcessOptions): PlanWithoutDigest {
+function natsProcess(options: ProcessOptions): PlanWithoutDigest {
+  const { paths, accounts, natsPort, version } = options;
   return {
     name: 'nats',
-    command: asAccount(accounts.nats, [requireProgram('nats-server'), '--config', paths.natsConf]),
+    command: asAccount(options, accounts.nats, [requireProgram('nats-server'), '--config', paths.natsConf]),
     env: { PATH: searchPath(), GOMEMLIMIT: '96MiB' },
     account: accounts.nats.name,
     log: `${paths.logs}/nats.log`,
@@ -139,7 +143,7 @@ function serviceProcess(service: ServiceDefinition, options: ProcessOptions): Pl
   const groups = accounts.redis.uid === 0 ? [] : [accounts.redis.gid];
   return {
     name: service.name,
-    command: asAccount(account, nodeCommand(code, `services/${service.name}/src/main.ts`), groups),
+    command: asAccount(options, account, nodeCommand(code, `services/${service.name}/src/main.ts`), groups),
     env: serviceEnvironment(service, options),
     account: account.name,
     log: `${paths.logs}/${service.name}.log`,
@@ -185,7 +189,7 @@ function compactProcess(options: ProcessOptions): PlanWithoutDigest {
   };
 }
 
-function nodeCommand(code: string, main: string): string[] {
+export function nodeCommand(code: string, main: string): string[] {
   return [`${code}/node_modules/node/bin/node`, ...nodeFlags, `${code}/${main}`];
 }
 
@@ -225,18 +229,20 @@ function serviceEnvironment(service: ServiceDefinition, options: ProcessOptions)
     ...(service.listens
       ? { LISTEN_FDS: String(listeners.length), LISTEN_FDNAMES: listeners.map((listener) => listener.name).join(':') }
       : {}),
+    ...(service.listens && options.composed !== undefined ? { FLOTILLA_LISTEN: options.composed.listen } : {}),
   };
 }
 
 /** What Node and the programs that a service calls go by. */
-function sharedEnvironment(account: Account, { paths }: ProcessOptions): Record<string, string> {
+function sharedEnvironment(account: Account, { paths, composed, code }: ProcessOptions): Record<string, string> {
   return {
     ...passedOn(process.env),
     PATH: searchPath(),
     LANG: 'C.UTF-8',
     NODE_ENV: 'production',
     ...allocatorSettings,
-    NODE_COMPILE_CACHE: openCompileCache(account, paths),
+    // An image brings its own, which nobody writes.
+    NODE_COMPILE_CACHE: composed === undefined ? openCompileCache(account, paths) : `${code}/.cache/node`,
   };
 }
 

@@ -6,7 +6,7 @@ import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networ
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import { openRecords } from '@flotilla/records';
 import { changeMarkBeside, readChangeMark } from '@flotilla/records/changeMark';
-import { plainSettings, type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
+import { type RunningService, runAsProcess, serviceCalls, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { mount, mountFlags } from '@flotilla/syscalls';
 import { Apparmor } from './adapters/apparmor.ts';
@@ -22,6 +22,7 @@ import { execHandlers } from './api/execs.ts';
 import { Archives } from './archives.ts';
 import { Attacher } from './attach.ts';
 import { Cgroups } from './cgroups/index.ts';
+import { settingsSchema } from './config.ts';
 import type { ContainerRecord } from './container.ts';
 import { ContainerLocks } from './containerLocks.ts';
 import { ContainerLogs } from './containerLogs.ts';
@@ -62,7 +63,7 @@ const sigstop = 19;
 const sigcont = 18;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return await startService(name, plainSettings, env, async (kit) => {
+  return await startService(name, settingsSchema, env, async (kit) => {
     const { settings, logger, lifecycle, discovery, server, policy } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const paths = new Paths(settings.FLOTILLA_DATA_ROOT, settings.FLOTILLA_EXEC_ROOT);
@@ -83,11 +84,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       dataRoot: settings.FLOTILLA_DATA_ROOT,
     };
     const boot = bootId();
+    const place = async (pid: number): Promise<void> => {
+      if (settings.FLOTILLA_MONITOR_CGROUP !== '') await cgroups.group(settings.FLOTILLA_MONITOR_CGROUP).join(pid);
+    };
     const monitor: Monitor = {
-      spawnMonitor,
-      startExec,
+      spawnMonitor: (options) => spawnMonitor(options, place),
+      startExec: (options, connect) => startExec(options, connect, place),
       connect: AttachSocket.connect,
-      connectKept: AttachSocket.connectKept,
+      connectKept: (bundle, monitorPid) => AttachSocket.connectKept(bundle, monitorPid, place),
       resize: resizeTerminal,
     };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
@@ -124,6 +128,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       runtimes,
       host,
       bootId: boot,
+      rootIsOwn: settings.FLOTILLA_ROOT_IS_OWN,
       defaults: {
         ulimits: options.defaultUlimits,
         init: options.init,
@@ -252,6 +257,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     await tickets.listen();
     lifecycle.onStop('tickets', () => tickets.close(drainMs));
     lifecycle.onStop('claims', () => claims.stop());
+    // It stays while a monitor is in it.
+    if (settings.FLOTILLA_MONITOR_CGROUP !== '')
+      lifecycle.onStop('monitors', () => void cgroups.group(settings.FLOTILLA_MONITOR_CGROUP).remove());
     exits.start();
     lifecycle.onStop('exits', () => exits.stop());
     lifecycle.onStop('restarter', () => restarter.stop());

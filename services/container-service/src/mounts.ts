@@ -78,7 +78,7 @@ function directoryInRoot(root: string, path: string, isUnnamed: boolean): string
 export async function prepareMounts(
   container: ContainerRecord,
   { volumes }: Pick<Neighbours, 'volumes'>,
-  subpathTarget: (index: number) => string,
+  { subpathTarget, rootIsOwn }: { subpathTarget: (index: number) => string; rootIsOwn: boolean },
 ): Promise<ResolvedMount[]> {
   return await Promise.all(
     container.mounts.map(async (mount, index) => {
@@ -103,6 +103,7 @@ export async function prepareMounts(
           return subpathOf(path, mount, subpathTarget(index));
         }
         case 'bind':
+          if (rootIsOwn) refuseOwnRoot(mount.source ?? '');
           makeBindSource(mount);
           return mount;
         default:
@@ -115,6 +116,16 @@ export async function prepareMounts(
 function subpathOf(path: string, mount: MountPlan, target: string): ResolvedMount {
   bindSubpath(path, mount.subpath ?? '', target, makeMountPoint);
   return { ...mount, source: target };
+}
+
+/** Where this service is itself a container: what is not mounted into it is its image's, and lost with it. */
+function refuseOwnRoot(source: string): void {
+  let existing = source;
+  while (statSync(existing, { throwIfNoEntry: false }) === undefined) existing = dirname(existing);
+  if (statSync(existing).dev !== statSync('/').dev) return;
+  throw new InvalidParameter(
+    `invalid mount config for type "bind": ${source} is not shared with container-service, which is a container itself: add it to its volumes, at the same path`,
+  );
 }
 
 /** `-v /path:…` makes a directory where nothing is; `--mount` refuses. */

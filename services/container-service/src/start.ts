@@ -53,6 +53,8 @@ export interface StarterOptions {
   readonly cgroupPath: (id: string, parent: string | undefined) => string;
   readonly mountShm: (path: string, sizeBytes: number) => void;
   readonly monitor: Pick<Monitor, 'spawnMonitor'>;
+  /** This service's root file system is not the host's. */
+  readonly rootIsOwn: boolean;
   readonly apparmor: { ensureDefaultProfile(): Promise<void> };
   /** gives the runtime a compiled seccomp filter where it can take one. */
   readonly seccomp: SeccompFilters;
@@ -251,11 +253,13 @@ export class Starter {
     runtime: OciRuntime,
     { byPolicy, logOffset }: { byPolicy: boolean; logOffset: number },
   ): Promise<Prepared> {
-    const { paths, roots, neighbours, seccomp, bootId } = this.options;
+    const { paths, roots, neighbours, seccomp, bootId, rootIsOwn } = this.options;
     const apparmor = apparmorProfile(container.hostConfig, this.options.host);
     const [network, mounts, recorded] = await Promise.all([
       this.prepareNetwork(container),
-      mountImages(container, roots).then(() => prepareMounts(container, neighbours, (index) => paths.subpath(container.id, index))),
+      mountImages(container, roots).then(() =>
+        prepareMounts(container, neighbours, { subpathTarget: (index) => paths.subpath(container.id, index), rootIsOwn }),
+      ),
       roots.mountForRun(container.id, container.snapshot),
       apparmor === defaultApparmorProfile ? this.options.apparmor.ensureDefaultProfile() : undefined,
     ]);

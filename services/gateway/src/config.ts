@@ -7,7 +7,7 @@ export interface GatewaySettings extends ServiceSettings {
   readonly LISTEN_FDS: number;
   /** Their names, by colons: `unix`, `tcp` or `tls`, in the order of the descriptors. */
   readonly LISTEN_FDNAMES: string;
-  /** For development: where to listen when no socket was passed: `unix:/path` or `host:port`. */
+  /** Where to listen when no socket was passed: `unix:/path`, which replicas take over from one another (sharedSocket.ts), or `host:port`. */
   readonly FLOTILLA_LISTEN: string;
   /** Requests under way at once in one gateway, streams among them. */
   readonly FLOTILLA_MAX_REQUESTS: number;

@@ -1,5 +1,5 @@
 /** Where the gateway listens: on sockets it was passed (LISTEN_FDS), else on FLOTILLA_LISTEN. */
-import { chmodSync, readFileSync, rmSync, watch } from 'node:fs';
+import { readFileSync, watch } from 'node:fs';
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:https';
 import { dirname } from 'node:path';
@@ -8,6 +8,7 @@ import type { Logger } from '@flotilla/service-kit';
 import type { GatewaySettings } from './config.ts';
 import type { Handler } from './middleware/dispatch.ts';
 import { createGatewayServer, listen, type TlsMaterial } from './server.ts';
+import { listenShared } from './sharedSocket.ts';
 
 const firstDescriptor = 3;
 /** Key and certificate are two files: both are in place when nothing has changed for this long. */
@@ -26,20 +27,18 @@ export async function listenEverywhere(settings: GatewaySettings, handler: Handl
   }
   if (servers.length === 0 && settings.FLOTILLA_LISTEN !== '') {
     const server = createGatewayServer(handler);
-    await listen(server, listenAddress(settings.FLOTILLA_LISTEN));
-    if (settings.FLOTILLA_LISTEN.startsWith('unix:')) chmodSync(settings.FLOTILLA_LISTEN.slice('unix:'.length), 0o660);
+    if (settings.FLOTILLA_LISTEN.startsWith('unix:')) {
+      await listenShared(server, settings.FLOTILLA_LISTEN.slice('unix:'.length), settings.FLOTILLA_INSTANCE, logger);
+    } else {
+      await listen(server, tcpAddress(settings.FLOTILLA_LISTEN));
+    }
     servers.push(server);
   }
   if (servers.length === 0) throw new InvalidParameter('nowhere to listen: neither LISTEN_FDS nor FLOTILLA_LISTEN is set');
   return servers;
 }
 
-function listenAddress(address: string): { path: string } | { host: string; port: number } {
-  if (address.startsWith('unix:')) {
-    const path = address.slice('unix:'.length);
-    rmSync(path, { force: true });
-    return { path };
-  }
+function tcpAddress(address: string): { host: string; port: number } {
   const colon = address.lastIndexOf(':');
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
 }

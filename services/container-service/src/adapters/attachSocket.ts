@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { closeDescriptor, connectSeqpacket, kill, posixSpawn, shutdown } from '@flotilla/syscalls';
 import { SeqpacketSocket } from 'node-unix-socket';
 import type { KeptInput, OutputListener, StdioConnection } from '../monitor.ts';
+import type { Place } from './conmon.ts';
 import { reap } from './reap.ts';
 
 const largestMessage = 32 * 1024;
@@ -65,7 +66,7 @@ export class AttachSocket implements StdioConnection {
   }
 
   /** Connects for input that does not end with this process. @throws SyscallError */
-  static connectKept(bundle: string, monitorPid: number): KeptInput {
+  static connectKept(bundle: string, monitorPid: number, place: Place): KeptInput {
     const directory = openSync(bundle, constants.O_DIRECTORY | constants.O_RDONLY);
     let fd: number;
     try {
@@ -86,6 +87,8 @@ export class AttachSocket implements StdioConnection {
       closeDescriptor(fd);
       throw error;
     }
+    // Where it could not be put, it ends with this service: the input is lost then, and nothing else.
+    place(keeper).catch(() => undefined);
     const attached = new AttachSocket(new SeqpacketSocket(fd), true);
     return {
       write: (bytes) => attached.write(bytes),

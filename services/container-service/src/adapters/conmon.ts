@@ -121,10 +121,13 @@ function expectPid(document: { data: number; message?: string } | undefined): nu
   return document.data;
 }
 
+/** Puts a monitor where it outlives this service, before it does anything. */
+export type Place = (pid: number) => Promise<void>;
+
 /**
  * Spawns a container's conmon. It comes up while the bundle is still being written; the word to start lets it go on.
  */
-export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
+export function spawnMonitor(options: MonitorOptions, place: Place): WaitingMonitor {
   const syncEnds = makePipe();
   const startEnds = makePipe();
   const namespace = join(options.bundle, 'namespace');
@@ -160,9 +163,13 @@ export function spawnMonitor(options: MonitorOptions): WaitingMonitor {
   }
   // Its first process ends as soon as it has forked; the second is init's child.
   void reap(pid);
+  const placed = place(pid);
+  // Told of by start.
+  placed.catch(() => undefined);
   let told = false;
   return {
     async start() {
+      await placed;
       told = true;
       const own = options.ownNamespace ? openRuntimeNamespace() : undefined;
       try {
@@ -203,11 +210,16 @@ async function inNamespace<T>({ ownNamespace }: MonitorOptions, start: (env: Rec
  * @param connect - called when the attach socket is there and before the process starts, so that no output is lost.
  * @throws RuntimeFailure with the runtime's own words.
  */
-export async function startExec(options: ExecMonitorOptions, connect: () => Promise<void>): Promise<Monitored> {
-  return await inNamespace(options, (env) => startExecIn(options, env, connect));
+export async function startExec(options: ExecMonitorOptions, connect: () => Promise<void>, place: Place): Promise<Monitored> {
+  return await inNamespace(options, (env) => startExecIn(options, env, connect, place));
 }
 
-async function startExecIn(options: ExecMonitorOptions, env: Record<string, string>, connect: () => Promise<void>): Promise<Monitored> {
+async function startExecIn(
+  options: ExecMonitorOptions,
+  env: Record<string, string>,
+  connect: () => Promise<void>,
+  place: Place,
+): Promise<Monitored> {
   const sync = makePipe();
   const start = makePipe();
   const attach = makePipe();
@@ -244,6 +256,7 @@ async function startExecIn(options: ExecMonitorOptions, env: Record<string, stri
       closeDescriptor(attach.write);
     }
     void reap(pid);
+    await place(pid);
     starter.write('0');
     if (options.attach) {
       if ((await attachPipe.next(startDeadlineMs)) === undefined) expectPid(await syncPipe.next(1000));

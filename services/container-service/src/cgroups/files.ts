@@ -1,6 +1,7 @@
 /** Reading and writing of control files. A group that is gone reads as nothing: containers end at any moment. */
 import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { hasCode } from '@flotilla/syscalls';
 
 /** A control file's text without its last newline, or undefined when it, or its group, is not there. */
@@ -45,6 +46,28 @@ export function processesBelow(directory: string): number[] {
     .map(Number);
   for (const child of childGroups(directory)) pids.push(...processesBelow(child));
   return pids;
+}
+
+/** Puts a process into a group, which is made where it is missing. Its first write may wait in the kernel for 10 ms: not on this thread. */
+export async function joinGroup(directory: string, pid: number): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  try {
+    await enter(directory, pid);
+  } catch (error) {
+    // Another instance that stops removes it while nobody is in it.
+    if (!hasCode(error, 'ENOENT', 'ENODEV')) throw error;
+    await mkdir(directory, { recursive: true });
+    await enter(directory, pid);
+  }
+}
+
+async function enter(directory: string, pid: number): Promise<void> {
+  // A v1 cpuset takes nobody before it has processors and memory.
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    if (readControl(directory, file) !== '' || readControl(directory, 'cgroup.controllers') !== undefined) continue;
+    await writeFile(join(directory, file), await readFile(join(dirname(directory), file)));
+  }
+  await writeFile(join(directory, 'cgroup.procs'), String(pid));
 }
 
 /** Removes a group with all below it. @returns false while a process is still in it. */

@@ -1,6 +1,6 @@
 /** A container's control group: its limits, its processes, its freezer and its counters, the same for v1 and v2. */
 import type { RuntimeResources } from '@flotilla/oci';
-import { processesBelow, removeGroup } from './files.ts';
+import { joinGroup, processesBelow, removeGroup } from './files.ts';
 import { type CgroupSupport, Hierarchy } from './hierarchy.ts';
 import { LegacyControls } from './legacy.ts';
 import type { CgroupSample } from './sample.ts';
@@ -57,6 +57,11 @@ export class Group {
   processes(): number[] {
     const directory = this.#hierarchy.directory('pids', this.path) ?? this.#hierarchy.directory('freezer', this.path);
     return directory === undefined ? [] : processesBelow(directory);
+  }
+
+  /** Puts a process into it, in every hierarchy; makes it where it is not there yet. */
+  async join(pid: number): Promise<void> {
+    await Promise.all(this.#hierarchy.directories(this.path).map((directory) => joinGroup(directory, pid)));
   }
 
   sample(): CgroupSample {
