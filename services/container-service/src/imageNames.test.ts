@@ -14,7 +14,7 @@ it('asks what a name means once for each state of image-service, and takes it fo
   const resolve = async () => {
     asked++;
     if (answer instanceof Error) throw answer;
-    return { id: answer, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+    return { id: answer, configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0), descendantIds: [] };
   };
   const names = new ImageNames({ images: { resolve }, changeMark: () => mark });
   const shown = async (): Promise<string[]> => {
@@ -43,7 +43,7 @@ it("asks in nobody's name: the answer is for all", async () => {
   const askedBy: unknown[] = [];
   const resolve = async () => {
     askedBy.push(currentRequest()?.identity);
-    return { id: 'sha256:made', configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+    return { id: 'sha256:made', configJson: Buffer.alloc(0), platform: '', manifestDescriptorJson: Buffer.alloc(0), descendantIds: [] };
   };
   const names = new ImageNames({ images: { resolve }, changeMark: () => 'a' });
   await runWithRequest({ requestId: '1', identity: { kind: 'user', name: 'alice', uid: 1000 } }, () => names.shown([container]));

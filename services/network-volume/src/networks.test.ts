@@ -134,7 +134,7 @@ describe('the predefined networks', () => {
     expect(() => none.find('bridge')).toThrow('network bridge not found');
     expect(none.findForMode('default').name).toBe('none');
     const again = (await networks()).inspect('bridge');
-    expect([again.Options['com.docker.network.bridge.name'], again.IPAM.Config?.[0]?.Subnet]).toEqual(['docker0', '172.17.0.0/16']);
+    expect([again.Options?.['com.docker.network.bridge.name'], again.IPAM.Config?.[0]?.Subnet]).toEqual(['docker0', '172.17.0.0/16']);
   });
 
   it('stay as they are while containers are on them', async () => {
