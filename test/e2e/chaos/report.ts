@@ -21,6 +21,7 @@ export function report(journal: Journal, about: { seed: number; commit: string; 
   for (const call of failed) {
     const text = `${call.what}: ${(call.error ?? '')
       .split('\n')
+      .filter((line) => line.trim() !== '' && !/^Run '.*--help'/.test(line))
       .at(-1)
       ?.slice(0, 140)
       .replaceAll('|', '\\|')
