@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -162,6 +162,27 @@ describe('a supervisor', () => {
     expect(supervisor.report().length).toBe(1);
     await expect(supervisor.scale({ nonsense: 1 })).rejects.toThrow('no such service: nonsense');
   });
+
+  it('lets one that leaves end what it does, whoever minds it meanwhile', async () => {
+    const first = await supervise(service('gateway', { count: 2, behaviour: 'drain' }));
+    const [kept, leaving] = await healthy(first);
+    await first.scale({ gateway: 1 });
+    expect(first.report().map(({ pid, healthy, draining }) => ({ pid, healthy, draining }))).toEqual([
+      { pid: kept?.pid, healthy: true, draining: false },
+      { pid: leaving?.pid, healthy: false, draining: true },
+    ]);
+    expect(first.healthy).toBe(true);
+    first.leave();
+    const second = await supervise(service('gateway', { behaviour: 'drain' }));
+    await healthy(second);
+    expect(second.report().map(({ pid, draining }) => [pid, draining])).toEqual([
+      [kept?.pid, false],
+      [leaving?.pid, true],
+    ]);
+    writeFileSync(`${leaving?.callSockets[0]}.idle`, '');
+    await waitFor(() => second.report().length === 1, { what: 'the other one to be gone' });
+    expect(second.report()[0]?.pid).toBe(kept?.pid);
+  }, 30_000);
 
   it('restarts a service into a new process', async () => {
     const supervisor = await supervise(service('gateway'));

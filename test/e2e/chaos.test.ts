@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { engineApi } from './engineApi.ts';
 import { useStack } from './stack.ts';
+import { watched } from './watched.ts';
 
 /** The promise: a killed service is back within this. */
 const backWithinMs = 3_000;
@@ -27,20 +28,6 @@ async function backSince(begun: number, path: string): Promise<void> {
     what: path,
   });
   expect(Date.now() - begun).toBeLessThan(backWithinMs);
-}
-
-/** A docker command that runs beside the test. */
-function watched(...args: string[]): { output: () => string; errors: () => string; code: Promise<number | null> } {
-  const child = stack.host.dockerSpawn(...args);
-  const heard = { output: '', errors: '' };
-  child.stdout?.on('data', (chunk: Buffer) => {
-    heard.output += chunk.toString();
-  });
-  child.stderr?.on('data', (chunk: Buffer) => {
-    heard.errors += chunk.toString();
-  });
-  const code = new Promise<number | null>((resolve) => child.once('close', resolve));
-  return { output: () => heard.output, errors: () => heard.errors, code };
 }
 
 /** An answer whose body nobody reads yet. */
@@ -101,12 +88,12 @@ describe('kill -9 of container-service', () => {
 
   it('interrupts no stream: logs -f, attach and run in the foreground show each line once, over three deaths', async () => {
     const script = 'i=0; while [ ! -e /end ]; do i=$((i+1)); echo $i; sleep 0.01; done; sleep 0.3; echo last; exit 42';
-    const clients = [watched('run', '--rm', '--name', 'counter', stack.busybox, 'sh', '-c', script)];
+    const clients = [watched(stack, 'run', '--rm', '--name', 'counter', stack.busybox, 'sh', '-c', script)];
     await waitFor(() => clients[0]?.output().includes('3\n'), { what: 'the counter to count' });
     clients.push(
-      watched('logs', '-f', 'counter'),
-      watched('logs', '-f', '-t', '--tail', '0', 'counter'),
-      watched('attach', '--no-stdin', 'counter'),
+      watched(stack, 'logs', '-f', 'counter'),
+      watched(stack, 'logs', '-f', '-t', '--tail', '0', 'counter'),
+      watched(stack, 'attach', '--no-stdin', 'counter'),
     );
     await waitFor(() => clients.every((client) => client.output() !== ''), { what: 'every client to hear something' });
     for (let round = 0; round < 3; round += 1) {
@@ -139,7 +126,7 @@ describe('kill -9 of container-service', () => {
 
   it('says so where output cannot be resumed: an attached exec', async () => {
     await must('run', '-d', '--name', 'busy', stack.busybox, 'sleep', '1000');
-    const client = watched('exec', 'busy', 'sh', '-c', 'echo begun; while [ ! -e /end ]; do sleep 0.02; done; exit 7');
+    const client = watched(stack, 'exec', 'busy', 'sh', '-c', 'echo begun; while [ ! -e /end ]; do sleep 0.02; done; exit 7');
     await waitFor(() => client.output() === 'begun\n', { what: 'the exec to begin' });
     const killed = await stack.host.kill('container-service');
     await stack.host.waitHealthy('container-service', killed);

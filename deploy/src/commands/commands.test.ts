@@ -84,12 +84,33 @@ describe('ps', () => {
         startedAt: '',
         restarts: 2,
         account: 'flotilla-gateway',
+        draining: false,
         outdated: false,
+      },
+      {
+        service: 'image-service',
+        instance: 'cd34',
+        pid: 43,
+        address: 'unix:/y.sock',
+        healthy: false,
+        reason: 'draining',
+        version: '0.1.0',
+        uptimeSeconds: 12,
+        startedAt: '',
+        restarts: 0,
+        account: 'root',
+        draining: true,
+        outdated: false,
+        underWay: 2,
+        answered: 71,
+        answeredPerSecond: 12.4,
+        leases: ['image/a', 'image/b'],
       },
     ]);
     expect(table).toBe(
-      'SERVICE  INSTANCE  PID  HEALTH    UPTIME  RESTARTS  VERSION  USER              ADDRESS\n' +
-        'gateway  ab12      42   starting  1h2m    2         0.1.0    flotilla-gateway  unix:/x.sock\n',
+      'SERVICE        INSTANCE  PID  HEALTH    LOAD           LEASES  UPTIME  RESTARTS  VERSION  USER              ADDRESS\n' +
+        'gateway        ab12      42   starting  -              -       1h2m    2         0.1.0    flotilla-gateway  unix:/x.sock\n' +
+        'image-service  cd34      43   draining  12.4/s, 2 now  2       12s     0         0.1.0    root              unix:/y.sock\n',
     );
   });
 });

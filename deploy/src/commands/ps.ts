@@ -6,19 +6,27 @@ import { isAlive } from '../supervisor/process.ts';
 import { readState } from '../supervisor/state.ts';
 import type { ProcessReport } from '../supervisor/supervisor.ts';
 import { askStatus, describeUpstreams, type RegistryStatus } from './registryClient.ts';
+import { type InstanceWorkload, readWorkload } from './workload.ts';
+
+/** A process of the stack, and what it has to do where it says so. */
+export type ListedProcess = Omit<ProcessReport, 'callSockets'> & Partial<InstanceWorkload>;
 
 export async function ps(roots: Roots, json: boolean): Promise<void> {
   const processes = await listProcesses(roots);
-  const registry = await statusOfRegistry(roots, processes);
+  const [registry, ...listed] = await Promise.all([statusOfRegistry(roots, processes), ...processes.map(withWorkload)]);
   if (json) {
-    const told = processes.map((item) =>
+    const told = listed.map((item) =>
       item.service === 'registry-proxy' && registry !== undefined ? { ...item, upstreams: registry.upstreams } : item,
     );
     process.stdout.write(`${JSON.stringify(told, null, 2)}\n`);
     return;
   }
-  process.stdout.write(formatProcesses(processes));
+  process.stdout.write(formatProcesses(listed));
   if (registry !== undefined) for (const line of describeUpstreams(registry)) process.stdout.write(`${line}\n`);
+}
+
+async function withWorkload({ callSockets, ...report }: ProcessReport): Promise<ListedProcess> {
+  return { ...report, ...(await readWorkload(callSockets)) };
 }
 
 /** What the stack's registry-proxy knows of its upstreams: rate limits, quarantine. Undefined when it cannot be asked. */
@@ -44,6 +52,7 @@ async function listProcesses(roots: Roots): Promise<ProcessReport[]> {
       instance: orphan.instance,
       pid: orphan.pid,
       address: orphan.address,
+      callSockets: [],
       healthy: false,
       reason: 'nobody minds it',
       version: orphan.version,
@@ -51,20 +60,23 @@ async function listProcesses(roots: Roots): Promise<ProcessReport[]> {
       startedAt: orphan.startedAt,
       restarts: orphan.restarts,
       account: '',
+      draining: orphan.draining === true,
       outdated: false,
     }));
   }
 }
 
 /** A table, its columns as wide as what is in them. */
-export function formatProcesses(processes: readonly ProcessReport[]): string {
+export function formatProcesses(processes: readonly ListedProcess[]): string {
   const rows = [
-    ['SERVICE', 'INSTANCE', 'PID', 'HEALTH', 'UPTIME', 'RESTARTS', 'VERSION', 'USER', 'ADDRESS'],
+    ['SERVICE', 'INSTANCE', 'PID', 'HEALTH', 'LOAD', 'LEASES', 'UPTIME', 'RESTARTS', 'VERSION', 'USER', 'ADDRESS'],
     ...processes.map((item) => [
       item.service,
       item.instance,
       String(item.pid),
       item.healthy ? (item.outdated ? 'healthy, to be replaced' : 'healthy') : item.reason || 'not healthy',
+      formatLoad(item),
+      item.leases === undefined ? '-' : String(item.leases.length),
       formatUptime(item.uptimeSeconds),
       String(item.restarts),
       item.version,
@@ -82,6 +94,11 @@ export function formatProcesses(processes: readonly ProcessReport[]): string {
           .trimEnd()}\n`,
     )
     .join('');
+}
+
+/** Calls a second of late, and those under way. */
+function formatLoad({ answeredPerSecond, underWay }: Partial<InstanceWorkload>): string {
+  return answeredPerSecond === undefined || underWay === undefined ? '-' : `${answeredPerSecond.toFixed(1)}/s, ${underWay} now`;
 }
 
 function formatUptime(seconds: number): string {

@@ -27,6 +27,7 @@ async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     for (const [name, startOne] of Object.entries(starters)) {
       const service = await startOne(environments[name as keyof typeof starters]);
       lifecycle.onStop(name, () => service.lifecycle.stop());
+      lifecycle.onDrain(service.lifecycle.asDrainable(name));
     }
   } catch (error) {
     await lifecycle.stop();

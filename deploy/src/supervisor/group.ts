@@ -7,6 +7,9 @@ import type { SupervisorLog } from './log.ts';
 import { sendSignal, stopProcess } from './process.ts';
 import type { ProcessState } from './state.ts';
 
+/** Most of what is under way when a replica leaves ends within this time; the rest is not waited for. */
+const drainGraceMs = 5_000;
+
 export class Group implements InstanceEvents {
   readonly plan: ProcessPlan;
   readonly instances = new Set<Instance>();
@@ -33,7 +36,10 @@ export class Group implements InstanceEvents {
   async adopt(states: readonly ProcessState[]): Promise<void> {
     const outdated: Promise<unknown>[] = [];
     for (const state of states) {
-      if ((state.digest === this.plan.digest || this.plan.startStage > 1) && this.instances.size < this.wanted) {
+      if (state.draining === true) {
+        this.instances.add(Instance.adopt(this.plan, state, this));
+        this.log.info('drains on', { process: this.plan.name, instance: state.instance, pid: state.pid });
+      } else if ((state.digest === this.plan.digest || this.plan.startStage > 1) && this.running.length < this.wanted) {
         this.instances.add(Instance.adopt(this.plan, state, this));
         this.log.info('adopted', { process: this.plan.name, instance: state.instance, pid: state.pid });
       } else {
@@ -84,13 +90,20 @@ export class Group implements InstanceEvents {
     return this.running.length >= this.wanted && this.running.every((instance) => instance.healthy);
   }
 
-  /** More, or fewer: the newest leave first. */
+  /** More, or fewer: the newest leave first, as soon as nothing is under way in them. */
   async scale(wanted: number): Promise<void> {
     this.wanted = wanted;
     const surplus = this.running.slice(wanted);
     this.fill();
     this.onChange();
-    await Promise.all(surplus.map((instance) => instance.stop()));
+    // Where none is left nobody goes on with what is under way.
+    await Promise.all(surplus.map((instance) => (wanted === 0 ? instance.stop() : this.drain(instance))));
+  }
+
+  private async drain(instance: Instance): Promise<void> {
+    const leaving = instance.drain(drainGraceMs);
+    this.onChange();
+    if (!(await leaving)) this.log.info('drains', { process: this.plan.name, instance: instance.id, pid: instance.pid });
   }
 
   get outdated(): Instance[] {
@@ -126,7 +139,7 @@ export class Group implements InstanceEvents {
       if (!fresh.isGone) await fresh.stop();
       throw new Error(`${this.plan.name} does not come up: ${reason}`);
     }
-    await old.stop();
+    await this.drain(old);
   }
 
   /** Stops and starts each replica in turn. */

@@ -5,7 +5,7 @@ import { closeSync, openSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
 import { openProber, type Prober } from './probe.ts';
-import { isAlive, type ProcessIdentity, type ProcessStat, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
+import { catches, isAlive, type ProcessIdentity, type ProcessStat, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
 import type { ProcessState } from './state.ts';
 
 const startingProbeMs = 25;
@@ -40,6 +40,8 @@ export class Instance implements ProcessIdentity {
   readonly digest: string;
   /** Asked to stop: its end is no failure. */
   stopping = false;
+  /** It ends when nothing is under way in it any more. */
+  draining = false;
   healthy = false;
   reason = 'starting';
   version: string;
@@ -125,6 +127,7 @@ export class Instance implements ProcessIdentity {
   /** Takes over a process that another supervisor started. */
   static adopt(plan: ProcessPlan, state: ProcessState, events: InstanceEvents): Instance {
     const instance = new Instance(plan, { ...state, id: state.instance, startedAt: new Date(state.startedAt), adopted: true }, events);
+    instance.draining = instance.stopping = state.draining === true;
     void instance.pollGone();
     return instance;
   }
@@ -157,6 +160,11 @@ export class Instance implements ProcessIdentity {
     return forInstance(this.plan.address, this.id);
   }
 
+  get callSockets(): string[] {
+    const { probe } = this.plan;
+    return probe.kind === 'grpc' ? probe.sockets.map((socket) => forInstance(socket, this.id)) : [];
+  }
+
   /** Resolves when the process is gone. */
   get end(): Promise<void> {
     return this.gone.promise;
@@ -168,6 +176,18 @@ export class Instance implements ProcessIdentity {
     const how = await stopProcess(this, this.plan.stopTimeoutMs);
     await this.gone.promise;
     return how;
+  }
+
+  /** Lets the process end when nothing is under way in it. Answers whether it is gone after `graceMs`: it goes on draining otherwise. */
+  async drain(graceMs: number): Promise<boolean> {
+    if (!catches(this, 'SIGUSR2')) {
+      await this.stop();
+      return true;
+    }
+    this.stopping = true;
+    this.draining = true;
+    sendSignal(this, 'SIGUSR2');
+    return Promise.race([this.gone.promise.then(() => true), pause(graceMs, false, { ref: false })]);
   }
 
   private async watchHealth(): Promise<void> {
@@ -246,6 +266,7 @@ export class Instance implements ProcessIdentity {
       sockets: this.plan.sockets.map((socket) => forInstance(socket, this.id)),
       stopStage: this.plan.stopStage,
       stopTimeoutMs: this.plan.stopTimeoutMs,
+      ...(this.draining ? { draining: true } : {}),
     };
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Asks a process whether it is well: grpc.health.v1 for services, PING for Redis, the greeting of NATS. Spoken by hand over node:http2 and node:net, since the
+ * Asks a process whether it is well: grpc.health.v1 for services, PING for Redis, the greeting of NATS. Spoken by hand (grpcCall.ts, node:net), since the
  * supervisor of five services need not carry three client libraries.
  */
-import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
+import { GrpcSocket } from '../stack/grpcCall.ts';
 import type { Probe } from '../stack/plan.ts';
 import { forInstance } from '../stack/plan.ts';
 
@@ -57,81 +57,33 @@ function noAnswer(reason: string): ProbeAnswer {
 }
 
 const healthCheck = '/grpc.health.v1.Health/Check';
-/** A message without fields: not compressed, length 0. */
-const emptyMessage = Buffer.alloc(5);
 const statusNames = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
 
-/** Keeps one connection to an instance and calls Check on it. */
+/** Calls Check on an instance. */
 class GrpcProber implements Prober {
-  private readonly socket: string;
-  private session: ClientHttp2Session | undefined;
+  private readonly socket: GrpcSocket;
 
-  constructor(socket: string) {
-    this.socket = socket;
+  constructor(path: string) {
+    this.socket = new GrpcSocket(path);
   }
 
   async ask(timeoutMs: number): Promise<ProbeAnswer> {
     try {
-      return await this.check(timeoutMs);
+      const status = healthStatus(await this.socket.call(healthCheck, timeoutMs));
+      return { healthy: status === 1, answered: true, reason: status === 1 ? '' : (statusNames[status] ?? `status ${status}`) };
     } catch (error) {
-      this.close();
       return noAnswer(error instanceof Error ? error.message : String(error));
     }
   }
 
-  private check(timeoutMs: number): Promise<ProbeAnswer> {
-    return new Promise((resolve, reject) => {
-      const session = this.open(reject);
-      const stream = session.request({
-        ':method': 'POST',
-        ':path': healthCheck,
-        'content-type': 'application/grpc',
-        te: 'trailers',
-      });
-      const timer = setTimeout(() => {
-        stream.close();
-        reject(new Error(`no answer within ${timeoutMs} ms`));
-      }, timeoutMs);
-      const chunks: Buffer[] = [];
-      let grpcStatus = '0';
-      stream.on('response', (headers) => {
-        grpcStatus = String(headers['grpc-status'] ?? grpcStatus);
-      });
-      stream.on('trailers', (trailers) => {
-        grpcStatus = String(trailers['grpc-status'] ?? grpcStatus);
-      });
-      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-      stream.on('error', reject);
-      stream.on('close', () => {
-        clearTimeout(timer);
-        const status = healthStatus(Buffer.concat(chunks));
-        if (grpcStatus !== '0' || chunks.length === 0) reject(new Error(`health check failed with gRPC status ${grpcStatus}`));
-        else resolve({ healthy: status === 1, answered: true, reason: status === 1 ? '' : (statusNames[status] ?? `status ${status}`) });
-      });
-      stream.end(emptyMessage);
-    });
-  }
-
-  private open(onError: (error: Error) => void): ClientHttp2Session {
-    if (this.session !== undefined && !this.session.closed && !this.session.destroyed) return this.session;
-    const session = connectHttp2('http://localhost', { createConnection: () => connect(this.socket) });
-    session.on('error', onError);
-    session.on('close', () => {
-      if (this.session === session) this.session = undefined;
-    });
-    this.session = session;
-    return session;
-  }
-
   close(): void {
-    this.session?.destroy();
-    this.session = undefined;
+    this.socket.close();
   }
 }
 
-/** Field 1 (varint) of a HealthCheckResponse behind its 5-byte frame; absent means 0. */
-function healthStatus(frame: Buffer): number {
-  return frame.length >= 7 && frame[5] === 0x08 ? (frame[6] ?? 0) : 0;
+/** Field 1 (varint) of a HealthCheckResponse; absent means 0. */
+function healthStatus(message: Buffer): number {
+  return message.length >= 2 && message[0] === 0x08 ? (message[1] ?? 0) : 0;
 }
 
 /** Connects, says `request`, and reads until `complete` is content with what came. */

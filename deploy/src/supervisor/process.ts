@@ -1,5 +1,6 @@
 /** Processes by pid and start time, whoever their parent is: alive, gone, stopping. */
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Names one process for ever; a pid alone is used again. */
@@ -44,6 +45,16 @@ export function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): v
     process.kill(identity.pid, signal);
   } catch {
     // Gone between the look and the call.
+  }
+}
+
+/** Whether a process has a handler of its own for a signal, which would end it otherwise. */
+export function catches({ pid }: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  try {
+    const mask = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
+    return ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
+  } catch {
+    return false;
   }
 }
 

@@ -17,6 +17,8 @@ export interface ProcessState {
   readonly sockets: readonly string[];
   readonly stopStage: number;
   readonly stopTimeoutMs: number;
+  /** Takes nothing new, and ends when nothing is under way in it. */
+  readonly draining?: boolean;
 }
 
 export interface StackState {

@@ -18,6 +18,8 @@ export interface ProcessReport {
   readonly instance: string;
   readonly pid: number;
   readonly address: string;
+  /** Where it answers calls by gRPC: a compact process has one for each service, an engine none. */
+  readonly callSockets: readonly string[];
   readonly healthy: boolean;
   /** Why it is not healthy. */
   readonly reason: string;
@@ -26,6 +28,8 @@ export interface ProcessReport {
   readonly startedAt: string;
   readonly restarts: number;
   readonly account: string;
+  /** Takes nothing new, and ends when nothing is under way in it. */
+  readonly draining: boolean;
   /** Runs other code, or with other options, than its stack is to: it is about to be replaced. */
   readonly outdated: boolean;
 }
@@ -50,6 +54,7 @@ export class Supervisor {
   private stopping: Promise<void> | undefined;
   private stateDue = false;
   private closed = false;
+  private hasOtherCode = false;
   renewal: Renewal = 'none';
 
   constructor(plan: Plan, log: SupervisorLog) {
@@ -99,12 +104,18 @@ export class Supervisor {
         await group.renew((instance) => this.until(() => instance.healthy || instance.isGone, restartReadyMs).then(() => instance.healthy));
       }
       if (groups.length > 0) this.renewal = 'done';
-      unmountOtherCode(this.paths.code, this.plan.codeMount);
+      this.unmountOtherCode();
     } catch (error) {
       this.renewal = { failed: error instanceof Error ? error.message : String(error) };
       this.log.error('not every process could be replaced', this.renewal);
     }
     this.changed();
+  }
+
+  /** What drains may still need the code that it was started from. */
+  private unmountOtherCode(): void {
+    this.hasOtherCode = this.groups.some((group) => [...group.instances].some((instance) => instance.isOutdated));
+    if (!this.hasOtherCode) unmountOtherCode(this.paths.code, this.plan.codeMount);
   }
 
   /** Waits for a condition that processes bring about; false at the deadline. */
@@ -160,13 +171,15 @@ export class Supervisor {
         instance: instance.id,
         pid: instance.pid,
         address: instance.address,
+        callSockets: instance.callSockets,
         healthy: instance.healthy && !instance.stopping,
-        reason: instance.stopping ? 'stopping' : instance.reason,
+        reason: instance.draining ? 'draining' : instance.stopping ? 'stopping' : instance.reason,
         version: instance.version,
         uptimeSeconds: Math.floor((Date.now() - instance.startedAt.getTime()) / 1000),
         startedAt: instance.startedAt.toISOString(),
         restarts: instance.restarts,
         account: group.plan.account,
+        draining: instance.draining,
         outdated: instance.isOutdated,
       })),
     );
@@ -258,6 +271,7 @@ export class Supervisor {
     ];
     try {
       for (const path of logs) rotateLog(path);
+      if (this.hasOtherCode && this.renewal === 'done') this.unmountOtherCode();
     } catch (error) {
       this.log.error('housekeeping failed', { error: String(error) });
     }

@@ -1,5 +1,8 @@
-/** Stands in for a service in tests of the supervisor: answers grpc.health.v1 Check on a unix socket. `service.ts SOCKET [crash | ignore-term | block | spin]`: the last two wait for SIGUSR2 */
-import { rmSync } from 'node:fs';
+/**
+ * Stands in for a service in tests of the supervisor: answers grpc.health.v1 Check on a unix socket. `service.ts SOCKET [crash | ignore-term | block | spin | drain]`:
+ * `block` and `spin` wait for SIGUSR2, and `drain` goes on after it until the file SOCKET.idle is there.
+ */
+import { existsSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http2';
 
 const [socket = '', behaviour = ''] = process.argv.slice(2);
@@ -16,6 +19,13 @@ server.on('stream', (stream) => {
 });
 rmSync(socket, { force: true });
 server.listen(socket);
+if (behaviour === 'drain') {
+  process.on('SIGUSR2', () => {
+    setInterval(() => {
+      if (existsSync(`${socket}.idle`)) process.exit(0);
+    }, 20);
+  });
+}
 process.on('SIGTERM', () => {
   if (behaviour !== 'ignore-term') process.exit(0);
 });

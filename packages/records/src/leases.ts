@@ -27,6 +27,8 @@ export class Leases {
   private readonly prefix: string;
   private readonly holder = thisHolder();
   private readonly queue = new KeyedQueue();
+  /** Names of those that are held now; in this process each is held once at a time. */
+  readonly held = new Set<string>();
 
   constructor(redis: RecordConnection, prefix: string) {
     this.redis = redis;
@@ -49,6 +51,7 @@ export class Leases {
     const key = `${this.prefix}:lease:${name}`;
     const token = await this.acquire(key, name, options);
     const lost = new AbortController();
+    this.held.add(name);
     const timer = setInterval(() => {
       this.redis.flotillaRenew(key, token, keptMs).then(
         (held) => {
@@ -61,6 +64,7 @@ export class Leases {
       return await work({ key, token, signal: lost.signal });
     } finally {
       clearInterval(timer);
+      this.held.delete(name);
       // Not waited for: the next acquirer of this process comes later on the same connection, and others poll.
       this.redis.flotillaRelease(key, token).catch(() => undefined);
     }

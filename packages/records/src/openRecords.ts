@@ -5,7 +5,7 @@ import { EventRelay } from './eventRelay.ts';
 import { RecordStore } from './store.ts';
 
 export async function openRecords(service: string, kit: ServiceKit<ServiceSettings>): Promise<RecordStore> {
-  const { settings, logger, health, lifecycle, bus, discovery } = kit;
+  const { settings, logger, health, lifecycle, bus, discovery, workload } = kit;
   const store = await RecordStore.open({
     url: settings.FLOTILLA_REDIS_URL,
     user: settings.FLOTILLA_REDIS_USER,
@@ -16,8 +16,9 @@ export async function openRecords(service: string, kit: ServiceKit<ServiceSettin
     health,
     lifecycle,
     ...(settings.FLOTILLA_GRPC_ADDRESS.startsWith('unix:') ? { changeMark: changeMarkBeside(settings.FLOTILLA_GRPC_ADDRESS) } : {}),
-    alone: () => discovery.instances(service).every((beat) => beat.instance === settings.FLOTILLA_INSTANCE),
+    alone: () => discovery.present(service).every((beat) => beat.instance === settings.FLOTILLA_INSTANCE),
   });
+  workload.addHolder(() => store.heldLeases());
   new EventRelay({ store, bus, service, logger, lifecycle });
   return store;
 }

@@ -331,6 +331,11 @@ export class RecordStore {
     return this.leases.withLease(name, work, options);
   }
 
+  /** Names of the leases that this process holds. */
+  heldLeases(): Iterable<string> {
+    return this.leases.held;
+  }
+
   /**
    * Makes sure that a read sees every commit that was answered anywhere before now. Costs next to nothing while we are alone.
    *

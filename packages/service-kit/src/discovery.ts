@@ -1,6 +1,6 @@
 /**
  * Who is there: every instance says so once a second on `flotilla.<engine-id>.beat.<service>`, and `bye` when it drains. An instance that
- * missed three beats by our own clock is dropped; while we are cut off from NATS the last known ones are kept.
+ * missed three beats by our own clock is dropped; while we are cut off from NATS the last known ones are kept. One that drains goes on beating until its end.
  * Whoever does not hear its own beats is cut off too:
  * a link may be silent long before it is broken, and who was stopped for a while finds everybody late.
  */
@@ -23,10 +23,11 @@ export class Discovery {
   private readonly silenceListeners = new Set<(service: string) => void>();
   private readonly unsubscribes: (() => void)[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
-  private announcement: { self: Beat; health: Health } | undefined;
+  private announcement: { self: Beat; health: Health; draining: boolean } | undefined;
   private isCutOff = false;
   /** When this instance's own beat was last heard. */
   private heardMyselfAtMs = 0;
+  private leaving = false;
 
   constructor(options: { bus: Bus }) {
     this.bus = options.bus;
@@ -40,8 +41,8 @@ export class Discovery {
   }
 
   /** Starts to say that this instance is there. */
-  announce(self: Omit<Beat, 'ready' | 'notReadyReason' | 'bye'>, health: Health): void {
-    this.announcement = { self: Beat.create(self), health };
+  announce(self: Omit<Beat, 'ready' | 'notReadyReason' | 'bye' | 'draining'>, health: Health): void {
+    this.announcement = { self: Beat.create(self), health, draining: false };
     this.heardMyselfAtMs = performance.now();
     void this.beat();
     this.timers.push(setInterval(() => void this.beat(), beatEveryMs).unref());
@@ -54,21 +55,40 @@ export class Discovery {
     const announcement = this.announcement;
     this.announcement = undefined;
     if (announcement !== undefined && this.bus.connected) {
-      this.publish({ ...announcement.self, ready: false, notReadyReason: 'stopping', bye: true });
+      this.publish({ ...announcement.self, ready: false, notReadyReason: 'stopping', bye: true, draining: false });
       await this.bus.connection.flush();
     }
+  }
+
+  /** No new calls, please; those under way may take their time. */
+  drain(): void {
+    if (this.announcement === undefined) return;
+    this.announcement.draining = true;
+    this.leaving = true;
+    void this.beat();
+  }
+
+  /** Whether this instance has said that it leaves. */
+  get isLeaving(): boolean {
+    return this.leaving;
   }
 
   /** Says `bye` at once: no new calls, please; those under way go on. */
   leave(): void {
     if (this.announcement !== undefined) {
-      this.publish({ ...this.announcement.self, ready: false, notReadyReason: 'draining', bye: true });
+      this.publish({ ...this.announcement.self, ready: false, notReadyReason: 'stopping', bye: true, draining: false });
       this.announcement = undefined;
+      this.leaving = true;
     }
   }
 
-  /** The live instances of a service, in a stable order. */
+  /** The live instances of a service that take calls, in a stable order. */
   instances(service: string): Beat[] {
+    return this.present(service).filter((beat) => !beat.draining);
+  }
+
+  /** All that are there, those that drain too: what they work on is not abandoned. */
+  present(service: string): Beat[] {
     const instances = [...(this.seen.get(service)?.values() ?? [])].map((seen) => seen.beat);
     return instances.sort((a, b) => (a.instance < b.instance ? -1 : 1));
   }
@@ -89,7 +109,8 @@ export class Discovery {
     if (this.announcement === undefined) return;
     const { self, health } = this.announcement;
     const report = await health.check();
-    if (this.announcement !== undefined) this.publish({ ...self, ready: report.ready, notReadyReason: report.reason, bye: false });
+    const draining = this.announcement?.draining;
+    if (draining !== undefined) this.publish({ ...self, ready: report.ready, notReadyReason: report.reason, bye: draining, draining });
   }
 
   private publish(beat: Beat): void {
@@ -100,15 +121,14 @@ export class Discovery {
     const instances = this.seen.get(beat.service) ?? new Map<string, Seen>();
     this.seen.set(beat.service, instances);
     const known = instances.get(beat.instance);
-    if (beat.bye) {
+    if (beat.bye && !beat.draining) {
       if (instances.delete(beat.instance)) this.changed(beat.service);
       return;
     }
     instances.set(beat.instance, { beat, atMs: performance.now() });
     if (beat.instance === this.announcement?.self.instance) this.heardMyselfAtMs = performance.now();
-    if (known === undefined || known.beat.grpcAddress !== beat.grpcAddress || known.beat.httpAddress !== beat.httpAddress) {
-      this.changed(beat.service);
-    }
+    const isAsKnown = (['grpcAddress', 'httpAddress', 'draining'] as const).every((field) => known?.beat[field] === beat[field]);
+    if (!isAsKnown) this.changed(beat.service);
   }
 
   private sweep(): void {

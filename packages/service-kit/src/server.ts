@@ -1,8 +1,9 @@
 /** The gRPC side of a service: handlers as plain async functions, errors by their class, request ids, health, draining. */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { WorkloadsService } from '@flotilla/contracts/flotilla/discovery/v1/workloads';
 import { HealthCheckResponse_ServingStatus, HealthService } from '@flotilla/contracts/grpc/health/v1/health';
-import { errorKind, errorMessage, toServiceError } from '@flotilla/errors';
+import { errorKind, errorMessage, toServiceError, Unavailable } from '@flotilla/errors';
 import {
   type Metadata,
   Server,
@@ -22,6 +23,7 @@ import { decodeIdentity } from './rights/identity.ts';
 import type { PolicySource } from './rights/policyFile.ts';
 import type { SubjectsOf } from './rights/subjects.ts';
 import type { Span, Tracer } from './tracing.ts';
+import { Workload } from './workload.ts';
 
 export interface CallContext {
   readonly requestId: string;
@@ -63,9 +65,20 @@ export class GrpcServer {
   private readonly tracer: Tracer | undefined;
   private subjectsOf: SubjectsOf = async () => [];
   private socketPath: string | undefined;
+  private readonly workload: Workload;
+  private callsHere = 0;
+  /** Streams that say something and that their callers have go on at another instance. */
+  private readonly movable = new Set<() => void>();
 
   /** @param options.policy - rights, checked again here, where the act is carried out. */
-  constructor(options: { logger: Logger; health: Health; policy?: PolicySource | undefined; tracer?: Tracer | undefined }) {
+  constructor(options: {
+    logger: Logger;
+    health: Health;
+    policy?: PolicySource | undefined;
+    tracer?: Tracer | undefined;
+    workload?: Workload;
+  }) {
+    this.workload = options.workload ?? new Workload();
     this.logger = options.logger;
     this.policy = options.policy;
     this.tracer = options.tracer;
@@ -74,7 +87,8 @@ export class GrpcServer {
         ? HealthCheckResponse_ServingStatus.SERVING
         : HealthCheckResponse_ServingStatus.NOT_SERVING,
     });
-    this.add(HealthService, {
+    // Not counted: who asks how the instance is gives it nothing to do.
+    this.serve(HealthService, {
       check: report,
       watch: async function* (_request, call) {
         while (!call.signal.aborted) {
@@ -83,6 +97,22 @@ export class GrpcServer {
         }
       },
     });
+    this.serve(WorkloadsService, {
+      read: async () => {
+        const { underWay, answered, answeredPerSecond, leases } = this.workload;
+        return { underWay, answered: BigInt(answered), answeredPerSecond, leases };
+      },
+    });
+  }
+
+  /** Calls that are not answered whole. */
+  get callsUnderWay(): number {
+    return this.callsHere;
+  }
+
+  /** Ends the streams that their callers open again elsewhere. */
+  move(): void {
+    for (const end of this.movable) end();
   }
 
   /** Has rights checked on what calls work on, too. */
@@ -96,16 +126,43 @@ export class GrpcServer {
     if (identity !== undefined) this.policy?.current.checkSubjects(identity, path, await this.subjectsOf(path, request));
   }
 
-  /** Serves a proto service. */
-  add<D extends Definition>(definition: D, handlers: Handlers<D>): void {
+  /**
+   * Serves a proto service.
+   *
+   * @param movable - streams whose callers ask another instance when this one ends them with Unavailable after their first message.
+   */
+  add<D extends Definition>(definition: D, handlers: Handlers<D>, movable: readonly (keyof D)[] = []): void {
+    this.serve(definition, handlers, { counted: true, movable });
+  }
+
+  private serve<D extends Definition>(
+    definition: D,
+    handlers: Handlers<D>,
+    { counted, movable }: { counted: boolean; movable: readonly (keyof D)[] } = { counted: false, movable: [] },
+  ): void {
     const implementation: UntypedServiceImplementation = {};
     for (const [name, method] of Object.entries(definition)) {
       const handler = (handlers as Record<string, unknown>)[name];
       implementation[name] = method.responseStream
-        ? this.streamCall(name, method.path, handler as (request: unknown, call: CallContext) => AsyncIterable<unknown>)
-        : this.unaryCall(name, method.path, handler as (request: unknown, call: CallContext) => Promise<unknown>);
+        ? this.streamCall(name, method.path, handler as (request: unknown, call: CallContext) => AsyncIterable<unknown>, {
+            counted,
+            mayMove: movable.includes(name),
+          })
+        : this.unaryCall(name, method.path, handler as (request: unknown, call: CallContext) => Promise<unknown>, counted);
     }
     this.server.addService(definition as unknown as ServiceDefinition, implementation);
+  }
+
+  private begin(counted: boolean): void {
+    if (!counted) return;
+    this.callsHere++;
+    this.workload.begin();
+  }
+
+  private end(counted: boolean): void {
+    if (!counted) return;
+    this.callsHere--;
+    this.workload.end();
   }
 
   /** The request that a call works for, and its span: calls that no client's request has led to have none. */
@@ -116,7 +173,7 @@ export class GrpcServer {
     return { context: span === undefined ? given : { ...given, traceparent: span.traceparent }, span };
   }
 
-  private unaryCall(name: string, path: string, handler: (request: unknown, call: CallContext) => Promise<unknown>) {
+  private unaryCall(name: string, path: string, handler: (request: unknown, call: CallContext) => Promise<unknown>, counted: boolean) {
     return (call: ServerUnaryCall<unknown, unknown>, respond: sendUnaryData<unknown>): void => {
       const abort = new AbortController();
       let isAnswered = false;
@@ -125,6 +182,7 @@ export class GrpcServer {
         if (!isAnswered) abort.abort();
       });
       const { context, span } = this.enter(call.metadata, path);
+      this.begin(counted);
       void runWithRequest(context, async () => {
         try {
           if (this.policy !== undefined) await this.checkRights(context, path, call.request);
@@ -138,33 +196,53 @@ export class GrpcServer {
           const failure = toServiceError(error);
           endFailed(span, failure);
           respond(failure);
+        } finally {
+          this.end(counted);
         }
       });
     };
   }
 
-  private streamCall(name: string, path: string, handler: (request: unknown, call: CallContext) => AsyncIterable<unknown>) {
+  private streamCall(
+    name: string,
+    path: string,
+    handler: (request: unknown, call: CallContext) => AsyncIterable<unknown>,
+    { counted, mayMove }: { counted: boolean; mayMove: boolean },
+  ) {
     return (call: ServerWritableStream<unknown, unknown>): void => {
       const abort = new AbortController();
       call.on('cancelled', () => abort.abort());
+      let moved: Unavailable | undefined;
+      const move = (): void => {
+        moved = new Unavailable('this instance leaves: another one goes on');
+        abort.abort();
+      };
       const { context, span } = this.enter(call.metadata, path);
+      this.begin(counted);
       void runWithRequest(context, async () => {
         try {
           if (this.policy !== undefined) await this.checkRights(context, path, call.request);
           for await (const message of handler(call.request, { requestId: context.requestId, signal: abort.signal })) {
+            if (moved !== undefined) throw moved;
             if (abort.signal.aborted) {
               span?.end(answered);
               return;
             }
             if (!call.write(message)) await drained(call, abort.signal);
+            if (mayMove) this.movable.add(move);
           }
+          if (moved !== undefined) throw moved;
           call.end();
           span?.end(answered);
         } catch (error) {
-          this.report(name, error);
-          const failure = toServiceError(error);
+          const told = moved ?? error;
+          this.report(name, told);
+          const failure = toServiceError(told);
           endFailed(span, failure);
           call.emit('error', { code: failure.code, details: failure.details, metadata: failure.metadata });
+        } finally {
+          this.movable.delete(move);
+          this.end(counted);
         }
       });
     };

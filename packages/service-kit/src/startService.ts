@@ -12,6 +12,7 @@ import { GrpcServer } from './server.ts';
 import { settleAfterStart } from './settle.ts';
 import { Tracer } from './tracing.ts';
 import { version } from './version.ts';
+import { Workload } from './workload.ts';
 
 export interface ServiceKit<S extends ServiceSettings> {
   readonly settings: S;
@@ -21,6 +22,7 @@ export interface ServiceKit<S extends ServiceSettings> {
   readonly bus: Bus;
   readonly discovery: Discovery;
   readonly server: GrpcServer;
+  readonly workload: Workload;
   /** Who may do what; absent: all may do all. */
   readonly policy?: PolicySource | undefined;
   /** Absent: nobody wants spans. */
@@ -72,11 +74,13 @@ export async function startService<S extends ServiceSettings>(
     const policy = policyFile === undefined || name === 'registry-proxy' ? undefined : followPolicy(policyFile, logger);
     const tracer = Tracer.from(settings, { service: name, instance: settings.FLOTILLA_INSTANCE, logger });
     if (tracer !== undefined) lifecycle.onStop('spans', () => tracer.stop());
-    const server = new GrpcServer({ logger, health, policy, tracer });
-    await build({ settings, logger, lifecycle, health, bus, discovery, server, policy, tracer });
+    const workload = new Workload();
+    const server = new GrpcServer({ logger, health, policy, tracer, workload });
+    await build({ settings, logger, lifecycle, health, bus, discovery, server, workload, policy, tracer });
     if (settings.FLOTILLA_GRPC_ADDRESS !== '') {
       await server.listen(settings.FLOTILLA_GRPC_ADDRESS);
       lifecycle.onStop('grpc server', () => server.shutdown(drainMs));
+      lifecycle.onDrain({ name: 'calls', move: () => server.move(), isBusy: () => server.callsUnderWay > 0 });
     }
     discovery.announce(
       {
@@ -90,6 +94,7 @@ export async function startService<S extends ServiceSettings>(
       health,
     );
     lifecycle.onStop('announcement', () => discovery.leave());
+    lifecycle.onDrain({ name: 'announcement', begin: () => discovery.drain(), isBusy: () => false });
     logger.info({ pid: process.pid }, 'ready');
     return { name, logger, lifecycle };
   } catch (error) {

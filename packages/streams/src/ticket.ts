@@ -102,9 +102,19 @@ export class TicketServer {
     return { address: this.address, token, inPieces: options.inPieces ?? false };
   }
 
-  /** Streams being served: what a drain waits for. */
+  /** Streams being served. */
   get active(): number {
     return this.running;
+  }
+
+  /** Whether streams are served, or promised: what a drain waits for. */
+  get isBusy(): boolean {
+    return this.running > 0 || this.pending.size > 0;
+  }
+
+  /** Cuts those that can go on elsewhere. */
+  move(): void {
+    for (const socket of this.resumable) socket.destroy();
   }
 
   private accept(socket: Socket): void {
@@ -163,7 +173,7 @@ export class TicketServer {
       clearTimeout(timer);
       options.onExpired?.();
     }
-    for (const socket of this.resumable) socket.destroy();
+    this.move();
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     const timer = setTimeout(() => {
       for (const socket of this.open) socket.destroy();

@@ -64,7 +64,7 @@ const sigcont = 18;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return await startService(name, settingsSchema, env, async (kit) => {
-    const { settings, logger, lifecycle, discovery, server, policy } = kit;
+    const { settings, logger, lifecycle, discovery, server, workload, policy } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const paths = new Paths(settings.FLOTILLA_DATA_ROOT, settings.FLOTILLA_EXEC_ROOT);
     const neighbours: Neighbours = {
@@ -222,6 +222,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         info: () => engineInfo(host, runtimes.all(), runtimes.defaultName, options),
         policy,
       }),
+      ['wait', 'stats'],
     );
     server.add(ExecsService, execHandlers(store, execs));
 
@@ -256,6 +257,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     duties.start();
     await tickets.listen();
     lifecycle.onStop('tickets', () => tickets.close(drainMs));
+    workload.addStreams(() => tickets.active);
+    const moveStreams = (): void => {
+      claims.stop();
+      tickets.move();
+    };
+    lifecycle.onDrain({ name: 'streams', move: moveStreams, isBusy: () => tickets.isBusy });
     lifecycle.onStop('claims', () => claims.stop());
     // It stays while a monitor is in it.
     if (settings.FLOTILLA_MONITOR_CGROUP !== '')

@@ -1,5 +1,5 @@
 /** The gateway: Docker's Engine API in front, gRPC and streams behind. This file alone knows every concrete part. */
-import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { type Discovery, drainHttp, type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { createApplication } from './application.ts';
 import { AuditLog } from './audit/auditLog.ts';
 import { connectBackends } from './backends.ts';
@@ -22,7 +22,8 @@ import { VersionDocument } from './system/version.ts';
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return startService('gateway', gatewaySettings, env, async ({ settings, logger, lifecycle, health, bus, discovery, policy, tracer }) => {
+  return startService('gateway', gatewaySettings, env, async (kit) => {
+    const { settings, logger, lifecycle, health, bus, discovery, workload, policy, tracer } = kit;
     const host = readHost();
     const everything = connectBackends(discovery);
     const backends = policy === undefined ? everything : scopeBackends(everything, policy);
@@ -51,7 +52,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
           eventFollowers: () => events.followerCount,
         }),
       version: () => version.read(),
-      distribution: { proxyAddress: () => discovery.instances('registry-proxy').find((beat) => beat.httpAddress !== '')?.httpAddress },
+      distribution: { proxyAddress: () => proxyAddress(discovery) },
       cgroupV2: host.cgroupV2,
       ...(hosts === undefined ? {} : { hosts }),
       logger,
@@ -67,10 +68,22 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const isWatched = policy !== undefined || audit !== undefined || tracer !== undefined;
     const answerAtOnce = isWatched ? undefined : answerFromCopies(copies, metrics);
     const servers = await listenEverywhere(settings, dispatch(guarded, { answerAtOnce, tracer, classicBuilder }), logger);
+    for (const server of servers) {
+      workload.countRequests(server);
+      lifecycle.onDrain(drainHttp('http server', server));
+    }
     lifecycle.onStop('http servers', async () => {
       await Promise.all(servers.map((server) => closeServer(server, drainMs)));
     });
   });
+}
+
+let turn = 0;
+
+/** Where the Distribution API is: of several proxies each in its turn. */
+function proxyAddress(discovery: Discovery): string | undefined {
+  const addresses = discovery.instances('registry-proxy').flatMap((beat) => (beat.httpAddress === '' ? [] : [beat.httpAddress]));
+  return addresses[turn++ % Math.max(1, addresses.length)];
 }
 
 if (import.meta.main) await runAsProcess(start);

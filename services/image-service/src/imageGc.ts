@@ -1,9 +1,9 @@
 /**
  * Thresholds of the disk (`--image-gc-high`, `--image-gc-low`): when the file system of the images is fuller than the one, images that no container
- * uses go, the least recently used first, until it is emptier than the other.
+ * uses go, the least recently used first, until it is emptier than the other. One replica does it at a time: two would remove twice of what is needed.
  */
 import { statfs } from 'node:fs/promises';
-import { isConflict, isNotFound } from '@flotilla/errors';
+import { isConflict, isNotFound, isUnavailable } from '@flotilla/errors';
 import { familiarString } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import type { Image } from './image.ts';
@@ -18,6 +18,8 @@ export interface Thresholds {
 
 export interface ImageGcOptions {
   readonly store: ImageStore;
+  /** Runs the work while no other replica does it. @throws Unavailable when one does. */
+  readonly alone: <T>(work: () => Promise<T>) => Promise<T>;
   readonly remover: Pick<Remover, 'remove'>;
   readonly thresholds: Thresholds;
   /** How full the file system is, percent. */
@@ -35,23 +37,30 @@ export class ImageGc {
 
   /** Looks once. @returns the images that went. */
   async collect(): Promise<string[]> {
-    const { store, thresholds, logger } = this.options;
-    if (this.running || (await this.fullness()) <= thresholds.highPercent) return [];
+    if (this.running || (await this.fullness()) <= this.options.thresholds.highPercent) return [];
     this.running = true;
-    const removed: string[] = [];
     try {
-      const candidates = [...store.all()].sort((a, b) => lastUse(store, a) - lastUse(store, b));
-      for (const image of candidates) {
-        if ((await this.fullness()) <= thresholds.lowPercent) break;
-        if (await this.remove(image)) removed.push(image.id);
-        await store.content.emptyTrash();
-      }
-      if (removed.length > 0)
-        logger.info({ removed, ...thresholds }, 'the disk was full: removed the images that were not used for longest');
-      return removed;
+      return await this.options.alone(() => this.removeUntilLow());
+    } catch (error) {
+      if (isUnavailable(error)) return [];
+      throw error;
     } finally {
       this.running = false;
     }
+  }
+
+  private async removeUntilLow(): Promise<string[]> {
+    const { store, thresholds, logger } = this.options;
+    const removed: string[] = [];
+    const candidates = [...store.all()].sort((a, b) => lastUse(store, a) - lastUse(store, b));
+    for (const image of candidates) {
+      if ((await this.fullness()) <= thresholds.lowPercent) break;
+      if (await this.remove(image)) removed.push(image.id);
+      await store.content.emptyTrash();
+    }
+    if (removed.length > 0)
+      logger.info({ removed, ...thresholds }, 'the disk was full: removed the images that were not used for longest');
+    return removed;
   }
 
   private async remove({ id }: Image): Promise<boolean> {

@@ -52,7 +52,7 @@ const streamDrainMs = 4_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('image-service', settingsSchema, env, async (kit) => {
-    const { settings, logger, lifecycle, discovery, server, policy } = kit;
+    const { settings, logger, lifecycle, discovery, server, workload, policy } = kit;
     // Roots of layers and containers are made with their modes as they are meant, whatever this was started with.
     process.umask(0o022);
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
@@ -62,12 +62,12 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       logger.warn({ error }, 'not deleted, or not written to the disk, yet'),
     );
     const store = new ImageStore({ records, content, rights: new ImageRights(policy) });
-    const alone = (): boolean => discovery.instances('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
+    const isAlone = (): boolean => discovery.present('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
     await pause(introductionMs);
     const workers = new TransferWorkers();
     lifecycle.onStop('layer workers', () => workers.stop());
     await checkAfterPowerCut({ store, workers, maxLayerBytes, logger, signal: new AbortController().signal });
-    await reconcile({ store, logger, alone: alone() });
+    await reconcile({ store, logger, alone: isAlone() });
     const timer = setInterval(() => {
       reconcile({ store, logger, alone: false }).catch((error: unknown) => logger.error({ error }, 'reconcile failed'));
     }, reconcileEveryMs).unref();
@@ -77,7 +77,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const registry = withRegistry(discovery, settings.FLOTILLA_REGISTRY_ADDRESS);
     const remover = new Remover({ store, containers: containersOfImages(discovery) });
     if (options.imageGc !== undefined) {
-      const gc = new ImageGc({ store, remover, thresholds: options.imageGc, logger });
+      const alone = <T>(work: () => Promise<T>): Promise<T> => records.withLease('image-gc', work, { waitMs: 0 });
+      const gc = new ImageGc({ store, alone, remover, thresholds: options.imageGc, logger });
       const looking = setInterval(() => {
         gc.collect().catch((error: unknown) => logger.error({ error }, 'removing unused images failed'));
       }, imageGcEveryMs).unref();
@@ -86,6 +87,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    workload.addStreams(() => tickets.active);
+    lifecycle.onDrain({ name: 'streams', move: () => tickets.move(), isBusy: () => tickets.isBusy });
     const newLayers = new NewLayers({ store, workers, maxLayerBytes });
     const puller = new Puller({ store, layers, registry });
     server.add(
@@ -103,7 +106,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         logger,
       }),
     );
-    const isAlive = (instance: string): boolean => discovery.instances('image-service').some((beat) => beat.instance === instance);
+    const isAlive = (instance: string): boolean => discovery.present('image-service').some((beat) => beat.instance === instance);
     content.emptyLayer();
     const builds = join(content.root, 'builds');
     await clearDirectories(builds, isAlive);

@@ -51,7 +51,7 @@ const streamDrainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   return startService('network-volume', settingsSchema, env, async (kit) => {
-    const { settings, logger, lifecycle, server, policy } = kit;
+    const { settings, logger, lifecycle, server, workload, policy } = kit;
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const execFolder = join(settings.FLOTILLA_EXEC_ROOT, 'network-volume');
     const onError = (error: unknown): void => logger.error({ error }, 'a background task failed');
@@ -139,6 +139,8 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
+    workload.addStreams(() => tickets.active);
+    lifecycle.onDrain({ name: 'streams', move: () => tickets.move(), isBusy: () => tickets.isBusy });
     followOthers({ records, sandboxes, filter, holder, nameServers, onError });
     const drivers = new VolumePlugins({
       local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),

@@ -17,11 +17,14 @@ import { Transport } from './upstream/transport.ts';
 const drainMs = 5_000;
 
 export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  return startService('registry-proxy', registryProxySettings, env, async ({ settings, logger, lifecycle, health, server, tracer }) => {
+  return startService('registry-proxy', registryProxySettings, env, async (kit) => {
+    const { settings, logger, lifecycle, health, server, workload, tracer } = kit;
     const listen = async (http: HttpServer): Promise<void> => {
       if (settings.FLOTILLA_HTTP_ADDRESS === '') return;
       await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
       lifecycle.onStop('http server', () => http.close(drainMs));
+      lifecycle.onDrain(http.drainable);
+      http.countIn(workload);
     };
     const { registryProxy } = settings.FLOTILLA_ENGINE_OPTIONS;
     if (registryProxy !== undefined) {

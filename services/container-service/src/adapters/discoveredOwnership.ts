@@ -15,6 +15,8 @@ export class DiscoveredOwnership implements Ownership {
 
   isMine(id: string): boolean {
     const names = this.discovery.instances(this.service).map((beat) => beat.instance);
+    // The duties of one that leaves are another's, as soon as there is one.
+    if (this.discovery.isLeaving && names.some((name) => name !== this.instance)) return false;
     // Before its own first beat an instance is not heard of, by itself neither.
     if (names.length < 2) return true;
     return rendezvous(id, names.includes(this.instance) ? names : [...names, this.instance]) === this.instance;
@@ -22,7 +24,7 @@ export class DiscoveredOwnership implements Ownership {
 
   /** Whether no other instance is heard. */
   isAlone(): boolean {
-    return this.discovery.instances(this.service).every((beat) => beat.instance === this.instance);
+    return this.discovery.present(this.service).every((beat) => beat.instance === this.instance);
   }
 
   onChange(listener: () => void): void {

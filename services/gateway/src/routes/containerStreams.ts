@@ -9,7 +9,7 @@ import { clientGone } from '../http/respond.ts';
 import { parseTimestamp } from '../http/timestamps.ts';
 import { sendStreamError } from '../middleware/errors.ts';
 import { hijack, outputType } from '../streams/hijack.ts';
-import { openAttach, openLogs } from '../streams/outlasting.ts';
+import { openAttach, openLogs, openStats } from '../streams/outlasting.ts';
 import { mapMessages, sendLines } from '../streams/progress.ts';
 import { redeem, sendRepeatable, sendStream } from '../streams/transfer.ts';
 import { checkHandshake, isHandshake, joinWebSocket } from '../streams/websocket.ts';
@@ -75,7 +75,7 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
     const oneShot = !olderThan(request, '1.41') && boolean(request, 'one-shot');
     if (oneShot && stream) throw new InvalidParameter('cannot have stream=true and one-shot=true');
     const signal = clientGone(response);
-    const samples = containers.stats({ container: name(request), stream, oneShot }, { signal });
+    const samples = openStats(containers, { container: name(request), stream, oneShot }, signal);
     await sendLines(
       response,
       mapMessages(samples, (sample) => sample.statsJson),

@@ -5,8 +5,14 @@
 
 import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { AttachContainerRequest, ContainerLogsRequest, StartExecRequest } from '@flotilla/contracts/flotilla/container/v1/containers';
-import { Conflict, isNotFound } from '@flotilla/errors';
+import type {
+  AttachContainerRequest,
+  ContainerLogsRequest,
+  StartExecRequest,
+  StatsContainerRequest,
+  StatsContainerResponse,
+} from '@flotilla/contracts/flotilla/container/v1/containers';
+import { Conflict, isNotFound, isUnavailable } from '@flotilla/errors';
 import { frame, stderr } from '@flotilla/streams';
 import { type Backends, long, read } from '../backends.ts';
 import { promised, redeem } from './transfer.ts';
@@ -19,6 +25,8 @@ export interface OpenStream {
 const lookMs = 250;
 /** How long an exec may take to run. */
 const startPatienceMs = 10_000;
+/** How long container-service may be away before samples end. */
+const patienceMs = 60_000;
 
 export async function openAttach(
   containers: Backends['containers'],
@@ -45,6 +53,28 @@ export async function openLogs(
   const resume = async (cursor: string) => promised((await containers.logs({ ...again, cursor }, { signal })).ticket);
   const restart = async () => promised((await containers.logs(again, { signal })).ticket);
   return { stream: await redeem(ticket, signal, { resume, restart }), tty };
+}
+
+/** Samples of a container's use, once or for as long as the client stays. */
+export async function* openStats(
+  containers: Backends['containers'],
+  asked: StatsContainerRequest,
+  signal: AbortSignal,
+): AsyncGenerator<StatsContainerResponse> {
+  let heardAtMs: number | undefined;
+  for (;;) {
+    try {
+      for await (const sample of containers.stats(asked, { signal })) {
+        heardAtMs = performance.now();
+        yield sample;
+      }
+      return;
+    } catch (error) {
+      const mayComeBack = asked.stream && heardAtMs !== undefined && performance.now() - heardAtMs < patienceMs;
+      if (!mayComeBack || !isUnavailable(error) || signal.aborted) throw error;
+    }
+    await pause(lookMs);
+  }
 }
 
 /** Starts an exec and opens its stream. What was cut off before it had begun is started again; of what had begun the rest of its output is lost, and that is said. */

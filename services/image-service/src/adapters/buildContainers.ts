@@ -1,12 +1,16 @@
-/** Containers of RUN steps: made, run and removed by container-service. */
+/** Containers of RUN steps: made, run and removed by container-service, whichever of its instances comes and goes meanwhile. */
+import { setTimeout as pause } from 'node:timers/promises';
 import { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { buildLabel, type ContainerCreateRequest } from '@flotilla/engine-api';
-import { isNotFound, System } from '@flotilla/errors';
+import { isNotFound, isUnavailable, System } from '@flotilla/errors';
 import { type Discovery, serviceCalls } from '@flotilla/service-kit';
-import { dialTicket, StdcopyDemultiplexer } from '@flotilla/streams';
+import { dialTicket, StdcopyDemultiplexer, type Ticket } from '@flotilla/streams';
 import type { StepContainers } from '../build/runStep.ts';
 
 const longMs = 10 * 60_000;
+const retryMs = 200;
+/** How long container-service may be away while a step runs. */
+const patienceMs = 60_000;
 
 export function stepContainers(discovery: Discovery): StepContainers {
   const containers = serviceCalls(ContainersService, 'container-service', discovery);
@@ -15,6 +19,25 @@ export function stepContainers(discovery: Discovery): StepContainers {
       await containers.remove({ container, force: true, removeVolumes: true, removeLink: false }, { deadlineMs: longMs });
     } catch (error) {
       if (!isNotFound(error)) throw error;
+    }
+  };
+  /** The step's exit code. Its end is kept, so it can be waited for again. */
+  const exitCode = async (container: string, signal: AbortSignal): Promise<number> => {
+    let lostAtMs: number | undefined;
+    for (;;) {
+      try {
+        for await (const { result } of containers.wait({ container, condition: 1 }, { signal })) {
+          lostAtMs = undefined;
+          if (result === undefined) continue;
+          if (result.error !== '') throw new System(result.error);
+          return result.exitCode;
+        }
+        throw new System('container-service stopped waiting');
+      } catch (error) {
+        lostAtMs ??= performance.now();
+        if (!isUnavailable(error) || signal.aborted || performance.now() - lostAtMs > patienceMs) throw error;
+      }
+      await pause(retryMs);
     }
   };
   return {
@@ -26,12 +49,13 @@ export function stepContainers(discovery: Discovery): StepContainers {
     },
 
     async run(container, write, signal): Promise<number> {
-      const { ticket } = await containers.attach(
-        { container, logs: false, stream: true, stdin: false, stdout: true, stderr: true, detachKeys: '' },
-        { deadlineMs: longMs, signal },
-      );
-      if (ticket === undefined) throw new System('container-service answered without a stream');
-      const output = await dialTicket(ticket, { signal });
+      const asked = { container, logs: false, stream: true, stdin: false, stdout: true, stderr: true, detachKeys: '' };
+      const attach = async (cursor?: string): Promise<Ticket> => {
+        const { ticket } = await containers.attach({ ...asked, ...(cursor !== undefined && { cursor }) }, { deadlineMs: longMs, signal });
+        if (ticket === undefined) throw new System('container-service answered without a stream');
+        return ticket;
+      };
+      const output = await dialTicket(await attach(), { signal, resume: attach, restart: () => attach() });
       const heard = (async () => {
         const frames = new StdcopyDemultiplexer();
         for await (const chunk of output as AsyncIterable<Buffer>) {
@@ -42,13 +66,9 @@ export function stepContainers(discovery: Discovery): StepContainers {
       try {
         const askedAtNano = BigInt(Date.now()) * 1_000_000n;
         await containers.start({ container, askedAtNano }, { deadlineMs: longMs, signal, idempotent: true });
-        for await (const { result } of containers.wait({ container, condition: 1 }, { signal })) {
-          if (result === undefined) continue;
-          if (result.error !== '') throw new System(result.error);
-          await heard;
-          return result.exitCode;
-        }
-        throw new System('container-service stopped waiting');
+        const code = await exitCode(container, signal);
+        await heard;
+        return code;
       } finally {
         output.destroy();
       }

@@ -5,7 +5,17 @@ import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { errorMessage } from '@flotilla/errors';
-import { type Health, isTraceparent, type Logger, newRequestId, runWithRequest, type Tracer } from '@flotilla/service-kit';
+import {
+  type Drainable,
+  drainHttp,
+  type Health,
+  isTraceparent,
+  type Logger,
+  newRequestId,
+  runWithRequest,
+  type Tracer,
+  type Workload,
+} from '@flotilla/service-kit';
 import { http } from '@flotilla/service-kit/http';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import { DistributionError, isDistributionError } from '../distributionError.ts';
@@ -46,6 +56,7 @@ interface HttpServerParts {
 
 export class HttpServer {
   private readonly server: Server;
+  readonly drainable: Drainable;
   private readonly logger: Logger;
   private readonly tracer: Tracer | undefined;
   private draining = false;
@@ -65,6 +76,7 @@ export class HttpServer {
       parts.tls.serve(server);
       this.server = server;
     }
+    this.drainable = drainHttp('http server', this.server);
     this.server.on('clientError', (_error, socket) => {
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
       else socket.destroy();
@@ -184,6 +196,11 @@ export class HttpServer {
     if (this.socketPath !== undefined) chmodSync(this.socketPath, 0o660);
     const bound = this.server.address();
     return typeof bound === 'object' && bound !== null ? bound.port : undefined;
+  }
+
+  /** Has its requests counted. */
+  countIn(workload: Workload): void {
+    workload.countRequests(this.server);
   }
 
   /** Takes no new connections, lets running requests end until the deadline, then cuts them. */

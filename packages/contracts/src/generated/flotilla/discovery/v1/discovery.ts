@@ -28,6 +28,8 @@ export interface Beat {
   notReadyReason: string;
   /** true in the last beat: the instance drains and must get no new calls. */
   bye: boolean;
+  /** true beside `bye` as long as something is under way in an instance that gets no new calls: it is there, and what it works on is not abandoned. */
+  draining: boolean;
 }
 
 function createBaseBeat(): Beat {
@@ -41,6 +43,7 @@ function createBaseBeat(): Beat {
     ready: false,
     notReadyReason: "",
     bye: false,
+    draining: false,
   };
 }
 
@@ -72,6 +75,9 @@ export const Beat: MessageFns<Beat> = {
     }
     if (message.bye !== false) {
       writer.uint32(72).bool(message.bye);
+    }
+    if (message.draining !== false) {
+      writer.uint32(80).bool(message.draining);
     }
     return writer;
   },
@@ -161,6 +167,14 @@ export const Beat: MessageFns<Beat> = {
             message.bye = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -187,6 +201,7 @@ export const Beat: MessageFns<Beat> = {
     message.ready = object.ready ?? false;
     message.notReadyReason = object.notReadyReason ?? "";
     message.bye = object.bye ?? false;
+    message.draining = object.draining ?? false;
     return message;
   },
 };
