@@ -2,7 +2,7 @@
  * `npm run bench -- [SOCKET…]`: measures Docker-compatible engines side by side. With sockets it measures those; without, it starts Flotilla, dockerd and
  * podman (those that are installed) each in a test host of its own. Engines alternate within every repetition, so that a noisy moment hits all.
  * With `--only registry` it is the registry-proxy and docker-registry that are measured (registry.ts), with `--only capacity` what grows with containers and
- * hosts (capacity.ts).
+ * hosts (capacity.ts), with `--only scale` a stack of more and more replicas (scale.ts).
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -19,6 +19,7 @@ import { benchRegistry } from './registry.ts';
 import { describeMachine, type Report, type RowResult, table } from './report.ts';
 import type { Row, Setting } from './row.ts';
 import { rows } from './rows.ts';
+import { benchScale, remarkOnCores } from './scale.ts';
 
 /** Engines with collectors of garbage have given back by then what they do not need. */
 const collectedMs = 20_000;
@@ -128,6 +129,12 @@ async function capacityMain(options: Options): Promise<void> {
   if (sizes.hosts.length > 0) writeReport({}, await benchHosts(sizes), named('-hosts'), '-hosts', 'sizes');
 }
 
+/** A stack with one, two and three replicas of every service. */
+async function scaleMain(options: Options): Promise<void> {
+  const { rows: results, versions } = await benchScale({ imageMB: Number(options.largeMb) / 10, repeat: Number(options.repeat) });
+  writeReport(versions, results, options, '-scale', 'engines', remarkOnCores(describeMachine().cores));
+}
+
 /** Prints the table and writes it beside the raw figures. */
 function writeReport(
   engines: Record<string, string>,
@@ -135,6 +142,7 @@ function writeReport(
   options: Options,
   suffix = '',
   columns: 'engines' | 'sizes' = 'engines',
+  remark?: string,
 ): void {
   const report: Report = {
     date: new Date().toISOString(),
@@ -143,8 +151,10 @@ function writeReport(
     machine: describeMachine(),
     engines,
     rows: results,
+    ...(remark === undefined ? {} : { remark }),
   };
   console.log(table(report, columns));
+  if (remark !== undefined) console.log(`\n${remark}`);
   for (const row of results) {
     for (const [engine, failure] of Object.entries(row.failures)) console.log(`\n${row.row}, ${engine}: ${failure}`);
   }
@@ -153,7 +163,7 @@ function writeReport(
   writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
   writeFileSync(
     file.replace(/\.json$/, '.md'),
-    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report, columns)}\n`,
+    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report, columns)}\n${remark === undefined ? '' : `\n${remark}\n`}`,
   );
   console.error(`written to ${file}`);
 }
@@ -235,12 +245,13 @@ await new Command('bench')
   .option('--pull <reference>', 'an image in a registry every engine reaches, for the pull row')
   .option('--large-mb <size>', 'size of the image for load, save, push and pull', '200')
   .option('--large-layers <count>', 'its layers', '5')
-  .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry', 'capacity']).default('engines'))
-  .option('--repeat <times>', 'how often each row of the registry is measured', '3')
+  .addOption(new Option('--only <part>', 'what to measure').choices(['engines', 'registry', 'capacity', 'scale']).default('engines'))
+  .option('--repeat <times>', 'how often each row of the registry, or of a stack that is scaled, is measured', '3')
   .option('--containers <counts>', 'containers that run when a host is measured, growing', '100,250,500,1000')
   .option('--hosts <counts>', 'hosts that pull at once from one registry-proxy, growing', '1,10,25,50')
   .action((sockets: string[], options: Options) => {
     if (options.only === 'registry') return registryMain(options);
+    if (options.only === 'scale') return scaleMain(options);
     return options.only === 'capacity' ? capacityMain(options) : main(sockets, options);
   })
   .parseAsync();

@@ -17,6 +17,8 @@ export interface Report {
   readonly machine: { readonly cpu: string; readonly cores: number; readonly memoryGiB: number; readonly kernel: string };
   readonly engines: Readonly<Record<string, string>>;
   readonly rows: readonly RowResult[];
+  /** What one should know to read them. */
+  readonly remark?: string;
 }
 
 export function describeMachine(): Report['machine'] {
