@@ -27,7 +27,7 @@ async function start(instance: string): Promise<Server> {
 /** Who answers at the name. */
 const answer = (): Promise<string> =>
   new Promise((resolve, reject) => {
-    request({ socketPath: path }, (response) => response.on('data', (body: Buffer) => resolve(body.toString())))
+    request({ socketPath: path, agent: false }, (response) => response.on('data', (body: Buffer) => resolve(body.toString())))
       .on('error', reject)
       .end();
   });
