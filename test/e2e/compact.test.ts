@@ -67,6 +67,15 @@ describe('a compact stack', () => {
     await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
   });
 
+  it('goes on under the next supervisor when its own is killed', async () => {
+    const before = await stack.host.processes();
+    await stack.host.killSupervisor();
+    await must('ps');
+    await stack.host.startStack({ args: ['--compact'] });
+    expect((await stack.host.processes()).map(({ pid }) => pid)).toEqual(before.map(({ pid }) => pid));
+    await must('ps');
+  });
+
   it('becomes five processes and one again, without its containers noticing', async () => {
     const pid = await pidOf(stack, 'counter');
     await stack.host.stopStack();

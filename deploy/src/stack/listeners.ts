@@ -15,6 +15,7 @@ import type { StackState } from '../supervisor/state.ts';
 import { findGroup } from './accounts.ts';
 import type { StackPaths } from './paths.ts';
 import type { Listener, ListenerName } from './plan.ts';
+import { compactName, type ProcessName } from './services.ts';
 
 /** The first descriptor that is passed, by systemd to us and by us to the gateway. */
 export const firstPassedFd = 3;
@@ -80,13 +81,16 @@ function listener(name: ListenerName, address: string, fd: number): Listener {
   return { name, address, fd, inode: fstatSync(fd).ino };
 }
 
+/** In which processes a gateway is. */
+const holders: readonly ProcessName[] = ['gateway', compactName];
+
 /** The same socket from the gateway that a killed supervisor left; undefined when there is none, or the kernel does not let us. */
 function takeOver(address: string, before: StackState | undefined): number | undefined {
   const index = before?.listeners.findIndex((known) => known.address === address) ?? -1;
   const known = before?.listeners[index];
   if (before === undefined || known === undefined) return undefined;
   if (address.startsWith('unix://') && !existsSync(address.slice('unix://'.length))) return undefined;
-  for (const gateway of before.processes.filter((process) => process.name === 'gateway' && isAlive(process))) {
+  for (const gateway of before.processes.filter((process) => holders.includes(process.name) && isAlive(process))) {
     const fd = firstPassedFd + index;
     try {
       if (readlinkSync(`/proc/${gateway.pid}/fd/${fd}`) === `socket:[${known.inode}]`) return takeDescriptor(gateway.pid, fd);
