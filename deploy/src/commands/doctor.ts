@@ -4,6 +4,7 @@ import { checkContent } from '../doctor/content.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { checkDisk, checkKernel } from '../doctor/kernel.ts';
 import { checkAccounts, checkInit, checkPrograms } from '../doctor/programs.ts';
+import { checkRecords } from '../doctor/records.ts';
 import { checkStack } from '../doctor/stack.ts';
 import type { Roots } from '../stack/paths.ts';
 
@@ -23,7 +24,15 @@ export async function doctor(roots: Roots, { json, disk, repair }: DoctorOptions
 }
 
 async function checkMachine(roots: Roots): Promise<Finding[]> {
-  return [...checkKernel(), checkDisk(roots), ...checkPrograms(), checkInit(), ...checkAccounts(), ...(await checkStack(roots))];
+  return [
+    ...checkKernel(),
+    checkDisk(roots),
+    ...checkPrograms(),
+    checkInit(),
+    ...checkAccounts(),
+    ...(await checkStack(roots)),
+    ...checkRecords(roots),
+  ];
 }
 
 export function formatFindings(findings: readonly Finding[]): string {

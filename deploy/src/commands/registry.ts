@@ -10,6 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { InvalidParameter, Unavailable } from '@flotilla/errors/classes';
 import { findAccount } from '../stack/accounts.ts';
+import { outsideRedis } from '../stack/outsideEngines.ts';
 import { allocatorSettings } from '../stack/processes.ts';
 import { requireProgram } from '../stack/programs.ts';
 import { startTimeOf } from '../supervisor/process.ts';
@@ -125,9 +126,20 @@ function environment(options: RegistryUpOptions): Record<string, string> {
     ...(options.cacheBytes === undefined ? {} : { FLOTILLA_REGISTRY_CACHE_BYTES: options.cacheBytes }),
     ...(options.tagTtlSeconds === undefined ? {} : { FLOTILLA_REGISTRY_TAG_TTL_MS: String(Number(options.tagTtlSeconds) * 1000) }),
     ...(options.offline ? { FLOTILLA_REGISTRY_OFFLINE: '1' } : {}),
-    ...(process.env.REDIS_URL === undefined ? {} : { FLOTILLA_REDIS_URL: process.env.REDIS_URL }),
+    ...redisEnvironment(),
     ...(options.advertise === undefined ? {} : { FLOTILLA_REGISTRY_ADVERTISE: options.advertise }),
     ...accessEnvironment(options.access),
+  };
+}
+
+function redisEnvironment(): Record<string, string> {
+  const redis = outsideRedis(process.env);
+  if (redis?.kind !== 'outside') return {};
+  return {
+    FLOTILLA_REDIS_URL: redis.url,
+    FLOTILLA_REDIS_USER: redis.user,
+    FLOTILLA_REDIS_PASSWORD: redis.password,
+    FLOTILLA_REDIS_TLS: JSON.stringify(redis.tls),
   };
 }
 

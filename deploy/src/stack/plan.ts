@@ -23,6 +23,8 @@ export interface ProcessPlan {
   readonly account: string;
   /** Where its output goes. */
   readonly log: string;
+  /** Where it keeps its data: made again before it starts, should it be gone. */
+  readonly data?: { readonly path: string; readonly uid: number; readonly gid: number };
   /** Gets the listening sockets from descriptor 3 on. */
   readonly listens: boolean;
   readonly probe: Probe;

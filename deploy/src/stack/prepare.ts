@@ -15,6 +15,7 @@ import { mountCode } from './codeMount.ts';
 import { type Accounts, canReach, makeDirectories } from './directories.ts';
 import { openListeners } from './listeners.ts';
 import { natsConfig } from './natsConfig.ts';
+import { outsideNats, outsideRedis } from './outsideEngines.ts';
 import { codeRoot, type StackPaths } from './paths.ts';
 import type { Plan } from './plan.ts';
 import { type EngineAddress, planProcesses } from './processes.ts';
@@ -49,9 +50,9 @@ export async function prepareStack({ settings, paths, lockFd, warn, composed }: 
   }
   const engineId = openEngineId(paths.engineId);
   const secrets = openSecrets(paths.secrets);
-  const redis = outsideEngine(process.env.REDIS_URL) ?? ({ kind: 'own', url: `unix://${paths.redisSocket}` } satisfies EngineAddress);
+  const redis = outsideRedis(process.env) ?? ({ kind: 'own', url: `unix://${paths.redisSocket}` } satisfies EngineAddress);
   const natsPort = composed?.natsPort ?? (await choosePort(before));
-  const nats = outsideEngine(process.env.NATS_URL) ?? ({ kind: 'own', url: `nats://127.0.0.1:${natsPort}` } satisfies EngineAddress);
+  const nats = outsideNats(process.env) ?? ({ kind: 'own', url: `nats://127.0.0.1:${natsPort}` } satisfies EngineAddress);
   const users = redisUsers(engineId, secrets);
   const redisText = redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers });
   const natsText = natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets });
@@ -147,17 +148,6 @@ function writeFor(account: Account, path: string, text: string): void {
   writeFileSync(`${path}.new`, text, { mode: 0o400 });
   chownSync(`${path}.new`, account.uid, account.gid);
   renameSync(`${path}.new`, path);
-}
-
-/** An outside engine by its URL; user and password are taken out of it. */
-function outsideEngine(url: string | undefined): EngineAddress | undefined {
-  if (url === undefined || url === '') return undefined;
-  if (!URL.canParse(url)) throw new InvalidParameter(`not a URL: ${url}`);
-  const parsed = new URL(url);
-  const [user, password] = [decodeURIComponent(parsed.username), decodeURIComponent(parsed.password)];
-  parsed.username = '';
-  parsed.password = '';
-  return { kind: 'outside', url: parsed.href.replace(/\/$/, ''), user, password };
 }
 
 /** Below the range the kernel takes for outgoing connections, so that it is still free when nats-server has to start again. */

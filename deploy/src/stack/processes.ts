@@ -1,5 +1,6 @@
 /** The processes of a stack: for each its command, environment, user, probe and place in the order of starting and stopping. */
 import { createHash } from 'node:crypto';
+import type { TlsMaterial } from '@flotilla/records/redisUrl';
 import type { EngineOptions } from '@flotilla/service-kit';
 import { type Environments, giveEnvironments } from '../compact/environments.ts';
 import type { LogLevel } from '../options/settings.ts';
@@ -15,7 +16,15 @@ import { compactName, type ServiceDefinition, services } from './services.ts';
 /** Where the stack's own Redis and NATS are, or the outside ones that REDIS_URL and NATS_URL name. */
 export type EngineAddress =
   | { readonly kind: 'own'; readonly url: string }
-  | { readonly kind: 'outside'; readonly url: string; readonly user: string; readonly password: string };
+  | {
+      readonly kind: 'outside';
+      readonly url: string;
+      readonly user: string;
+      readonly password: string;
+      readonly tls: TlsMaterial;
+      /** NATS alone. */
+      readonly credentials: string;
+    };
 
 export interface ProcessOptions {
   readonly paths: StackPaths;
@@ -93,6 +102,7 @@ function redisProcess(options: ProcessOptions): PlanWithoutDigest {
     env: { PATH: searchPath() },
     account: accounts.redis.name,
     log: `${paths.logs}/redis.log`,
+    data: { path: paths.redisData, uid: accounts.redis.uid, gid: accounts.redis.gid },
     listens: false,
     probe: { kind: 'redis', socket: paths.redisSocket, user: 'supervisor', password: secrets.supervisor.redis },
     address: `unix:${paths.redisSocket}`,
@@ -113,6 +123,7 @@ function natsProcess(options: ProcessOptions): PlanWithoutDigest {
     env: { PATH: searchPath(), GOMEMLIMIT: '96MiB' },
     account: accounts.nats.name,
     log: `${paths.logs}/nats.log`,
+    data: { path: paths.natsData, uid: accounts.nats.uid, gid: accounts.nats.gid },
     listens: false,
     probe: { kind: 'nats', port: natsPort },
     address: `127.0.0.1:${natsPort}`,
@@ -218,9 +229,13 @@ function serviceEnvironment(service: ServiceDefinition, options: ProcessOptions)
     FLOTILLA_REDIS_URL: options.redis.url,
     FLOTILLA_REDIS_USER: redisUser,
     FLOTILLA_REDIS_PASSWORD: redisPassword,
+    ...(options.redis.kind === 'own' ? {} : { FLOTILLA_REDIS_TLS: JSON.stringify(options.redis.tls) }),
     FLOTILLA_NATS_URL: options.nats.url,
     FLOTILLA_NATS_USER: natsUser,
     FLOTILLA_NATS_PASSWORD: natsPassword,
+    ...(options.nats.kind === 'own'
+      ? {}
+      : { FLOTILLA_NATS_TLS: JSON.stringify(options.nats.tls), FLOTILLA_NATS_CREDENTIALS: options.nats.credentials }),
     FLOTILLA_GRPC_ADDRESS: `unix:${sockets.grpc}`,
     FLOTILLA_STREAM_ADDRESS: `unix:${sockets.stream}`,
     ...(sockets.http === undefined ? {} : { FLOTILLA_HTTP_ADDRESS: `unix:${sockets.http}` }),

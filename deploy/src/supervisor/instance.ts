@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { own } from '../stack/directories.ts';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
 import { openProber, type Prober } from './probe.ts';
 import { catches, isAlive, type ProcessIdentity, type ProcessStat, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
@@ -92,6 +93,7 @@ export class Instance implements ProcessIdentity {
     const id = randomBytes(4).toString('hex');
     const [program = '', ...args] = plan.command.map((word) => forInstance(word, id));
     const env = Object.fromEntries(Object.entries(plan.env).map(([name, value]) => [name, forInstance(value, id)]));
+    if (plan.data !== undefined) own(plan.data.path, 0o700, plan.data.uid, plan.data.gid);
     const log = openSync(plan.log, 'a', 0o640);
     let child: ChildProcess;
     try {

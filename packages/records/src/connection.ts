@@ -1,12 +1,7 @@
-/** The connection to Redis: `unix:///path`, `redis://host:port` or `rediss://…`; kept for ever, so that a restart of Redis is only a pause. */
-import { Redis } from 'ioredis';
+/** The connection to a service's Redis, with the scripts that change records and leases as commands. */
+import type { Redis } from 'ioredis';
 import { acquireScript, commitScript, releaseScript, renewScript } from './commit.ts';
-
-export interface ConnectionOptions {
-  readonly url: string;
-  readonly user?: string;
-  readonly password?: string;
-}
+import { openRedis, type RedisTarget } from './redisClient.ts';
 
 /** The connection with our scripts as commands. */
 export interface RecordConnection extends Redis {
@@ -16,18 +11,9 @@ export interface RecordConnection extends Redis {
   flotillaRelease(lease: string, token: string): Promise<number>;
 }
 
-export function connectRedis(options: ConnectionOptions): RecordConnection {
-  const shared = {
-    ...(options.user ? { username: options.user } : {}),
-    ...(options.password ? { password: options.password } : {}),
-    maxRetriesPerRequest: null,
-    retryStrategy: (attempt: number) => Math.min(25 * attempt, 250),
-  };
-  const redis = options.url.startsWith('unix://')
-    ? new Redis({ path: options.url.slice('unix://'.length), ...shared })
-    : new Redis(options.url, shared);
-  // Without a listener ioredis prints; a lost connection shows in health and in the calls that fail.
-  redis.on('error', () => undefined);
+/** A restart of Redis is only a pause. @throws InvalidParameter for a URL that means nothing. */
+export function connectRedis(target: RedisTarget): RecordConnection {
+  const redis = openRedis(target, { maxRetriesPerRequest: null, retryStrategy: (attempt: number) => Math.min(25 * attempt, 250) });
   redis.defineCommand('flotillaCommit', { numberOfKeys: 2, lua: commitScript });
   redis.defineCommand('flotillaAcquire', { numberOfKeys: 2, lua: acquireScript });
   redis.defineCommand('flotillaRenew', { numberOfKeys: 1, lua: renewScript });

@@ -1,13 +1,14 @@
 /**
  * Takes events from the outbox in the change stream to JetStream, in order, each once: the message id is the revision, so that what a crash makes us send
- * again is dropped by the server. One replica relays, by lease.
+ * again is dropped by the server. One replica relays, by lease. A stream that is another one (NATS has lost the first) gets all that the change stream still has.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { type Bus, ensureEventStream, type Lifecycle, type Logger } from '@flotilla/service-kit';
 import type { JetStreamClient } from 'nats';
 import type { Lease } from './leases.ts';
-import { compareRevisions, type RecordStore } from './store.ts';
+import { compareRevisions } from './revision.ts';
+import type { RecordStore } from './store.ts';
 
 const batch = 200;
 const saveEveryMs = 1000;
@@ -20,6 +21,7 @@ export class EventRelay {
   private readonly stopped = new AbortController();
   private wake: () => void = () => undefined;
   private pending = true;
+  private reconnected = false;
   /** All up to here is relayed. */
   private revision = '0-0';
 
@@ -33,8 +35,13 @@ export class EventRelay {
       this.pending = true;
       this.wake();
     });
+    const unsubscribe = this.bus.onReconnect(() => {
+      this.reconnected = true;
+      this.wake();
+    });
     const running = this.run();
     options.lifecycle.onStop('event relay', async () => {
+      unsubscribe();
       this.stopped.abort();
       this.wake();
       await running;
@@ -54,13 +61,26 @@ export class EventRelay {
   }
 
   private async relay(lease: Lease): Promise<void> {
-    await ensureEventStream(this.bus);
     const jetstream = this.bus.connection.jetstream();
-    this.revision = await this.store.relayedRevision();
+    const relayed = await this.store.relayed();
+    let stream = relayed.stream;
+    this.revision = relayed.revision;
+    this.reconnected = true;
     let savedAt = 0;
     let saved = this.revision;
     this.pending = true;
     while (!lease.signal.aborted) {
+      if (this.reconnected) {
+        this.reconnected = false;
+        const found = await ensureEventStream(this.bus);
+        if (stream !== undefined && stream !== found) {
+          this.logger.warn({ lost: stream, made: found }, 'the event stream was lost: it gets what is kept of its events');
+          this.revision = '0-0';
+          this.pending = true;
+        }
+        if (stream !== found) saved = '';
+        stream = found;
+      }
       while (this.pending) {
         this.pending = false;
         const { entries, last, isAll } = await this.store.outbox(this.revision, batch);
@@ -70,7 +90,7 @@ export class EventRelay {
       }
       const stopping = this.stopped.signal.aborted;
       if (saved !== this.revision && (stopping || Date.now() - savedAt >= saveEveryMs)) {
-        await this.store.saveRelayedRevision(this.revision);
+        await this.store.saveRelayed(this.revision, stream);
         saved = this.revision;
         savedAt = Date.now();
       }
@@ -80,7 +100,7 @@ export class EventRelay {
   }
 
   private nextOutbox(timeoutMs: number | undefined): Promise<void> {
-    if (this.pending || this.stopped.signal.aborted) return Promise.resolve();
+    if (this.pending || this.reconnected || this.stopped.signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = timeoutMs === undefined ? undefined : setTimeout(() => this.wake(), timeoutMs);
       this.wake = () => {

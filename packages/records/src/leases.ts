@@ -27,8 +27,8 @@ export class Leases {
   private readonly prefix: string;
   private readonly holder = thisHolder();
   private readonly queue = new KeyedQueue();
-  /** Names of those that are held now; in this process each is held once at a time. */
-  readonly held = new Set<string>();
+  /** Name → token of those that are held now; in this process each is held once at a time. */
+  readonly held = new Map<string, string>();
 
   constructor(redis: RecordConnection, prefix: string) {
     this.redis = redis;
@@ -47,15 +47,22 @@ export class Leases {
     });
   }
 
+  /** Redis has forgotten who holds what: what is ours is noted again where nobody else has taken it meanwhile. */
+  async holdAgain(): Promise<void> {
+    for (const [name, token] of [...this.held]) await this.redis.set(`${this.prefix}:lease:${name}`, token, 'PX', keptMs, 'NX');
+  }
+
   private async hold<T>(name: string, work: (lease: Lease) => Promise<T>, options: { waitMs?: number; signal?: AbortSignal }): Promise<T> {
     const key = `${this.prefix}:lease:${name}`;
     const token = await this.acquire(key, name, options);
     const lost = new AbortController();
-    this.held.add(name);
+    this.held.set(name, token);
     const timer = setInterval(() => {
       this.redis.flotillaRenew(key, token, keptMs).then(
         (held) => {
-          if (held === 0) lost.abort(new Unavailable(`the lease ${name} was lost`));
+          if (held === 1) return;
+          this.held.delete(name);
+          lost.abort(new Unavailable(`the lease ${name} was lost`));
         },
         () => undefined,
       );

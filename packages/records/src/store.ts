@@ -4,21 +4,31 @@
  * ```
  * flotilla:{<engine-id>:<service>}:records   hash    `<kind>/<id>` → JSON document
  *                                 :changes   stream  one entry a commit: i commit id, f changed fields, e events; its id is the revision
- *                                 :relayed   string  revision up to which events are in JetStream (eventRelay.ts)
+ *                                 :relayed   string  revision up to which events are in JetStream, and in which stream (eventRelay.ts)
  *                                 :lease:*   string  fencing token, with a time to live (leases.ts)
  *                                 :fence     counter of fencing tokens
  * ```
  *
  * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own
  * commits change at once and that follows the stream for the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is away reads go on, and writes throw Unavailable.
+ *
+ * A Redis that has forgotten what it had answered (its data is gone, it was put back to an older state, a replica took over that was behind) is given it again:
+ * from the memory of an instance that runs, which shows at its next commit or connection at the latest, or at a start from the copy in the data root (recordCopy.ts).
  */
 import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
-import { type ConnectionOptions, connectRedis, type RecordConnection } from './connection.ts';
+import { Collection, type RecordDelete, type RecordPut } from './collection.ts';
+import { connectRedis, type RecordConnection } from './connection.ts';
+import { CopyKeeper } from './copyKeeper.ts';
 import { type Lease, Leases } from './leases.ts';
+import { type CopiedRecord, readCopy } from './recordCopy.ts';
+import type { RedisTarget } from './redisClient.ts';
+import { areLost, copyPath, noteLost, noteRestored, type Restoration } from './restoration.ts';
+import { compareRevisions, nextRevision } from './revision.ts';
 import { firstSchema, migrate, type Schema, schemaField, schemaId, schemaKind } from './schema.ts';
 
 /** A past fact about one object, as `GET /events` shows it. */
@@ -29,18 +39,6 @@ export interface DomainEvent {
   readonly attributes: Readonly<Record<string, string>>;
   /** Nanoseconds since the epoch. */
   readonly timeNano: bigint;
-}
-
-interface RecordPut {
-  readonly kind: string;
-  readonly id: string;
-  readonly document: unknown;
-  readonly create: boolean;
-}
-
-interface RecordDelete {
-  readonly kind: string;
-  readonly id: string;
 }
 
 export interface Commit {
@@ -59,7 +57,7 @@ export interface OutboxEntry {
   readonly events: readonly DomainEvent[];
 }
 
-export interface StoreOptions extends ConnectionOptions {
+export interface StoreOptions extends RedisTarget {
   readonly engineId: string;
   readonly service: string;
   readonly logger: Logger;
@@ -71,68 +69,14 @@ export interface StoreOptions extends ConnectionOptions {
   readonly schema?: Schema;
   /** Path of a file that changes with every commit; none when left out. @see ChangeMark */
   readonly changeMark?: string;
+  /** Where the copy of the records is kept, and the directories whose entries only records explain; no copy when left out. */
+  readonly copy?: { readonly directory: string; readonly explained: readonly string[] };
 }
 
 const commitTimeoutMs = 5_000;
 const mostMigrations = 100;
-
-type Listener<T> = (id: string, now: T | undefined, before: T | undefined) => void;
-
-/** The records of one kind, in memory. Documents are shared: never change one, put a new one. */
-export class Collection<T> {
-  private readonly kind: string;
-  private readonly entries = new Map<string, { document: T; revision: string }>();
-  private readonly listeners = new Set<Listener<T>>();
-
-  constructor(kind: string) {
-    this.kind = kind;
-  }
-
-  get(id: string): T | undefined {
-    return this.entries.get(id)?.document;
-  }
-
-  has(id: string): boolean {
-    return this.entries.has(id);
-  }
-
-  get size(): number {
-    return this.entries.size;
-  }
-
-  ids(): Iterable<string> {
-    return this.entries.keys();
-  }
-
-  *values(): Generator<T> {
-    for (const entry of this.entries.values()) yield entry.document;
-  }
-
-  /** A change for `commit`; with `create` the commit is a Conflict when the id is taken. */
-  put(id: string, document: T, options: { create?: boolean } = {}): RecordPut {
-    return { kind: this.kind, id, document, create: options.create ?? false };
-  }
-
-  delete(id: string): RecordDelete {
-    return { kind: this.kind, id };
-  }
-
-  /** Calls `listener` after a record has changed, by us or by a replica; answers a function that ends it. */
-  onChange(listener: Listener<T>): () => void {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
-  }
-
-  /** Takes over what the store holds. An older revision than the one in memory changes nothing. */
-  apply(id: string, document: T | undefined, revision: string): void {
-    const before = this.entries.get(id);
-    if (before !== undefined && compareRevisions(revision, before.revision) < 0) return;
-    if (document === undefined) this.entries.delete(id);
-    else this.entries.set(id, { document, revision });
-    if (document === undefined && before === undefined) return;
-    for (const listener of this.listeners) listener(id, document, before?.document);
-  }
-}
+const mostRestorations = 3;
+const fieldsPerWrite = 500;
 
 export class RecordStore {
   private readonly redis: RecordConnection;
@@ -149,7 +93,14 @@ export class RecordStore {
   private readonly changeMark: ChangeMark | undefined;
   private readonly service: string;
   private readonly schema: Schema;
+  private readonly owner: string;
+  private readonly copy: StoreOptions['copy'];
+  private keeper: CopyKeeper | undefined;
+  /** All up to here has come by the change stream. */
   private revision = '0-0';
+  /** The newest that Redis has answered. */
+  private seen = '0-0';
+  private restoring: Promise<void> | undefined;
   private closed = false;
 
   private constructor(options: StoreOptions) {
@@ -162,12 +113,23 @@ export class RecordStore {
     this.alone = options.alone ?? (() => true);
     this.service = options.service;
     this.schema = options.schema ?? firstSchema;
+    this.owner = `${options.engineId}:${options.service}`;
+    this.copy = options.copy;
     this.changeMark = options.changeMark === undefined ? undefined : new ChangeMark(options.changeMark);
     options.health?.addCheck('redis', () => {
       if (this.redis.status !== 'ready') throw new Unavailable(`connection is ${this.redis.status}`);
     });
     options.health?.addCheck('records', () => {
       if (this.isOutdated) throw new Unavailable('they were taken over by a newer version of this service');
+    });
+    let told = '';
+    this.redis.on('error', (error: Error) => {
+      if (error.message !== told) this.logger.warn({ reason: error.message }, 'Redis cannot be used');
+      told = error.message;
+    });
+    this.redis.on('ready', () => {
+      told = '';
+      void this.lookForLoss();
     });
     options.lifecycle?.onStop('records', () => this.close());
   }
@@ -188,7 +150,30 @@ export class RecordStore {
     await store.load();
     store.changeMark?.change();
     void store.follow();
+    store.keepCopy();
     return store;
+  }
+
+  /** Records are missing that nothing tells any more: what no record knows is not to be taken for a leftover. */
+  get areLost(): boolean {
+    return this.copy !== undefined && areLost(this.copy.directory);
+  }
+
+  private keepCopy(): void {
+    if (this.copy === undefined) return;
+    this.keeper = new CopyKeeper({
+      path: copyPath(this.copy.directory),
+      owner: this.owner,
+      all: () => ({ at: this.revision, records: [...this.copied()] }),
+      withLease: (work, signal) => this.withLease('record-copy', work, { waitMs: 0, signal }),
+      logger: this.logger,
+    });
+  }
+
+  private *copied(): Generator<CopiedRecord> {
+    for (const [kind, collection] of this.collections) {
+      for (const [id, { document, revision }] of collection.all()) yield { field: `${kind}/${id}`, revision, document };
+    }
   }
 
   /** The records of one kind. Call it once a kind, before the first commit. */
@@ -200,9 +185,13 @@ export class RecordStore {
 
   /** Sees to it that the records are of our schema: one instance changes them, the others wait for it. */
   private async takeOver(): Promise<void> {
+    // The copy first: it is never ahead of a Redis that has lost nothing.
+    const copy = await this.readCopy();
     const found = await this.redis.hget(this.keys.records, schemaField);
-    if (found === String(this.schema.version)) return;
+    const isBehind = copy !== undefined && compareRevisions(await this.newestRevision(), copy.newest) < 0;
+    if (found === String(this.schema.version) && !isBehind) return;
     await this.withLease(schemaKind, async (lease) => {
+      await this.restoreFromCopy(lease);
       for (let attempt = 1; ; attempt++) {
         try {
           await this.migrate(lease);
@@ -213,6 +202,71 @@ export class RecordStore {
         }
       }
     });
+  }
+
+  private readCopy(): ReturnType<typeof readCopy> {
+    return this.copy === undefined ? Promise.resolve(undefined) : readCopy(copyPath(this.copy.directory), this.owner);
+  }
+
+  private async newestRevision(): Promise<string> {
+    return (await this.redis.xrevrange(this.keys.changes, '+', '-', 'COUNT', 1))[0]?.[0] ?? '0-0';
+  }
+
+  private async restoreFromCopy(lease: Lease): Promise<void> {
+    const copy = await this.readCopy();
+    const newest = await this.newestRevision();
+    if (copy !== undefined && compareRevisions(newest, copy.newest) < 0) {
+      await this.writeBack(copy.documents, copy.newest, lease, 'copy');
+    } else if (newest === '0-0' && this.copy?.explained.some(holdsAnything) === true) {
+      this.logger.error('the records are gone, and there is no copy of them: what they told of is left as it is');
+      noteLost(this.copy.directory);
+    }
+  }
+
+  /** Redis may have forgotten what it had answered. */
+  private async lookForLoss(): Promise<void> {
+    try {
+      if (!this.closed && !this.isOutdated && compareRevisions(await this.newestRevision(), this.seen) < 0) await this.restoreFromMemory();
+    } catch (error) {
+      if (!this.closed) this.logger.error({ error }, 'records that Redis has lost could not be given to it again');
+    }
+  }
+
+  private restoreFromMemory(): Promise<void> {
+    this.restoring ??= this.withLease(schemaKind, async (lease) => {
+      await this.leases.holdAgain();
+      const { seen } = this;
+      if (compareRevisions(await this.newestRevision(), seen) >= 0) return;
+      const documents = new Map<string, string>();
+      for (const { field, document } of this.copied()) documents.set(field, JSON.stringify(document));
+      await this.writeBack(documents, seen, lease, 'memory');
+    }).finally(() => {
+      this.restoring = undefined;
+    });
+    return this.restoring;
+  }
+
+  /** Makes Redis hold these documents and no others. Cut off anywhere, it is begun anew: only its last write brings the revision up. */
+  private async writeBack(wanted: ReadonlyMap<string, string>, newest: string, lease: Lease, from: Restoration['from']): Promise<void> {
+    const { documents: found } = await this.readAll();
+    const puts = [...wanted].filter(([field, json]) => field !== schemaField && found[field] !== json);
+    const deletes = Object.keys(found).filter((field) => field !== schemaField && !wanted.has(field));
+    for (let index = 0; index < puts.length; index += fieldsPerWrite) {
+      await this.redis.hset(this.keys.records, new Map(puts.slice(index, index + fieldsPerWrite)));
+    }
+    for (let index = 0; index < deletes.length; index += fieldsPerWrite) {
+      await this.redis.hdel(this.keys.records, ...deletes.slice(index, index + fieldsPerWrite));
+    }
+    const schema: RecordPut = {
+      kind: schemaKind,
+      id: schemaId,
+      document: Number(wanted.get(schemaField) ?? this.schema.version),
+      create: false,
+    };
+    await this.send({ puts: [schema], lease }, nextRevision(newest));
+    this.logger.warn({ written: puts.length, deleted: deletes.length, from }, 'Redis had lost records; they were given to it again');
+    if (this.copy !== undefined)
+      noteRestored(this.copy.directory, { at: new Date().toISOString(), records: puts.length + deletes.length, from });
   }
 
   private async migrate(lease: Lease): Promise<void> {
@@ -254,17 +308,18 @@ export class RecordStore {
 
   private async load(): Promise<void> {
     const { revision, documents } = await this.readAll();
-    this.revision = revision;
-    for (const [field, json] of Object.entries(documents)) this.applyField(field, json, this.revision);
-    // After a gap in the stream, records that vanished meanwhile are dropped too.
+    if (compareRevisions(revision, this.revision) > 0) this.revision = revision;
+    this.see(revision);
+    for (const [field, json] of Object.entries(documents)) this.applyField(field, json, revision);
+    // What vanished in a gap of the stream is dropped too.
     for (const [kind, collection] of this.collections) {
-      for (const id of [...collection.ids()]) if (documents[`${kind}/${id}`] === undefined) collection.apply(id, undefined, this.revision);
+      for (const id of [...collection.ids()]) if (documents[`${kind}/${id}`] === undefined) this.note(kind, id, undefined, revision);
     }
   }
 
   private applyField(field: string, json: string | null, revision: string): void {
     const [kind, id] = splitField(field);
-    this.collection<unknown>(kind).apply(id, json === null ? undefined : JSON.parse(json), revision);
+    this.note(kind, id, json === null ? undefined : JSON.parse(json), revision);
   }
 
   /**
@@ -274,7 +329,12 @@ export class RecordStore {
    * @throws Conflict when a `create` finds its id taken, or there is a newer revision than `at`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing was written then,
    *   but for a Redis that was lost in the middle: whether it was then shows in the collection once Redis is back.
    */
-  async commit(commit: Commit): Promise<string> {
+  commit(commit: Commit): Promise<string> {
+    return this.send(commit, undefined);
+  }
+
+  /** @param restoredAt - the entry's id, when it tells Redis of what it has lost. */
+  private async send(commit: Commit, restoredAt: string | undefined): Promise<string> {
     const commitId = randomBytes(9).toString('base64url');
     const args: string[] = [];
     const fields: string[] = [];
@@ -291,26 +351,32 @@ export class RecordStore {
     const events = (commit.events ?? []).map((event) => ({ ...event, timeNano: event.timeNano.toString() }));
     let isTaken = false;
     this.inFlight.set(commitId, commit);
-    const answer = await this.within(
-      this.redis.flotillaCommit(
-        this.keys.records,
-        this.keys.changes,
-        commitId,
-        commit.lease?.key ?? '',
-        commit.lease?.token ?? '',
-        JSON.stringify(events),
-        JSON.stringify(fields),
-        String(this.schema.version),
-        commit.at ?? '',
-        ...args,
-      ),
-    ).finally(() => {
+    const write = (): Promise<string> =>
+      this.within(
+        this.redis.flotillaCommit(
+          this.keys.records,
+          this.keys.changes,
+          commitId,
+          commit.lease?.key ?? '',
+          commit.lease?.token ?? '',
+          JSON.stringify(events),
+          JSON.stringify(fields),
+          String(this.schema.version),
+          commit.at ?? '',
+          restoredAt === undefined ? this.seen : '0-0',
+          restoredAt ?? '*',
+          ...args,
+        ),
+      );
+    const answer = await this.untilRestored(write).finally(() => {
       isTaken = !this.inFlight.delete(commitId);
     });
+    if (answer === '!lost') throw new Unavailable('the record store has lost records');
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
     if (answer === '!moved') throw new Conflict(`the records of ${this.service} have changed meanwhile`);
     if (answer === '!schema') throw this.takenOver();
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
+    this.see(answer);
     if (!isTaken) {
       if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
       this.take(commit, answer);
@@ -319,10 +385,28 @@ export class RecordStore {
     return answer;
   }
 
+  /** A write that finds Redis without what it had answered gives it that first. */
+  private async untilRestored(write: () => Promise<string>): Promise<string> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = await write();
+      if (answer !== '!lost' || attempt > mostRestorations) return answer;
+      await this.within(this.restoreFromMemory());
+    }
+  }
+
+  private see(revision: string): void {
+    if (compareRevisions(revision, this.seen) > 0) this.seen = revision;
+  }
+
+  private note(kind: string, id: string, document: unknown, revision: string): void {
+    this.collection<unknown>(kind).apply(id, document, revision);
+    this.keeper?.note({ field: `${kind}/${id}`, revision, document });
+  }
+
   /** Applies a commit of ours. */
   private take({ puts = [], deletes = [] }: Commit, revision: string): void {
-    for (const put of puts) this.collection(put.kind).apply(put.id, put.document, revision);
-    for (const remove of deletes) this.collection(remove.kind).apply(remove.id, undefined, revision);
+    for (const put of puts) this.note(put.kind, put.id, put.document, revision);
+    for (const remove of deletes) this.note(remove.kind, remove.id, undefined, revision);
     this.changeMark?.change();
   }
 
@@ -347,8 +431,9 @@ export class RecordStore {
     const isAlone = this.alone() && this.changeMark?.isAsKnown() !== false;
     if ((isAlone && !evenAlone) || this.redis.status !== 'ready') return;
     const mark = this.changeMark?.read();
-    const newest = (await this.redis.xrevrange(this.keys.changes, '+', '-', 'COUNT', 1))[0]?.[0];
-    if (newest !== undefined && compareRevisions(newest, this.revision) > 0) await this.catchUp();
+    const newest = await this.newestRevision();
+    if (compareRevisions(newest, this.revision) > 0) await this.catchUp();
+    else if (compareRevisions(newest, this.seen) < 0) void this.lookForLoss();
     if (mark !== undefined) this.changeMark?.know(mark);
   }
 
@@ -360,7 +445,8 @@ export class RecordStore {
     try {
       return await Promise.race([write, late]);
     } catch (error) {
-      if (error instanceof Error && error.name === 'ReplyError') throw new System('the record store refused a write', { cause: error });
+      if (error instanceof Error && error.name === 'ReplyError' && !isPassing(error))
+        throw new System('the record store refused a write', { cause: error });
       throw error instanceof Unavailable ? error : new Unavailable('the record store is not available', { cause: error });
     } finally {
       clearTimeout(timer);
@@ -395,7 +481,13 @@ export class RecordStore {
         this.take(ours, revision);
       } else if (!this.applied.delete(commitId)) {
         const fields = JSON.parse(fieldsJson) as string[];
-        if (fields.length > 0) {
+        if (fields.length === 1 && fields[0] === schemaField) {
+          // Records were restored by another instance: it may have known what we had not heard of.
+          await this.load();
+          this.applied.clear();
+          this.changeMark?.change();
+          if (this.isOutdated) return;
+        } else if (fields.length > 0) {
           const documents = await this.redis.hmget(this.keys.records, ...fields);
           for (const [index, field] of fields.entries()) {
             this.applyField(field, documents[index] ?? null, revision);
@@ -407,6 +499,7 @@ export class RecordStore {
         }
       }
       if (compareRevisions(revision, this.revision) > 0) this.revision = revision;
+      this.see(revision);
       if (eventsJson !== '[]') this.announceOutbox(revision);
     }
   }
@@ -433,13 +526,15 @@ export class RecordStore {
     return { entries, last: found.at(-1)?.[0] ?? revision, isAll: found.length < count };
   }
 
-  async relayedRevision(): Promise<string> {
-    return (await this.redis.get(this.keys.relayed)) ?? '0-0';
+  /** How far events are relayed, and to which stream; undefined before the first, or by an older version. */
+  async relayed(): Promise<{ revision: string; stream: string | undefined }> {
+    const [revision = '0-0', stream] = ((await this.redis.get(this.keys.relayed)) ?? '0-0').split(' ');
+    return { revision, stream };
   }
 
   /** Remembers how far events are relayed, and lets go of what is older but for a tail that replicas may still follow. */
-  async saveRelayedRevision(revision: string): Promise<void> {
-    await this.redis.set(this.keys.relayed, revision);
+  async saveRelayed(revision: string, stream = ''): Promise<void> {
+    await this.redis.set(this.keys.relayed, stream === '' ? revision : `${revision} ${stream}`);
     if ((await this.redis.xlen(this.keys.changes)) > 4000) {
       const tail = await this.redis.xrevrange(this.keys.changes, revision, '-', 'COUNT', 1000);
       const oldest = tail.at(-1)?.[0];
@@ -449,6 +544,7 @@ export class RecordStore {
 
   async close(): Promise<void> {
     this.closed = true;
+    if (this.redis.status === 'ready') await Promise.race([this.keeper?.close(), pause(1000)]);
     this.followRedis.disconnect();
     // Writes already sent are answered first; a Redis that is away is not waited for.
     if (this.redis.status === 'ready') await Promise.race([this.redis.quit(), pause(1000)]);
@@ -457,14 +553,16 @@ export class RecordStore {
   }
 }
 
+/** What a Redis says that is between two masters, or has too few replicas at hand. */
+function isPassing(error: Error): boolean {
+  return /^(NOREPLICAS|CLUSTERDOWN|READONLY|MASTERDOWN|LOADING|TRYAGAIN|UNBLOCKED)/.test(error.message);
+}
+
 function splitField(field: string): [kind: string, id: string] {
   const slash = field.indexOf('/');
   return [field.slice(0, slash), field.slice(slash + 1)];
 }
 
-/** Orders stream ids `<ms>-<sequence>`. */
-export function compareRevisions(a: string, b: string): number {
-  const [aMs = '0', aSequence = '0'] = a.split('-');
-  const [bMs = '0', bSequence = '0'] = b.split('-');
-  return Number(aMs) - Number(bMs) || Number(aSequence) - Number(bSequence);
+function holdsAnything(directory: string): boolean {
+  return existsSync(directory) && readdirSync(directory).length > 0;
 }

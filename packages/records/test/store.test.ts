@@ -312,7 +312,7 @@ describe('the event relay', () => {
     };
     await run(['start', 'die']);
     // Forgetting how far it came is what a crash before the save does: the message ids keep doubles out.
-    await store.saveRelayedRevision('0-0');
+    await store.saveRelayed('0-0');
     await run(['start', 'die']).catch(() => undefined);
     const manager = await bus.connection.jetstreamManager();
     const subscription = await bus.connection.jetstream().subscribe(`flotilla.${engineId}.events.>`, consumerOpts().orderedConsumer());

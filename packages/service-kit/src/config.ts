@@ -18,6 +18,8 @@ function jsonText<S extends z.ZodType>(schema: S) {
     .pipe(schema);
 }
 
+const tlsMaterial = z.strictObject({ ca: z.string().optional(), cert: z.string().optional(), key: z.string().optional() });
+
 /** A service's own address: `unix:/absolute/path` or `host:port`. */
 export const address = z.string().regex(/^(unix:\/.+|[^:]+:\d+|\[[^\]]+\]:\d+)$/, 'must be unix:/path or host:port');
 
@@ -34,13 +36,19 @@ export const serviceSettings = {
     .string()
     .regex(/^[A-Za-z0-9-]{1,32}$/)
     .default(() => crypto.randomUUID().slice(0, 8)),
-  /** `unix:///path` or `redis://host:port`; empty for a service that keeps no records. */
+  /** As packages/records/src/redisUrl.ts has them; empty for a service that keeps no records. */
   FLOTILLA_REDIS_URL: z.string().default(''),
   FLOTILLA_REDIS_USER: z.string().default(''),
   FLOTILLA_REDIS_PASSWORD: z.string().default(''),
+  /** `{"ca": …, "cert": …, "key": …}`, PEM each: what `rediss…` goes by beyond public authorities. */
+  FLOTILLA_REDIS_TLS: jsonText(tlsMaterial).default({}),
+  /** `nats://host:port,…`, or `tls://…`; several are a cluster's. */
   FLOTILLA_NATS_URL: z.string().default('nats://127.0.0.1:4222'),
   FLOTILLA_NATS_USER: z.string().default(''),
   FLOTILLA_NATS_PASSWORD: z.string().default(''),
+  /** What a credentials file or an nkey's seed file holds; user and password then mean nothing. */
+  FLOTILLA_NATS_CREDENTIALS: z.string().default(''),
+  FLOTILLA_NATS_TLS: jsonText(tlsMaterial).default({}),
   /** Where the gRPC server listens; empty: none. */
   FLOTILLA_GRPC_ADDRESS: address.or(z.literal('')).default(''),
   /** Where tickets are dialled (packages/streams); empty: the service issues none. */

@@ -1,18 +1,26 @@
 /** The JetStream stream of every engine's events: subjects `flotilla.<engine-id>.events.<type>`. Relays fill it, the gateway reads it. */
-import { nanos, RetentionPolicy, StorageType } from 'nats';
+import { NatsError, nanos, RetentionPolicy, StorageType } from 'nats';
 import type { Bus } from './bus.ts';
 
 export const eventStream = 'EVENTS';
 
+/** JetStream's number for it. */
+const streamNotFound = 10_059;
 const hourMs = 60 * 60 * 1000;
 
-/** Makes the stream where it does not exist; any service may be the first. */
-export async function ensureEventStream(bus: Bus): Promise<void> {
+/**
+ * Makes the stream where it does not exist; any service may be the first.
+ *
+ * @returns when it was made: what tells it from one that was lost.
+ */
+export async function ensureEventStream(bus: Bus): Promise<string> {
   const manager = await bus.connection.jetstreamManager();
   try {
-    await manager.streams.info(eventStream);
-  } catch {
-    await manager.streams.add({
+    return String((await manager.streams.info(eventStream)).created);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    const { created } = await manager.streams.add({
+      num_replicas: copiesIn(bus),
       name: eventStream,
       subjects: ['flotilla.*.events.>'],
       retention: RetentionPolicy.Limits,
@@ -21,5 +29,16 @@ export async function ensureEventStream(bus: Bus): Promise<void> {
       max_bytes: 256 * 1024 * 1024,
       duplicate_window: nanos(hourMs),
     });
+    return String(created);
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof NatsError && error.api_error?.err_code === streamNotFound;
+}
+
+/** How many servers shall keep a stream: three where there is a cluster of so many, so that one may be lost. */
+export function copiesIn(bus: Bus): number {
+  const { info } = bus.connection;
+  return info?.cluster !== undefined && (info.connect_urls?.length ?? 0) >= 3 ? 3 : 1;
 }

@@ -59,6 +59,8 @@ export async function startService<S extends ServiceSettings>(
       url: settings.FLOTILLA_NATS_URL,
       user: settings.FLOTILLA_NATS_USER,
       password: settings.FLOTILLA_NATS_PASSWORD,
+      credentials: settings.FLOTILLA_NATS_CREDENTIALS,
+      tls: settings.FLOTILLA_NATS_TLS,
       engineId: settings.FLOTILLA_ENGINE_ID,
       name: `${name}/${settings.FLOTILLA_INSTANCE}`,
       logger,

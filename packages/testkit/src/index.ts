@@ -22,10 +22,12 @@ export { buildLayer, buildTar, type Compression, type Layer, type LayerEntry, op
 export { assertNoLeaks, compareSnapshots, type LeakOptions, type SystemSnapshot, snapshotSystem } from './leaks.ts';
 export type { SpawnOptions } from './namespaceHolder.ts';
 export { type NatsUser, startNats, type TestNats } from './nats.ts';
+export { startNatsCluster, type TestNatsCluster } from './natsCluster.ts';
 export { cutPower } from './powerCut.ts';
 export { Terminal } from './pty.ts';
 export { type PushTarget, pushImage } from './push.ts';
 export { startRedis, type TestRedis } from './redis.ts';
+export { type RedisFleet, startCluster, startSentinels } from './redisFleet.ts';
 export { type AccessLogEntry, startRegistry, type TestRegistry } from './registry.ts';
 export { type Place, ServerProcess } from './server.ts';
 export { escapeName, everyKind, Random, spoiledJson, spoiledTar, strayNames } from './spoiledTar.ts';

@@ -96,7 +96,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     };
     const ownership = new DiscoveredOwnership(discovery, name, settings.FLOTILLA_INSTANCE);
 
-    const store = new ContainerStore(await openRecords(name, kit), new ContainerLocks((id) => paths.containerDirectory(id)));
+    const store = new ContainerStore(
+      await openRecords(name, kit, [paths.containers]),
+      new ContainerLocks((id) => paths.containerDirectory(id)),
+    );
     const changes = new ContainerChanges(store);
     const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
     const roots = new RootFilesystems(
@@ -114,6 +117,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       neighbours,
       roots,
       runtimes,
+      groupAt: (path) => cgroups.group(path),
       groupOf: ({ id, hostConfig }) => cgroups.group(cgroups.pathFor(id, hostConfig.CgroupParent)),
       unmountBelow: (directory) => mountsBelow(directory).forEach(unmountAll),
     });

@@ -28,6 +28,9 @@ export class Paths {
   get bootMark(): string {
     return join(this.data, 'boot');
   }
+  get containers(): string {
+    return join(this.data, 'containers');
+  }
   containerDirectory(id: string): string {
     return join(this.data, 'containers', id);
   }

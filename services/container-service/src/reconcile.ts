@@ -1,6 +1,6 @@
 /**
  * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, starts that
- * were cut off are finished or undone, and what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away. It may be cut off anywhere and run again.
+ * were cut off are finished or undone, and what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away, but where records were lost. It may be cut off anywhere and run again.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -66,11 +66,16 @@ export class Reconciler {
     // What another instance begins right now has its record before it has files: so files are listed first.
     const [runs = [], exits = [], execs = []] = [paths.runs, paths.exits, paths.execs].map((directory) => readdirSync(directory));
     await store.fresh(true);
+    if (store.areLost) {
+      this.options.logger.error({ runs: runs.length }, 'records are missing: what none of them knows is left as it is');
+      return;
+    }
     // Bundles of containers that exist and do not run may be starts that another instance is making: those are looked at under their leases.
     const strays = runs.filter((id) => !store.containers.has(id));
     if (strays.length > 0) teardown.endStarters(strays);
     for (const id of strays) {
       this.endStray(id);
+      await teardown.endStray(id);
       teardown.removeRunFiles(id);
     }
     for (const id of exits) {
@@ -148,6 +153,7 @@ export class Reconciler {
    */
   async retain(): Promise<void> {
     const { store, neighbours, isAlone, logger } = this.options;
+    if (store.areLost) return;
     await new Promise((resolve) => setTimeout(resolve, hearMs));
     await this.endAbandonedDrafts();
     if (!isAlone()) return;
@@ -190,7 +196,7 @@ export class Reconciler {
 
   private removeStrayDirectories(): void {
     const { paths, store } = this.options;
-    const directory = join(paths.data, 'containers');
+    const directory = paths.containers;
     if (!existsSync(directory)) return;
     for (const id of readdirSync(directory)) {
       if (!store.containers.has(id) && !store.trash.has(id)) rmSync(paths.containerDirectory(id), { recursive: true, force: true });

@@ -32,6 +32,11 @@ export class ContainerStore {
     return this.records.fresh(evenAlone);
   }
 
+  /** What has no record may be somebody's all the same. @see RecordStore.areLost */
+  get areLost(): boolean {
+    return this.records.areLost;
+  }
+
   commit(commit: Commit): Promise<string> {
     return this.records.commit(commit);
   }

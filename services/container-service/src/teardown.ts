@@ -2,7 +2,7 @@
  * What a run leaves behind, and what a container holds: taken away after an exit, after a failed start, and by reconcile. Everything here may be
  * repeated; nothing here writes records.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { NetworkSettings } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
@@ -29,6 +29,8 @@ export interface TeardownOptions {
   readonly roots: RootFilesystems;
   readonly runtimes: { all(): readonly OciRuntime[] };
   readonly groupOf: (container: ContainerRecord) => ProcessGroup;
+  /** By its path from the root of each hierarchy. */
+  readonly groupAt: (path: string) => ProcessGroup;
   readonly unmountBelow: (directory: string) => void;
 }
 
@@ -137,11 +139,20 @@ export class Teardown {
   }
 
   /** Ends what is left in the control group (processes of a shared process namespace outlive the first one), then removes the group. */
-  private async endProcesses(container: ContainerRecord): Promise<void> {
-    const group = this.options.groupOf(container);
+  private endProcesses(container: ContainerRecord): Promise<void> {
+    return this.endGroup(container.id, this.options.groupOf(container));
+  }
+
+  /** The same for a run whose container has no record: its bundle names the group. */
+  async endStray(id: string): Promise<void> {
+    const path = groupNamedIn(join(this.options.paths.bundle(id), 'config.json'));
+    if (path !== undefined) await this.endGroup(id, this.options.groupAt(path));
+  }
+
+  private async endGroup(containerId: string, group: ProcessGroup): Promise<void> {
     const end = Date.now() + groupDeadlineMs;
     for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-      await this.thaw(container, group);
+      await this.thaw(containerId, group);
       for (const pid of group.processes()) {
         try {
           process.kill(pid, 'SIGKILL');
@@ -151,7 +162,7 @@ export class Teardown {
       }
       if (group.remove()) return;
       if (Date.now() > end) {
-        this.options.logger.error({ containerId: container.id }, 'its control group cannot be removed: a process does not end');
+        this.options.logger.error({ containerId }, 'its control group cannot be removed: a process does not end');
         return;
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
@@ -159,12 +170,12 @@ export class Teardown {
   }
 
   /** On v1 a killed process that stands still goes only when it may move. */
-  private async thaw(container: ContainerRecord, group: ProcessGroup): Promise<void> {
+  private async thaw(containerId: string, group: ProcessGroup): Promise<void> {
     try {
       if (group.frozen()) await group.thaw();
     } catch (error) {
       // The group may have gone meanwhile.
-      this.options.logger.debug({ containerId: container.id, error }, 'its control group could not be thawed');
+      this.options.logger.debug({ containerId, error }, 'its control group could not be thawed');
     }
   }
 
@@ -221,5 +232,15 @@ export class Teardown {
       this.options.logger.error({ containerId: container.id, error }, `${what} failed`);
       return undefined;
     }
+  }
+}
+
+/** The control group of a bundle's run; undefined for a bundle that is not whole. */
+function groupNamedIn(configPath: string): string | undefined {
+  try {
+    const config = JSON.parse(readFileSync(configPath, 'utf8')) as { linux?: { cgroupsPath?: string } };
+    return config.linux?.cgroupsPath;
+  } catch {
+    return undefined;
   }
 }

@@ -57,19 +57,21 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     process.umask(0o022);
     const options = settings.FLOTILLA_ENGINE_OPTIONS;
     const maxLayerBytes = settings.FLOTILLA_MAX_LAYER_BYTES;
-    const records = await openRecords('image-service', kit);
     const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'), (error) =>
       logger.warn({ error }, 'not deleted, or not written to the disk, yet'),
     );
+    const records = await openRecords('image-service', kit, [join(content.root, 'layers'), join(content.root, 'snapshots')]);
     const store = new ImageStore({ records, content, rights: new ImageRights(policy) });
     const isAlone = (): boolean => discovery.present('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);
     await pause(introductionMs);
     const workers = new TransferWorkers();
     lifecycle.onStop('layer workers', () => workers.stop());
     await checkAfterPowerCut({ store, workers, maxLayerBytes, logger, signal: new AbortController().signal });
-    await reconcile({ store, logger, alone: isAlone() });
+    await reconcile({ store, logger, alone: isAlone(), recordsAreLost: records.areLost });
     const timer = setInterval(() => {
-      reconcile({ store, logger, alone: false }).catch((error: unknown) => logger.error({ error }, 'reconcile failed'));
+      reconcile({ store, logger, alone: false, recordsAreLost: records.areLost }).catch((error: unknown) =>
+        logger.error({ error }, 'reconcile failed'),
+      );
     }, reconcileEveryMs).unref();
     lifecycle.onStop('reconcile', () => clearInterval(timer));
 

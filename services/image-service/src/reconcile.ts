@@ -17,10 +17,23 @@ export interface ReconcileOptions {
   readonly logger: Logger;
   /** No other replica is there: what is not recorded is nobody's work. */
   readonly alone: boolean;
+  /** What is not recorded may be needed all the same. */
+  readonly recordsAreLost?: boolean;
   readonly nowMs?: number;
 }
 
-export async function reconcile({ store, logger, alone, nowMs = Date.now() }: ReconcileOptions): Promise<void> {
+export async function reconcile(options: ReconcileOptions): Promise<void> {
+  const { store, logger } = options;
+  if (options.recordsAreLost) logger.error('records are missing: layers and snapshots that none of them knows are left as they are');
+  else removeUnrecorded(options);
+  for (const layer of store.layers.values()) {
+    if (!store.content.hasLayer(layer.diffId))
+      logger.error({ diffId: layer.diffId }, 'a layer that is recorded is missing: pull its images again');
+  }
+  await store.content.emptyTrash();
+}
+
+function removeUnrecorded({ store, logger, alone, nowMs = Date.now() }: ReconcileOptions): void {
   const { content } = store;
   const removed = { ingest: 0, layers: 0, blobs: 0, snapshots: 0 };
   const age = (path: string): number => nowMs - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? nowMs);
@@ -58,10 +71,5 @@ export async function reconcile({ store, logger, alone, nowMs = Date.now() }: Re
     content.discardSnapshot(key);
     removed.snapshots++;
   }
-  for (const layer of store.layers.values()) {
-    if (!content.hasLayer(layer.diffId))
-      logger.error({ diffId: layer.diffId }, 'a layer that is recorded is missing: pull its images again');
-  }
-  await content.emptyTrash();
   if (Object.values(removed).some((count) => count > 0)) logger.info({ removed }, 'removed what a crash had left');
 }

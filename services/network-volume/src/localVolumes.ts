@@ -99,10 +99,10 @@ export class LocalVolumes implements VolumeDriver {
     return this.folders.replaceContent(name, fill);
   }
 
-  /** Brings disk and records together after a crash: folders without a record are half removed or half made. */
-  async reconcile(known: ReadonlyMap<string, VolumeRecord>): Promise<void> {
+  /** Brings disk and records together after a crash: folders without a record are half removed or half made, but where records were lost. */
+  async reconcile(known: ReadonlyMap<string, VolumeRecord>, recordsAreLost: boolean): Promise<void> {
     for (const name of this.folders.names()) {
-      if (known.has(name)) continue;
+      if (known.has(name) || recordsAreLost) continue;
       if (this.folders.isMounted(name)) this.folders.unmount(name);
       await this.folders.remove(name);
     }

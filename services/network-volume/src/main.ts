@@ -56,12 +56,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const execFolder = join(settings.FLOTILLA_EXEC_ROOT, 'network-volume');
     const onError = (error: unknown): void => logger.error({ error }, 'a background task failed');
 
-    const records = recordsOf(await openRecords('network-volume', kit));
+    const volumeRoot = join(settings.FLOTILLA_DATA_ROOT, 'volumes');
+    const netnsFolder = join(settings.FLOTILLA_EXEC_ROOT, 'netns');
+    const records = recordsOf(await openRecords('network-volume', kit, [volumeRoot, netnsFolder]));
 
     const instances = new Instances(join(execFolder, 'instances'));
     lifecycle.onStop('instance lock', () => instances.close());
     const kernel = new KernelNetwork({
-      netnsFolder: join(settings.FLOTILLA_EXEC_ROOT, 'netns'),
+      netnsFolder,
       engineId: settings.FLOTILLA_ENGINE_ID,
       token: instances.token,
       forwards: options.ipForward,
@@ -143,7 +145,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     lifecycle.onDrain({ name: 'streams', move: () => tickets.move(), isBusy: () => tickets.isBusy });
     followOthers({ records, sandboxes, filter, holder, nameServers, onError });
     const drivers = new VolumePlugins({
-      local: new LocalVolumes(new VolumeFolders(join(settings.FLOTILLA_DATA_ROOT, 'volumes'))),
+      local: new LocalVolumes(new VolumeFolders(volumeRoot)),
       directory: pluginDirectory,
       copyUp,
     });

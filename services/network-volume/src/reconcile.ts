@@ -40,7 +40,8 @@ export async function reconcile(options: ReconcileOptions): Promise<void> {
   }
   const links = new Map(options.stacks.ownLinks().map((link) => [link.name, link]));
   for (const sandbox of [...records.sandboxes.values()]) await reconcileSandbox(options, sandbox, links);
-  await removeStrangers(options);
+  if (records.areLost) logger.error('records are missing: namespaces and interfaces that none of them knows are left as they are');
+  else await removeStrangers(options);
 }
 
 async function reconcileSandbox(options: ReconcileOptions, sandbox: SandboxRecord, links: ReadonlyMap<string, Link>): Promise<void> {

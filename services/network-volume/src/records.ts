@@ -23,6 +23,8 @@ export interface Records {
   readonly volumes: Collection<VolumeRecord>;
   commit(commit: Commit): Promise<unknown>;
   fresh(): Promise<void>;
+  /** What has no record may be somebody's all the same. @see RecordStore.areLost */
+  readonly areLost?: boolean;
   withLease<T>(name: string, work: () => Promise<T>): Promise<T>;
 }
 
@@ -30,6 +32,7 @@ interface Store {
   collection<T>(kind: string): Collection<T>;
   commit(commit: Commit): Promise<unknown>;
   fresh(): Promise<void>;
+  readonly areLost?: boolean;
   withLease<T>(name: string, work: () => Promise<T>): Promise<T>;
 }
 
@@ -42,6 +45,9 @@ export function recordsOf(store: Store): Records {
     volumes: store.collection('volume'),
     commit: (commit) => store.commit(commit),
     fresh: () => store.fresh(),
+    get areLost() {
+      return store.areLost === true;
+    },
     withLease: (name, work) => store.withLease(name, work),
   };
 }

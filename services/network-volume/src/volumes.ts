@@ -334,7 +334,7 @@ export class Volumes {
   /** Brings disk and records together after a crash. */
   async reconcile(): Promise<void> {
     const local = [...this.records.volumes.values()].filter(({ driver }) => driver === localDriver);
-    await this.drivers.local.reconcile(new Map(local.map((volume) => [volume.name, volume])));
+    await this.drivers.local.reconcile(new Map(local.map((volume) => [volume.name, volume])), this.records.areLost === true);
   }
 }
 

@@ -2,6 +2,9 @@
  * Events for followers. One ordered consumer of the JetStream stream EVENTS runs as long as the gateway does and is shared by every follower; what
  * happened before is read from the stream by a consumer of its own. Both carry stream sequence numbers, so the two join without a gap and
  * without doubles.
+ *
+ * NATS may lose the stream; relays then fill a new one with what they still have. Its sequence numbers go on where the lost one's ended, and what followers
+ * have been told already is passed over by message id.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
@@ -28,6 +31,13 @@ export class EventFeed implements Events {
   private live: ConsumerMessages | undefined;
   private ready = false;
   private lastSequence = 0;
+  private stream: string | undefined;
+  /** What the streams before this one had come to. */
+  private sequenceBase = 0;
+  /** Of each relay the newest message that was delivered. */
+  private readonly delivered = new Map<string, string>();
+  /** The same when the stream was lost: its successor tells it once more. */
+  private told: ReadonlyMap<string, string> = new Map();
 
   constructor(options: { bus: Bus; logger: Logger }) {
     this.bus = options.bus;
@@ -46,6 +56,8 @@ export class EventFeed implements Events {
       began = resolve;
     });
     void this.run(began);
+    const unsubscribe = this.bus.onReconnect(() => void this.lookForLoss());
+    this.stopped.signal.addEventListener('abort', unsubscribe, { once: true });
     await Promise.race([first, pause(5_000, undefined, { signal: this.stopped.signal }).catch(() => undefined)]);
   }
 
@@ -67,11 +79,11 @@ export class EventFeed implements Events {
   private async run(began: () => void): Promise<void> {
     while (!this.stopped.signal.aborted) {
       try {
-        await ensureEventStream(this.bus);
+        this.know(await ensureEventStream(this.bus));
         const policy =
           this.lastSequence === 0
             ? { deliver_policy: DeliverPolicy.New }
-            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence + 1 };
+            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence - this.sequenceBase + 1 };
         const consumer = await this.jetStream.consumers.get(eventStream, { filterSubjects: this.subject, ...policy });
         const messages = await consumer.consume({ max_messages: 500 });
         this.live = messages;
@@ -86,9 +98,34 @@ export class EventFeed implements Events {
     }
   }
 
+  /** A stream that is another one begins anew, and followers go on. */
+  private know(stream: string): void {
+    if (this.stream !== undefined && this.stream !== stream) {
+      this.logger.warn({ lost: this.stream, made: stream }, 'the event stream was lost, and is filled again');
+      this.sequenceBase = Math.max(this.lastSequence, 1);
+      this.lastSequence = this.sequenceBase;
+      this.told = new Map(this.delivered);
+    }
+    this.stream = stream;
+  }
+
+  /** The consumer alone would wait for sequence numbers that the new stream does not have. */
+  private async lookForLoss(): Promise<void> {
+    try {
+      if (this.stream !== undefined && (await ensureEventStream(this.bus)) !== this.stream) await this.live?.close();
+    } catch (error) {
+      this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
+    }
+  }
+
   private deliver(message: JsMsg): void {
-    const item = decode(message);
-    this.lastSequence = message.seq;
+    const item = this.decode(message);
+    this.lastSequence = this.sequenceBase + message.seq;
+    const [, relay = '', revision = ''] = /^(.*):(\d+-\d+:\d+)$/.exec(message.headers?.get('Nats-Msg-Id') ?? '') ?? [];
+    if (relay !== '') {
+      if (comparePlaces(revision, this.told.get(relay)) <= 0) return;
+      this.delivered.set(relay, revision);
+    }
     if (item !== undefined) for (const follower of this.followers) follower(item);
   }
 
@@ -128,8 +165,9 @@ export class EventFeed implements Events {
   ): AsyncGenerator<Event> {
     let timer: NodeJS.Timeout | undefined;
     try {
-      for (const { event } of past) yield event;
       const last = past.at(-1)?.sequence ?? 0;
+      // A stream that was filled again has each service's events in order, not all of them.
+      for (const { event } of past.sort((a, b) => Number(a.event.timeNano - b.event.timeNano))) yield event;
       if (until !== undefined) {
         const leftMs = Number(until / 1_000_000n) - Date.now();
         if (leftMs <= 0) return;
@@ -143,6 +181,14 @@ export class EventFeed implements Events {
     } finally {
       clearTimeout(timer);
       release();
+    }
+  }
+
+  private decode(message: JsMsg): Sequenced | undefined {
+    try {
+      return { sequence: this.sequenceBase + message.seq, event: Event.decode(message.data) };
+    } catch {
+      return undefined;
     }
   }
 
@@ -165,7 +211,7 @@ export class EventFeed implements Events {
     const messages = await consumer.consume({ max_messages: 1000 });
     try {
       for await (const message of messages) {
-        const item = decode(message);
+        const item = this.decode(message);
         if (item !== undefined && item.event.timeNano >= since && (until === undefined || item.event.timeNano <= until)) items.push(item);
         if (message.info.pending === 0 || message.seq >= last) break;
       }
@@ -176,12 +222,15 @@ export class EventFeed implements Events {
   }
 }
 
-function decode(message: JsMsg): Sequenced | undefined {
-  try {
-    return { sequence: message.seq, event: Event.decode(message.data) };
-  } catch {
-    return undefined;
+/** Orders `<revision>:<index>` of one relay; nothing comes before everything. */
+function comparePlaces(a: string, b: string | undefined): number {
+  if (b === undefined) return 1;
+  const [inA, inB] = [a, b].map((place) => place.split(/[-:]/).map(Number));
+  for (let part = 0; part < 3; part++) {
+    const difference = (inA?.[part] ?? 0) - (inB?.[part] ?? 0);
+    if (difference !== 0) return difference;
   }
+  return 0;
 }
 
 /** A follower's backlog. It ends when the follower is too far behind: a client that does not read is told by the end of its answer. */

@@ -1,6 +1,7 @@
 /** Makes a proxy one of several that keep their files apart. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { InvalidParameter } from '@flotilla/errors';
+import type { RedisTarget } from '@flotilla/records/redisClient';
 import type { Logger } from '@flotilla/service-kit';
 import type { StandaloneSettings } from '../config.ts';
 import { Transport, type TransportSettings } from '../upstream/transport.ts';
@@ -13,7 +14,7 @@ import { Roll } from './roll.ts';
 
 export interface ReplicaOptions {
   /** Redis that the replicas share. */
-  readonly redis: { readonly url: string; readonly user: string; readonly password: string; readonly engineId: string };
+  readonly redis: RedisTarget & { readonly engineId: string };
   /** `http://10.0.0.2:5000`, where other replicas reach this one. */
   readonly url: string;
   /** PEM of the listener's certificate at the moment. */
@@ -45,6 +46,7 @@ export function replicaOptions(settings: StandaloneSettings, certificate: () => 
       url,
       user: settings.FLOTILLA_REDIS_USER,
       password: settings.FLOTILLA_REDIS_PASSWORD,
+      tls: settings.FLOTILLA_REDIS_TLS,
       engineId: settings.FLOTILLA_ENGINE_ID,
     },
     url: `${settings.FLOTILLA_REGISTRY_TLS_CERTIFICATE === '' ? 'http' : 'https'}://${address}`,

@@ -1,5 +1,6 @@
 /** What replicas tell each other through Redis: who is there, and who fetches what. Only this file knows its keys. */
-import { Redis } from 'ioredis';
+import { openRedis, type RedisTarget } from '@flotilla/records/redisClient';
+import type { Redis } from 'ioredis';
 import { z } from 'zod';
 
 const commandTimeoutMs = 1_000;
@@ -56,20 +57,14 @@ export class ReplicaStore {
   private readonly redis: Redis & Commands;
   private readonly prefix: string;
 
-  constructor(options: { url: string; user: string; password: string; engineId: string }) {
-    const settings = {
-      ...(options.user === '' ? {} : { username: options.user }),
-      ...(options.password === '' ? {} : { password: options.password }),
+  constructor(options: RedisTarget & { engineId: string }) {
+    const redis = openRedis(options, {
       // Pulls go on without Redis, so nothing waits for it.
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       commandTimeout: commandTimeoutMs,
       retryStrategy: (attempt: number) => Math.min(100 * attempt, 1_000),
-    };
-    const redis = options.url.startsWith('unix://')
-      ? new Redis({ path: options.url.slice('unix://'.length), ...settings })
-      : new Redis(options.url, settings);
-    redis.on('error', () => undefined);
+    });
     redis.defineCommand('flotillaRoll', { numberOfKeys: 2, lua: rollScript });
     redis.defineCommand('flotillaTake', { numberOfKeys: 1, lua: takeScript });
     redis.defineCommand('flotillaRenew', { numberOfKeys: 1, lua: renewScript });

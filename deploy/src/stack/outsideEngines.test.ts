@@ -1,0 +1,45 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { outsideNats, outsideRedis } from './outsideEngines.ts';
+
+test('users, passwords and what files hold are taken out of the environment, for one server as for several', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'outside-'));
+  try {
+    const [ca, creds] = [join(directory, 'ca.pem'), join(directory, 'creds')];
+    writeFileSync(ca, 'CA');
+    writeFileSync(creds, 'SUSEED');
+    expect(outsideRedis({ REDIS_URL: 'rediss-sentinel://me:p%40ss@a:1,b:2/main', REDIS_CA_FILE: ca })).toEqual({
+      kind: 'outside',
+      url: 'rediss-sentinel://a:1,b:2/main',
+      user: 'me',
+      password: 'p@ss',
+      tls: { ca: 'CA' },
+      credentials: '',
+    });
+    expect(outsideNats({ NATS_URL: 'nats://u:p@a:1,nats://u:p@b:2', NATS_CREDS_FILE: creds })).toEqual({
+      kind: 'outside',
+      url: 'nats://a:1,nats://b:2',
+      user: 'u',
+      password: 'p',
+      tls: {},
+      credentials: 'SUSEED',
+    });
+    expect(outsideNats({ NATS_URL: 'tls://token@a' })).toMatchObject({ url: 'tls://a', user: 'token', password: '' });
+    expect(outsideRedis({})).toBeUndefined();
+    expect(outsideNats({ NATS_URL: '' })).toBeUndefined();
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+const refused = [
+  [() => outsideRedis({ REDIS_URL: 'localhost' }), 'not a URL of a Redis'],
+  [() => outsideNats({ NATS_URL: 'nats://a:1,http://b:2' }), 'not a URL of a NATS: http://b:2'],
+  [() => outsideNats({ NATS_URL: 'nats://a', NATS_CREDS_FILE: '/nowhere' }), 'NATS_CREDS_FILE: ENOENT'],
+] as const;
+
+test.each(refused)('%s is refused', (read, why) => {
+  expect(read).toThrow(why);
+});

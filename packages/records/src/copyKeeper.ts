@@ -1,0 +1,68 @@
+/** Keeps the copy of a service's records (recordCopy.ts) as long as the service runs: one replica does, by lease. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { isUnavailable } from '@flotilla/errors';
+import type { Logger } from '@flotilla/service-kit';
+import type { Lease } from './leases.ts';
+import { type CopiedRecord, RecordCopy } from './recordCopy.ts';
+
+const retryMs = 2_000;
+
+export interface CopyKeeperOptions {
+  readonly path: string;
+  readonly owner: string;
+  readonly all: () => { at: string; records: CopiedRecord[] };
+  readonly withLease: (work: (lease: Lease) => Promise<void>, signal: AbortSignal) => Promise<void>;
+  readonly logger: Logger;
+}
+
+export class CopyKeeper {
+  private readonly options: CopyKeeperOptions;
+  private readonly stopped = new AbortController();
+  private readonly running: Promise<void>;
+  private copy: RecordCopy | undefined;
+
+  constructor(options: CopyKeeperOptions) {
+    this.options = options;
+    this.running = this.run();
+  }
+
+  /** A record has changed. */
+  note(record: CopiedRecord): void {
+    this.copy?.note(record);
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopped;
+    while (!signal.aborted) {
+      try {
+        await this.options.withLease((lease) => this.keep(lease.signal), signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        // Another instance keeps it.
+        if (!isUnavailable(error)) this.options.logger.warn({ error }, 'the copy of the records cannot be kept; trying again');
+        await pause(retryMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  private async keep(lost: AbortSignal): Promise<void> {
+    const { path, owner, all } = this.options;
+    const done = AbortSignal.any([lost, this.stopped.signal]);
+    if (done.aborted) return;
+    await new Promise<void>((resolve, reject) => {
+      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted, onError: reject });
+      this.copy = copy;
+      done.addEventListener('abort', () => resolve(), { once: true });
+      copy.begin().catch(reject);
+    }).finally(() => {
+      this.copy?.close();
+      this.copy = undefined;
+    });
+  }
+
+  /** Writes what is still to be written. */
+  async close(): Promise<void> {
+    this.stopped.abort();
+    await this.running;
+  }
+}

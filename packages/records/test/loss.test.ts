@@ -1,0 +1,219 @@
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLogger } from '@flotilla/service-kit';
+import { startRedis, type TestRedis, waitFor } from '@flotilla/testkit';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { RecordStore } from '../src/index.ts';
+import { copyPath, lastRestoration, lostPath } from '../src/restoration.ts';
+import type { Schema } from '../src/schema.ts';
+import type { StoreOptions } from '../src/store.ts';
+
+interface Thing {
+  readonly n: number;
+}
+
+const logger = createLogger({ service: 'test', instance: 'i', level: 'silent' });
+const stores: RecordStore[] = [];
+let redis: TestRedis;
+let engine = 0;
+let root: string;
+
+beforeAll(async () => {
+  redis = await startRedis();
+});
+beforeEach(() => {
+  engine++;
+  root = mkdtempSync(join(tmpdir(), 'flotilla-loss-'));
+});
+afterEach(async () => {
+  for (const store of stores.splice(0)) await store.close();
+  rmSync(root, { recursive: true });
+});
+afterAll(async () => redis.stop());
+
+const things = (store: RecordStore) => store.collection<Thing>('thing');
+
+async function open(more: Partial<StoreOptions> = {}): Promise<RecordStore> {
+  const copy = { directory: join(root, 'test'), explained: [join(root, 'things')] };
+  const store = await RecordStore.open({
+    url: redis.url,
+    engineId: `l${engine}`,
+    service: 'test',
+    logger,
+    alone: () => false,
+    copy,
+    ...more,
+  });
+  stores.push(store);
+  return store;
+}
+
+async function close(store: RecordStore): Promise<void> {
+  stores.splice(stores.indexOf(store), 1);
+  await store.close();
+}
+
+/** A copy is written a turn after the answer. */
+async function copied(text: string): Promise<void> {
+  const path = copyPath(join(root, 'test'));
+  await waitFor(() => existsSync(path) && readFileSync(path, 'utf8').includes(text), { what: `${text} in the copy` });
+}
+
+async function withClient<T>(work: (client: ReturnType<TestRedis['client']>) => Promise<T>): Promise<T> {
+  const client = redis.client();
+  try {
+    return await work(client);
+  } finally {
+    client.disconnect();
+  }
+}
+
+const recordsKey = (): string => `flotilla:{l${engine}:test}:records`;
+const changesKey = (): string => `flotilla:{l${engine}:test}:changes`;
+const forgetAll = (): Promise<unknown> => withClient((client) => client.flushall());
+
+describe('a Redis that has lost its records', () => {
+  it('is given them again by the instance that runs, before its next commit, which is made', async () => {
+    const store = await open();
+    await store.commit({ puts: [things(store).put('a', { n: 1 }), things(store).put('b', { n: 2 })] });
+    await store.commit({ deletes: [things(store).delete('b')] });
+    await forgetAll();
+    await store.commit({ puts: [things(store).put('c', { n: 3 })] });
+    expect(await withClient((client) => client.hgetall(recordsKey()))).toEqual({
+      'schema/version': '1',
+      'thing/a': '{"n":1}',
+      'thing/c': '{"n":3}',
+    });
+    expect(lastRestoration(join(root, 'test'))).toMatchObject({ from: 'memory' });
+  });
+
+  it('keeps the lease of who was at work, and its commit under it is made', async () => {
+    const [store, other] = [await open(), await open()];
+    await store.commit({ puts: [things(store).put('a', { n: 1 })] });
+    await store.withLease('a', async (lease) => {
+      await forgetAll();
+      await store.commit({ puts: [things(store).put('a', { n: 2 })], lease });
+      await expect(other.withLease('a', async () => undefined, { waitMs: 100 })).rejects.toMatchObject({ kind: 'Unavailable' });
+    });
+    expect(await withClient((client) => client.hget(recordsKey(), 'thing/a'))).toBe('{"n":2}');
+  });
+
+  it('is given each record once by replicas that all know it, and all of them see what comes after', async () => {
+    const replicas = [await open(), await open(), await open()];
+    const [a, b, c] = replicas as [RecordStore, RecordStore, RecordStore];
+    for (let n = 0; n < 20; n++) await a.commit({ puts: [things(a).put(`a${n}`, { n })] });
+    for (const replica of replicas) await replica.fresh();
+    await forgetAll();
+    await Promise.all(replicas.map((replica, n) => replica.commit({ puts: [things(replica).put(`late${n}`, { n }, { create: true })] })));
+    await expect(b.commit({ puts: [things(b).put('late0', { n: 9 }, { create: true })] })).rejects.toMatchObject({ kind: 'Conflict' });
+    for (const replica of replicas) {
+      await replica.fresh();
+      expect([...things(replica).ids()].sort()).toEqual([...things(c).ids()].sort());
+      expect(things(replica).size).toBe(23);
+    }
+    expect(await withClient((client) => client.hlen(recordsKey()))).toBe(24);
+  });
+
+  it('gets back what an older state lacks', async () => {
+    const store = await open();
+    await store.commit({ puts: [things(store).put('a', { n: 1 }), things(store).put('gone', { n: 1 })] });
+    const [records, changes] = await withClient((client) =>
+      Promise.all([client.dumpBuffer(recordsKey()), client.dumpBuffer(changesKey())]),
+    );
+    await store.commit({ puts: [things(store).put('a', { n: 2 })] });
+    await store.commit({ deletes: [things(store).delete('gone')] });
+    await withClient(async (client) => {
+      await client.restore(recordsKey(), 0, records as Buffer, 'REPLACE');
+      await client.restore(changesKey(), 0, changes as Buffer, 'REPLACE');
+    });
+    await store.commit({ puts: [things(store).put('b', { n: 3 })] });
+    expect(await withClient((client) => client.hgetall(recordsKey()))).toEqual({
+      'schema/version': '1',
+      'thing/a': '{"n":2}',
+      'thing/b': '{"n":3}',
+    });
+  });
+
+  it('is given them by the next process, from the copy, and events that follow come after all that was told', async () => {
+    const first = await open();
+    for (let n = 0; n < 1_200; n++) await first.commit({ puts: [things(first).put(`t/${n}\t"`, { n })] });
+    await first.commit({ deletes: [things(first).delete('t/0\t"')] });
+    const last = await first.commit({ puts: [things(first).put('last', { n: -1 })] });
+    await copied('thing/last');
+    await close(first);
+    await forgetAll();
+    const second = await open();
+    expect(things(second).size).toBe(1_200);
+    expect(things(second).get('t/7\t"')).toEqual({ n: 7 });
+    expect(things(second).has('t/0\t"')).toBe(false);
+    expect(second.areLost).toBe(false);
+    const [ms = '', next = ''] = (await second.commit({ puts: [things(second).put('x', { n: 1 })] })).split('-');
+    const [lastMs = '', lastNext = ''] = last.split('-');
+    expect(Number(ms) > Number(lastMs) || Number(next) > Number(lastNext)).toBe(true);
+    expect(lastRestoration(join(root, 'test'))).toMatchObject({ from: 'copy', records: 1_200 });
+  });
+
+  it('is given what a copy of an older schema holds, migrated', async () => {
+    const first = await open();
+    await first.commit({ puts: [things(first).put('a', { n: 1 })] });
+    await copied('thing/a');
+    await close(first);
+    await forgetAll();
+    const schema: Schema = {
+      version: 2,
+      migrations: { 1: (kind, document) => (kind === 'thing' ? { n: (document as Thing).n + 10 } : document) },
+    };
+    expect(things(await open({ schema })).get('a')).toEqual({ n: 11 });
+  });
+
+  it('is not believed where no copy is left and there are things: they are nobody’s leftovers until an operator says so', async () => {
+    const first = await open();
+    await first.commit({ puts: [things(first).put('a', { n: 1 })] });
+    await copied('thing/a');
+    await close(first);
+    mkdirSync(join(root, 'things', 'a'), { recursive: true });
+    await forgetAll();
+    rmSync(copyPath(join(root, 'test')));
+    const second = await open();
+    expect(second.areLost).toBe(true);
+    await second.commit({ puts: [things(second).put('b', { n: 1 })] });
+    await close(second);
+    expect((await open()).areLost).toBe(true);
+    rmSync(lostPath(join(root, 'test')));
+    expect((await open()).areLost).toBe(false);
+  });
+});
+
+describe('the copy', () => {
+  it('is of one engine and service, and what is cut off at its end is left out', async () => {
+    const first = await open();
+    await first.commit({ puts: [things(first).put('a', { n: 1 })] });
+    await copied('thing/a');
+    await close(first);
+    const path = copyPath(join(root, 'test'));
+    writeFileSync(path, '99999999999999-0\t"thing/half"\t{"n":', { flag: 'a' });
+    await forgetAll();
+    const second = await open();
+    expect([...things(second).ids()]).toEqual(['a']);
+    await close(second);
+    engine++;
+    expect(things(await open()).size).toBe(0);
+  });
+
+  it('is written anew where somebody took it away, by one replica, and the next goes on when that one ends', async () => {
+    const [first, second] = [await open(), await open()];
+    await copied('schema/version');
+    rmSync(copyPath(join(root, 'test')));
+    await waitFor(
+      async () => {
+        await first.commit({ puts: [things(first).put('a', { n: 1 })] });
+        return existsSync(copyPath(join(root, 'test')));
+      },
+      { what: 'a new copy' },
+    );
+    await close(first);
+    await second.commit({ puts: [things(second).put('from the second', { n: 2 })] });
+    await copied('from the second');
+  });
+});
