@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Conflict, errorMessage, Unavailable } from '@flotilla/errors';
 import type { Bus } from '@flotilla/service-kit';
 import type { KV, KvEntry, QueuedIterator } from 'nats';
-import type { SharedEntry, SharedStore } from '../overlay/shared.ts';
+import { networksKey, type SharedEntry, type SharedStore } from '../overlay/shared.ts';
 
 const bucketName = 'flotilla_overlay';
 /** JetStream's error for a compare-and-set that lost. */
@@ -46,6 +46,8 @@ export class SharedBucket implements SharedStore {
     } catch (error) {
       if (isLost(error)) throw new Conflict('another host was quicker', { cause: error });
       if (error instanceof Unavailable) throw error;
+      // It may be gone with the data of NATS: the next call makes it anew.
+      this.bucket = undefined;
       throw new Unavailable(`the NATS that hosts share does not answer: ${errorMessage(error)}`, { cause: error });
     }
   }
@@ -126,7 +128,9 @@ export class SharedBucket implements SharedStore {
   private async beginWatch(onChange: (key: string, value: string | undefined) => void): Promise<{ ended: Promise<void> }> {
     const { connections } = this;
     const there = new Set(await this.keys('>'));
-    for (const key of [...this.known]) {
+    // The networks' key is never deleted: without it the bucket is another one, and hosts tell it again what they have.
+    const isLost = this.known.has(networksKey) && !there.has(networksKey);
+    for (const key of isLost ? [] : [...this.known]) {
       if (there.has(key)) continue;
       this.known.delete(key);
       onChange(key, undefined);

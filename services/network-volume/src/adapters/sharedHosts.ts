@@ -4,6 +4,7 @@ import type { Bus, ServiceSettings } from '@flotilla/service-kit';
 import { claimOf } from '../endpointChooser.ts';
 import type { NetworkRecord } from '../network.ts';
 import type { Tunnels } from '../networkKernel.ts';
+import { sharedNetworkOf } from '../overlay/network.ts';
 import { Overlay, type OverlayOptions } from '../overlay/overlay.ts';
 import type { Records } from '../records.ts';
 import { addressesOf } from '../sandbox.ts';
@@ -36,6 +37,8 @@ export async function shareWithHosts(options: {
     address,
     links,
     ownEndpoints: () => ownEndpoints(records),
+    ownNetworks: () => [...records.networks.values()].flatMap(sharedNetworkOf),
+    recordsAreLost: () => records.areLost === true,
     network: (id) => records.networks.get(id),
     onNetworks: follow,
     onError,

@@ -68,3 +68,11 @@ export function overlayRecord(shared: SharedNetwork): NetworkRecord {
     vni: shared.vni,
   };
 }
+
+/** What hosts have agreed on of a network that this one has a record of; nothing for one that is no overlay. */
+export function sharedNetworkOf(network: NetworkRecord): SharedNetwork[] {
+  const { id, name, created, vni, subnets, internal, attachable, options, labels } = network;
+  return network.driver === 'overlay' && vni !== undefined
+    ? [{ id, name, created, vni, subnets, internal, attachable, options, labels }]
+    : [];
+}

@@ -35,6 +35,10 @@ export interface OverlayOptions {
   readonly links: OverlayLinks;
   /** Endpoints of this engine on overlay networks, with their claims as they should be. */
   readonly ownEndpoints: () => readonly { networkId: string; address: string; claim: Omit<Claim, 'engine' | 'host' | 'time'> }[];
+  /** The overlay networks that this host has records of. */
+  readonly ownNetworks: () => readonly SharedNetwork[];
+  /** Records are missing: a claim without an endpoint may be a running container's. */
+  readonly recordsAreLost: () => boolean;
   /** The network as this host knows it. */
   readonly network: (id: string) => NetworkRecord | undefined;
   /** All networks there are, after any change. */
@@ -205,6 +209,7 @@ export class Overlay {
   private async reconcileOwn(): Promise<boolean> {
     const { store, engineId, address, ownEndpoints, onError } = this.options;
     let isWhole = true;
+    await this.restoreNetworks();
     const endpoints = new Map(ownEndpoints().map((endpoint) => [claimKey(endpoint.networkId, endpoint.address), endpoint]));
     for (const key of await store.keys('address.>')) {
       const entry = await store.get(key);
@@ -217,12 +222,22 @@ export class Overlay {
         continue;
       }
       if (endpoint === undefined) {
-        if (Date.now() - found.time > orphanAfterMs) await store.delete(key);
+        if (Date.now() - found.time > orphanAfterMs && !this.options.recordsAreLost()) await store.delete(key);
         else isWhole = false;
       } else if (found.host !== address) await store.put(key, this.claimText(endpoint.claim));
     }
     for (const [key, endpoint] of endpoints) await store.create(key, this.claimText(endpoint.claim)).catch(onError);
     return isWhole;
+  }
+
+  /** A bucket without any list of networks is new: NATS has lost the one that had it. The first host to come tells what all of them know. */
+  private async restoreNetworks(): Promise<void> {
+    const own = this.options.ownNetworks();
+    if (own.length === 0 || (await this.options.store.get(networksKey)) !== undefined) return;
+    await this.change((networks) => {
+      const there = new Set(networks.map(({ id }) => id));
+      return { networks: [...networks, ...own.filter(({ id }) => !there.has(id))], result: undefined };
+    });
   }
 
   lookup(networkId: string, name: string, networkName: string): NamedEndpoint[] {
