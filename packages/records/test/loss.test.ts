@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { createLogger } from '@flotilla/service-kit';
 import { startRedis, type TestRedis, waitFor } from '@flotilla/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -183,6 +184,29 @@ describe('a Redis that has lost its records', () => {
     rmSync(lostPath(join(root, 'test')));
     expect((await open()).areLost).toBe(false);
   });
+});
+
+describe('a Redis that is slow', () => {
+  it('is waited for while it stands still for moments; for longer a commit is refused in bounded time, and the next is made', async () => {
+    const store = await open();
+    const pid = redis.process.pid;
+    try {
+      for (let burst = 0; burst < 5; burst++) {
+        process.kill(pid, 'SIGSTOP');
+        const commit = store.commit({ puts: [things(store).put(`b${burst}`, { n: burst }, { create: true })] });
+        await pause(150);
+        process.kill(pid, 'SIGCONT');
+        await commit;
+      }
+      process.kill(pid, 'SIGSTOP');
+      await expect(store.commit({ puts: [things(store).put('late', { n: 1 })] })).rejects.toMatchObject({ kind: 'Unavailable' });
+      expect(things(store).get('b4')).toEqual({ n: 4 });
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    await store.commit({ puts: [things(store).put('after', { n: 2 })] });
+    expect((await withClient((client) => client.hlen(recordsKey()))) >= 7).toBe(true);
+  }, 30_000);
 });
 
 describe('the copy', () => {

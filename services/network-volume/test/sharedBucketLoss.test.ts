@@ -44,7 +44,6 @@ async function startHost(engineId: string): Promise<Host> {
       setPeer: () => undefined,
       removePeer: (_bridge, peer) => peersRemoved.push(peer.address),
       ensureTunnel: () => undefined,
-      removeTunnel: () => undefined,
     },
     ownEndpoints: () => endpoints.map((endpoint) => ({ ...endpoint, claim: claimed })),
     ownNetworks: () => [...networks.values()].flatMap(sharedNetworkOf),

@@ -73,6 +73,6 @@ export function overlayRecord(shared: SharedNetwork): NetworkRecord {
 export function sharedNetworkOf(network: NetworkRecord): SharedNetwork[] {
   const { id, name, created, vni, subnets, internal, attachable, options, labels } = network;
   return network.driver === 'overlay' && vni !== undefined
-    ? [{ id, name, created, vni, subnets, internal, attachable, options, labels }]
+    ? [{ id, name, created, vni, subnets: subnets.map((subnet) => ({ ...subnet })), internal, attachable, options, labels }]
     : [];
 }
