@@ -37,15 +37,17 @@ export function openRedis(target: RedisTarget, behaviour: Omit<RedisOptions, 'pa
     case 'server':
       return quiet(new Redis({ ...place.nodes[0], ...shared }));
     case 'sentinel':
-      return quiet(
-        new Redis({
-          ...shared,
-          sentinels: [...place.nodes],
-          name: place.master,
-          sentinelRetryStrategy: (attempt) => Math.min(50 * attempt, 500),
-          failoverDetector: true,
-          ...(place.isTls ? { enableTLSForSentinelMode: true, sentinelTLS: tls.tls } : {}),
-        }),
+      return lasting(
+        quiet(
+          new Redis({
+            ...shared,
+            sentinels: [...place.nodes],
+            name: place.master,
+            sentinelRetryStrategy: (attempt) => Math.min(50 * attempt, 500),
+            failoverDetector: true,
+            ...(place.isTls ? { enableTLSForSentinelMode: true, sentinelTLS: tls.tls } : {}),
+          }),
+        ),
       );
     case 'cluster': {
       const { retryStrategy = (attempt: number) => Math.min(50 * attempt, 500), enableOfflineQueue = true, ...redisOptions } = shared;
@@ -69,5 +71,18 @@ export function openRedis(target: RedisTarget, behaviour: Omit<RedisOptions, 'pa
 /** Without a listener ioredis prints; a lost connection shows in health and in the calls that fail. */
 function quiet(redis: Redis): Redis {
   redis.on('error', () => undefined);
+  return redis;
+}
+
+const againMs = 100;
+
+/** A client that hears of a failover just while it connects gives up for ever: it is told to connect again, unless we have closed it. */
+function lasting(redis: Redis): Redis {
+  const isClosed = (): boolean => (redis as unknown as { manuallyClosing?: boolean }).manuallyClosing === true;
+  redis.on('end', () => {
+    setTimeout(() => {
+      if (!isClosed() && redis.status === 'end') redis.connect().catch(() => undefined);
+    }, againMs).unref();
+  });
   return redis;
 }
