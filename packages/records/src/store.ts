@@ -417,7 +417,7 @@ export class RecordStore {
 
   /** Names of the leases that this process holds. */
   heldLeases(): Iterable<string> {
-    return this.leases.held;
+    return this.leases.held.keys();
   }
 
   /**
