@@ -125,7 +125,8 @@ async function awaitHealthy(paths: StackPaths, supervisorPid: number | undefined
     }
     if (typeof last?.renewal === 'object') throw new Unavailable(`not every service could be replaced: ${last.renewal.failed}`);
     // Before the replacement begins, too, what is to be replaced is healthy.
-    if (last?.healthy === true && last.renewal !== 'running' && !last.processes.some(({ outdated, draining }) => outdated && !draining)) return;
+    if (last?.healthy === true && last.renewal !== 'running' && !last.processes.some(({ outdated, draining }) => outdated && !draining))
+      return;
     if (Object.values(last?.failures ?? {}).some((failures) => failures >= hopelessAfter)) {
       throw new Unavailable(`a service does not stay up:\n${explain(paths, last)}`);
     }
