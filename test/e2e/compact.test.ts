@@ -1,5 +1,5 @@
 /** `flotilla up --compact`: the five services in one process, and back. Whole files run against it with FLOTILLA_TEST_COMPACT=1. */
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
@@ -112,4 +112,50 @@ describe('a compact stack', () => {
     expect((await stack.host.run('test', ['-e', `${stack.host.filesDirectory}/flotilla.pid`])).code).toBe(1);
     await stack.host.startStack({ args: ['--compact'] });
   });
+
+  it('reads its settings again on SIGHUP, and keeps those it has when the file is wrong', async () => {
+    const file = join(stack.host.filesDirectory, 'daemon.json');
+    const supervisor = (): number =>
+      (JSON.parse(readFileSync(join(stack.host.execRoot, 'supervisor/state.json'), 'utf8')) as { supervisorPid: number }).supervisorPid;
+    const labels = async (): Promise<string> => (await stack.host.docker('info', '-f', '{{.Labels}} {{.Debug}}')).stdout.trim();
+    const says = (text: string): boolean => readFileSync(join(stack.host.dataRoot, 'logs/supervisor.log'), 'utf8').includes(text);
+    writeFileSync(file, JSON.stringify({ labels: ['round=1'] }));
+    await stack.host.stopStack();
+    await stack.host.startStack({ args: ['--compact', '--config-file', file] });
+    expect(await labels()).toBe('[round=1] false');
+    await startCounter(stack, 'counter');
+    const [counter, pid] = [await pidOf(stack, 'counter'), supervisor()];
+
+    writeFileSync(file, JSON.stringify({ labels: ['round=2'], debug: true }));
+    process.kill(pid, 'SIGHUP');
+    await waitFor(async () => (await labels()) === '[round=2] true', { timeoutMs: 60_000, what: 'the new settings to be in force' });
+    await waitFor(async () => (await stack.host.processes()).length === 3, { timeoutMs: 60_000, what: 'the replaced process to be gone' });
+    expect([supervisor(), await pidOf(stack, 'counter')]).toEqual([pid, counter]);
+    const dead = (): string[] => childrenOf(pid).filter((fields) => fields.startsWith('Z'));
+    await waitFor(() => dead().length === 0, { what: 'what it had started to be reaped' });
+
+    for (const wrong of [{ colour: 1 }, { 'data-root': '/elsewhere' }]) {
+      writeFileSync(file, JSON.stringify(wrong));
+      process.kill(pid, 'SIGHUP');
+      const reason = 'colour' in wrong ? "don't match any configuration option: colour" : 'specified both as a flag';
+      await waitFor(() => says(reason), { timeoutMs: 60_000, what: reason });
+    }
+    expect([await labels(), supervisor(), await pidOf(stack, 'counter')]).toEqual(['[round=2] true', pid, counter]);
+    await endCounter(stack, 'counter');
+  });
 });
+
+/** State and what follows it of every process that a process is the parent of. */
+function childrenOf(parent: number): string[] {
+  const stats = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+        return [stat.slice(stat.lastIndexOf(')') + 2)];
+      } catch {
+        return [];
+      }
+    });
+  return stats.filter((fields) => fields.split(' ')[1] === String(parent));
+}

@@ -14,7 +14,7 @@ import { codeRoot, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { type Plan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
-import { writeStartCommand } from '../stack/startCommand.ts';
+import { takeReloading, writeStartCommand } from '../stack/startCommand.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
 
@@ -43,7 +43,11 @@ const warn = (line: string): void => {
 
 /** @throws InvalidParameter for wrong settings; Unavailable when the stack does not become healthy. */
 export async function up(options: UpOptions): Promise<void> {
+  const reloading = takeReloading();
   const settings = loadSettings(options.flags, options.configFile);
+  if (reloading !== undefined && (reloading.dataRoot !== settings.dataRoot || reloading.execRoot !== settings.execRoot)) {
+    throw new InvalidParameter('data-root and exec-root of a running stack cannot be changed');
+  }
   if (options.validate) {
     process.stderr.write('configuration OK\n');
     return;
@@ -55,15 +59,16 @@ export async function up(options: UpOptions): Promise<void> {
   mkdirSync(paths.supervisor, { recursive: true, mode: 0o700 });
   const lockFd = takeLock(paths.lock);
   if (lockFd === undefined) {
-    if (options.foreground) throw new InvalidParameter(`flotilla is already running with --exec-root ${paths.execRoot}`);
+    if (options.foreground || reloading !== undefined)
+      throw new InvalidParameter(`flotilla is already running with --exec-root ${paths.execRoot}`);
     await awaitHealthy(paths, undefined, startedMs);
     say('flotilla was already running; options of a running stack change with `flotilla down` and `flotilla up`');
     return;
   }
   const plan = await prepareStack({ settings, paths, lockFd, warn });
-  writeStartCommand(paths);
+  if (reloading === undefined) writeStartCommand(paths);
   const main = join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn));
-  if (options.foreground) becomeSupervisor(plan, paths, main);
+  if (options.foreground || reloading !== undefined) becomeSupervisor(plan, paths, main);
   const pid = await startSupervisor(plan, paths, main);
   await awaitHealthy(paths, pid, startedMs);
   for (const listener of plan.listeners) say(`listening on ${listener.address}`);

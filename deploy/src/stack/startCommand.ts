@@ -2,6 +2,22 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { codeRoot, type StackPaths } from './paths.ts';
 
+/** Set by a supervisor that reads its settings again, with the roots of its stack. */
+export const reloadingVariable = 'FLOTILLA_RELOADING';
+
+/** The stack whose settings are read again. */
+export interface Reloading {
+  readonly dataRoot: string;
+  readonly execRoot: string;
+}
+
+/** What {@link reloadingVariable} says; nothing that is started from here shall see it. */
+export function takeReloading(): Reloading | undefined {
+  const text = process.env[reloadingVariable];
+  delete process.env[reloadingVariable];
+  return text === undefined ? undefined : (JSON.parse(text) as Reloading);
+}
+
 export interface StartCommand {
   /** The checkout whose code runs. */
   readonly code: string;

@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { own } from '../stack/directories.ts';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
 import { openProber, type Prober } from './probe.ts';
-import { catches, isAlive, type ProcessIdentity, type ProcessStat, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
+import { catches, isAlive, type ProcessIdentity, type ProcessStat, reap, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
 import type { ProcessState } from './state.ts';
 
 const startingProbeMs = 25;
@@ -136,6 +136,7 @@ export class Instance implements ProcessIdentity {
 
   private async pollGone(): Promise<void> {
     while (isAlive(this)) await pause(adoptedPollMs);
+    reap(this.pid);
     this.markGone('gone');
   }
 

@@ -1,12 +1,14 @@
 /** The supervisor as a process: `main.ts <plan.json>`. Started by `flotilla up`, which has the stack's lock and its listening sockets open for it. */
 import { spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
+import { errorMessage } from '@flotilla/errors/classes';
 import { settleAfterStart } from '@flotilla/service-kit/settle';
 import { dropOnExec } from '@flotilla/syscalls';
 import { stackPaths } from '../stack/paths.ts';
 import { readPlan } from '../stack/plan.ts';
 import { type ControlRequest, serveControl } from './control.ts';
 import { createSupervisorLog } from './log.ts';
+import { nextSupervisor } from './reload.ts';
 import { Supervisor } from './supervisor.ts';
 
 const log = createSupervisorLog();
@@ -33,7 +35,20 @@ async function main(planPath: string): Promise<void> {
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
-  process.on('SIGHUP', () => undefined);
+  let reloading = false;
+  const reload = async (): Promise<void> => {
+    if (reloading || signals > 0) return;
+    reloading = true;
+    const next = await nextSupervisor(stackPaths(plan)).catch((error: unknown) => {
+      log.error('settings stay as they are', { error: errorMessage(error) });
+    });
+    reloading = false;
+    if (next === undefined || signals > 0) return;
+    log.info('settings are read again');
+    supervisor.leave();
+    next.begin();
+  };
+  process.on('SIGHUP', () => void reload());
 
   const handle = async (request: ControlRequest, progress: (line: string) => void): Promise<unknown> => {
     switch (request.command) {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
+import { waitpid } from '@flotilla/syscalls';
 
 /** Names one process for ever; a pid alone is used again. */
 export interface ProcessIdentity {
@@ -37,6 +38,15 @@ export function startTimeOf(pid: number): string | undefined {
 
 export function isAlive(identity: ProcessIdentity): boolean {
   return startTimeOf(identity.pid) === identity.startTime;
+}
+
+/** Lets a process that has ended go for good where it is a child of this one all the same: what this process started before it was made another supervisor. */
+export function reap(pid: number): void {
+  try {
+    waitpid(pid);
+  } catch {
+    // Somebody else's, or gone.
+  }
 }
 
 export function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): void {

@@ -1,0 +1,45 @@
+/**
+ * SIGHUP: flags and configuration file are read again. The supervisor's process goes on as the next one, by the way an upgrade goes: it lets go of what runs and
+ * replaces what is to run otherwise, one replica after another. Containers and clients notice nothing, systemd keeps the pid.
+ */
+import { spawn } from 'node:child_process';
+import { errorMessage } from '@flotilla/errors/classes';
+import type { StackPaths } from '../stack/paths.ts';
+import { type Reloading, readStartCommand, reloadingVariable } from '../stack/startCommand.ts';
+
+const validateMs = 60_000;
+
+export interface NextSupervisor {
+  /** Makes this process the next supervisor. */
+  begin(): never;
+}
+
+/** @throws Error that says why the settings stay as they are: the file cannot be right. */
+export async function nextSupervisor(paths: StackPaths): Promise<NextSupervisor> {
+  const { code, args, cwd, env } = readStartCommand(paths);
+  const reloading: Reloading = { dataRoot: paths.dataRoot, execRoot: paths.execRoot };
+  const nextEnv = { ...env, [reloadingVariable]: JSON.stringify(reloading) };
+  const command = `${code}/deploy/flotilla`;
+  await validated(command, args, { cwd, env: nextEnv });
+  return {
+    begin(): never {
+      if (process.execve === undefined) throw new Error('a reload needs Node 24');
+      process.chdir(cwd);
+      // Until the next one listens for it, another SIGHUP must not end the process.
+      process.execve('/bin/sh', ['sh', '-c', 'trap "" HUP; exec sh "$@"', 'sh', command, ...args], nextEnv);
+      throw new Error('execve came back');
+    },
+  };
+}
+
+function validated(command: string, args: readonly string[], options: { cwd: string; env: NodeJS.ProcessEnv }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('sh', [command, ...args, '--validate'], { ...options, stdio: ['ignore', 'ignore', 'pipe'], timeout: validateMs });
+    let complaint = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      complaint += chunk.toString();
+    });
+    child.once('error', (error) => reject(new Error(errorMessage(error))));
+    child.once('close', (code) => (code === 0 ? resolve() : reject(new Error(complaint.trim() || `exit code ${code}`))));
+  });
+}
