@@ -88,7 +88,13 @@ function imageHandlers(asked: string[]): Handlers<typeof ImagesService> {
   return {
     resolve: async ({ image }: { image: string }) => {
       if (image !== 'busybox' && image !== imageId) throw new NotFound(`No such image: ${image}:latest`);
-      return { id: imageId, configJson: Buffer.from(JSON.stringify(config)), platform: '', manifestDescriptorJson: Buffer.alloc(0) };
+      return {
+        id: imageId,
+        configJson: Buffer.from(JSON.stringify(config)),
+        platform: '',
+        manifestDescriptorJson: Buffer.alloc(0),
+        descendantIds: [],
+      };
     },
     commit: async ({ snapshotKey }: { snapshotKey: string }) => {
       asked.push(`commit ${snapshotKey}`);
