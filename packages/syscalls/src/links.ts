@@ -32,6 +32,8 @@ export interface Link {
   readonly kind: string;
   /** Index of the bridge it is a port of; 0: none. */
   readonly master: number;
+  /** Index of a veth's other end, in that one's namespace, or of the interface it is made on; 0: none. */
+  readonly peer: number;
   /** The free text of `ip link set … alias`. */
   readonly alias: string;
 }
@@ -238,6 +240,7 @@ function parseLink(message: NetlinkMessage): Link {
     mtu: number(linkAttributes.mtu),
     kind: readText(info.get(infoAttributes.kind) ?? Buffer.alloc(0)),
     master: number(linkAttributes.master),
+    peer: number(linkAttributes.link),
     alias: text(linkAttributes.alias),
   };
 }

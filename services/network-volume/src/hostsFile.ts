@@ -19,12 +19,12 @@ export function hostsFile(entries: readonly HostsEntry[]): string {
   return [...standard, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
 }
 
-/** The file after a change of what it should hold: lines that are new come last, those that are no more go, and what somebody else wrote stays. */
+/** The file after a change of what it should hold: lines that are new come last, those that are no more go, and what somebody else wrote stays. Idempotent. */
 export function changedHosts(text: string, before: string, now: string): string {
   const [old, wanted] = [before.split('\n'), now.split('\n')];
   const gone = old.filter((line) => !wanted.includes(line));
   const kept = text.split('\n').filter((line) => !gone.includes(line));
-  const added = wanted.filter((line) => !old.includes(line));
+  const added = wanted.filter((line) => !old.includes(line) && !kept.includes(line));
   const whole = kept.join('\n');
   return added.length === 0 ? whole : `${whole.replace(/([^\n])$/, '$1\n')}${added.join('\n')}\n`;
 }

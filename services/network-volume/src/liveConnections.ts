@@ -70,10 +70,10 @@ export class LiveConnections {
       chooser.settle([endpoint]);
     }
     try {
-      kernel.attach(now, endpoint);
-      kernel.moveGateway(sandbox, now);
-      if (gatewayEndpoint(now.endpoints)?.id === endpoint.id) await kernel.movePorts(sandbox, now);
+      // The interface comes last: where a crash leaves it out, a reconcile makes it, and the files, anew.
       files.refresh(sandbox, now);
+      kernel.attach(now, endpoint);
+      if (gatewayEndpoint(now.endpoints)?.id === endpoint.id) await kernel.movePorts(sandbox, now);
       return now;
     } catch (error) {
       await this.disconnect(now, network, endpoint);
@@ -96,14 +96,21 @@ export class LiveConnections {
     if (wasGateway) await kernel.movePorts(sandbox, now);
     await this.options.plugged.leave([endpoint], () => kernel.detach(sandbox, endpoint));
     if (!keepsNameServer) nameServers.stop(sandbox.containerId);
+    // Before the record: after a crash one that still has the endpoint has all of it made anew, one without it is not looked at.
+    let failure: unknown;
+    try {
+      kernel.moveGateway(sandbox, now);
+      files.refresh(sandbox, now);
+    } catch (error) {
+      failure = error;
+    }
     const { sandboxes, addresses } = records;
     await records.commit({
       puts: [sandboxes.put(sandbox.containerId, now)],
       deletes: addressIds([endpoint]).map((id) => addresses.delete(id)),
       events: [event('network', 'disconnect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
     });
-    kernel.moveGateway(sandbox, now);
-    files.refresh(sandbox, now);
+    if (failure !== undefined) throw failure;
     return now;
   }
 

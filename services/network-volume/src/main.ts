@@ -153,8 +153,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
 
     await new PredefinedNetworks({ records, bridges: kernel, pools, defaultBridge: options }).ensure();
     const livingOthers = instances.livingOthers();
-    await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, livingOthers, logger });
+    await reconcile({ records, networks, sandboxes, stacks: kernel, rules: filter, holder, nameServers, files, livingOthers, logger });
     filter.start();
+    // What a run with `--iptables` has left.
+    if (!options.iptables) await forwardJump.remove();
     hosts?.begin();
     await volumes.reconcile();
     slots.refillLater();

@@ -13,7 +13,7 @@ import type { PortHolder } from './ports.ts';
 import type { Records } from './records.ts';
 import type { EndpointRecord, SandboxRecord } from './sandbox.ts';
 import type { Sandboxes } from './sandboxes.ts';
-import type { NameServers, PortRules, Stacks } from './sandboxOutside.ts';
+import type { Files, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
 import { interfaceWish, portForwards, portTarget } from './sandboxPlan.ts';
 
 export interface ReconcileOptions {
@@ -24,6 +24,7 @@ export interface ReconcileOptions {
   readonly rules: PortRules;
   readonly holder: PortHolder;
   readonly nameServers: NameServers;
+  readonly files: Pick<Files, 'refresh'>;
   /** Tokens of other living instances: what they made and did not record yet is theirs. */
   readonly livingOthers: ReadonlySet<string>;
   readonly logger: Logger;
@@ -76,6 +77,8 @@ function repairEndpoint(
   if (network === undefined || endpoint.interfaceName === '') return;
   const [link, bridge] = [links.get(endpoint.hostLink), links.get(network.bridge)];
   if (link !== undefined && bridge !== undefined && link.master === bridge.index && link.up) return;
+  // What was cut off in a connect or a disconnect has not come to the files, or has gone from them.
+  options.files.refresh({ ...sandbox, endpoints: sandbox.endpoints.filter(({ id }) => id !== endpoint.id) }, sandbox);
   options.stacks.attach(interfaceWish(options.stacks.netnsPath(sandbox.slot), network, sandbox, endpoint));
 }
 

@@ -1,8 +1,9 @@
 /**
  * Containers start, stop, join and leave networks in any order, the service is killed in the midst of it, and a plain model says what must be there: then
- * records, interfaces, addresses, routes and published ports agree with it. FLOTILLA_MODEL_SEED repeats a run; FLOTILLA_SOAK makes it long.
+ * records, interfaces, addresses, routes, published ports and hosts files agree with it. FLOTILLA_MODEL_SEED repeats a run; FLOTILLA_SOAK makes it long.
  */
 import { randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { json, NetworkVolumeStack, type Sandbox, sandboxSpec } from './stack.ts';
@@ -105,13 +106,19 @@ function nextStep(container: Container): () => Promise<void> {
 }
 
 interface Shown {
+  readonly IPAM: { Config: { Gateway: string }[] };
   readonly Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string }>;
 }
 
 async function check(): Promise<void> {
   const running = containers.filter((container) => container.running);
   const shown = new Map<Network, Shown['Containers']>();
-  for (const name of networkNames) shown.set(name, ((await stack.inspectNetwork(name)) as unknown as Shown).Containers);
+  const gateways = new Map<Network, string | undefined>();
+  for (const name of networkNames) {
+    const { Containers, IPAM } = (await stack.inspectNetwork(name)) as unknown as Shown;
+    shown.set(name, Containers);
+    gateways.set(name, IPAM.Config[0]?.Gateway);
+  }
   for (const [network, members] of shown) {
     const wanted = running.filter(({ networks }) => networks.has(network)).map(({ name }) => name);
     expect(
@@ -146,7 +153,14 @@ async function check(): Promise<void> {
     expect(has.sort(), `addresses of ${container.name}`).toEqual(wants.sort());
     const gateway = [...container.networks].filter((network) => network !== 'inner').sort()[0];
     const route = JSON.parse(await stack.inside(container.sandbox as Sandbox, 'ip -j -4 route show default')) as { gateway: string }[];
-    expect(route.length, `default routes of ${container.name}`).toBe(gateway === undefined ? 0 : 1);
+    const via = gateway === undefined ? [] : [gateways.get(gateway)];
+    expect(
+      route.map((one) => one.gateway),
+      `default routes of ${container.name}`,
+    ).toEqual(via);
+    const hosts = readFileSync((container.sandbox as Sandbox).files.hosts, 'utf8');
+    const named = [...hosts.matchAll(new RegExp(`^(\\S+)\\t${container.id.slice(0, 12)}$`, 'gm'))].map(([, address]) => address);
+    expect(named.sort(), `addresses in the hosts file of ${container.name}`).toEqual(wants.map((address) => address.split('/')[0]).sort());
     const address = gateway === undefined ? undefined : shown.get(gateway)?.[container.id]?.IPv4Address.split('/')[0];
     if (address !== undefined) recorded.set(String(container.hostPort), address);
   }

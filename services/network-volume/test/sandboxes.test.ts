@@ -267,6 +267,14 @@ END`);
     await stack.serve(web, 80, 'through');
     expect(await fetchFrom(outside.outside, outside.address, 8087)).toBe('through');
     expect(await stack.inside(web, `ping -c1 -W2 ${outside.outsideAddress}`)).toContain('1 received');
+    // Containers go on over it, and their rules are the operator's from now on.
+    await stack.stopService('SIGTERM');
+    expect(await jumps()).toBe(3);
+    await stack.startService({ iptables: false });
+    expect(await theirs()).toBe(before);
+    await stack.stopService('SIGKILL');
+    await stack.startService();
+    await waitFor(async () => (await jumps()) === 3, { what: 'the jumps to come back' });
     await stack.release(web);
     await stack.stopService('SIGTERM');
     expect(await theirs()).toBe(before);
@@ -399,8 +407,15 @@ describe('user-made networks', () => {
       force: false,
       running: true,
     });
-    expect(await stack.inside(wanderer, 'ip -o link')).not.toContain('eth1');
+    await waitFor(async () => !(await stack.inside(wanderer, 'ip -o link')).includes('eth1'), { what: 'the interface to go' });
     expect(await stack.inside(wanderer, 'ip -4 route')).toContain('default via 172.17.0.1');
+    // The interface of a connection before, whose turn to be removed in the background has not come.
+    await stack.host.sh(`
+      ip link add ve000000000001 type veth peer name eth1 netns ${wanderer.netns}
+      ip link set ve000000000001 alias flotilla:${stack.engineId}`);
+    await stack.sandboxes.connect({ network: 'green', spec, endpointJson: json({}), running: true });
+    expect(await stack.host.sh('ip -o link')).not.toContain('ve000000000001');
+    expect(await stack.inside(wanderer, 'ip -4 -o addr show dev eth1')).toContain('10.56.0.');
     await stack.release(wanderer, local);
     await stack.networks.remove({ network: 'green' });
   });

@@ -83,7 +83,8 @@ export class NetworkVolumeStack {
     return join(this.host.execRoot, 'sockets/network-volume/test.grpc.sock');
   }
 
-  async startService(): Promise<void> {
+  /** @param options - the engine's, for this life. */
+  async startService(options: object = this.options): Promise<void> {
     this.log = '';
     const child = this.host.spawn(process.execPath, [main], {
       env: {
@@ -95,7 +96,7 @@ export class NetworkVolumeStack {
         FLOTILLA_REDIS_URL: this.redis.url,
         FLOTILLA_NATS_URL: this.nats.url,
         FLOTILLA_GRPC_ADDRESS: `unix:${this.socket}`,
-        FLOTILLA_ENGINE_OPTIONS: JSON.stringify(this.options),
+        FLOTILLA_ENGINE_OPTIONS: JSON.stringify(options),
         FLOTILLA_LOG_LEVEL: 'debug',
         FLOTILLA_SANDBOX_POOL: '4',
       },

@@ -216,11 +216,31 @@ export class KernelNetwork {
     changeLink(this.socket, requireLink(this.socket, hostLink).index, { alias: this.alias });
   }
 
+  /** The name inside may still be that of an interface which is being removed in the background. */
+  private makeFurtherPair(hostLink: string, netnsPath: string, innerName: string): void {
+    try {
+      this.makePair(hostLink, netnsPath, innerName);
+    } catch (error) {
+      const going = hasCode(error, 'EEXIST') ? this.detachedPeer(netnsPath, innerName) : undefined;
+      if (going === undefined) throw error;
+      deleteLink(this.socket, going.index);
+      this.makePair(hostLink, netnsPath, innerName);
+    }
+  }
+
+  /** The host's end of an interface that `detach` has taken down. */
+  private detachedPeer(netnsPath: string, innerName: string): Link | undefined {
+    const inner = this.inside(netnsPath, (socket) => findLink(socket, innerName));
+    // Gone meanwhile: index 0 is nobody's.
+    const peer = inner?.kind === 'veth' ? findLink(this.socket, inner.peer) : undefined;
+    return peer?.kind === 'veth' && peer.alias === this.alias && !peer.up ? peer : undefined;
+  }
+
   /** Gives a namespace an interface, with its addresses and routes, joined to a bridge or to a parent. Idempotent. */
   attach(wish: InterfaceWish): void {
     if (wish.joint.kind === 'child') this.makeChild(wish, wish.joint);
     else if (wish.joint.kind === 'given') this.takeIn(wish, wish.joint.source);
-    else if (findLink(this.socket, wish.joint.hostLink) === undefined) this.makePair(wish.joint.hostLink, wish.netnsPath, wish.name);
+    else if (findLink(this.socket, wish.joint.hostLink) === undefined) this.makeFurtherPair(wish.joint.hostLink, wish.netnsPath, wish.name);
     const mtu = wish.mtu === undefined ? {} : { mtu: wish.mtu };
     this.inside(wish.netnsPath, (socket) => {
       const inner = this.innerLink(socket, wish);
