@@ -9,7 +9,7 @@ import type { Plan, ProcessPlan } from '../src/stack/plan.ts';
 import type { ServiceName } from '../src/stack/services.ts';
 import { restartDelayMs } from '../src/supervisor/backoff.ts';
 import { createSupervisorLog, type SupervisorLog } from '../src/supervisor/log.ts';
-import { isAlive, statOf } from '../src/supervisor/process.ts';
+import { isAlive, reap, statOf } from '../src/supervisor/process.ts';
 import { readState } from '../src/supervisor/state.ts';
 import { type ProcessReport, Supervisor } from '../src/supervisor/supervisor.ts';
 
@@ -150,6 +150,20 @@ describe('a supervisor', () => {
     await supervisor.stop();
     expect(existsSync(`/proc/${before?.pid}`)).toBe(false);
     expect(lines.some((line) => line.message.includes('was killed'))).toBe(true);
+  });
+
+  it('ends though it never hears of the end of one, and starts nothing any more while it stops', async () => {
+    const supervisor = await supervise(service('gateway'), service('image-service', { behaviour: 'ignore-term', stopTimeoutMs: 500 }));
+    const [{ pid } = { pid: 0 }] = await healthy(supervisor);
+    process.kill(pid, 'SIGKILL');
+    // Without a turn of the event loop Node cannot have seen it.
+    while (!reap(pid));
+    const stopped = supervisor.stop();
+    await expect(supervisor.scale({ gateway: 2 })).rejects.toThrow('the stack is stopping');
+    await expect(supervisor.restart('gateway')).rejects.toThrow('the stack is stopping');
+    expect(() => supervisor.leave()).toThrow('the stack is stopping');
+    await stopped;
+    expect(supervisor.report()).toEqual([]);
   });
 
   it('scales up and down, and remembers how many there are to be', async () => {

@@ -5,7 +5,7 @@ import { askReport, callSupervisor } from '../stack/controlClient.ts';
 import { takeLock } from '../stack/lock.ts';
 import { type Roots, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { clearStack } from '../supervisor/clear.ts';
-import { isAlive, startTimeOf, stopProcess, waitGone } from '../supervisor/process.ts';
+import { isAlive, startTimeOf, stopLeft, waitGone } from '../supervisor/process.ts';
 import { readState } from '../supervisor/state.ts';
 
 const say = (line: string): void => {
@@ -36,7 +36,7 @@ async function stopOrphans(paths: StackPaths): Promise<boolean> {
       alive
         .filter((process) => process.stopStage === stage)
         .map(async (process) => {
-          await stopProcess(process, process.stopTimeoutMs);
+          await stopLeft(process);
           say(`${process.name} stopped`);
         }),
     );

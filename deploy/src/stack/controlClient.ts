@@ -16,18 +16,27 @@ export interface StackReport {
   readonly processes: readonly ProcessReport[];
 }
 
+/** It answers at once; one that is starved, or stopped by a signal, is not waited for without end. */
+const reportMs = 15_000;
+
 /**
  * Sends one request and waits for its answer.
  *
+ * @param timeoutMs - how long nothing may come.
  * @throws Unavailable when no supervisor listens; Error with the supervisor's words when it refuses.
  */
 export function callSupervisor(
   path: string,
   request: ControlRequest,
   onProgress: (line: string) => void = () => undefined,
+  timeoutMs = 0,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const socket = connect(path, () => socket.write(`${JSON.stringify(request)}\n`));
+    socket.setTimeout(timeoutMs, () => {
+      reject(new Unavailable(`the supervisor does not answer within ${timeoutMs / 1000} s`));
+      socket.destroy();
+    });
     let text = '';
     socket.on('error', (error: NodeJS.ErrnoException) => {
       reject(
@@ -49,5 +58,5 @@ export function callSupervisor(
 }
 
 export async function askReport(path: string): Promise<StackReport> {
-  return (await callSupervisor(path, { command: 'ps' })) as StackReport;
+  return (await callSupervisor(path, { command: 'ps' }, undefined, reportMs)) as StackReport;
 }

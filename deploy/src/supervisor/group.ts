@@ -4,7 +4,7 @@ import type { Listener, ProcessPlan } from '../stack/plan.ts';
 import { provenAfterMs, restartDelayMs } from './backoff.ts';
 import { Instance, type InstanceEvents } from './instance.ts';
 import type { SupervisorLog } from './log.ts';
-import { sendSignal, stopProcess } from './process.ts';
+import { sendSignal, stopLeft } from './process.ts';
 import type { ProcessState } from './state.ts';
 
 /** Most of what is under way when a replica leaves ends within this time; the rest is not waited for. */
@@ -44,7 +44,7 @@ export class Group implements InstanceEvents {
         this.log.info('adopted', { process: this.plan.name, instance: state.instance, pid: state.pid });
       } else {
         this.log.info('replacing', { process: this.plan.name, instance: state.instance, pid: state.pid });
-        outdated.push(stopProcess(state, state.stopTimeoutMs));
+        outdated.push(stopLeft(state));
       }
     }
     await Promise.all(outdated);
@@ -145,7 +145,8 @@ export class Group implements InstanceEvents {
   /** Stops and starts each replica in turn. */
   async restart(untilHealthy: (group: Group) => Promise<void>): Promise<void> {
     for (const instance of this.running) {
-      await instance.stop();
+      if ((await instance.stop()) === 'stays')
+        throw new Error(`${this.plan.name} (pid ${instance.pid}) cannot be stopped, not even by SIGKILL`);
       this.starting++;
       await this.start(instance.restarts + 1);
       await untilHealthy(this);
@@ -164,6 +165,7 @@ export class Group implements InstanceEvents {
       [...this.instances].map(async (instance) => {
         const how = await instance.stop();
         if (how === 'killed') this.log.warn('did not stop in time and was killed', { process: this.plan.name, pid: instance.pid });
+        if (how === 'stays') this.log.error('does not end, not even by SIGKILL', { process: this.plan.name, pid: instance.pid });
       }),
     );
   }

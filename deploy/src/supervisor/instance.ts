@@ -6,13 +6,26 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { own } from '../stack/directories.ts';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
 import { openProber, type Prober } from './probe.ts';
-import { catches, isAlive, type ProcessIdentity, type ProcessStat, reap, sendSignal, startTimeOf, statOf, stopProcess } from './process.ts';
+import {
+  catches,
+  isAlive,
+  type ProcessIdentity,
+  type ProcessStat,
+  reap,
+  type StopOutcome,
+  sendSignal,
+  startTimeOf,
+  statOf,
+  stopProcess,
+} from './process.ts';
 import type { ProcessState } from './state.ts';
 
 const startingProbeMs = 25;
 const steadyProbeMs = 2_000;
 const probeTimeoutMs = 3_000;
 const adoptedPollMs = 250;
+/** How long Node may take to tell of the end of a process that the kernel has ended. */
+const exitToldMs = 1_000;
 /** A process that once answered and then says nothing for so long hangs, however busy it is: it is killed and started again. */
 const hungAfterMs = 30_000;
 /** Probes in a row that found a process asleep and left it so: it will not answer any more, however little the machine does. */
@@ -136,11 +149,12 @@ export class Instance implements ProcessIdentity {
 
   private async pollGone(): Promise<void> {
     while (isAlive(this)) await pause(adoptedPollMs);
-    reap(this.pid);
+    for (let tries = 0; tries < 40 && !reap(this.pid); tries++) await pause(5);
     this.markGone('gone');
   }
 
   private markGone(how: string): void {
+    if (this.goneAlready) return;
     this.goneAlready = true;
     this.healthy = false;
     this.reason = how;
@@ -173,11 +187,14 @@ export class Instance implements ProcessIdentity {
     return this.gone.promise;
   }
 
-  /** Stops the process and waits for its end; answers how it went. */
-  async stop(): Promise<'stopped' | 'killed'> {
+  /** Stops the process; resolves when it is gone, or is not to be ended. */
+  async stop(): Promise<StopOutcome> {
     this.stopping = true;
     const how = await stopProcess(this, this.plan.stopTimeoutMs);
-    await this.gone.promise;
+    if (how === 'stays') return how;
+    await Promise.race([this.gone.promise, pause(exitToldMs, undefined, { ref: false })]);
+    // Somebody else has reaped it.
+    this.markGone('gone');
     return how;
   }
 

@@ -40,12 +40,17 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return startTimeOf(identity.pid) === identity.startTime;
 }
 
-/** Lets a process that has ended go for good where it is a child of this one all the same: what this process started before it was made another supervisor. */
-export function reap(pid: number): void {
+/**
+ * Lets a process that has ended go for good where it is a child of this one all the same: what this process started before it was made another supervisor.
+ *
+ * @returns false while its threads are still ending: it has to be tried again.
+ */
+export function reap(pid: number): boolean {
   try {
-    waitpid(pid);
+    return waitpid(pid) !== undefined;
   } catch {
     // Somebody else's, or gone.
+    return true;
   }
 }
 
@@ -78,11 +83,19 @@ export async function waitGone(identity: ProcessIdentity, timeoutMs: number): Pr
   return true;
 }
 
-/** SIGTERM, then SIGKILL at the deadline. Answers how it went. */
-export async function stopProcess(identity: ProcessIdentity, timeoutMs: number): Promise<'stopped' | 'killed'> {
+/** How the end of a process went; `stays`: not even SIGKILL ends it, since it waits in the kernel (a disk or a network file system that does not answer). */
+export type StopOutcome = 'stopped' | 'killed' | 'stays';
+
+/** SIGTERM, then SIGKILL at the deadline. */
+export async function stopProcess(identity: ProcessIdentity, timeoutMs: number): Promise<StopOutcome> {
   sendSignal(identity, 'SIGTERM');
   if (await waitGone(identity, timeoutMs)) return 'stopped';
   sendSignal(identity, 'SIGKILL');
-  await waitGone(identity, 5000);
-  return 'killed';
+  return (await waitGone(identity, 5000)) ? 'killed' : 'stays';
+}
+
+/** Stops what an earlier supervisor started. */
+export async function stopLeft(process: ProcessIdentity & { readonly stopTimeoutMs: number }): Promise<void> {
+  await stopProcess(process, process.stopTimeoutMs);
+  reap(process.pid);
 }

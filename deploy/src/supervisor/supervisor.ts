@@ -9,7 +9,7 @@ import { clearStack } from './clear.ts';
 import { Group } from './group.ts';
 import type { SupervisorLog } from './log.ts';
 import { rotateLog } from './logRotation.ts';
-import { isAlive, stopProcess } from './process.ts';
+import { isAlive, reap, stopLeft } from './process.ts';
 import { readState, writeState } from './state.ts';
 
 /** What `flotilla ps` tells of one process. */
@@ -76,12 +76,14 @@ export class Supervisor {
 
   /** Adopts what lives, then starts what is missing, stage by stage. Resolves when everything has been started (not yet healthy). */
   async start(): Promise<void> {
-    const before = readState(this.paths.state)?.processes.filter(isAlive) ?? [];
+    const noted = readState(this.paths.state)?.processes ?? [];
+    const before = noted.filter(isAlive);
+    for (const { pid } of noted.filter((state) => !isAlive(state))) reap(pid);
     const planned = new Set(this.groups.map((group) => group.plan.name));
     await Promise.all([
       ...this.groups.map((group) => group.adopt(before.filter((state) => state.name === group.plan.name))),
       // A stack that was not compact and now is, or the other way round.
-      ...before.filter((state) => !planned.has(state.name)).map((state) => stopProcess(state, state.stopTimeoutMs)),
+      ...before.filter((state) => !planned.has(state.name)).map(stopLeft),
     ]);
     for (const stage of new Set(this.groups.map((group) => group.plan.startStage).sort())) {
       const groups = this.groups.filter((group) => group.plan.startStage === stage);
@@ -197,8 +199,22 @@ export class Supervisor {
     return Object.fromEntries(this.groups.map((group) => [group.plan.name, group.wanted]));
   }
 
-  /** Goes, and leaves every process to the next supervisor. */
+  /** Asked to stop: there is nothing to leave to another one. */
+  get isStopping(): boolean {
+    return this.stopping !== undefined;
+  }
+
+  private requireRunning(): void {
+    if (this.isStopping) throw new Error('the stack is stopping');
+  }
+
+  /**
+   * Goes, and leaves every process to the next supervisor.
+   *
+   * @throws Error while everything stops.
+   */
   leave(): void {
+    this.requireRunning();
     this.writeState();
     this.closed = true;
     clearInterval(this.housekeeping);
@@ -223,6 +239,7 @@ export class Supervisor {
       if (!isServiceName(name)) throw new Error(`no such service: ${name}`);
       if (!Number.isInteger(count) || count < 0 || count > 64) throw new Error(`${name}: replicas must be a number from 0 to 64`);
     }
+    this.requireRunning();
     if (this.isCompact) throw new Error('a compact stack has one of each service: scale one that was started without --compact');
     const groups = Object.entries(counts).map(([name, count]) => ({ group: this.group(name), count }));
     await Promise.all(groups.map(({ group, count }) => group.scale(count)));
@@ -232,6 +249,7 @@ export class Supervisor {
 
   /** @throws Error for an unknown service, or when it is not healthy again in time. */
   async restart(name: string): Promise<void> {
+    this.requireRunning();
     await this.group(name).restart(async (group) => {
       if (!(await this.until(() => group.healthy, restartReadyMs))) throw new Error(`${name} was restarted, but is not healthy yet`);
     });
