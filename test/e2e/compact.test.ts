@@ -123,14 +123,14 @@ describe('a compact stack', () => {
     await stack.host.stopStack();
     await stack.host.startStack({ args: ['--compact', '--config-file', file] });
     expect(await labels()).toBe('[round=1] false');
-    await startCounter(stack, 'counter');
-    const [counter, pid] = [await pidOf(stack, 'counter'), supervisor()];
+    await startCounter(stack, 'steady');
+    const [counter, pid] = [await pidOf(stack, 'steady'), supervisor()];
 
     writeFileSync(file, JSON.stringify({ labels: ['round=2'], debug: true }));
     process.kill(pid, 'SIGHUP');
     await waitFor(async () => (await labels()) === '[round=2] true', { timeoutMs: 60_000, what: 'the new settings to be in force' });
     await waitFor(async () => (await stack.host.processes()).length === 3, { timeoutMs: 60_000, what: 'the replaced process to be gone' });
-    expect([supervisor(), await pidOf(stack, 'counter')]).toEqual([pid, counter]);
+    expect([supervisor(), await pidOf(stack, 'steady')]).toEqual([pid, counter]);
     const dead = (): string[] => childrenOf(pid).filter((fields) => fields.startsWith('Z'));
     await waitFor(() => dead().length === 0, { what: 'what it had started to be reaped' });
 
@@ -140,8 +140,8 @@ describe('a compact stack', () => {
       const reason = 'colour' in wrong ? "don't match any configuration option: colour" : 'specified both as a flag';
       await waitFor(() => says(reason), { timeoutMs: 60_000, what: reason });
     }
-    expect([await labels(), supervisor(), await pidOf(stack, 'counter')]).toEqual(['[round=2] true', pid, counter]);
-    await endCounter(stack, 'counter');
+    expect([await labels(), supervisor(), await pidOf(stack, 'steady')]).toEqual(['[round=2] true', pid, counter]);
+    await endCounter(stack, 'steady');
   });
 });
 
