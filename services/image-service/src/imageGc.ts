@@ -58,8 +58,7 @@ export class ImageGc {
       if (await this.remove(image)) removed.push(image.id);
       await store.content.emptyTrash();
     }
-    if (removed.length > 0)
-      logger.info({ removed, ...thresholds }, 'the disk was full: removed the images that were not used for longest');
+    if (removed.length > 0) logger.info({ removed, ...thresholds }, 'the disk was full: removed the images that were not used for longest');
     return removed;
   }
 
