@@ -41,6 +41,8 @@ type Call<M extends MethodShape> = M['responseStream'] extends true
 export type Calls<D extends Definition> = { readonly [K in keyof D]: Call<D[K]> };
 
 const defaultDeadlineMs = 30_000;
+/** An instance that answers lets no read wait longer, as a rule: who waits less when another one is dropped is probably not waiting for that one. */
+const promptMs = 1_000;
 const retryPausesMs = [50, 150, 400, 800, 1200];
 
 const channelOptions: ChannelOptions = {
@@ -57,21 +59,32 @@ class Channels {
   private readonly service: string;
   private roundRobin: Client | undefined;
   private readonly byAddress = new Map<string, Client>();
-  /** Gives up calls under way that may be made again. */
+  /** Of calls under way that may be made again: what gives each up, unless it is answered promptly. */
   private readonly repeatable = new Set<() => void>();
 
   constructor(discovery: Discovery, service: string) {
     this.discovery = discovery;
     this.service = service;
     discovery.onSilence((silent) => {
-      if (silent === service) for (const giveUp of this.repeatable) giveUp();
+      if (silent === service) for (const wait of this.repeatable) wait();
     });
   }
 
-  /** Which instance has a call is not known before it answers: so `giveUp` is called when any is silent. Answers a function that ends that. */
+  /**
+   * Which instance has a call is not known before it answers: so `giveUp` is called when any is silent and the call is no prompt one. Answers a function that
+   * ends that.
+   */
   whenSilent(giveUp: () => void): () => void {
-    this.repeatable.add(giveUp);
-    return () => this.repeatable.delete(giveUp);
+    const beganMs = performance.now();
+    let timer: NodeJS.Timeout | undefined;
+    const wait = (): void => {
+      timer ??= setTimeout(giveUp, Math.max(0, beganMs + promptMs - performance.now()));
+    };
+    this.repeatable.add(wait);
+    return () => {
+      clearTimeout(timer);
+      this.repeatable.delete(wait);
+    };
   }
 
   pick(options: CallOptions): Client {

@@ -1,8 +1,8 @@
 /**
  * Who is there: every instance says so once a second on `flotilla.<engine-id>.beat.<service>`, and `bye` when it drains. An instance that
- * missed three beats by our own clock is dropped; while we are cut off from NATS the last known ones are kept. One that drains goes on beating until its end.
- * Whoever does not hear its own beats is cut off too:
- * a link may be silent long before it is broken, and who was stopped for a while finds everybody late.
+ * missed three beats by our own clock is dropped; while we are cut off from NATS the last known ones are kept. One that drains goes on beating
+ * until its end. Whoever does not hear its own beats is cut off too: a link may be silent long before it is broken, and who was stopped for a
+ * while finds everybody late.
  */
 import { Beat } from '@flotilla/contracts/flotilla/discovery/v1/discovery';
 import type { Bus } from './bus.ts';

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ContainersService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { RegistriesService } from '@flotilla/contracts/flotilla/registry/v1/registries';
 import { Unavailable } from '@flotilla/errors';
@@ -150,13 +151,27 @@ describe('service calls', () => {
     const answer = calls.search(search, { idempotent: true });
     const act = expect(calls.search(search, { deadlineMs: 8_000 })).rejects.toMatchObject({ kind: 'DeadlineExceeded' });
     await waitFor(() => asked.length === 2, { what: 'both calls to be there' });
-    await instance('other', echo('other'));
+    let answered = 0;
+    await instance('other', async ({ term }) => {
+      if (term === 'prompt') await pause(300);
+      answered++;
+      return { resultsJson: Buffer.from('other') };
+    });
     await waitFor(() => discovery.instances('registry-proxy').length === 2, { what: 'two instances' });
+    let isOver = false;
+    const prompt = (async () => {
+      let calledOther = 0;
+      for (; !isOver; calledOther++) await calls.search({ ...search, term: 'prompt' }, { idempotent: true, instance: 'other' });
+      return calledOther;
+    })();
     // As a stopped process does: it says nothing any more, not even that it leaves.
     silent.health.addCheck('hangs', () => new Promise(() => undefined));
     const began = performance.now();
     expect(Buffer.from((await answer).resultsJson).toString()).toBe('other');
     expect(performance.now() - began).toBeLessThan(7_000);
+    isOver = true;
+    // Those that another one answers soon are not asked anew.
+    expect(await prompt).toBe(answered - 1);
     await act;
     expect(asked.length).toBe(2);
   });

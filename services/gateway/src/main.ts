@@ -52,7 +52,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
           eventFollowers: () => events.followerCount,
         }),
       version: () => version.read(),
-      distribution: { proxyAddress: () => proxyAddress(discovery) },
+      distribution: { proxyAddress: eachProxyInTurn(discovery) },
       cgroupV2: host.cgroupV2,
       ...(hosts === undefined ? {} : { hosts }),
       logger,
@@ -78,12 +78,13 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
   });
 }
 
-let turn = 0;
-
 /** Where the Distribution API is: of several proxies each in its turn. */
-function proxyAddress(discovery: Discovery): string | undefined {
-  const addresses = discovery.instances('registry-proxy').flatMap((beat) => (beat.httpAddress === '' ? [] : [beat.httpAddress]));
-  return addresses[turn++ % Math.max(1, addresses.length)];
+function eachProxyInTurn(discovery: Discovery): () => string | undefined {
+  let turn = 0;
+  return () => {
+    const addresses = discovery.instances('registry-proxy').flatMap((beat) => (beat.httpAddress === '' ? [] : [beat.httpAddress]));
+    return addresses[turn++ % Math.max(1, addresses.length)];
+  };
 }
 
 if (import.meta.main) await runAsProcess(start);

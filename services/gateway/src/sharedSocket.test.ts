@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,6 +34,7 @@ const answer = (): Promise<string> =>
 
 it('is taken over by another replica when the one that had the name is gone', async () => {
   const first = await start('one');
+  writeFileSync(`${path}.two.link`, 'left by one that died while it took over');
   await start('two');
   expect(await answer()).toBe('one');
   expect(statSync(path).mode & 0o777).toBe(0o660);

@@ -19,6 +19,8 @@ export async function listenShared(server: Server, path: string, instance: strin
   const { ino } = statSync(own);
   const look = async (): Promise<void> => {
     if (statSync(path, { throwIfNoEntry: false })?.ino === ino || (await isServed(path)) || !server.listening) return;
+    // One that died between the two has left it.
+    rmSync(`${own}.link`, { force: true });
     linkSync(own, `${own}.link`);
     renameSync(`${own}.link`, path);
   };

@@ -2,11 +2,10 @@ import { rmSync } from 'node:fs';
 import { EventRelay, RecordStore } from '@flotilla/records';
 import { Bus, createLogger, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EventFeed } from '../src/events/feed.ts';
 
 const logger = createLogger({ service: 'test', instance: 'i', level: 'silent' });
-const engineId = 'loss';
 let redis: TestRedis;
 let nats: TestNats;
 
@@ -19,45 +18,102 @@ afterAll(async () => {
   await nats.stop();
 });
 
-it('a stream that NATS has lost is filled again: followers miss nothing and are told nothing twice, and the past is there', async () => {
+const now = (): bigint => BigInt(Date.now()) * 1_000_000n;
+
+async function actions(events: AsyncIterable<{ action: string }>): Promise<string[]> {
+  const all: string[] = [];
+  for await (const { action } of events) all.push(action);
+  return all;
+}
+
+/** Two services that tell what happens, one after the other. */
+async function engine(engineId: string) {
   const lifecycle = new Lifecycle(logger);
   const bus = await Bus.connect({ url: nats.url, engineId, name: 'test', logger });
   const stores = await Promise.all(
     ['one', 'two'].map((service) => RecordStore.open({ url: redis.url, engineId, service, logger, lifecycle, alone: () => false })),
   );
   for (const [index, store] of stores.entries()) new EventRelay({ store, bus, service: `s${index}`, logger, lifecycle });
-  const feed = new EventFeed({ bus, logger });
-  await feed.start();
-  let count = 0;
-  const happen = async (): Promise<void> => {
-    const event = { type: 'container', action: `e${count}`, actorId: 'x', attributes: {}, timeNano: BigInt(Date.now()) * 1_000_000n };
-    await stores[count++ % 2]?.commit({ events: [event] });
+  const happened: string[] = [];
+  return {
+    bus,
+    happened,
+    async happen(): Promise<void> {
+      const action = `e${happened.length}`;
+      const store = stores[happened.length % 2];
+      happened.push(action);
+      await store?.commit({ events: [{ type: 'container', action, actorId: 'x', attributes: {}, timeNano: now() }] });
+    },
+    async stop(): Promise<void> {
+      await lifecycle.stop();
+      await bus.close();
+    },
   };
-  const began = BigInt(Date.now()) * 1_000_000n;
+}
+
+it('a stream that NATS has lost is filled again: followers miss nothing and are told nothing twice, and the past is there', async () => {
+  const { happened, happen, stop } = await engine('loss');
+  const own = await Bus.connect({ url: nats.url, engineId: 'loss', name: 'gateway', logger });
+  const feed = new EventFeed({ bus: own, logger });
+  await feed.start();
+  const began = now();
   const followed = new AbortController();
   const seen: string[] = [];
   const following = (async () => {
     for await (const event of await feed.follow({ since: began, signal: followed.signal })) seen.push(event.action);
   })();
-  const wanted = (): string[] => Array.from({ length: count }, (_, index) => `e${index}`).sort();
-  const allSeen = (): Promise<unknown> => waitFor(() => seen.length >= count, { what: `${count} events`, timeoutMs: 60_000 });
+  const wanted = (): string[] => [...happened].sort();
+  const allSeen = (): Promise<unknown> => waitFor(() => seen.length >= happened.length, { what: 'all events', timeoutMs: 60_000 });
   for (let n = 0; n < 10; n++) await happen();
   await allSeen();
   for (let loss = 1; loss <= 2; loss++) {
+    // The new one is not there at once.
+    const looks = vi.spyOn(own.connection, 'jetstreamManager');
+    for (let n = 0; n < 2; n++) looks.mockRejectedValueOnce(new Error('not yet'));
     rmSync(await nats.process.crash(), { recursive: true });
     for (let n = 0; n < 4; n++) await happen();
     nats = await startNats({ port: nats.port });
     for (let n = 0; n < 4; n++) await happen();
     await allSeen();
     expect([...seen].sort()).toEqual(wanted());
+    expect(looks.mock.calls.length).toBeGreaterThan(2);
+    looks.mockRestore();
   }
-  const past: string[] = [];
-  const until = BigInt(Date.now()) * 1_000_000n;
-  for await (const event of await feed.follow({ since: began, until, signal: followed.signal })) past.push(event.action);
+  const past = await actions(await feed.follow({ since: began, until: now(), signal: followed.signal }));
   expect(past.sort()).toEqual(wanted());
   followed.abort();
   await following;
   await feed.stop();
-  await lifecycle.stop();
-  await bus.close();
+  await own.close();
+  await stop();
+}, 120_000);
+
+it('a follower that was told the past is not told it again when the stream is lost', async () => {
+  const { bus, happened, happen, stop } = await engine('again');
+  const began = now();
+  for (let n = 0; n < 6; n++) await happen();
+  // As a gateway that came later has it: nothing of this was live for it.
+  const own = await Bus.connect({ url: nats.url, engineId: 'again', name: 'gateway', logger });
+  const first = new EventFeed({ bus, logger });
+  const followed = new AbortController();
+  await waitFor(async () => (await actions(await first.follow({ since: began, until: now(), signal: followed.signal }))).length === 6, {
+    what: 'all to be relayed',
+  });
+  const feed = new EventFeed({ bus: own, logger });
+  await feed.start();
+  const seen: string[] = [];
+  const following = (async () => {
+    for await (const event of await feed.follow({ since: began, signal: followed.signal })) seen.push(event.action);
+  })();
+  await waitFor(() => seen.length === 6, { what: 'the past' });
+  rmSync(await nats.process.crash(), { recursive: true });
+  nats = await startNats({ port: nats.port });
+  await happen();
+  await waitFor(() => seen.includes('e6'), { what: 'the next event', timeoutMs: 60_000 });
+  expect(seen).toEqual(happened);
+  followed.abort();
+  await following;
+  await feed.stop();
+  await own.close();
+  await stop();
 }, 120_000);

@@ -496,6 +496,32 @@ describe('logs, archives and archives of images', () => {
     expect(asked).toBe(3);
   });
 
+  it('ends the stream of a client that leaves before the first part of its answer is there', async () => {
+    let began = false;
+    let gone = false;
+    stack.services.containers = {
+      export: async () => ({
+        ticket: stack.tickets.issue(
+          async (stream, signal) => {
+            signal.addEventListener('abort', () => {
+              gone = true;
+            });
+            await writeOutput(stream, Buffer.from('not yet enough'));
+            began = true;
+            await new Promise((resolve) => signal.addEventListener('abort', resolve));
+          },
+          { inPieces: true, outputOnly: true },
+        ),
+      }),
+    };
+    const client = new RawClient(stack.socketPath);
+    client.send('GET /containers/x/export HTTP/1.1\r\nHost: x\r\n\r\n');
+    await waitFor(() => began);
+    client.socket.destroy();
+    await waitFor(() => gone && !stack.tickets.isBusy, { what: 'the stream to end' });
+    expect(client.text).toBe('');
+  });
+
   it('loads with progress, and pulls with an error before and after the first line', async () => {
     stack.services.images = {
       load: async () => ({

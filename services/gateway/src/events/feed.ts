@@ -3,8 +3,8 @@
  * happened before is read from the stream by a consumer of its own. Both carry stream sequence numbers, so the two join without a gap and
  * without doubles.
  *
- * NATS may lose the stream; relays then fill a new one with what they still have. Its sequence numbers go on where the lost one's ended, and what followers
- * have been told already is passed over by message id.
+ * NATS may lose the stream; relays then fill a new one with what they still have. Its sequence numbers begin anew, so each follower passes over by message id
+ * what it has been told already.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
@@ -19,7 +19,12 @@ const backlogLimit = 10_000;
 
 interface Sequenced {
   readonly sequence: number;
+  /** How many streams were lost before the one it came by. */
+  readonly generation: number;
   readonly event: Event;
+  /** Whose message it is, and which of that: `<revision>:<index>`. Empty for what no relay has sent. */
+  readonly relay: string;
+  readonly place: string;
 }
 
 export class EventFeed implements Events {
@@ -32,12 +37,8 @@ export class EventFeed implements Events {
   private ready = false;
   private lastSequence = 0;
   private stream: string | undefined;
-  /** What the streams before this one had come to. */
-  private sequenceBase = 0;
-  /** Of each relay the newest message that was delivered. */
-  private readonly delivered = new Map<string, string>();
-  /** The same when the stream was lost: its successor tells it once more. */
-  private told: ReadonlyMap<string, string> = new Map();
+  /** How many were lost before this one. */
+  private generation = 0;
 
   constructor(options: { bus: Bus; logger: Logger }) {
     this.bus = options.bus;
@@ -81,9 +82,9 @@ export class EventFeed implements Events {
       try {
         this.know(await ensureEventStream(this.bus));
         const policy =
-          this.lastSequence === 0
+          this.lastSequence === 0 && this.generation === 0
             ? { deliver_policy: DeliverPolicy.New }
-            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence - this.sequenceBase + 1 };
+            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence + 1 };
         const consumer = await this.jetStream.consumers.get(eventStream, { filterSubjects: this.subject, ...policy });
         const messages = await consumer.consume({ max_messages: 500 });
         this.live = messages;
@@ -102,30 +103,28 @@ export class EventFeed implements Events {
   private know(stream: string): void {
     if (this.stream !== undefined && this.stream !== stream) {
       this.logger.warn({ lost: this.stream, made: stream }, 'the event stream was lost, and is filled again');
-      this.sequenceBase = Math.max(this.lastSequence, 1);
-      this.lastSequence = this.sequenceBase;
-      this.told = new Map(this.delivered);
+      this.generation++;
+      this.lastSequence = 0;
     }
     this.stream = stream;
   }
 
   /** The consumer alone would wait for sequence numbers that the new stream does not have. */
   private async lookForLoss(): Promise<void> {
-    try {
-      if (this.stream !== undefined && (await ensureEventStream(this.bus)) !== this.stream) await this.live?.close();
-    } catch (error) {
-      this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
+    while (!this.stopped.signal.aborted) {
+      try {
+        if (this.stream !== undefined && (await ensureEventStream(this.bus)) !== this.stream) await this.live?.close();
+        return;
+      } catch (error) {
+        this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
+      }
+      await pause(retryMs, undefined, { signal: this.stopped.signal }).catch(() => undefined);
     }
   }
 
   private deliver(message: JsMsg): void {
     const item = this.decode(message);
-    this.lastSequence = this.sequenceBase + message.seq;
-    const [, relay = '', revision = ''] = /^(.*):(\d+-\d+:\d+)$/.exec(message.headers?.get('Nats-Msg-Id') ?? '') ?? [];
-    if (relay !== '') {
-      if (comparePlaces(revision, this.told.get(relay)) <= 0) return;
-      this.delivered.set(relay, revision);
-    }
+    this.lastSequence = message.seq;
     if (item !== undefined) for (const follower of this.followers) follower(item);
   }
 
@@ -165,7 +164,9 @@ export class EventFeed implements Events {
   ): AsyncGenerator<Event> {
     let timer: NodeJS.Timeout | undefined;
     try {
-      const last = past.at(-1)?.sequence ?? 0;
+      const last = past.at(-1);
+      const told = new Told();
+      for (const item of past) told.tell(item);
       // A stream that was filled again has each service's events in order, not all of them.
       for (const { event } of past.sort((a, b) => Number(a.event.timeNano - b.event.timeNano))) yield event;
       if (until !== undefined) {
@@ -173,8 +174,10 @@ export class EventFeed implements Events {
         if (leftMs <= 0) return;
         timer = setTimeout(() => queue.end(), Math.min(leftMs, 2 ** 31 - 1));
       }
-      for await (const { sequence, event } of queue) {
-        if (sequence <= last || event.timeNano < from) continue;
+      for await (const item of queue) {
+        const { event } = item;
+        const isPast = last !== undefined && item.generation === last.generation && item.sequence <= last.sequence;
+        if (isPast || event.timeNano < from || !told.tell(item)) continue;
         if (until !== undefined && event.timeNano > until) return;
         yield event;
       }
@@ -185,8 +188,9 @@ export class EventFeed implements Events {
   }
 
   private decode(message: JsMsg): Sequenced | undefined {
+    const [, relay = '', place = ''] = /^(.*):(\d+-\d+:\d+)$/.exec(message.headers?.get('Nats-Msg-Id') ?? '') ?? [];
     try {
-      return { sequence: this.sequenceBase + message.seq, event: Event.decode(message.data) };
+      return { sequence: message.seq, generation: this.generation, event: Event.decode(message.data), relay, place };
     } catch {
       return undefined;
     }
@@ -219,6 +223,25 @@ export class EventFeed implements Events {
       await messages.close().catch(() => undefined);
     }
     return items;
+  }
+}
+
+/** What a follower has been told: the successor of a lost stream tells it once more. */
+class Told {
+  private generation: number | undefined;
+  /** Of each relay the newest. */
+  private readonly newest = new Map<string, string>();
+  /** The same when the last stream was lost. */
+  private before: ReadonlyMap<string, string> = new Map();
+
+  /** Whether it is news; from now on it is not. */
+  tell({ generation, relay, place }: Sequenced): boolean {
+    if (relay === '') return true;
+    if (this.generation !== undefined && this.generation !== generation) this.before = new Map(this.newest);
+    this.generation = generation;
+    if (comparePlaces(place, this.before.get(relay)) <= 0) return false;
+    if (comparePlaces(place, this.newest.get(relay)) > 0) this.newest.set(relay, place);
+    return true;
   }
 }
 

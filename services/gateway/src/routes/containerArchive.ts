@@ -20,8 +20,8 @@ export function containerArchiveRoutes(router: Router, { containers }: Backends)
   router.get(/^\/containers\/(?<name>.*)\/archive$/, async (request, response) => {
     const signal = clientGone(response);
     const asked = { container: name(request), path: path(request) };
-    await sendRepeatable(response, async () => {
-      const { ticket, pathStatJson } = await containers.getArchive(asked, { ...long, ...read, signal });
+    await sendRepeatable(response, async (deadlineMs) => {
+      const { ticket, pathStatJson } = await containers.getArchive(asked, { ...read, deadlineMs, signal });
       const headers = { 'Content-Type': 'application/x-tar', [statHeader]: base64(pathStatJson) };
       return { stream: await redeem(ticket, signal), headers };
     });

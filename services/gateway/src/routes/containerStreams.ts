@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
-import { type Backends, long, read } from '../backends.ts';
+import { type Backends, read } from '../backends.ts';
 import { olderThan } from '../http/apiVersion.ts';
 import { boolean, text } from '../http/query.ts';
 import { clientGone } from '../http/respond.ts';
@@ -86,8 +86,8 @@ export function containerStreamRoutes(router: Router, { containers }: Backends):
   router.get(/^\/containers\/(?<name>.*)\/export$/, async (request, response) => {
     const signal = clientGone(response);
     const asked = { container: name(request) };
-    await sendRepeatable(response, async () => {
-      const { ticket } = await containers.export(asked, { ...long, ...read, signal });
+    await sendRepeatable(response, async (deadlineMs) => {
+      const { ticket } = await containers.export(asked, { ...read, deadlineMs, signal });
       return { stream: await redeem(ticket, signal), headers: { 'Content-Type': 'application/octet-stream' } };
     });
   });

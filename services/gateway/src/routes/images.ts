@@ -68,8 +68,8 @@ export function imageRoutes(router: Router, { containers, images, registries }: 
   async function save(request: IncomingMessage, response: ServerResponse, names: string[]): Promise<void> {
     const signal = clientGone(response);
     const asked = { images: names, platform: platform(request, '1.48') };
-    await sendRepeatable(response, async () => {
-      const { ticket } = await images.save(asked, { ...long, ...read, signal });
+    await sendRepeatable(response, async (deadlineMs) => {
+      const { ticket } = await images.save(asked, { ...read, deadlineMs, signal });
       return { stream: await redeem(ticket, signal), headers: { 'Content-Type': 'application/x-tar' } };
     });
   }

@@ -8,11 +8,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
 import { joinStreams, watchDeparture } from '@flotilla/streams';
 import { olderThan } from '../http/apiVersion.ts';
+import { copyTo, endWithClient } from './transfer.ts';
 
 export const rawStream = 'application/vnd.docker.raw-stream';
 export const multiplexedStream = 'application/vnd.docker.multiplexed-stream';
@@ -116,11 +116,11 @@ async function joinExchange(request: IncomingMessage, response: ServerResponse, 
   response.writeHead(200, { 'Content-Type': rawStream });
   response.flushHeaders();
   response.socket?.setNoDelay(true);
-  response.on('close', () => service.destroy());
+  endWithClient(response, service);
   request.on('error', () => service.destroy());
   request.pipe(service);
   try {
-    await pipeline(service, response);
+    await copyTo(response, service);
   } catch {
     response.destroy();
   } finally {

@@ -22,7 +22,8 @@ export function promised(ticket: Ticket | undefined): Ticket {
 
 /** How much of an answer is here before it begins: what is shorter comes whole, or not at all. */
 const firstPartBytes = 1024 * 1024;
-const openings = 10;
+/** As long as any other read may take that finds nobody. */
+const openingMs = 30_000;
 const reopenMs = 250;
 
 /** What a service sends, and what it says of it beforehand. */
@@ -34,20 +35,38 @@ export interface OpenedStream {
 /**
  * Answers with a stream that may be opened again: when its instance dies before the first part is here another one is asked, and the client sees nothing of it.
  *
- * @param open - asks for it. @throws Unavailable to be called again.
+ * @param open - asks for it, and has so many milliseconds left for that. @throws Unavailable to be called again.
+ * @param withinMs - for all openings together.
  */
-export async function sendRepeatable(response: ServerResponse, open: () => Promise<OpenedStream>): Promise<void> {
-  for (let left = openings; ; left--) {
+export async function sendRepeatable(
+  response: ServerResponse,
+  open: (deadlineMs: number) => Promise<OpenedStream>,
+  withinMs: number = openingMs,
+): Promise<void> {
+  const until = performance.now() + withinMs;
+  for (;;) {
     try {
-      const { stream, headers } = await open();
+      const { stream, headers } = await open(Math.max(1, Math.ceil(until - performance.now())));
+      endWithClient(response, stream);
       const first = await firstPart(stream);
       await sendStream(response, stream, headers, first);
       return;
     } catch (error) {
-      if (!isUnavailable(error) || left === 0 || response.headersSent || response.destroyed) throw error;
+      const isOver = performance.now() + reopenMs >= until;
+      if (!isUnavailable(error) || isOver || response.headersSent || response.destroyed) throw error;
     }
     await pause(reopenMs);
   }
+}
+
+/** Ends a service's stream when its client leaves, or has left already: the service learns at once that nobody reads. */
+export function endWithClient(response: ServerResponse, service: Duplex): void {
+  const end = (): void => {
+    service.destroy();
+  };
+  if (response.destroyed) end();
+  response.on('close', end);
+  service.on('close', () => response.off('close', end));
 }
 
 /** @throws what the stream fails with. */
@@ -92,11 +111,11 @@ export async function sendStream(
   headers: Record<string, string>,
   first: readonly Buffer[] = [],
 ): Promise<void> {
+  endWithClient(response, service);
+  if (response.destroyed) return;
   response.writeHead(200, headers);
   response.flushHeaders();
   response.socket?.setNoDelay(true);
-  // Nothing is sent to the service: its side learns at once when the reader is gone.
-  response.on('close', () => service.destroy());
   for (const chunk of first) response.write(chunk);
   if (service.readableEnded) {
     response.end();
@@ -127,10 +146,12 @@ export function copyTo(response: ServerResponse, service: Duplex): Promise<void>
 /** Sends a body to a service and half-closes; resolves when all is sent, rejects when its sender leaves before that. */
 async function upload(request: Readable, service: Duplex): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    request.on('error', reject);
-    request.on('close', () => {
+    const left = (): void => {
       if (!request.readableEnded) reject(new InvalidParameter('the client left before its upload was complete'));
-    });
+    };
+    if (request.destroyed) left();
+    request.on('error', reject);
+    request.on('close', left);
     request.on('end', () => service.end(() => resolve()));
     // A service that has heard enough stops reading: what it answers counts, not this failure.
     service.on('close', () => resolve());
@@ -155,7 +176,7 @@ export async function exchange(
   options: { verdict?: boolean } = {},
 ): Promise<void> {
   service.on('error', () => service.destroy());
-  response.on('close', () => service.destroy());
+  endWithClient(response, service);
   const uploaded = upload(request, service).catch((error: unknown) => {
     service.destroy();
     return error;

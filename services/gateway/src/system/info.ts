@@ -62,11 +62,11 @@ function part(json: Uint8Array | undefined): Partial<SystemInfo> {
   return JSON.parse(new TextDecoder().decode(json)) as Partial<SystemInfo>;
 }
 
-/** As dockerd shows a proxy: user and password are nobody's business. */
-function withoutCredentials(proxy: string): string {
+/** As dockerd shows a proxy: user and password, which ends at the last `@`, are nobody's business. */
+export function withoutCredentials(proxy: string): string {
   if (!URL.canParse(proxy)) return proxy;
   const { username, password } = new URL(proxy);
-  return username === '' && password === '' ? proxy : proxy.replace(/\/\/[^@/]*@/, '//xxxxx:xxxxx@');
+  return username === '' && password === '' ? proxy : proxy.replace(/\/\/[^/?#]*@/, '//xxxxx:xxxxx@');
 }
 
 function defaultInfo({ host, engineId, dataRoot, engineOptions, eventFollowers }: InfoOptions): SystemInfo {
