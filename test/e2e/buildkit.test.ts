@@ -107,7 +107,7 @@ FROM two
       ['team', '\nx'],
       ['other', ''],
     ] as const) {
-      await build(folder, '--no-cache', ...of(name), '-t', 'asked');
+      await build(folder, ...of(name), '-t', 'asked');
       expect(await run('asked', 'cat', '/host', '/had'), name).toBe(`own${had}`);
     }
   });

@@ -207,6 +207,11 @@ describe('several replicas of everything', () => {
       expect(await asked(`/networks/${name}`)).toEqual(all(200));
       await must('tag', stack.busybox, name);
       expect(await asked(`/images/${name}/json`)).toEqual(all(200));
+      const pushed = `${stack.registry.address}/${name}`;
+      await must('tag', stack.busybox, pushed);
+      const pushes = await Promise.all(Array.from({ length: 4 }, () => stack.host.docker('push', pushed)));
+      expect(pushes.map(({ code, stderr }) => `${code} ${stderr}`)).toEqual(pushes.map(() => '0 '));
+      await must('rmi', pushed);
       await must('rm', name);
       expect(await asked(`/containers/${name}/json`)).toEqual(all(404));
       await must('network', 'rm', name);

@@ -6,6 +6,11 @@ import { type Finding, missing, warning } from './finding.ts';
 const recordKeepers = ['container-service', 'image-service', 'network-volume'] as const;
 const newsMs = 7 * 24 * 60 * 60 * 1000;
 
+/** What is to be done where the records of a service are lost. */
+export function lostHint(service: (typeof recordKeepers)[number], directory: string): string {
+  return `put the data of Redis back; or give it up: rm ${lostPath(directory)} and flotilla restart ${service} remove it`;
+}
+
 /** Nothing where nothing is to be said. */
 export function checkRecords(roots: Roots): Finding[] {
   const { dataRoot } = stackPaths(roots);
@@ -17,7 +22,7 @@ export function checkRecords(roots: Roots): Finding[] {
         missing(
           `records of ${service}`,
           'are lost: Redis has none and there is no copy. What they told of is left as it is, and goes on where it runs',
-          `put the data of Redis back; or give it up: rm ${lostPath(directory)} and flotilla restart ${service} remove it`,
+          lostHint(service, directory),
         ),
       );
     }

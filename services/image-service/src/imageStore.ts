@@ -113,6 +113,11 @@ export class ImageStore {
     return this.records.fresh();
   }
 
+  /** What no record knows may be needed all the same. @see RecordStore.areLost */
+  get recordsAreLost(): boolean {
+    return this.records.areLost;
+  }
+
   all(): Iterable<Image> {
     return this.images.values();
   }
@@ -396,8 +401,9 @@ export class ImageStore {
     await this.content.emptyTrash();
   }
 
-  /** Throws away what nothing needs, at this very moment; what work holds, later. */
+  /** Throws away what nothing needs, at this very moment; what work holds, later. While records are lost nobody can tell: then `reconcile` finds it later. */
   private discard(layers: readonly Digest[], blobs: readonly Digest[]): void {
+    if (this.recordsAreLost) return;
     const kept = this.inUse();
     for (const layer of layers) {
       if (kept.layers.has(layer)) continue;

@@ -67,11 +67,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const workers = new TransferWorkers();
     lifecycle.onStop('layer workers', () => workers.stop());
     await checkAfterPowerCut({ store, workers, maxLayerBytes, logger, signal: new AbortController().signal });
-    await reconcile({ store, logger, alone: isAlone(), recordsAreLost: records.areLost });
+    await reconcile({ store, logger, alone: isAlone() });
     const timer = setInterval(() => {
-      reconcile({ store, logger, alone: false, recordsAreLost: records.areLost }).catch((error: unknown) =>
-        logger.error({ error }, 'reconcile failed'),
-      );
+      reconcile({ store, logger, alone: false }).catch((error: unknown) => logger.error({ error }, 'reconcile failed'));
     }, reconcileEveryMs).unref();
     lifecycle.onStop('reconcile', () => clearInterval(timer));
 

@@ -17,14 +17,12 @@ export interface ReconcileOptions {
   readonly logger: Logger;
   /** No other replica is there: what is not recorded is nobody's work. */
   readonly alone: boolean;
-  /** What is not recorded may be needed all the same. */
-  readonly recordsAreLost?: boolean;
   readonly nowMs?: number;
 }
 
 export async function reconcile(options: ReconcileOptions): Promise<void> {
   const { store, logger } = options;
-  if (options.recordsAreLost) logger.error('records are missing: layers and snapshots that none of them knows are left as they are');
+  if (store.recordsAreLost) logger.error('records are missing: layers and snapshots that none of them knows are left as they are');
   else removeUnrecorded(options);
   for (const layer of store.layers.values()) {
     if (!store.content.hasLayer(layer.diffId))

@@ -16,7 +16,7 @@ export function stepContainers(discovery: Discovery): StepContainers {
   const containers = serviceCalls(ContainersService, 'container-service', discovery);
   const remove = async (container: string): Promise<void> => {
     try {
-      await containers.remove({ container, force: true, removeVolumes: true, removeLink: false }, { deadlineMs: longMs });
+      await containers.remove({ container, force: true, removeVolumes: true, removeLink: false }, { deadlineMs: longMs, idempotent: true });
     } catch (error) {
       if (!isNotFound(error)) throw error;
     }
@@ -51,7 +51,8 @@ export function stepContainers(discovery: Discovery): StepContainers {
     async run(container, write, signal): Promise<number> {
       const asked = { container, logs: false, stream: true, stdin: false, stdout: true, stderr: true, detachKeys: '' };
       const attach = async (cursor?: string): Promise<Ticket> => {
-        const { ticket } = await containers.attach({ ...asked, ...(cursor !== undefined && { cursor }) }, { deadlineMs: longMs, signal });
+        const request = { ...asked, ...(cursor !== undefined && { cursor }) };
+        const { ticket } = await containers.attach(request, { deadlineMs: longMs, signal, idempotent: true });
         if (ticket === undefined) throw new System('container-service answered without a stream');
         return ticket;
       };

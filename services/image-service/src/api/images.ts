@@ -79,7 +79,10 @@ export function imageHandlers(parts: ImageParts): Handlers<typeof ImagesService>
 
     push(request, call) {
       const reference = pushReference(request.reference, request.tag);
-      return lines((push) => pusher.push(reference, request.registryAuth, push, call.signal));
+      return lines(async (push) => {
+        await store.fresh();
+        await pusher.push(reference, request.registryAuth, push, call.signal);
+      });
     },
 
     async list(request) {

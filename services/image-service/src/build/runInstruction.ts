@@ -32,7 +32,7 @@ export async function runCommand(stage: StageBuilder, instruction: Run): Promise
   checkGranted(options, instruction);
   const createdBy = [...stage.args.prefix(state.environment), ...command].join(' ');
   const documents = instruction.hereDocs.map((document) => document.content);
-  const content = [network ?? '', documents, await mountsKey(requests, parts)];
+  const content = [network ?? '', options.hostname ?? '', documents, await mountsKey(requests, parts)];
   await stage.takeStep(createdBy, content, async () => {
     const prepared = await prepareMounts(requests, state.layers, parts);
     try {

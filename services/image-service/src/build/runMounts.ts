@@ -62,7 +62,8 @@ export async function mountsKey(requests: readonly MountRequest[], parts: MountP
   for (const request of requests) {
     const { type, target, source, from, readOnly, id, sizeBytes, variable } = request;
     const content = type === 'bind' ? await bindHash(request, parts) : '';
-    key.push([type, target, source, from, readOnly, id, sizeBytes, content, variable]);
+    const namespace = type === 'cache' ? parts.cacheNamespace : '';
+    key.push([type, target, source, from, readOnly, id, sizeBytes, content, variable, namespace]);
   }
   return key;
 }

@@ -70,7 +70,7 @@ export class StepRunner {
   async run(request: RunRequest, beforeLayer: (upper: string) => void): Promise<HeldLayer> {
     const { command: shown, config, hostConfig, mounts, output, signal } = request;
     const { id, warnings } = await this.containers.create({ ...config, HostConfig: { ...hostConfig, Mounts: [...mounts] } }, signal);
-    let succeeded = false;
+    let layer: HeldLayer | undefined;
     try {
       for (const warning of warnings) output.warn(` ---> [Warning] ${warning}`);
       output.running(id);
@@ -80,13 +80,15 @@ export class StepRunner {
       if (code !== 0) throw new CommandFailed(shown, code);
       await this.unmounted(id, signal);
       beforeLayer(this.content.snapshotPaths(id).upperDir);
-      const layer = await (request.remove ? this.layers.take(id, signal) : this.layers.copy(id, signal));
-      succeeded = true;
+      layer = await (request.remove ? this.layers.take(id, signal) : this.layers.copy(id, signal));
       return layer;
     } finally {
       // A cut build leaves nothing, whatever was asked for.
-      if (request.forceRemove || signal.aborted || (request.remove && succeeded)) {
-        await this.containers.remove(id);
+      if (request.forceRemove || signal.aborted || (request.remove && layer !== undefined)) {
+        await this.containers.remove(id).catch(async (error: unknown) => {
+          await layer?.release();
+          throw error;
+        });
         if (!signal.aborted) output.removed(id);
       }
     }

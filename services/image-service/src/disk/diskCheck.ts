@@ -166,8 +166,10 @@ class DiskCheck {
       if (difference === undefined && (await content.layerSize(layer.diffId)) !== undefined) return 'sound';
       const detail = difference ?? 'has lost its size';
       if (!this.options.repair) return found(detail);
-      if (this.options.suspects === undefined && this.hasContainers(layer.diffId) && isThere)
-        return found(`${detail}: remove the containers that stand on it, then repair`);
+      if (this.options.suspects === undefined && isThere) {
+        if (this.store.recordsAreLost) return found(`${detail}: records are lost, and containers may stand on it`);
+        if (this.hasContainers(layer.diffId)) return found(`${detail}: remove the containers that stand on it, then repair`);
+      }
       return found(detail, await this.replace(layer.diffId, fresh.path, unpacked?.sizeBytes ?? layer.sizeBytes));
     } catch (error) {
       this.options.signal.throwIfAborted();
@@ -197,7 +199,7 @@ class DiskCheck {
     return false;
   }
 
-  /** What no record knows and nobody works on. */
+  /** What no record knows and nobody works on. It stays while records are lost: containers may run on it. */
   async *orphans(): AsyncGenerator<DiskFinding> {
     const { content, snapshots } = this.store;
     for (const name of content.list('layers')) {
@@ -271,6 +273,7 @@ class DiskCheck {
     // Somebody may have found a use for it meanwhile: looked at anew where nobody can register an image beside it.
     const repaired =
       this.options.repair &&
+      !this.store.recordsAreLost &&
       (await this.store.change(async () => {
         this.inUse = undefined;
         if (!isSettled(path) || !isFree()) return false;
