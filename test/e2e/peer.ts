@@ -7,6 +7,7 @@ import { createTestHost, pushImage, startRegistry, type TestHost, type TestImage
 export async function startDockerd(): Promise<TestHost> {
   const peer = await createTestHost({ name: 'dockerd' });
   try {
+    await ownRun(peer);
     await runDockerd(peer, ['--iptables=false', '--bridge=none']);
     return peer;
   } catch (error) {
@@ -15,9 +16,8 @@ export async function startDockerd(): Promise<TestHost> {
   }
 }
 
-/** Its runtime's files are in a /run of its own. */
-async function runDockerd(peer: TestHost, args: readonly string[]): Promise<void> {
-  await peer.sh('mkdir -p /run && mount -t tmpfs tmpfs /run');
+/** Runs a dockerd in a host that is there, until it is disposed. */
+export async function runDockerd(peer: TestHost, args: readonly string[]): Promise<void> {
   const roots = ['--data-root', peer.dataRoot, '--exec-root', peer.execRoot, '--pidfile', join(peer.execRoot, 'dockerd.pid')];
   const daemon = peer.spawn('dockerd', [...roots, '-H', `unix://${peer.socketPath}`, ...args]);
   // What it logs and nobody takes would stop it.
@@ -39,10 +39,16 @@ export async function startNetworkedDockerd(busybox: TestImage): Promise<TestHos
     const registry = await startRegistry({ place: peer, port: 5000 });
     peer.onDispose(() => registry.stop());
     await pushImage(busybox, { address: registry.address, repository: 'busybox', tag: 'latest' }, peer);
+    await ownRun(peer);
     await runDockerd(peer, []);
     return peer;
   } catch (error) {
     await peer.dispose();
     throw error;
   }
+}
+
+/** What its runtime keeps in /run is the peer's alone. */
+async function ownRun(peer: TestHost): Promise<void> {
+  await peer.sh('mkdir -p /run && mount -t tmpfs tmpfs /run');
 }

@@ -2,7 +2,7 @@
  * Other engines and a shared registry-proxy, configured by the files in deploy/lab as they are: dockerd, containerd, podman and skopeo of the distribution
  * pull from Docker Hub and from another registry through it, push into it, and go on when the line to the outside is cut. Steps in order.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -17,6 +17,7 @@ import {
   waitFor,
 } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runDockerd } from './peer.ts';
 
 const repositoryRoot = join(import.meta.dirname, '../..');
 const templates = join(repositoryRoot, 'deploy/lab');
@@ -95,19 +96,8 @@ const clients: readonly [string, Client][] = [
   ['skopeo', skopeo],
 ];
 
-async function startDockerd(): Promise<void> {
-  const daemon = host.spawn('dockerd', [
-    ...['--data-root', host.dataRoot, '--exec-root', host.execRoot, '--pidfile', join(host.execRoot, 'dockerd.pid')],
-    ...['--config-file', join(templates, 'dockerd/daemon.json'), '-H', `unix://${host.socketPath}`, '--iptables=false', '--bridge=none'],
-  ]);
-  host.onDispose(async () => {
-    daemon.kill('SIGTERM');
-    await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, { timeoutMs: 30_000, what: 'dockerd to stop' });
-  });
-  await waitFor(async () => existsSync(host.socketPath) && (await host.docker('version')).code === 0, {
-    timeoutMs: 60_000,
-    what: 'dockerd',
-  });
+function startDockerd(): Promise<void> {
+  return runDockerd(host, ['--config-file', join(templates, 'dockerd/daemon.json'), '--iptables=false', '--bridge=none']);
 }
 
 async function startContainerd(): Promise<void> {

@@ -11,21 +11,16 @@ import { promisify } from 'node:util';
 import { frame } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import Docker from 'dockerode';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { startTestGateway } from '../src/testing/testGateway.ts';
-import { type FakeStack, startFakeStack } from './fakeStack.ts';
+import { useFakeStack } from './fakeStack.ts';
 
 const run = promisify(execFile);
-let stack: FakeStack;
+const stack = useFakeStack();
 let docker: Docker;
 
-beforeAll(async () => {
-  stack = await startFakeStack();
+beforeAll(() => {
   docker = new Docker({ socketPath: stack.socketPath });
-});
-afterAll(() => stack.stop());
-beforeEach(() => {
-  for (const key of Object.keys(stack.services)) delete (stack.services as Record<string, unknown>)[key];
 });
 
 /** Sends every chunk of its input back, framed, and ends when its input does. */

@@ -12,6 +12,7 @@ import { NotImplemented } from '@flotilla/errors';
 import { Bus, createLogger, type Definition, Discovery, GrpcServer, type Handlers, Health } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { startNats } from '@flotilla/testkit';
+import { afterAll, beforeAll, beforeEach } from 'vitest';
 import { start } from '../src/main.ts';
 
 export interface FakeServices {
@@ -35,7 +36,20 @@ export interface FakeStack {
 
 const engineId = 'test-engine';
 
-export async function startFakeStack(): Promise<FakeStack> {
+/** One for the tests of a file; each begins without services. It is there when the first test runs. */
+export function useFakeStack(): FakeStack {
+  const stack = {} as FakeStack;
+  beforeAll(async () => {
+    Object.assign(stack, await startFakeStack());
+  });
+  afterAll(() => stack.stop());
+  beforeEach(() => {
+    for (const key of Object.keys(stack.services)) delete (stack.services as Record<string, unknown>)[key];
+  });
+  return stack;
+}
+
+async function startFakeStack(): Promise<FakeStack> {
   const directory = mkdtempSync(join(tmpdir(), 'flotilla-gateway-'));
   const nats = await startNats();
   const logger = createLogger({ service: 'fakes', instance: 'test', level: 'silent' });
