@@ -238,6 +238,16 @@ export const exceptions: readonly Exception[] = [
     },
   },
   {
+    why: 'a push without credentials is tried (newer dockerd)',
+    answers: {
+      'POST /images/ghost/push': {
+        status: 200,
+        message: 'An image does not exist locally with the tag: ghost',
+        body: 'lines',
+      },
+    },
+  },
+  {
     why: 'a name that cannot be one is told so',
     answers: {
       'POST /images/GHOST/push': { message: 'invalid reference format: repository name must be lowercase' },

@@ -139,7 +139,7 @@ const engine: readonly (string | CommandLine)[] = [
   'docker system events --since 0 --until 1; docker events --filter nosuch=1 --until 1',
   'docker system events --since $(($(date +%s) - 600)) --until $(date +%s) --filter type=network --filter network=two --format "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}" | uniq',
   'docker system events --since $(($(date +%s) - 600)) --until $(date +%s) --filter container=made --format "{{.Action}}"',
-  'docker container prune -f | tail -1; docker ps -a --format "{{.Names}}"; docker network prune -f; docker network ls --format "{{.Name}}"',
+  'docker container prune -f | tail -1; docker ps -a --format "{{.Names}}"; docker network prune -f | sort; docker network ls --format "{{.Name}}"',
   'docker rmi imported:1 committed:1 | grep Untagged; docker volume rm vol tmp; docker system prune -f | tail -1; docker images --format "{{.Repository}}"',
   'docker login -u u -p p 127.0.0.1:5000; docker logout 127.0.0.1:5000',
   'docker plugin ls; docker plugin inspect ghost; docker plugin rm ghost; docker plugin enable ghost',

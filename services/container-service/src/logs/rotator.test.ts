@@ -48,7 +48,7 @@ describe('the rotator', () => {
   it('rotates what has grown, and only that', async () => {
     await writeFile(path, 'x'.repeat(100));
     rotator.add('ship', { path, maxSizeBytes: 100, maxFiles: 2, reopen: () => writeFile(path, '') });
-    await until(async () => (await readdir(directory)).includes('log.1'));
+    await until(async () => (await readdir(directory)).sort().join() === 'log,log.1');
     expect((await stat(path)).size).toBe(0);
     await appendFile(path, 'y');
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -1,5 +1,6 @@
 /** Directories of a client, each brought here when it is needed, and no more of it than that. */
 import { existsSync } from 'node:fs';
+import { Cancelled } from '@flotilla/errors';
 import type { ContextPaths } from '../build/contextPaths.ts';
 import type { DirectoryDigests } from '../build/copy/contentHash.ts';
 import type { ContextCopies, ContextCopy } from './contextCopies.ts';
@@ -27,6 +28,7 @@ export class ClientDirectory {
   private covered: Set<string> | 'all' = new Set();
   private under: Promise<void> = Promise.resolve();
   private isWhole = true;
+  private readonly released = new AbortController();
 
   constructor(options: ClientDirectoryOptions) {
     this.options = options;
@@ -52,14 +54,15 @@ export class ClientDirectory {
   }
 
   private get claimed(): ContextCopy {
+    this.released.signal.throwIfAborted();
     const { copies, session, name } = this.options;
     this.copy ??= copies.claim(`${session.sharedKey || session.id}\0${name}`);
     return this.copy;
   }
 
-  /** Of its directories, as far as they are known. */
-  get digests(): DirectoryDigests {
-    return this.claimed.known;
+  /** Of its directories, as far as they are known; undefined as long as nothing of it was brought. */
+  get digests(): DirectoryDigests | undefined {
+    return this.copy?.known;
   }
 
   private covers(paths: ContextPaths): boolean {
@@ -70,6 +73,7 @@ export class ClientDirectory {
   private async bring(paths: readonly string[]): Promise<void> {
     const { session, progress, name, title, excludes, signal } = this.options;
     this.isWhole = false;
+    const ended = AbortSignal.any([signal, this.released.signal]);
     await progress.during(title, async (vertex) => {
       let shown = 0;
       let last = 0;
@@ -85,14 +89,17 @@ export class ClientDirectory {
           shown = Date.now();
           bar(bytes, false);
         },
-        signal,
+        ended,
       );
       bar(last, true);
     });
     this.isWhole = true;
   }
 
+  /** A step that a failure elsewhere has left behind brings no more of it, and what it brings is over before the copy is let go. */
   async release(): Promise<void> {
+    this.released.abort(new Cancelled('the build has ended'));
+    await this.under.catch(() => undefined);
     const { copy } = this;
     this.copy = undefined;
     if (copy !== undefined && existsSync(copy.path)) await copy.release(this.isWhole && this.options.session.sharedKey !== '');

@@ -16,7 +16,7 @@ export interface BuildContext {
   /** The directory that holds at least these of the context's files; undefined: all. */
   files(paths: ContextPaths): Promise<string>;
   /** What is known of its directories from builds before; absent where nothing is. */
-  digests?(): DirectoryDigests;
+  digests?(): DirectoryDigests | undefined;
   readonly dockerfileText: string;
   /** The client's .dockerignore, where it keeps files back by that. */
   readonly ignoreText?: string;
