@@ -37,13 +37,13 @@ async function main(planPath: string): Promise<void> {
   process.on('SIGINT', onSignal);
   let reloading = false;
   const reload = async (): Promise<void> => {
-    if (reloading || signals > 0) return;
+    if (reloading || supervisor.isStopping) return;
     reloading = true;
     const next = await nextSupervisor(stackPaths(plan)).catch((error: unknown) => {
       log.error('settings stay as they are', { error: errorMessage(error) });
     });
     reloading = false;
-    if (next === undefined || signals > 0) return;
+    if (next === undefined || supervisor.isStopping) return;
     log.info('settings are read again');
     supervisor.leave();
     next.begin();
