@@ -34,14 +34,22 @@ describe('the systemd units', () => {
     const host = await createTestHost();
     try {
       const up = ['sh', join(repository, 'deploy/flotilla'), 'up', '--foreground', '-H', 'fd://'];
+      const configFile = join(host.filesDirectory, 'daemon.json');
+      writeFileSync(configFile, '{}');
       const activated = host.spawn('systemd-socket-activate', [
-        ...['-l', host.socketPath, ...up, '--data-root', host.dataRoot, '--exec-root', host.execRoot],
+        ...['-l', host.socketPath, ...up, '--data-root', host.dataRoot, '--exec-root', host.execRoot, '--config-file', configFile],
       ]);
       await waitFor(() => host.run('test', ['-S', host.socketPath]).then(({ code }) => code === 0), { what: 'the socket' });
       expect(await host.sh(`curl -sS --max-time 90 --unix-socket ${host.socketPath} http://docker/_ping`, { timeoutMs: 100_000 })).toBe(
         'OK',
       );
-      expect((await host.processes()).every(({ healthy }) => healthy)).toBe(true);
+      // The gateway answers as soon as it is up itself.
+      const healthy = async () => (await host.processes()).every((each) => each.healthy);
+      await waitFor(healthy, { timeoutMs: 60_000, what: 'every service to be healthy' });
+      writeFileSync(configFile, JSON.stringify({ labels: ['read=again'] }));
+      activated.kill('SIGHUP');
+      const info = () => host.sh(`curl -sS --max-time 90 --unix-socket ${host.socketPath} http://docker/info`, { timeoutMs: 100_000 });
+      await waitFor(async () => (await info()).includes('read=again'), { timeoutMs: 90_000, what: 'the new settings, by the same socket' });
       const ended = new Promise((resolve) => activated.on('exit', resolve));
       activated.kill('SIGTERM');
       expect(await ended).toBe(0);

@@ -140,6 +140,11 @@ describe('a compact stack', () => {
       const reason = 'colour' in wrong ? "don't match any configuration option: colour" : 'specified both as a flag';
       await waitFor(() => says(reason), { timeoutMs: 60_000, what: reason });
     }
+    // What only the start finds out.
+    writeFileSync(file, JSON.stringify({ labels: ['round=3'], 'audit-log': '/nowhere/at/all' }));
+    process.kill(pid, 'SIGHUP');
+    await waitFor(() => says('/nowhere/at'), { timeoutMs: 60_000, what: 'the reason' });
+    await waitFor(async () => (await stack.host.flotilla('ps')).code === 0, { timeoutMs: 60_000, what: 'a supervisor' });
     expect([await labels(), supervisor(), await pidOf(stack, 'steady')]).toEqual(['[round=2] true', pid, counter]);
     await endCounter(stack, 'steady');
   });

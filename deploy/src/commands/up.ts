@@ -4,17 +4,19 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorMessage, InvalidParameter, isUnavailable, Unavailable } from '@flotilla/errors/classes';
-import { keepOnExec } from '@flotilla/syscalls';
+import { dropOnExec, keepOnExec } from '@flotilla/syscalls';
 import type { RawSettings } from '../options/directives.ts';
 import { loadSettings } from '../options/settings.ts';
 import { bundleOf } from '../stack/bundle.ts';
+import { copyCertificate } from '../stack/certificates.ts';
 import { askReport, type StackReport } from '../stack/controlClient.ts';
 import { takeLock } from '../stack/lock.ts';
 import { codeRoot, type StackPaths, stackPaths } from '../stack/paths.ts';
-import { type Plan, writePlan } from '../stack/plan.ts';
+import { heldDescriptors, type Plan, readPlan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
-import { takeReloading, writeStartCommand } from '../stack/startCommand.ts';
+import { type Reloading, takeReloading, writeStartCommand } from '../stack/startCommand.ts';
+import { createSupervisorLog } from '../supervisor/log.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
 
@@ -44,10 +46,9 @@ const warn = (line: string): void => {
 /** @throws InvalidParameter for wrong settings; Unavailable when the stack does not become healthy. */
 export async function up(options: UpOptions): Promise<void> {
   const reloading = takeReloading();
+  if (reloading !== undefined && !options.validate) return reload(options, reloading);
   const settings = loadSettings(options.flags, options.configFile);
-  if (reloading !== undefined && (reloading.dataRoot !== settings.dataRoot || reloading.execRoot !== settings.execRoot)) {
-    throw new InvalidParameter('data-root and exec-root of a running stack cannot be changed');
-  }
+  if (reloading !== undefined) requireSameRoots(settings, reloading);
   if (options.validate) {
     process.stderr.write('configuration OK\n');
     return;
@@ -59,25 +60,54 @@ export async function up(options: UpOptions): Promise<void> {
   mkdirSync(paths.supervisor, { recursive: true, mode: 0o700 });
   const lockFd = takeLock(paths.lock);
   if (lockFd === undefined) {
-    if (options.foreground || reloading !== undefined)
-      throw new InvalidParameter(`flotilla is already running with --exec-root ${paths.execRoot}`);
+    if (options.foreground) throw new InvalidParameter(`flotilla is already running with --exec-root ${paths.execRoot}`);
     await awaitHealthy(paths, undefined, startedMs);
     say('flotilla was already running; options of a running stack change with `flotilla down` and `flotilla up`');
     return;
   }
   const plan = await prepareStack({ settings, paths, lockFd, warn });
-  if (reloading === undefined) writeStartCommand(paths);
-  const main = join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn));
-  if (options.foreground || reloading !== undefined) becomeSupervisor(plan, paths, main);
+  writeStartCommand(paths);
+  const main = await supervisorFile();
+  if (options.foreground) becomeSupervisor(plan, paths, main);
   const pid = await startSupervisor(plan, paths, main);
   await awaitHealthy(paths, pid, startedMs);
   for (const listener of plan.listeners) say(`listening on ${listener.address}`);
 }
 
+function requireSameRoots(settings: Reloading, { dataRoot, execRoot }: Reloading): void {
+  if (dataRoot !== settings.dataRoot || execRoot !== settings.execRoot)
+    throw new InvalidParameter('data-root and exec-root of a running stack cannot be changed');
+}
+
+async function supervisorFile(): Promise<string> {
+  return join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn));
+}
+
+/** This process was the stack's supervisor, and is again: with new settings, or with the plan it had when what they want cannot be had. */
+async function reload(options: UpOptions, reloading: Reloading): Promise<never> {
+  const paths = stackPaths(reloading);
+  const plan = readPlan(paths.plan);
+  // Those that are needed no more go with this program.
+  for (const fd of heldDescriptors(plan)) dropOnExec(fd);
+  try {
+    const settings = loadSettings(options.flags, options.configFile);
+    requireSameRoots(settings, reloading);
+    const next = await prepareStack({ settings, paths, lockFd: plan.lockFd, held: plan.listeners, warn });
+    becomeSupervisor(next, paths, await supervisorFile());
+  } catch (error) {
+    const log = createSupervisorLog();
+    log.error('settings stay as they are', { error: errorMessage(error) });
+    for (const copy of plan.tlsCopies) {
+      await copyCertificate(copy).catch((unread: unknown) => log.error('certificate cannot be renewed', { error: errorMessage(unread) }));
+    }
+    becomeSupervisor(plan, paths, await supervisorFile());
+  }
+}
+
 /** This very process goes on as the supervisor: systemd keeps its pid, and nothing of the command line stays in memory. */
 function becomeSupervisor(plan: Plan, paths: StackPaths, main: string): never {
   writePlan(paths.plan, plan);
-  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) keepOnExec(fd);
+  for (const fd of heldDescriptors(plan)) keepOnExec(fd);
   const inherited = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
   const env = { ...inherited, ...allocatorSettings };
   if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
@@ -99,11 +129,11 @@ async function startSupervisor(plan: Plan, paths: StackPaths, main: string): Pro
     cwd: '/',
     env: { ...process.env, ...allocatorSettings },
     detached: true,
-    stdio: ['ignore', log, log, plan.lockFd, ...plan.listeners.map((listener) => listener.fd)],
+    stdio: ['ignore', log, log, ...heldDescriptors(plan)],
   });
   closeSync(log);
   // Ours are copies; the supervisor's hold the lock and the sockets from here on.
-  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) closeSync(fd);
+  for (const fd of heldDescriptors(plan)) closeSync(fd);
   if (child.pid === undefined) {
     throw new Unavailable(
       `the supervisor cannot be started: ${(await new Promise<Error>((resolve) => child.once('error', resolve))).message}`,

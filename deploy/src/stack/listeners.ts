@@ -25,6 +25,7 @@ const backlog = 1024;
 /**
  * Opens every listening socket, or takes it over from a living gateway of the same stack.
  *
+ * @param held - those that this process has, where it was the stack's supervisor already; what systemd passes is told by its environment only before.
  * @param warn - told what is done without.
  * @throws InvalidParameter when an address cannot be had.
  */
@@ -32,13 +33,14 @@ export async function openListeners(
   settings: StackSettings,
   paths: StackPaths,
   before: StackState | undefined,
+  held: readonly Listener[] | undefined,
   warn: (line: string) => void,
 ): Promise<Listener[]> {
   const gid = socketGroup(settings, warn);
   const listeners: Listener[] = [];
   for (const { host, optional } of await wantedHosts(settings, paths, before)) {
     try {
-      listeners.push(...(await openHost(host, settings, gid, before)));
+      listeners.push(...(await openHost(host, settings, gid, before, held)));
     } catch (error) {
       if (!optional) throw error;
       warn(`${formatHost(host)} is left alone: ${errorMessage(error)}`);
@@ -62,23 +64,47 @@ async function wantedHosts(
   return hosts;
 }
 
-async function openHost(host: Host, settings: StackSettings, gid: number, before: StackState | undefined): Promise<Listener[]> {
+async function openHost(
+  host: Host,
+  settings: StackSettings,
+  gid: number,
+  before: StackState | undefined,
+  held: readonly Listener[] | undefined,
+): Promise<Listener[]> {
   switch (host.kind) {
     case 'unix': {
       const address = formatHost(host);
-      return [listener('unix', address, takeOver(address, before) ?? (await openUnix(host.path, gid)))];
+      return [listener('unix', address, heldAt(address, held) ?? takeOver(address, before) ?? (await openUnix(host.path, gid)))];
     }
     case 'tcp': {
       const address = formatHost(host);
-      return [listener(settings.tls === undefined ? 'tcp' : 'tls', address, takeOver(address, before) ?? (await openTcp(host)))];
+      return [
+        listener(
+          settings.tls === undefined ? 'tcp' : 'tls',
+          address,
+          heldAt(address, held) ?? takeOver(address, before) ?? (await openTcp(host)),
+        ),
+      ];
     }
     case 'fd':
-      return passedBySystemd(host.name, settings);
+      return held === undefined ? passedBySystemd(host.name, settings) : heldFromSystemd(host.name, settings, held);
   }
 }
 
 function listener(name: ListenerName, address: string, fd: number): Listener {
   return { name, address, fd, inode: fstatSync(fd).ino };
+}
+
+/** One whose file somebody has removed is made again. */
+function heldAt(address: string, held: readonly Listener[] = []): number | undefined {
+  if (address.startsWith('unix://') && !existsSync(address.slice('unix://'.length))) return undefined;
+  return held.find((known) => known.address === address)?.fd;
+}
+
+function heldFromSystemd(name: string, settings: StackSettings, held: readonly Listener[]): Listener[] {
+  const found = held.filter(({ address }) => address.startsWith('fd://') && (name === '' || name === '*' || address === `fd://${name}`));
+  if (found.length === 0) throw new InvalidParameter('sockets of systemd can only be had from the start on: restart the service');
+  return found.map((known) => (known.name === 'unix' ? known : { ...known, name: settings.tls === undefined ? 'tcp' : 'tls' }));
 }
 
 /** In which processes a gateway is. */

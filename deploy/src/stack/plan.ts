@@ -84,6 +84,11 @@ export interface TlsCopy {
   readonly hosts?: boolean;
 }
 
+/** What the supervisor has open for its stack: the lock, and the listening sockets. */
+export function heldDescriptors({ lockFd, listeners }: Plan): number[] {
+  return [lockFd, ...listeners.map(({ fd }) => fd)];
+}
+
 export function writePlan(path: string, plan: Plan): void {
   writeFileSync(`${path}.new`, `${JSON.stringify(plan)}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);

@@ -17,7 +17,7 @@ import { openListeners } from './listeners.ts';
 import { natsConfig } from './natsConfig.ts';
 import { outsideNats, outsideRedis } from './outsideEngines.ts';
 import { codeRoot, type StackPaths } from './paths.ts';
-import type { Plan } from './plan.ts';
+import type { Listener, Plan } from './plan.ts';
 import { type EngineAddress, planProcesses } from './processes.ts';
 import { redisConfig, redisUsers } from './redisConfig.ts';
 import { openSecrets } from './secrets.ts';
@@ -30,13 +30,15 @@ export interface PrepareOptions {
   readonly settings: StackSettings;
   readonly paths: StackPaths;
   readonly lockFd: number;
+  /** The sockets that this process has open as the stack's supervisor. */
+  readonly held?: readonly Listener[] | undefined;
   readonly warn: (line: string) => void;
   /** Each process is a container of another engine: where the gateway listens, and the port of its nats-server. */
   readonly composed?: { readonly listen: string; readonly natsPort: number } | undefined;
 }
 
 /** @throws InvalidParameter when something the stack needs cannot be had. */
-export async function prepareStack({ settings, paths, lockFd, warn, composed }: PrepareOptions): Promise<Plan> {
+export async function prepareStack({ settings, paths, lockFd, held, warn, composed }: PrepareOptions): Promise<Plan> {
   const before = readState(paths.state);
   const accounts = settings.compact ? { ...findAccounts(warn), gateway: root, registry: root } : findAccounts(warn);
   makeDirectories(paths, accounts);
@@ -70,7 +72,7 @@ export async function prepareStack({ settings, paths, lockFd, warn, composed }: 
   for (const copy of tlsCopies) await copyCertificate(copy);
   const reachable = composed !== undefined || [accounts.gateway, accounts.registry].every((account) => canReach(codeRoot, account));
   const codeMount = reachable ? undefined : mountCode(codeRoot, paths.code);
-  const listeners = composed === undefined ? await openListeners(settings, paths, before, warn) : [];
+  const listeners = composed === undefined ? await openListeners(settings, paths, before, held, warn) : [];
   const processes = planProcesses({
     paths,
     accounts,

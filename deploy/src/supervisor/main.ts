@@ -5,7 +5,7 @@ import { errorMessage } from '@flotilla/errors/classes';
 import { settleAfterStart } from '@flotilla/service-kit/settle';
 import { dropOnExec } from '@flotilla/syscalls';
 import { stackPaths } from '../stack/paths.ts';
-import { readPlan } from '../stack/plan.ts';
+import { heldDescriptors, readPlan } from '../stack/plan.ts';
 import { type ControlRequest, serveControl } from './control.ts';
 import { createSupervisorLog } from './log.ts';
 import { nextSupervisor } from './reload.ts';
@@ -16,7 +16,7 @@ const log = createSupervisorLog();
 async function main(planPath: string): Promise<void> {
   const plan = readPlan(planPath);
   // The lock must go with this process, not with the last container; Node forgets descriptors above a gap.
-  for (const fd of [plan.lockFd, ...plan.listeners.map((listener) => listener.fd)]) dropOnExec(fd);
+  for (const fd of heldDescriptors(plan)) dropOnExec(fd);
   const supervisor = new Supervisor(plan, log);
 
   const stopAndExit = async (progress?: (line: string) => void): Promise<void> => {
@@ -39,7 +39,7 @@ async function main(planPath: string): Promise<void> {
   const reload = async (): Promise<void> => {
     if (reloading || supervisor.isStopping) return;
     reloading = true;
-    const next = await nextSupervisor(stackPaths(plan)).catch((error: unknown) => {
+    const next = await nextSupervisor(plan).catch((error: unknown) => {
       log.error('settings stay as they are', { error: errorMessage(error) });
     });
     reloading = false;

@@ -1,10 +1,13 @@
 /**
  * SIGHUP: flags and configuration file are read again. The supervisor's process goes on as the next one, by the way an upgrade goes: it lets go of what runs and
- * replaces what is to run otherwise, one replica after another. Containers and clients notice nothing, systemd keeps the pid.
+ * replaces what is to run otherwise, one replica after another. Containers and clients notice nothing, systemd keeps the pid. Lock and sockets stay open all the
+ * time, so that it can go on with the plan it has when what the settings want cannot be had.
  */
 import { spawn } from 'node:child_process';
 import { errorMessage } from '@flotilla/errors/classes';
-import type { StackPaths } from '../stack/paths.ts';
+import { keepOnExec } from '@flotilla/syscalls';
+import { stackPaths } from '../stack/paths.ts';
+import { heldDescriptors, type Plan } from '../stack/plan.ts';
 import { type Reloading, readStartCommand, reloadingVariable } from '../stack/startCommand.ts';
 
 const validateMs = 60_000;
@@ -15,16 +18,17 @@ export interface NextSupervisor {
 }
 
 /** @throws Error that says why the settings stay as they are: the file cannot be right. */
-export async function nextSupervisor(paths: StackPaths): Promise<NextSupervisor> {
-  const { code, args, cwd, env } = readStartCommand(paths);
-  const reloading: Reloading = { dataRoot: paths.dataRoot, execRoot: paths.execRoot };
+export async function nextSupervisor(plan: Plan): Promise<NextSupervisor> {
+  const { code, args, cwd, env } = readStartCommand(stackPaths(plan));
+  const reloading: Reloading = { dataRoot: plan.dataRoot, execRoot: plan.execRoot };
   const nextEnv = { ...env, [reloadingVariable]: JSON.stringify(reloading) };
   const command = `${code}/deploy/flotilla`;
   await validated(command, args, { cwd, env: nextEnv });
+  process.chdir(cwd);
   return {
     begin(): never {
       if (process.execve === undefined) throw new Error('a reload needs Node 24');
-      process.chdir(cwd);
+      for (const fd of heldDescriptors(plan)) keepOnExec(fd);
       // Until the next one listens for it, another SIGHUP must not end the process.
       process.execve('/bin/sh', ['sh', '-c', 'trap "" HUP; exec sh "$@"', 'sh', command, ...args], nextEnv);
       throw new Error('execve came back');
