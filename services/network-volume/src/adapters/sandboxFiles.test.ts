@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,4 +32,29 @@ it('resolv.conf that was written before its hash was kept goes by what was writt
   rmSync(`${path}.hash`);
   expect(replaced('other')).toBe('old');
   expect(replaced('old')).toBe('new');
+});
+
+it('hosts keeps its lines whenever its writer is killed', async () => {
+  const keeps = '127.0.0.1\tlocalhost\n172.18.0.2\tc\n';
+  files.write('c', { hostname: '', hosts: keeps, resolvConf: '' });
+  const editor = `import { SandboxFiles } from ${JSON.stringify(join(import.meta.dirname, 'sandboxFiles.ts'))};
+    const files = new SandboxFiles(${JSON.stringify(folder)});
+    for (let n = 0; ; n++) {
+      files.editHosts('c', () => ${JSON.stringify(keeps)} + (n % 2 ? '172.19.0.2\\tc\\n' : ''));
+      if (n === 10) process.stdout.write('begun');
+    }`;
+  for (let life = 0; life < 12; life++) {
+    const writer = spawn(process.execPath, ['--input-type=module-typescript', '-e', editor], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(writer.stdout, 'data');
+    await new Promise((resolve) => setTimeout(resolve, life));
+    writer.kill('SIGKILL');
+    await once(writer, 'exit');
+    expect(readFileSync(files.paths('c').hosts, 'utf8').startsWith(keeps)).toBe(true);
+  }
+});
+
+it('resolv.conf that was cut off between its hash and itself is still ours', () => {
+  files.replaceResolvConf('c', 'old', 'next');
+  writeFileSync(path, 'old');
+  expect(replaced('next')).toBe('new');
 });
