@@ -8,7 +8,7 @@ import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lutimesNs } from '@flotilla/syscalls';
-import { KnownDirectory } from './knownDirectory.ts';
+import { KnownDirectory, mostKnownBytes } from './knownDirectory.ts';
 
 export interface ContextCopy {
   readonly path: string;
@@ -27,8 +27,6 @@ export interface KeptContext {
 
 /** Kept for builds to come; older ones go. */
 const mostKept = 24;
-/** What is known of them, together. */
-const mostKnownBytes = 16 * 1024 * 1024;
 
 /** What this instance knows of a copy that it has let go; of use while nobody else has had it since. */
 interface Memory {
@@ -81,7 +79,8 @@ export class ContextCopies {
 
   private remember(name: string, known: KnownDirectory): void {
     const mark = this.markOf(name);
-    if (mark === undefined) return;
+    // Without its list nothing is known: digests by themselves say nothing of what the client has next.
+    if (mark === undefined || known.listing === undefined) return;
     this.memories.set(name, { known, mark });
     let bytes = 0;
     for (const [each, memory] of [...this.memories].reverse()) {

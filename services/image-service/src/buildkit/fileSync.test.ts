@@ -165,6 +165,18 @@ describe('a client whose entry', () => {
     await expect(sync()).rejects.toThrow(message);
   });
 
+  it('is one of many with more about them than can be remembered is refused', async () => {
+    const xattrs = { 'user.x': Buffer.alloc(15 * 1024 * 1024) };
+    serve = (call) => {
+      call.on('error', () => undefined);
+      const send = (index: number): void => {
+        if (index < 20 && !call.destroyed) call.write(stat({ ...directory(`d${index + 10}`), xattrs }), () => send(index + 1));
+      };
+      send(0);
+    };
+    await expect(sync()).rejects.toThrow(/list of files is larger than 268435456 bytes/);
+  });
+
   it('was there as a link before is put in its place, not where that leads', async () => {
     mkdirSync(join(work, 'elsewhere'));
     symlinkSync(join(work, 'elsewhere'), join(target, 'a'));
@@ -323,6 +335,23 @@ describe('a directory that is known from before', () => {
       for (const id of asked) expect(list[id]).not.toEqual(before.get(list[id]?.path ?? ''));
       expect(await digest({ known: { root: target, digests: known } })).toBe(await digest({}));
     }
+  });
+
+  it('is looked at anew when its list was too large to be kept', async () => {
+    const known = new KnownDirectory();
+    const wide = { ...directory('w'), xattrs: { 'user.x': Buffer.alloc(9 * 1024 * 1024) } };
+    const list = [directory('a'), file('a/b', 'x'), wide, { ...wide, path: 'x' }];
+    serve = honest(list, { 'a/b': 'x' });
+    await sync(known);
+    expect(known.listing).toBeUndefined();
+    known.set('', 'stale', known.now());
+    rmSync(join(target, 'a/b'));
+    serve = honest([...list.slice(0, 2), wide], { 'a/b': 'x' });
+    await sync(known);
+    expect(existsSync(join(target, 'a/b'))).toBe(true);
+    expect(existsSync(join(target, 'x'))).toBe(false);
+    expect(known.get('')).toBeUndefined();
+    expect(known.listing?.sizeBytes).toBeGreaterThan(9 * 1024 * 1024);
   });
 
   it('is not looked at when the list is the same, nor where it is the same', async () => {

@@ -38,6 +38,8 @@ export interface SyncRequest {
 }
 
 const mostEntries = 2_000_000;
+/** Of a list, as it is sent: all of it is remembered until the files are here. */
+const mostListBytes = 256 * 1024 * 1024;
 const longestPath = 4096;
 
 interface Wanted {
@@ -112,6 +114,7 @@ class Receiver {
   private promised = 0;
   private received = 0;
   private entries = 0;
+  private listBytes = 0;
   private last: string[] = [];
   private isListComplete = false;
 
@@ -213,6 +216,8 @@ class Receiver {
 
   /** @returns whether its content is to be asked for. */
   private list(stat: Stat, message: Buffer): boolean {
+    this.listBytes += message.length;
+    if (this.listBytes > mostListBytes) throw new InvalidParameter(`a context whose list of files is larger than ${mostListBytes} bytes`);
     this.now?.append(message);
     const id = this.entries++;
     this.enter(stat);

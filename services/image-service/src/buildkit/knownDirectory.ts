@@ -6,11 +6,16 @@ import type { DirectoryDigests } from '../build/copy/contentHash.ts';
 
 const lengthBytes = 4;
 
+/** What is known of directories, all together: a list that is larger is not kept. */
+export const mostKnownBytes = 16 * 1024 * 1024;
+
 /** Messages one after the other, as they came. */
 export class Listing {
   private bytes: Buffer;
   private end = 0;
   private position = 0;
+  /** Whether it is of no use, since what was appended is more than is kept. */
+  isTooLarge = false;
 
   constructor(bytes = Buffer.alloc(0)) {
     this.bytes = bytes;
@@ -21,10 +26,17 @@ export class Listing {
     return this.bytes.length;
   }
 
+  /** Holds nothing any more once it is larger than what is kept of one. */
   append(message: Buffer): void {
     const end = this.end + lengthBytes + message.length;
+    if (this.isTooLarge || end > mostKnownBytes) {
+      this.isTooLarge = true;
+      this.bytes = Buffer.alloc(0);
+      this.end = 0;
+      return;
+    }
     if (end > this.bytes.length) {
-      const larger = Buffer.alloc(Math.max(end, 2 * this.bytes.length, 4096));
+      const larger = Buffer.alloc(Math.min(Math.max(end, 2 * this.bytes.length, 4096), mostKnownBytes));
       this.bytes.copy(larger, 0, 0, this.end);
       this.bytes = larger;
     }
@@ -65,7 +77,7 @@ export class Listing {
 }
 
 export class KnownDirectory implements DirectoryDigests {
-  /** Undefined until it has once been brought here. */
+  /** Undefined until it has once been brought here, and for one too large to be kept. */
   listing: Listing | undefined;
   private readonly digests = new Map<string, string>();
   private state = 0;
@@ -74,11 +86,13 @@ export class KnownDirectory implements DirectoryDigests {
   /** Until `settle`, no digest is taken. */
   begin(): void {
     this.isChanging = true;
+    // What goes of a directory without a list is told to nobody.
+    if (this.listing === undefined) this.digests.clear();
     this.state++;
   }
 
   settle(listing: Listing): void {
-    this.listing = listing;
+    this.listing = listing.isTooLarge ? undefined : listing;
     this.isChanging = false;
     this.state++;
   }
