@@ -316,9 +316,10 @@ class Checker {
 
   /** What the context has not got. A variable may stand for anything. */
   private checkSources(instruction: Copy | Add): void {
-    if (instruction.kind === 'copy' && instruction.from !== undefined) return;
+    if (!this.subject.counts('CopyIgnoredFile') || (instruction.kind === 'copy' && instruction.from !== undefined)) return;
     const verb = instruction.kind === 'copy' ? 'Copy' : 'Add';
     for (const source of instruction.sources) {
+      if (this.hasEnough) return;
       if (source.includes('$') || isUrl(source) || parseGitSource(source) !== undefined) continue;
       const path = source === '/' ? source : normalize(source).replace(/\/$/, '');
       if (!this.subject.isIgnored(path)) continue;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { errorMessage, InvalidParameter, System } from '@flotilla/errors';
 import { sniffCompression } from '@flotilla/oci';
+import { Turns } from '../../turns.ts';
 import type { ContextPaths } from '../contextPaths.ts';
 import { unpack } from '../copy/archives.ts';
 import type { DirectoryDigests } from '../copy/contentHash.ts';
@@ -195,9 +196,11 @@ async function applyIgnoreFile(root: string, dockerfile: string): Promise<void> 
   if (patterns === undefined) return;
   const ignored = contextFilter(patterns);
   const exceptions = hasExceptions(patterns);
+  const turns = new Turns();
   const sweep = async (folder: string): Promise<void> => {
     for (const entry of await readdir(join(root, folder), { withFileTypes: true })) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
+      await turns.pass();
       const out = ignored(path);
       if (entry.isDirectory() && (!out || exceptions)) {
         await sweep(path);

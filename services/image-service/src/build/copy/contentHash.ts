@@ -2,8 +2,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, constants, createReadStream, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { keptAttributes } from '../../layers/keptAttributes.ts';
+import { Turns } from '../../turns.ts';
 import type { PathFilter } from './copyTree.ts';
 
 /** Of directories by their paths below a root, for as long as nothing in them changes. */
@@ -23,7 +23,6 @@ export interface HashOptions {
 }
 
 const smallBytes = 1024 * 1024;
-const entriesATurn = 200;
 const settledMs = 50;
 const buffer = Buffer.allocUnsafe(smallBytes);
 
@@ -44,7 +43,7 @@ class ContentHasher {
   private readonly signal: AbortSignal;
   private readonly known: HashOptions['known'];
   private readonly asOf: number;
-  private count = 0;
+  private readonly turns = new Turns();
 
   constructor(options: HashOptions, signal: AbortSignal) {
     this.options = options;
@@ -68,10 +67,8 @@ class ContentHasher {
   }
 
   private async child(hash: Hash, name: string, path: string, relative: string): Promise<void> {
-    if (++this.count % entriesATurn === 0) {
-      await nextTurn();
-      this.signal.throwIfAborted();
-    }
+    await this.turns.pass();
+    this.signal.throwIfAborted();
     const stat = lstatSync(path);
     // An exception (`!`) may bring back what lies below an excluded directory.
     if (!stat.isDirectory() && this.options.excluded?.(relative, false) === true) return;

@@ -20,10 +20,10 @@ import {
 } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InvalidParameter } from '@flotilla/errors';
 import { lsetxattr, lutimesNs, mkfifo, mknod } from '@flotilla/syscalls';
 import { keptAttributes } from '../../layers/keptAttributes.ts';
+import { Turns } from '../../turns.ts';
 import type { ModeChange, Owner } from './owner.ts';
 import { statOf } from './paths.ts';
 
@@ -41,12 +41,12 @@ export interface CopyOptions {
 
 const smallBytes = 1024 * 1024;
 const buffer = Buffer.allocUnsafe(256 * 1024);
-const entriesATurn = 100;
 
 export class TreeCopier {
   private readonly options: CopyOptions;
   private readonly signal: AbortSignal;
   private readonly links = new Map<string, string>();
+  private readonly turns = new Turns();
   private count = 0;
   /** Where it copies to there is nothing but what it puts there. */
   private isAlone = false;
@@ -107,6 +107,8 @@ export class TreeCopier {
       const from = join(source, name);
       const to = join(target, name);
       const path = relative === '' ? name : `${relative}/${name}`;
+      await this.turns.pass();
+      this.signal.throwIfAborted();
       const stat = lstatSync(from, { bigint: true });
       const excluded = this.options.excluded?.(path, stat.isDirectory()) === true;
       if (!stat.isDirectory()) {
@@ -141,10 +143,6 @@ export class TreeCopier {
 
   private async entry(source: string, target: string, stat: BigIntStats): Promise<void> {
     this.count++;
-    if (this.count % entriesATurn === 0) {
-      await nextTurn();
-      this.signal.throwIfAborted();
-    }
     if (!this.isAlone && statOf(target) !== undefined) rmSync(target, { recursive: true, force: true });
     if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
     else if (stat.isFile()) {
