@@ -161,10 +161,9 @@ function writeReport(
   const file = options.json ?? join(import.meta.dirname, '../results', `${report.date.slice(0, 10)}-${report.commit}${suffix}.json`);
   mkdirSync(join(file, '..'), { recursive: true });
   writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
-  writeFileSync(
-    file.replace(/\.json$/, '.md'),
-    `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}\n\n${table(report, columns)}\n${remark === undefined ? '' : `\n${remark}\n`}`,
-  );
+  const head = `${report.date} ${report.commit}\n\n${JSON.stringify(report.machine)}\n\n${JSON.stringify(engines)}`;
+  const tail = remark === undefined ? '' : `\n${remark}\n`;
+  writeFileSync(file.replace(/\.json$/, '.md'), `${head}\n\n${table(report, columns)}\n${tail}`);
   console.error(`written to ${file}`);
 }
 

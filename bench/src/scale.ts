@@ -137,5 +137,6 @@ async function prepare(host: TestHost, engine: Engine, registry: string, { image
 export function remarkOnCores(cores: number): string | undefined {
   const atWork = services.length;
   if (cores > atWork) return undefined;
-  return `The machine has ${cores} cores for ${atWork} services, Redis, NATS and the clients: one replica of each uses them up, and more of them can only share what there is.`;
+  const fewer = `The machine has ${cores} cores for ${atWork} services, Redis, NATS and the clients.`;
+  return `${fewer} Where one replica of each keeps them all busy, which was not measured, more replicas can only share what there is.`;
 }

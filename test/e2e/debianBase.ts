@@ -82,7 +82,8 @@ export async function makeDebianBase(host: TestHost, name: string): Promise<void
   const [fileList, packageList] = [`${stage}.files`, `${stage}.packages`];
   writeFileSync(fileList, files.map((path) => path.slice(1)).join('\n'));
   writeFileSync(packageList, packages().join('\n'));
-  const tar = `tar --owner=0 --group=0 --exclude=node_modules/node/node_modules --transform 's,^\\(deploy/\\|bench/\\)\\?node_modules,opt/flotilla/&,S' -c -C ${stage} . -C / -T ${fileList} -C ${repository} -T ${packageList}`;
+  const places = "--exclude=node_modules/node/node_modules --transform 's,^\\(deploy/\\|bench/\\)\\?node_modules,opt/flotilla/&,S'";
+  const tar = `tar --owner=0 --group=0 ${places} -c -C ${stage} . -C / -T ${fileList} -C ${repository} -T ${packageList}`;
   const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   await host.sh(`${tar} | docker import --change 'ENV ${path}' - ${name}`, { env: host.dockerEnvironment });
   for (const made of [stage, fileList, packageList]) rmSync(made, { recursive: true });

@@ -40,4 +40,8 @@ it('of several replicas that see a full disk one removes, and no more than is ne
   expect(removed.map((ids) => ids.length).sort()).toEqual([0, 0, 3]);
   expect(images.size).toBe(7);
   expect(await replica().collect()).toEqual([]);
+  const away = { remove: () => Promise.reject(new Unavailable('container-service is away')) };
+  const full = async (): Promise<number> => 100;
+  const gc = new ImageGc({ store, alone, remover: away, thresholds: { highPercent: 90, lowPercent: 75 }, fullness: full, logger });
+  await expect(gc.collect()).rejects.toThrow('container-service is away');
 });

@@ -39,10 +39,14 @@ export class ImageGc {
   async collect(): Promise<string[]> {
     if (this.running || (await this.fullness()) <= this.options.thresholds.highPercent) return [];
     this.running = true;
+    let begun = false;
     try {
-      return await this.options.alone(() => this.removeUntilLow());
+      return await this.options.alone(() => {
+        begun = true;
+        return this.removeUntilLow();
+      });
     } catch (error) {
-      if (isUnavailable(error)) return [];
+      if (!begun && isUnavailable(error)) return [];
       throw error;
     } finally {
       this.running = false;

@@ -75,20 +75,24 @@ export class Pusher {
   /** Pushes one tag, or every tag of a repository. The first line says where to, whatever comes of it. */
   async push(reference: Reference, registryAuth: string, sink: ProgressSink, signal: AbortSignal): Promise<void> {
     sink(message(`The push refers to repository [${repositoryName(reference)}]`));
-    const tags = this.tagsOf(reference);
-    if (tags.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
-    for (const tag of tags) await this.pushTag(tag, registryAuth, sink, signal);
+    for (const tag of this.tagsOf(reference)) await this.pushTag(tag, registryAuth, sink, signal);
   }
 
+  /** @throws NotFound in dockerd's words for no such tag, no tag at all, and a repository of which nothing is here. */
   private tagsOf(wanted: Reference): Reference[] {
-    if (wanted.tag !== undefined) return this.store.resolve(wanted) === undefined ? [] : [wanted];
+    if (wanted.tag !== undefined && this.store.resolve(wanted) !== undefined) return [wanted];
     const all = [...this.store.visible()].flatMap((image) => this.store.visibleReferences(image.id));
-    return all.filter((each) => each.digest === undefined && sameRepository(each, wanted));
+    const ofRepository = all.filter((each) => sameRepository(each, wanted));
+    if (ofRepository.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(wanted)}`);
+    if (wanted.tag !== undefined) throw new NotFound(`tag does not exist: ${familiarString(wanted)}`);
+    const tags = ofRepository.filter((each) => each.digest === undefined);
+    if (tags.length === 0) throw new NotFound(`no tags to push for ${familiarName(wanted)}`);
+    return tags;
   }
 
   private async pushTag(reference: Reference, registryAuth: string, sink: ProgressSink, signal: AbortSignal): Promise<void> {
     const image = this.store.resolve(reference);
-    if (image === undefined) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
+    if (image === undefined) throw new NotFound(`tag does not exist: ${familiarString(reference)}`);
     // The digest that it gets there becomes a name here.
     this.store.requireName(reference, image);
     const releases = [this.store.holds.hold([image.id, ...image.layers, ...this.blobsOf(image)])];

@@ -1,8 +1,8 @@
 /** Clients of BuildKit's protocol that lie, leave or flood: each build of theirs ends with an error, nothing of it stays, and others are served. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Packet, Packet_PacketType as PacketType, Stat } from '@flotilla/contracts/fsutil/types/wire';
 import { ControlService, SolveRequest, type SolveResponse, StatusRequest } from '@flotilla/contracts/moby/buildkit/v1/control';
@@ -21,6 +21,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { goMode } from '../src/buildkit/fileMode.ts';
 import { GrpcConnection } from '../src/buildkit/grpcConnection.ts';
 import { Stack } from './stack.ts';
 
@@ -31,6 +32,7 @@ type Directory = (call: Call, client: Client) => void;
 const patienceMs = 20_000;
 const noSignal = new AbortController().signal;
 const file = (path: string, content: string): Stat => Stat.fromPartial({ path, mode: 0o644, size: BigInt(content.length), modTime: 1n });
+const directory = (path: string): Stat => Stat.fromPartial({ path, mode: goMode(0o755, 'directory'), modTime: 1n });
 const stat = (of: Stat): Packet => Packet.create({ type: PacketType.PACKET_STAT, stat: of });
 const endOfList = Packet.create({ type: PacketType.PACKET_STAT });
 const data = (id: number, content: string): Packet => Packet.create({ type: PacketType.PACKET_DATA, id, data: Buffer.from(content) });
@@ -47,7 +49,7 @@ afterEach(async () => {
   for (const client of clients.splice(0)) client.leave();
   await waitFor(() => readdirSync(join(stack.dataRoot, 'builds')).length === 0, { what: 'the builds to be taken away' });
   expect(stack.running('image-service'), stack.log.slice(-3000)).toBe(instances);
-  expect(existsSync(join(stack.root, 'evil'))).toBe(false);
+  expect(readdirSync(stack.root, { recursive: true, encoding: 'utf8' }).filter((path) => basename(path) === 'evil')).toEqual([]);
   expect((await stack.list({}, false)).filter(({ RepoTags }) => RepoTags.some((tag) => tag.startsWith('evil')))).toEqual([]);
 });
 afterAll(() => stack?.stop());
@@ -148,7 +150,8 @@ async function served(): Promise<void> {
 
 describe('a session', () => {
   it.each<[string, Offers, RegExp]>([
-    ['whose Dockerfile climbs out', { dockerfile: (call) => call.write(stat(file('../evil', 'x'))) }, /invalid path "..\/evil"/],
+    // Past the build's own directory, with which it would go.
+    ['whose Dockerfile climbs out', { dockerfile: (call) => call.write(stat(directory('../../../evil'))) }, /invalid path "[./]+evil"/],
     ['that has no Dockerfile', { dockerfile: honest({}) }, /failed to read dockerfile: open Dockerfile: no such file or directory/],
     [
       'whose Dockerfile is larger than any',
@@ -287,6 +290,13 @@ describe('a request', () => {
     ['for a result that is not there', { frontendAttrs: { 'context:x': 'input:y' } }, /does not solve|is gone/],
     ['with a Dockerfile outside', { frontendAttrs: { filename: '../../evil' } }, /forbidden path outside/],
     ['with options without end', { frontendAttrs: { platform: 'linux/'.repeat(1_000_000) } }, /platform/],
+    [
+      'with a setting that is neither yes nor no',
+      { frontendAttrs: { 'build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR': 'nonsense' } },
+      /invalid boolean value of build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR: strconv.ParseBool: parsing "nonsense": invalid syntax/,
+    ],
+    ['for an image of another time', { exporters: [{ type: 'moby', attrs: { 'source-date-epoch': '1' } }] }, /argument SOURCE_DATE_EPOCH/],
+    ['for files of no time', { exporters: [{ type: 'local', attrs: { 'source-date-epoch': 'x' } }] }, /invalid SOURCE_DATE_EPOCH: x/],
     ['with a ulimit that is none', { frontendAttrs: { ulimit: 'nofile=x' } }, /invalid ulimit/],
   ])('%s fails', async (_name, request, message) => {
     const client = await Client.open({ dockerfile: honest({ Dockerfile: 'FROM x\n' }), context: honest({}) });

@@ -100,6 +100,7 @@ describe('push', () => {
       'The push refers to repository [docker.io/library/nothing]',
       'An image does not exist locally with the tag: nothing',
     ]);
+    expect((await stack.push(`${registry.address}/other`, 'y')).at(-1)?.error).toBe(`tag does not exist: ${registry.address}/other:y`);
   });
 
   it.each(['docker', 'oci'] as const)('gives back what was pulled, byte for byte, also from an index: %s', async (format) => {

@@ -28,6 +28,7 @@ const images: readonly (string | CommandLine)[] = [
   'docker tag $IMAGE mine:1; docker tag ghost mine:1; docker tag mine:1 BAD:1',
   'docker tag mine:1 127.0.0.1:5000/mine:1; docker push -q 127.0.0.1:5000/mine:1',
   'docker push 127.0.0.1:5000/ghost',
+  'docker push 127.0.0.1:5000/mine:none',
   'docker push -a 127.0.0.1:5000/ghost',
   'docker image rm 127.0.0.1:5000/mine:1; docker rmi ghost; docker rmi mine:1 ghost',
 ];
@@ -79,7 +80,10 @@ const runs: readonly (string | CommandLine)[] = [
 ];
 
 const containers: readonly (string | CommandLine)[] = [
-  'docker run -d --name web --network one --ip 172.31.9.9 --network-alias w -p 127.0.0.1:8080:80 -v vol:/data --label l=1 --restart on-failure:3 $IMAGE sh -c "trap exit TERM; echo started; while :; do sleep 0.1; done"',
+  [
+    'docker run -d --name web --network one --ip 172.31.9.9 --network-alias w -p 127.0.0.1:8080:80 -v vol:/data',
+    '--label l=1 --restart on-failure:3 $IMAGE sh -c "trap exit TERM; echo started; while :; do sleep 0.1; done"',
+  ].join(' '),
   'docker wait made; docker ps --format "{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Labels}} {{.Mounts}} {{.Networks}} {{.LocalVolumes}} {{.Ports}}"',
   'docker ps -a --no-trunc --filter name=made --format "{{.Names}} {{.State}}"',
   other(words, 'docker ps --filter nosuch=1; docker ps --filter status=bad'),
@@ -99,7 +103,10 @@ const containers: readonly (string | CommandLine)[] = [
   'docker cp web:/nosuch $WORK; docker cp $WORK/nosuch web:/; docker cp $WORK/file web:/nosuch/dir/; docker cp ghost:/x $WORK',
   'docker stats --no-stream ghost; docker stats --no-stream --format "{{.Name}}" web',
   'docker pause web; docker exec web true; docker unpause web; docker unpause web; docker pause ghost',
-  'docker update --memory 64m --memory-swap 64m --cpu-shares 512 --restart no web; docker inspect --format "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy.Name}}" web',
+  [
+    'docker update --memory 64m --memory-swap 64m --cpu-shares 512 --restart no web;',
+    'docker inspect --format "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy.Name}}" web',
+  ].join(' '),
   'docker update --memory 1m web; docker update web',
   other(words, 'docker update --restart bad web'),
   'docker rename web site; docker rename site made; docker rename ghost x; docker rename site web',
@@ -134,10 +141,17 @@ const builds: readonly (string | CommandLine)[] = [
 
 const engine: readonly (string | CommandLine)[] = [
   'docker version --format "{{.Server.Os}} {{.Server.Arch}} {{.Server.Experimental}}"',
-  'docker info --format "{{.Driver}} {{.LoggingDriver}} {{.CgroupDriver}} {{.CgroupVersion}} {{.OSType}} {{.Architecture}} {{.NCPU}} {{.MemTotal}} {{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Swarm.LocalNodeState}}"',
+  [
+    'docker info',
+    '--format "{{.Driver}} {{.LoggingDriver}} {{.CgroupDriver}} {{.CgroupVersion}} {{.OSType}} {{.Architecture}}',
+    '{{.NCPU}} {{.MemTotal}} {{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Swarm.LocalNodeState}}"',
+  ].join(' '),
   'docker system df --format "{{.Type}} {{.TotalCount}} {{.Active}}" | grep -v Build',
   'docker system events --since 0 --until 1; docker events --filter nosuch=1 --until 1',
-  'docker system events --since $(($(date +%s) - 600)) --until $(date +%s) --filter type=network --filter network=two --format "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}" | uniq',
+  [
+    'docker system events --since $(($(date +%s) - 600)) --until $(date +%s)',
+    '--filter type=network --filter network=two --format "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}" | uniq',
+  ].join(' '),
   'docker system events --since $(($(date +%s) - 600)) --until $(date +%s) --filter container=made --format "{{.Action}}"',
   'docker container prune -f | tail -1; docker ps -a --format "{{.Names}}"; docker network prune -f | sort; docker network ls --format "{{.Name}}"',
   'docker rmi imported:1 committed:1 | grep Untagged; docker volume rm vol tmp; docker system prune -f | tail -1; docker images --format "{{.Repository}}"',

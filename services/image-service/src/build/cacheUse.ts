@@ -29,11 +29,12 @@ export interface PruneSpace {
 /** Bytes that stay, as BuildKit reckons them. */
 export function bytesToKeep({ reserved, maxUsed, minFree }: PruneSpace, usedBytes: number, freeBytes: number): number {
   if (reserved <= 0 && maxUsed <= 0 && minFree <= 0) return 0;
-  // Where neither of the two asks for less, only the reserve is a size to come down to; with free space alone to look at, that is what there is.
+  // Where neither of the two asks for less, only the reserve is a size to come down to. Without one BuildKit takes all then, also where enough is free:
+  // here free space alone, which is there already, takes nothing.
   const limits = maxUsed > 0 ? [maxUsed] : [];
   const missing = minFree - freeBytes;
   if (minFree > 0 && missing > 0) limits.push(usedBytes - missing);
-  else if (minFree > 0 && limits.length === 0) limits.push(usedBytes);
+  else if (minFree > 0 && reserved <= 0 && limits.length === 0) limits.push(usedBytes);
   return Math.max(reserved, limits.length === 0 ? 0 : Math.min(...limits));
 }
 

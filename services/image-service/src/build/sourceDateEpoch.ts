@@ -1,6 +1,8 @@
 /**
- * SOURCE_DATE_EPOCH: builds that give the same image whenever they are done. What a build makes gets that one time: its entries in the history, the image, the
- * files that COPY, ADD and WORKDIR make. What a command writes in RUN is the command's own. @see reproducible-builds.org/specs/source-date-epoch
+ * SOURCE_DATE_EPOCH: builds that give the same image whenever they are done, but for what RUN writes. What a build makes gets that one time: its entries in the
+ * history, the image, the files that COPY, ADD and WORKDIR make. What a command writes in RUN is the command's own.
+ *
+ * @see reproducible-builds.org/specs/source-date-epoch
  */
 import { lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';

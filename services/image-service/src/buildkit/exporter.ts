@@ -1,6 +1,6 @@
 /** What becomes of a result: an image with names, or files with the client. */
 import type { Exporter } from '@flotilla/contracts/moby/buildkit/v1/control';
-import { InvalidParameter, NotFound } from '@flotilla/errors';
+import { InvalidParameter, NotFound, NotImplemented } from '@flotilla/errors';
 import { parseReference, type Reference, withDefaultTag } from '@flotilla/oci';
 import type { Made } from '../build/builder.ts';
 import { readEpoch } from '../build/sourceDateEpoch.ts';
@@ -15,11 +15,14 @@ const reportEveryMs = 100;
 
 type Response = Readonly<Record<string, string>>;
 
-/** @throws NotFound for an exporter that is not served. */
+/** @throws NotFound for an exporter that is not served; InvalidParameter, NotImplemented for a time that it cannot have. */
 export function checkExporters(exporters: readonly Exporter[]): void {
-  for (const { type } of exporters) {
-    if (!imageTypes.has(type) && type !== 'local' && type !== 'tar')
-      throw new NotFound(`exporter ${JSON.stringify(type)} could not be found`);
+  for (const { type, attrs } of exporters) {
+    const isImage = imageTypes.has(type);
+    if (!isImage && type !== 'local' && type !== 'tar') throw new NotFound(`exporter ${JSON.stringify(type)} could not be found`);
+    const epoch = readEpoch(attrs['source-date-epoch'] ?? '');
+    if (isImage && epoch !== undefined)
+      throw new NotImplemented('source-date-epoch of an image is not supported: give the build the argument SOURCE_DATE_EPOCH');
   }
 }
 

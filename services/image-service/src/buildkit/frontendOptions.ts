@@ -1,5 +1,5 @@
 /** The options of the frontend `dockerfile.v0`, as the builder knows them. */
-import { goBoolean, type HostConfig } from '@flotilla/engine-api';
+import { goBoolean, type HostConfig, notGoBoolean } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { hostPlatform, type Platform, parsePlatform } from '@flotilla/oci';
 import type { BuildOptions } from '../build/options.ts';
@@ -24,6 +24,7 @@ export interface FrontendSources {
   readonly keepGitDirectory: boolean;
 }
 
+/** @throws InvalidParameter for a setting that cannot be read. */
 export function toSources(options: FrontendOptions): FrontendSources {
   const context = options.context ?? '';
   const isUpload = context.startsWith(uploadPrefix);
@@ -32,9 +33,17 @@ export function toSources(options: FrontendOptions): FrontendSources {
     dockerfileDirectory: options.dockerfilekey || 'dockerfile',
     contextDirectory: options.contextkey || 'context',
     remote: isUpload ? '' : context,
-    keepGitDirectory: goBoolean(options['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '') ?? false,
+    keepGitDirectory: toBoolean(options, 'build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'),
     upload: isUpload ? context.slice(uploadPrefix.length) : '',
   };
+}
+
+/** False for an option that is not there or empty. */
+function toBoolean(options: FrontendOptions, name: string): boolean {
+  const text = options[name] ?? '';
+  const value = text === '' ? false : goBoolean(text);
+  if (value === undefined) throw new InvalidParameter(`invalid boolean value of ${name}: ${notGoBoolean(text)}`);
+  return value;
 }
 
 /** @throws InvalidParameter for what no build could do. */

@@ -21,6 +21,8 @@ const windowBytes = 4 * 1024 * 1024;
 /** Nothing that a client sends is larger: files come in chunks. */
 const largestMessage = 16 * 1024 * 1024;
 const prefixBytes = 5;
+/** Frames that are kept by themselves until their message is here. */
+const mostParts = 1_000;
 /** For one answer: a helper that keeps credentials may ask a person first. */
 const defaultPatienceMs = 300_000;
 
@@ -91,7 +93,11 @@ export class GrpcExchange<Request, Response> {
         parts.push(chunk);
         bytes += chunk.length;
         // A large message is put together once, when all of it is here.
-        if (bytes < needed) continue;
+        if (bytes < needed) {
+          // A message in frames of a few bytes would be more in buffers than it is itself.
+          if (parts.length > mostParts) parts = [Buffer.concat(parts)];
+          continue;
+        }
         let held = parts.length === 1 ? chunk : Buffer.concat(parts);
         const messages: Buffer[] = [];
         for (needed = prefixBytes; held.length >= prefixBytes; needed = prefixBytes) {
@@ -103,7 +109,7 @@ export class GrpcExchange<Request, Response> {
           messages.push(held.subarray(prefixBytes, needed));
           held = held.subarray(needed);
         }
-        parts = [held];
+        parts = held.length === 0 ? [] : [held];
         bytes = held.length;
         if (messages.length > 0) yield messages;
       }

@@ -1,6 +1,7 @@
 /**
  * The lowest layer of every container: the file by which programs tell that they are in one, and what the runtime mounts over, so that it makes none of it in
- * the writable layer. dockerd has the same in a layer of its own above the image.
+ * the writable layer, unless the image hides it: what an image has at such a path, or has deleted there, lies above. dockerd has the same in a layer of its own
+ * above the image.
  */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

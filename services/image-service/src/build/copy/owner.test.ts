@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseOwner } from './owner.ts';
+import { findOwner, parseOwner } from './owner.ts';
 
 let root: string;
 beforeAll(() => {
@@ -26,6 +26,11 @@ describe('an owner', () => {
   ])('%s with the %s builder is %s', (text, manner, owner) => {
     const { uid, gid } = parseOwner(text, root, manner);
     expect(`${uid}:${gid}`).toBe(owner);
+  });
+
+  it('is no group of that name with BuildKit', () => {
+    expect(findOwner('nogroup', root, 'buildkit')).toEqual({ uid: undefined, gid: undefined });
+    expect(findOwner('nogroup', root, 'classic')).toEqual({ uid: undefined, gid: 65534 });
   });
 
   it.each<[string, 'classic' | 'buildkit', string]>([

@@ -36,7 +36,7 @@ export function findOwner(
   const [user = '', group] = text.split(':');
   const entry = number(user) === undefined ? find(root, '/etc/passwd', user) : undefined;
   const uid = number(user) ?? number(entry?.[2] ?? '');
-  if (group === undefined && manner === 'buildkit' && entry !== undefined) return { uid, gid: number(entry[3] ?? '') };
+  if (group === undefined && manner === 'buildkit') return { uid, gid: number(entry?.[3] ?? user) };
   const named = group ?? user;
   return { uid, gid: number(named) ?? number(find(root, '/etc/group', named)?.[2] ?? '') };
 }
