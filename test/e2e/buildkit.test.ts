@@ -101,13 +101,13 @@ FROM two
       '--build-arg',
       'BUILDKIT_SANDBOX_HOSTNAME=own',
     ];
-    for (const [name, had] of [
+    for (const [name, had, ...more] of [
       ['', '\nx'],
       ['team', ''],
-      ['team', '\nx'],
       ['other', ''],
+      ['team', '\nx', '--no-cache'],
     ] as const) {
-      await build(folder, ...of(name), '-t', 'asked');
+      await build(folder, ...more, ...of(name), '-t', 'asked');
       expect(await run('asked', 'cat', '/host', '/had'), name).toBe(`own${had}`);
     }
   });
@@ -186,13 +186,13 @@ FROM two
 describe('what a client has to grant', () => {
   it('is the network of the host; the rights of the host nobody can', async () => {
     // A link that only the host has.
-    const links = 'ip -o link | grep -c docker0 > /links || true';
+    const links = 'if ip link show docker0; then echo seen; else echo none; fi 2> /dev/null | tail -n 1 > /links';
     const host = context({ Dockerfile: `FROM BUSYBOX\nRUN --network=host ${links}\n` });
     await build(context({ Dockerfile: `FROM BUSYBOX\nRUN ${links}\n` }), '-t', 'apart');
-    expect(await run('apart', 'cat', '/links')).toBe('0');
+    expect(await run('apart', 'cat', '/links')).toBe('none');
     expect(await failure(host)).toContain('network.host is not allowed');
     await build(host, '--allow', 'network.host', '-t', 'granted');
-    expect(await run('granted', 'cat', '/links')).toBe('1');
+    expect(await run('granted', 'cat', '/links')).toBe('seen');
     await build(context({ Dockerfile: 'FROM BUSYBOX\nRUN ip link show docker0\n' }), '--network', 'host');
     const insecure = context({ Dockerfile: '# syntax=docker/dockerfile:1-labs\nFROM BUSYBOX\nRUN --security=insecure true\n' });
     expect(await failure(insecure)).toContain('security.insecure is not allowed');
