@@ -81,7 +81,7 @@ async function main(planPath: string): Promise<void> {
   log.info('supervisor started', { pid: process.pid, engineId: plan.engineId, dataRoot: plan.dataRoot, execRoot: plan.execRoot });
   await supervisor.start();
   const healthy = await supervisor.untilHealthy(120_000);
-  settleAfterStart();
+  settleAfterStart(log);
   if (!healthy || process.env.NOTIFY_SOCKET === undefined) return;
   spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => undefined);
 }

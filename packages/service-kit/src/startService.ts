@@ -111,7 +111,7 @@ export async function runAsProcess(start: (env: NodeJS.ProcessEnv) => Promise<Ru
   try {
     const service = await start(process.env);
     service.lifecycle.handleSignals();
-    settleAfterStart();
+    settleAfterStart(service.logger);
     const onFault = (error: unknown): void => {
       service.logger.fatal({ error }, 'uncaught');
       process.exit(1);

@@ -6,16 +6,25 @@ const program = '/opt/node';
 const smaps = `00400000-00800000 r--p 00000000 08:01 42 /opt/node
 Rss:                4096 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 00800000-00900000 r-xp 00400000 08:01 42 /opt/node
 Anonymous:             0 kB
+Swap:                  0 kB
 00900000-00910000 r--p 00500000 08:01 42 /opt/node
 Anonymous:            64 kB
-00910000-00920000 rw-p 00510000 08:01 42 /opt/node
+Swap:                  0 kB
+00910000-00914000 r--p 00510000 08:01 42 /opt/node
 Anonymous:             0 kB
+Swap:                 16 kB
+00914000-00920000 rw-p 00514000 08:01 42 /opt/node
+Anonymous:             0 kB
+Swap:                  0 kB
 7f0000000000-7f0000100000 r-xp 00000000 08:01 43 /usr/lib/libc.so.6
 Anonymous:             0 kB
+Swap:                  0 kB
 7f0000200000-7f0000300000 rw-p 00000000 00:00 0
 Anonymous:             0 kB
+Swap:                  0 kB
 `;
 
 function residentKiB(path: string): number {
@@ -29,7 +38,7 @@ function residentKiB(path: string): number {
 }
 
 describe('pages of the program', () => {
-  it('are those that only the file holds: nothing writable, relocated, or of another file', () => {
+  it('are those that only the file holds: nothing writable, relocated, in swap, or of another file', () => {
     expect(cleanMappings(smaps, program)).toEqual([
       { start: 0x400000n, end: 0x800000n },
       { start: 0x800000n, end: 0x900000n },

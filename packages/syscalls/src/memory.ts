@@ -18,21 +18,26 @@ interface Mapping {
 
 /**
  * The read-only mappings of `path` in the text of a smaps file that hold no page of the process' own: where something was written (relocations), dropping a page
- * would lose it.
+ * would lose it, also when it is in swap by now.
  */
 export function cleanMappings(smaps: string, path: string): Mapping[] {
   const found: Mapping[] = [];
   let current: Mapping | undefined;
+  let isClean = false;
   for (const line of smaps.split('\n')) {
-    const head = /^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ \S+\s+(.*)$/.exec(line);
-    if (head !== null) current = head[3] === path ? { start: BigInt(`0x${head[1]}`), end: BigInt(`0x${head[2]}`) } : undefined;
-    else if (/^[0-9a-f]+-/.test(line)) current = undefined;
-    else if (line.startsWith('Anonymous:') && current !== undefined) {
-      if (/^Anonymous:\s+0 kB$/.test(line)) found.push(current);
-      current = undefined;
-    }
+    const head = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \S+\s+(.*)$/.exec(line);
+    if (head !== null) {
+      const isOurs = /^r-[-x]p$/.test(head[3] ?? '') && head[4] === path;
+      current = isOurs ? { start: BigInt(`0x${head[1]}`), end: BigInt(`0x${head[2]}`) } : undefined;
+      isClean = false;
+    } else if (line.startsWith('Anonymous:')) isClean = holdsNothing(line);
+    else if (line.startsWith('Swap:') && current !== undefined && isClean && holdsNothing(line)) found.push(current);
   }
   return found;
+}
+
+function holdsNothing(line: string): boolean {
+  return /:\s+0 kB$/.test(line);
 }
 
 /**

@@ -49,7 +49,7 @@ export class ContainerLifecycle {
   }
 
   /**
-   * @param askedAtNano - a run that began since then, and may be over, is what was asked for.
+   * @param askedAtNano - a run that began since then is what was asked for, whether it goes on or is over.
    * @throws NotFound, NotModified when it runs, Conflict when its state forbids it, or what made the start fail.
    * @see Engine API v1.50 ContainerStart
    */
@@ -61,7 +61,7 @@ export class ContainerLifecycle {
     await store.withContainer(id, async (container, lease) => {
       // Reconcile has finished that start, and its run is over by now: who asks again does not ask for a second one.
       if (wasCutOff && !isRunning(container) && container.state.startedAt !== before.state.startedAt) return;
-      if (askedAtNano !== undefined && !isRunning(container) && parseNano(container.state.startedAt) >= askedAtNano) return;
+      if (askedAtNano !== undefined && parseNano(container.state.startedAt) >= askedAtNano) return;
       assertStartable(container);
       if (container.state.status === 'restarting') throw new NotModified('container is already running');
       restarter.forget(id);

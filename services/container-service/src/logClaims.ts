@@ -1,8 +1,8 @@
 /**
  * Who reads a container's log, kept in files: so that a reader whose instance was killed can go on at the next one, and finds there what it has not had yet.
  *
- * A claim holds the container's files (logUsers.ts; whoever removes it looks for those of other instances here) and, for an attached reader, its segments (logs/pins.ts). When its instance is gone it is held a little
- * longer by the one that starts next; by then its holder has come back, or does not come any more.
+ * A claim holds the container's files (logUsers.ts; whoever removes it looks for those of other instances here) and, for an attached reader, its segments
+ * (logs/pins.ts). When its instance is gone it is held a little longer by the one that starts next; by then its holder has come back, or does not come any more.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';

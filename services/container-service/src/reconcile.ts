@@ -1,6 +1,7 @@
 /**
  * When the service starts: the records against what the machine has, both ways. Ends that nobody saw are handled, runs that go on are followed again, starts that
- * were cut off are finished or undone, and what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away, but where records were lost. It may be cut off anywhere and run again.
+ * were cut off are finished or undone, and what no record knows (bundles, mounts, snapshots, sandboxes, volume uses) is taken away, but where records were lost.
+ * It may be cut off anywhere and run again.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
+import { isNotModified } from '@flotilla/errors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { create, inspect, readTicket, type Stack, startStack, wait } from './stack.ts';
 
@@ -57,6 +58,20 @@ describe('a container', () => {
     await stack.containers.start({ container: id, askedAtNano: BigInt(Date.now()) * 1_000_000n });
     expect((await inspect(stack, id)).State.StartedAt).not.toBe(StartedAt);
     expect(await wait(stack, id)).toBe(0);
+  });
+
+  test('is what a start that is made again asked for while it runs, and runs already for another', async () => {
+    const id = await create(stack, ['sleep', '60']);
+    const askedAtNano = BigInt(Date.now()) * 1_000_000n;
+    await stack.containers.start({ container: id, askedAtNano });
+    const { StartedAt } = (await inspect(stack, id)).State;
+    await stack.containers.start({ container: id, askedAtNano });
+    expect((await inspect(stack, id)).State).toMatchObject({ Status: 'running', StartedAt });
+    await expect(stack.containers.start({ container: id })).rejects.toSatisfy(isNotModified);
+    await expect(stack.containers.start({ container: id, askedAtNano: BigInt(Date.now() + 1) * 1_000_000n })).rejects.toSatisfy(
+      isNotModified,
+    );
+    await stack.containers.remove({ container: id, force: true, removeVolumes: false, removeLink: false });
   });
 
   test('removes itself when it was asked to', async () => {

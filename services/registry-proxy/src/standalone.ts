@@ -45,7 +45,7 @@ async function start(env: NodeJS.ProcessEnv): Promise<void> {
   await http.listen(settings.FLOTILLA_HTTP_ADDRESS);
   lifecycle.onStop('http server', () => http.close(drainMs));
   await proxy.replicas?.roll.start();
-  settleAfterStart();
+  settleAfterStart(logger);
   logger.info({ pid: process.pid, address: settings.FLOTILLA_HTTP_ADDRESS }, 'ready');
 }
 
