@@ -2,8 +2,9 @@
  * What one process of a stack needs to know where each of them runs in a container of its own (docker-compose.yml): <exec-root>/<process>/start.json, written by
  * `flotilla prepare` and readable only for the user of that process, since its passwords are in it.
  */
-import { chownSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import type { Account } from '../stack/accounts.ts';
+import { writeOwnedFile } from '../stack/ownedFile.ts';
 import type { ProcessPlan } from '../stack/plan.ts';
 
 export type StartFile = Pick<ProcessPlan, 'command' | 'env' | 'probe'>;
@@ -16,9 +17,7 @@ export function startFilePath(execRoot: string, process: string): string {
 }
 
 export function writeStartFile(path: string, { command, env, probe }: StartFile, reader: Account): void {
-  writeFileSync(`${path}.new`, `${JSON.stringify({ command, env, probe })}\n`, { mode: 0o400 });
-  chownSync(`${path}.new`, reader.uid, reader.gid);
-  renameSync(`${path}.new`, path);
+  writeOwnedFile(path, `${JSON.stringify({ command, env, probe })}\n`, reader);
 }
 
 /** Nobody starts by it until it is written again. */

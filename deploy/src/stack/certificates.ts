@@ -2,10 +2,11 @@
  * TLS files of the engine's tcp sockets. The gateway may not read the operator's key, so it is given copies of its own, made anew when the files change; it reads
  * them again when they do.
  */
-import { chmodSync, chownSync, copyFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { EngineOptions } from '@flotilla/service-kit';
 import type { TlsFiles } from '../options/settings.ts';
 import type { Account } from './accounts.ts';
+import { writeOwnedFile } from './ownedFile.ts';
 import type { StackPaths } from './paths.ts';
 import type { TlsCopy } from './plan.ts';
 
@@ -24,13 +25,7 @@ export function certificateCopies(tls: TlsFiles | undefined, paths: StackPaths, 
 }
 
 export async function copyCertificate(copy: TlsCopy): Promise<void> {
-  if (copy.hosts) {
-    const { resolveHosts } = await hostsFiles();
-    writeFileSync(`${copy.to}.new`, resolveHosts(copy.from), { mode: 0o400 });
-  } else copyFileSync(copy.from, `${copy.to}.new`);
-  chmodSync(`${copy.to}.new`, 0o400);
-  chownSync(`${copy.to}.new`, copy.uid, copy.gid);
-  renameSync(`${copy.to}.new`, copy.to);
+  writeOwnedFile(copy.to, copy.hosts ? (await hostsFiles()).resolveHosts(copy.from) : readFileSync(copy.from), copy);
 }
 
 export async function isRenewed(copy: TlsCopy): Promise<boolean> {

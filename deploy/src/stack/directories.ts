@@ -1,5 +1,19 @@
 /** Makes the directories of a stack, each with its owner and mode. */
-import { chmodSync, chownSync, lchownSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
+import { InvalidParameter } from '@flotilla/errors/classes';
 import { type Account, root } from './accounts.ts';
 import type { StackPaths } from './paths.ts';
 import { services } from './services.ts';
@@ -11,6 +25,8 @@ export interface Accounts {
   readonly redis: Account;
   readonly nats: Account;
 }
+
+const directoryItself = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 export function accountOf(service: (typeof services)[number], accounts: Accounts): Account {
   switch (service.account) {
@@ -48,22 +64,41 @@ export function makeDirectories(paths: StackPaths, accounts: Accounts): void {
   }
 }
 
-/** Makes or mends a directory. Where the owner was another (a service that ran as root before its user existed), all below it changes hands. */
+/**
+ * Makes or mends a directory. Where the owner was another (a service that ran as root before its user existed), all below it changes hands. A link is followed
+ * where it is root's, and at no other place: the owner of the directory above may be a service's user.
+ *
+ * @throws InvalidParameter for the link of another user.
+ */
 export function own(path: string, mode: number, uid: number, gid: number): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  const before = statSync(path);
-  if (before.uid !== uid || before.gid !== gid) chownTree(path, uid, gid);
-  // After chown, which clears the setgid bit.
-  chmodSync(path, mode);
+  const found = lstatSync(path);
+  if (found.isSymbolicLink() && found.uid !== 0) throw new InvalidParameter(`${path} is a symbolic link of another user's`);
+  const fd = openSync(found.isSymbolicLink() ? realpathSync(path) : path, directoryItself);
+  try {
+    const before = fstatSync(fd);
+    if (before.uid !== uid || before.gid !== gid) chownTree(fd, uid, gid);
+    // After chown, which clears the setgid bit.
+    fchmodSync(fd, mode);
+  } finally {
+    closeSync(fd);
+  }
 }
 
-function chownTree(path: string, uid: number, gid: number): void {
-  if (lstatSync(path).isDirectory()) {
-    for (const name of readdirSync(path)) chownTree(`${path}/${name}`, uid, gid);
-    chownSync(path, uid, gid);
-  } else {
+/** Goes by descriptors: who owned the tree so far may exchange a directory for a link meanwhile. */
+function chownTree(directory: number, uid: number, gid: number): void {
+  for (const name of readdirSync(`/proc/self/fd/${directory}`)) {
+    const path = `/proc/self/fd/${directory}/${name}`;
     lchownSync(path, uid, gid);
+    if (!lstatSync(path).isDirectory()) continue;
+    const below = openSync(path, directoryItself);
+    try {
+      chownTree(below, uid, gid);
+    } finally {
+      closeSync(below);
+    }
   }
+  fchownSync(directory, uid, gid);
 }
 
 /** Whether every directory above and at `path` lets this account pass. */

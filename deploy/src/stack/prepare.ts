@@ -16,6 +16,7 @@ import { type Accounts, canReach, makeDirectories } from './directories.ts';
 import { openListeners } from './listeners.ts';
 import { natsConfig } from './natsConfig.ts';
 import { outsideNats, outsideRedis } from './outsideEngines.ts';
+import { writeOwnedFile } from './ownedFile.ts';
 import { codeRoot, type StackPaths } from './paths.ts';
 import type { Listener, Plan } from './plan.ts';
 import { type EngineAddress, planProcesses } from './processes.ts';
@@ -59,10 +60,10 @@ export async function prepareStack({ settings, paths, lockFd, held, warn, compos
   const redisText = redisConfig({ data: paths.redisData, socket: paths.redisSocket, users: paths.redisUsers });
   const natsText = natsConfig({ port: natsPort, store: paths.natsData, engineId, secrets });
   if (redis.kind === 'own') {
-    writeFor(accounts.redis, paths.redisUsers, users);
-    writeFor(accounts.redis, paths.redisConf, redisText);
+    writeOwnedFile(paths.redisUsers, users, accounts.redis);
+    writeOwnedFile(paths.redisConf, redisText, accounts.redis);
   }
-  if (nats.kind === 'own') writeFor(accounts.nats, paths.natsConf, natsText);
+  if (nats.kind === 'own') writeOwnedFile(paths.natsConf, natsText, accounts.nats);
   const tlsCopies = [
     ...certificateCopies(settings.tls, paths, accounts.gateway),
     ...policyCopies(settings.policyFile, paths, accounts.gateway),
@@ -144,12 +145,6 @@ function openEngineId(path: string): string {
   writeFileSync(`${path}.new`, `${id}\n`, { mode: 0o644 });
   renameSync(`${path}.new`, path);
   return id;
-}
-
-function writeFor(account: Account, path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o400 });
-  chownSync(`${path}.new`, account.uid, account.gid);
-  renameSync(`${path}.new`, path);
 }
 
 /** Below the range the kernel takes for outgoing connections, so that it is still free when nats-server has to start again. */
