@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { socketFrom } from '../firstRun/socket.ts';
+import { loadSettings } from '../options/settings.ts';
 import { rotateLog } from '../supervisor/logRotation.ts';
 import { parseCounts } from './change.ts';
 import { tailOf } from './logs.ts';
+import { refuseUnmet } from './prepare.ts';
 import { formatProcesses } from './ps.ts';
 import { describeUpstreams } from './registryClient.ts';
 
@@ -17,6 +19,20 @@ describe('scale', () => {
     expect(parseCounts(['gateway=2', 'image-service=3'])).toEqual({ gateway: 2, 'image-service': 3 });
     expect(() => parseCounts(['gateway'])).toThrow('must be SERVICE=REPLICAS');
     expect(() => parseCounts(['redis=2'])).toThrow('no such service: redis');
+  });
+});
+
+describe('prepare', () => {
+  it.each([
+    ['--policy-file', { policyFile: '/policy.json' }],
+    ['--hosts-file', { hostsFile: '/hosts.json' }],
+    ['--compact', { compact: true }],
+  ])('refuses %s, which nobody would mind', (flag, other) => {
+    const file = join(scratch, 'daemon.json');
+    writeFileSync(file, '{}');
+    const settings = loadSettings(new Map(), file);
+    expect(() => refuseUnmet(settings)).not.toThrow();
+    expect(() => refuseUnmet({ ...settings, ...other })).toThrow(`${flag} is not supported where each service is a container of its own`);
   });
 });
 

@@ -49,11 +49,14 @@ export async function prepare(options: { flags: RawSettings; configFile: string 
   process.execve(requireProgram('sleep'), ['sleep', 'infinity'], {});
 }
 
-function refuseUnmet({ hosts, tls, compact, engineOptions }: StackSettings): void {
+/** Nobody is there to bind a socket, to bound a log, or to copy a file again when it has changed. */
+export function refuseUnmet({ hosts, tls, compact, policyFile, hostsFile, engineOptions }: StackSettings): void {
   const unmet = [
     [hosts.length > 0, '--host'],
     [tls !== undefined, '--tls'],
     [compact, '--compact'],
+    [policyFile !== undefined, '--policy-file'],
+    [hostsFile !== undefined, '--hosts-file'],
     [engineOptions.auditLog !== undefined, '--audit-log'],
   ] as const;
   for (const [given, flag] of unmet) {
