@@ -27,6 +27,10 @@ test('users, passwords and what files hold are taken out of the environment, for
       credentials: 'SUSEED',
     });
     expect(outsideNats({ NATS_URL: 'tls://token@a' })).toMatchObject({ url: 'tls://a', user: 'token', password: '' });
+    expect(outsideNats({ NATS_URL: 'nats://u:p,q@a:1, nats://u:p,q@b:2' })).toMatchObject({
+      url: 'nats://a:1,nats://b:2',
+      password: 'p,q',
+    });
     expect(outsideRedis({})).toBeUndefined();
     expect(outsideNats({ NATS_URL: '' })).toBeUndefined();
   } finally {
@@ -42,4 +46,22 @@ const refused = [
 
 test.each(refused)('%s is refused', (read, why) => {
   expect(read).toThrow(why);
+});
+
+test.each([
+  'redis://me:hush/hush@a:1',
+  'redis://me:hush@hush@a:1',
+  'redis://me:hush%hush@a:1',
+  'redis-sentinel://me:hush/@a:1,b:2/main',
+  'redis://me:hush@a:b:c',
+])('%s is refused without its password', (url) => {
+  const said = (read: () => unknown): string => {
+    try {
+      return JSON.stringify(read());
+    } catch (error) {
+      return String(error);
+    }
+  };
+  expect(said(() => outsideRedis({ REDIS_URL: url }))).toMatch(/^InvalidParameter: (?!.*hush)/);
+  expect(said(() => outsideNats({ NATS_URL: url.replace(/^redis/, 'nats') }))).toMatch(/^InvalidParameter: (?!.*hush)/);
 });

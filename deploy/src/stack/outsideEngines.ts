@@ -20,15 +20,18 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** @throws InvalidParameter when a URL means nothing or a file cannot be read. */
 export function outsideRedis(env: Environment): EngineAddress | undefined {
   if (!env.REDIS_URL) return undefined;
-  const { url, user, password } = splitAccount(env.REDIS_URL);
+  const { url, user, password } = splitAccount(env.REDIS_URL, 'REDIS_URL');
   parseRedisUrl(url);
   return { kind: 'outside', url, user, password, tls: tlsMaterial(env, 'REDIS'), credentials: '' };
 }
 
+/** A password may hold a comma. */
+const betweenServers = /,(?=\s*[a-z]+:\/\/)/;
+
 /** @throws InvalidParameter when a URL means nothing or a file cannot be read. */
 export function outsideNats(env: Environment): EngineAddress | undefined {
   if (!env.NATS_URL) return undefined;
-  const servers = env.NATS_URL.split(',').map((server) => splitAccount(server.trim()));
+  const servers = env.NATS_URL.split(betweenServers).map((server) => splitAccount(server.trim(), 'NATS_URL'));
   for (const { url } of servers) {
     if (!/^(nats|tls):\/\/(\[[0-9a-fA-F:.]+\]|[^:/@[\]]+)(:\d{1,5})?$/.test(url)) {
       throw new InvalidParameter(`not a URL of a NATS: ${url} (nats://HOST:PORT, or tls://HOST:PORT; several with commas between them)`);
@@ -45,10 +48,20 @@ export function outsideNats(env: Environment): EngineAddress | undefined {
   };
 }
 
-/** User and password are taken out, so that a URL may be shown. */
-function splitAccount(text: string): { url: string; user: string; password: string } {
+/**
+ * User and password are taken out, so that a URL may be shown.
+ *
+ * @throws InvalidParameter, which does not show it, where it is not clear what the password is.
+ */
+function splitAccount(text: string, variable: string): { url: string; user: string; password: string } {
   const [, scheme = '', user = '', password = '', rest = text] = /^([a-z-]+:\/\/)([^:@/]*)(?::([^@/]*))?@(.*)$/.exec(text) ?? [];
-  return { url: `${scheme}${rest}`.replace(/\/$/, ''), user: decodeURIComponent(user), password: decodeURIComponent(password) };
+  try {
+    if (!rest.includes('@'))
+      return { url: `${scheme}${rest}`.replace(/\/$/, ''), user: decodeURIComponent(user), password: decodeURIComponent(password) };
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error;
+  }
+  throw new InvalidParameter(`${variable}: a %, /, : or @ in user or password is written %25, %2F, %3A or %40`);
 }
 
 function tlsMaterial(env: Environment, engine: 'REDIS' | 'NATS'): TlsMaterial {
