@@ -1,7 +1,7 @@
 /** The bundle of a program, made from this checkout as `flotilla up` makes it. */
-import { execFile } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFile, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { bundleOf } from '../src/stack/bundle.ts';
@@ -27,6 +27,24 @@ describe('a bundle', () => {
     for (const file of [path, main]) {
       const run = promisify(execFile)(process.execPath, [join(codeRoot, file)]);
       await expect(run).rejects.toMatchObject({ code: 2, stderr: 'this is started by: flotilla up\n' });
+    }
+  });
+
+  it('goes when it is old and no process runs from it', async () => {
+    const path = await bundleOf(main, 'supervisor', fail);
+    const bundles = join(codeRoot, dirname(dirname(path)));
+    const old = Array.from({ length: 10 }, (_unused, index) => join(bundles, `${index}`.padStart(16, 'f')));
+    const running = spawn('sleep', ['60'], { argv0: join(old[0] ?? '', 'supervisor.mjs') });
+    try {
+      for (const [index, directory] of old.entries()) {
+        mkdirSync(directory, { recursive: true });
+        utimesSync(directory, index, index);
+      }
+      expect(await bundleOf(main, 'supervisor', fail)).toBe(path);
+      expect(old.slice(0, 3).map((directory) => existsSync(directory))).toEqual([true, false, false]);
+    } finally {
+      running.kill();
+      for (const directory of old) rmSync(directory, { recursive: true, force: true });
     }
   });
 

@@ -12,6 +12,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -27,7 +28,7 @@ const root = `${codeRoot}/.cache/bundle`;
 const sources = ['packages/*/src/**/*.ts', 'services/*/src/**/*.ts', 'deploy/src/**/*.ts', 'package-lock.json'];
 /** Native code, and what is loaded only where it is needed. */
 const outside = [/^koffi$/, /^node-unix-socket$/, /^re2js$/, /^iconv-lite$/, /^protobufjs/, /^@grpc\/proto-loader$/];
-/** A running stack starts its process again from the bundle it was planned with; older ones have been outlived by then. */
+/** The latest, and those that a process runs from: a stack starts its process again, and loads what it seldom needs, from the bundle it was planned with. */
 const kept = 8;
 
 /**
@@ -111,7 +112,24 @@ function asciiOnly(code: string): string {
 
 function removeOld(): void {
   const byAge = readdirSync(root)
-    .map((name) => ({ path: join(root, name), usedMs: statSync(join(root, name)).mtimeMs }))
+    // A second `up` may be at it, too.
+    .map((name) => ({ name, usedMs: statSync(join(root, name), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { path } of byAge.slice(kept)) rmSync(path, { recursive: true, force: true });
+  const old = byAge.slice(kept);
+  if (old.length === 0) return;
+  const running = commandLines();
+  for (const { name } of old.filter(({ name }) => !running.some((line) => line.includes(`/bundle/${name}/`))))
+    rmSync(join(root, name), { recursive: true, force: true });
+}
+
+/** Of all processes. */
+function commandLines(): string[] {
+  return globSync('/proc/[0-9]*/cmdline').flatMap((path) => {
+    try {
+      return [readFileSync(path, 'utf8')];
+    } catch {
+      // It has ended.
+      return [];
+    }
+  });
 }
