@@ -2,7 +2,7 @@
 import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { isServed } from '../stack/listeners.ts';
+import { isServed } from '@flotilla/service-kit/isServed';
 import { forInstance } from '../stack/plan.ts';
 import { instanceFile, readStartFile, type StartFile, startFilePath } from './startFile.ts';
 

@@ -1,8 +1,8 @@
 /** The stack itself: is it up, is each service well, who has the sockets. */
 import { errorMessage, isUnavailable } from '@flotilla/errors/classes';
+import { isServed } from '@flotilla/service-kit/isServed';
 import { dockerSocket } from '../options/hosts.ts';
 import { askReport } from '../stack/controlClient.ts';
-import { isServed } from '../stack/listeners.ts';
 import { type Roots, stackPaths } from '../stack/paths.ts';
 import { readState } from '../supervisor/state.ts';
 import { type Finding, missing, ok, warning } from './finding.ts';

@@ -4,9 +4,9 @@
  */
 import { lookup } from 'node:dns/promises';
 import { chownSync, existsSync, fstatSync, lstatSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { errorMessage, InvalidParameter } from '@flotilla/errors/classes';
+import { isServed } from '@flotilla/service-kit/isServed';
 import { bindSocket, listenUnix, takeDescriptor } from '@flotilla/syscalls';
 import { dockerSocket, formatHost, type Host } from '../options/hosts.ts';
 import { defaultExecRoot, type StackSettings } from '../options/settings.ts';
@@ -183,17 +183,4 @@ function socketGroup(settings: StackSettings, warn: (line: string) => void): num
     throw new InvalidParameter(`could not change group of unix sockets to ${settings.group}: group ${settings.group} not found`);
   warn(`there is no group ${settings.group}: only root can use the unix sockets`);
   return 0;
-}
-
-/** Whether somebody accepts connections there. */
-export function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const done = (served: boolean): void => {
-      socket.destroy();
-      resolve(served);
-    };
-    socket.on('connect', () => done(true));
-    socket.on('error', (error: NodeJS.ErrnoException) => done(error.code === 'EAGAIN' || error.code === 'EACCES'));
-  });
 }

@@ -4,8 +4,8 @@
  */
 import { chmodSync, linkSync, renameSync, rmSync, statSync } from 'node:fs';
 import type { Server } from 'node:http';
-import { connect } from 'node:net';
 import type { Logger } from '@flotilla/service-kit';
+import { isServed } from '@flotilla/service-kit/isServed';
 import { listen } from './server.ts';
 
 /** How long clients may find nobody after the death of the one who had the name. */
@@ -32,17 +32,5 @@ export async function listenShared(server: Server, path: string, instance: strin
   server.on('close', () => {
     clearInterval(timer);
     if (statSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
-  });
-}
-
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const answer = (served: boolean): void => {
-      socket.destroy();
-      resolve(served);
-    };
-    socket.on('connect', () => answer(true));
-    socket.on('error', (error: NodeJS.ErrnoException) => answer(error.code === 'EAGAIN'));
   });
 }
