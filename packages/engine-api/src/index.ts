@@ -98,6 +98,7 @@ export {
   networkCreateRequest,
   networkDisconnectRequest,
 } from './network.ts';
+export { randomId, shortId } from './objectId.ts';
 export {
   type ContainerUpdateRequest,
   containerUpdateRequest,

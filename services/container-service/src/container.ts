@@ -155,8 +155,3 @@ export function ownLabelsOf({ ownLabels, config }: Pick<ContainerRecord, 'ownLab
 export function sharedContainer(mode: string | undefined): string | undefined {
   return mode?.startsWith('container:') ? mode.slice('container:'.length) : undefined;
 }
-
-/** The 12 digits that people see. */
-export function shortId(id: string): string {
-  return id.slice(0, 12);
-}

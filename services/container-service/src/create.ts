@@ -1,5 +1,4 @@
 /** Creating a container: everything that can be refused is refused here, then its snapshot, volumes and record are made. */
-import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import {
   type ContainerConfig,
@@ -7,12 +6,14 @@ import {
   DecodeError,
   decodeContainerCreate,
   type HostConfig,
+  randomId,
+  shortId,
 } from '@flotilla/engine-api';
 import { Conflict, errorMessage, InvalidParameter, isConflict, isNotFound } from '@flotilla/errors';
 import { formatPlatform, hostPlatform, type ImageConfig, normalisePlatform, parseImageConfig, platformMatches } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano } from './clock.ts';
-import { type ContainerRecord, initialState, type Snapshot, sharedContainer, shortId } from './container.ts';
+import { type ContainerRecord, initialState, type Snapshot, sharedContainer } from './container.ts';
 import { Drafts } from './drafts.ts';
 import { imageMountKeys, prepareImageMounts } from './imageMounts.ts';
 import { resolvedLinks } from './links.ts';
@@ -76,7 +77,7 @@ export class Creator {
       { idempotent: true },
     );
     const imageConfig = parseImageConfig(image.configJson);
-    const id = randomBytes(32).toString('hex');
+    const id = randomId();
     const { config, hostConfig, warnings } = validateCreate(
       {
         id,

@@ -2,9 +2,8 @@
  * Execs: additional processes in running containers. Each has a conmon of its own, so that one outlives this service too; the output of an attached one
  * comes from conmon's attach socket, and a client that stops reading makes that conmon stop (and with it the process) instead of costing memory.
  */
-import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig } from '@flotilla/engine-api';
+import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig, randomId } from '@flotilla/engine-api';
 import { Conflict, errorMessage, InvalidParameter, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import { starterOf } from './begunExec.ts';
@@ -40,7 +39,7 @@ export class Execs {
     const run = requireReady(container, reference);
     parseDetachKeys(config.DetachKeys ?? '');
     if ((config.Cmd ?? []).length === 0) throw new InvalidParameter('No exec command specified');
-    const id = randomBytes(32).toString('hex');
+    const id = randomId();
     const record: ExecRecord = {
       id,
       containerId: container.id,

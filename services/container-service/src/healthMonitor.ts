@@ -3,8 +3,7 @@
  * the records, so that a container started, paused or gone by whatever way is probed, or not, and another instance of this
  * service goes on where one has ended.
  */
-import { randomBytes } from 'node:crypto';
-import type { Health, HealthcheckResult } from '@flotilla/engine-api';
+import { type Health, type HealthcheckResult, randomId } from '@flotilla/engine-api';
 import { errorMessage, isNotFound } from '@flotilla/errors';
 import type { DomainEvent } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
@@ -122,7 +121,7 @@ export class HealthMonitor {
 
   /** To those who listen a probe is an exec like any other. @returns the id that its events carry. */
   async #tellBegin(container: ContainerRecord, command: readonly string[]): Promise<string> {
-    const execID = randomBytes(32).toString('hex');
+    const execID = randomId();
     const tell = (action: string): DomainEvent => containerEvent(container, `${action}: ${command.join(' ')}`, { execID });
     await this.#options.store.commit({ events: [tell('exec_create'), tell('exec_start')] });
     return execID;

@@ -1,9 +1,8 @@
 /** Rules of one endpoint: what may be asked of it, its MAC address, the names it is found by. Pure. */
 import { randomBytes } from 'node:crypto';
-import type { EndpointSettings } from '@flotilla/engine-api';
+import { type EndpointSettings, shortId } from '@flotilla/engine-api';
 import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
-import { shortId } from './ids.ts';
 import { joinMistakes } from './ipam.ts';
 import { type NetworkRecord, predefinedNames } from './network.ts';
 

@@ -1,8 +1,8 @@
 /** Chooses the addresses of a new endpoint. Between replicas they are reserved by the records (`create`); within this one they count as taken at once. */
+import { randomId } from '@flotilla/engine-api';
 import { Forbidden, isConflict, Unavailable } from '@flotilla/errors';
 import { requestedAddress } from './addressAllocator.ts';
 import { dnsNames, macAddress } from './endpoint.ts';
-import { randomId } from './ids.ts';
 import type { Joining } from './joining.ts';
 import { type NetworkRecord, networkSubnets } from './network.ts';
 import { isOnParent } from './parentLinks.ts';

@@ -1,10 +1,9 @@
 /** A network: its record, its names, and how the Engine API shows it. */
 
-import type { IPAMConfig, NetworkContainer, NetworkInspect } from '@flotilla/engine-api';
+import { type IPAMConfig, type NetworkContainer, type NetworkInspect, shortId } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Subnet } from './addressAllocator.ts';
 import { type Cidr, contains, parseAddress, parseCidr } from './cidr.ts';
-import { shortId } from './ids.ts';
 
 /** Our own drivers; any other is a plugin's. */
 export type Driver = 'bridge' | 'host' | 'null' | 'macvlan' | 'ipvlan' | 'overlay';

@@ -1,11 +1,12 @@
 /** Networks: create, find, list, remove, prune, and the two kinds that are always there. */
 
-import type { NetworkContainer, NetworkCreateRequest, NetworkInspect } from '@flotilla/engine-api';
+import { type NetworkContainer, type NetworkCreateRequest, type NetworkInspect, randomId } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isForbidden, isNotFound, NotFound, Unavailable } from '@flotilla/errors';
 import type { IsOwn } from '@flotilla/service-kit/rights';
 import type { AddressPool } from './addressPools.ts';
 import { bridgeOptions, skipsGateway } from './bridgeOptions.ts';
 import { overlaps, parseCidr } from './cidr.ts';
+import { timestamp } from './clock.ts';
 import {
   anyOf,
   booleanFilter,
@@ -17,7 +18,6 @@ import {
   textMatcher,
   untilMs,
 } from './filters.ts';
-import { randomId, timestamp } from './ids.ts';
 import { chooseSubnets, poolOverlaps, writtenSubnets } from './ipam.ts';
 import {
   bridgeName,

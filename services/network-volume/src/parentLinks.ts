@@ -4,8 +4,8 @@
  * Without a parent, or internal, the network is a wire of its own: an interface `dm-<id>` (`di-` for ipvlan) that we make. A parent `eth0.10` that is not there
  * is made as VLAN 10 of eth0. Whichever we made goes with the last network on it.
  */
+import { shortId } from '@flotilla/engine-api';
 import { Forbidden, InvalidParameter } from '@flotilla/errors';
-import { shortId } from './ids.ts';
 import type { NetworkRecord } from './network.ts';
 
 export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru';

@@ -1,10 +1,10 @@
 /** The networks that are always there: bridge, as the engine's options say (or not at all), host and none. */
 
-import type { IPAMConfig } from '@flotilla/engine-api';
+import { type IPAMConfig, randomId } from '@flotilla/engine-api';
 import { InvalidParameter, System } from '@flotilla/errors';
 import type { AddressPool } from './addressPools.ts';
 import { addressText, cidrText, contains, type Family, parseAddress, parseCidr, parseCidrAddress } from './cidr.ts';
-import { randomId, timestamp } from './ids.ts';
+import { timestamp } from './clock.ts';
 import { chooseSubnets } from './ipam.ts';
 import { type Driver, type NetworkRecord, type SubnetRecord, takenSubnets } from './network.ts';
 import type { Bridges } from './networkKernel.ts';

@@ -1,6 +1,6 @@
 /** What this service keeps, and the store as its domain sees it (@flotilla/records fits it; tests bring one in memory). */
 import type { Collection, Commit, DomainEvent } from '@flotilla/records';
-import { nowNano } from './ids.ts';
+import { nowNano } from './clock.ts';
 import type { NetworkRecord } from './network.ts';
 import { addressesOf, type EndpointRecord, type SandboxRecord } from './sandbox.ts';
 import type { VolumeRecord } from './volume.ts';

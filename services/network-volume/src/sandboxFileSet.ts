@@ -1,8 +1,8 @@
 /** What a sandbox's record means for the three files, and keeping them so. */
 import { hostname as ownHostname } from 'node:os';
+import { shortId } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { changedHosts, type HostsEntry, hostsFile, ownNames, parseExtraHost } from './hostsFile.ts';
-import { shortId } from './ids.ts';
 import type { Records } from './records.ts';
 import {
   directResolvConf,

@@ -1,13 +1,12 @@
 /** What follows from a sandbox's record and its networks: the interface, the routes, the rules. Pure. */
 
-import type { EndpointSettings } from '@flotilla/engine-api';
+import { type EndpointSettings, randomId } from '@flotilla/engine-api';
 import { System } from '@flotilla/errors';
 import { lowestFree } from './addressAllocator.ts';
 import { bridgeOptions } from './bridgeOptions.ts';
 import { endpointSysctls, interfaceNameOption } from './endpoint.ts';
 import type { PortForward } from './firewall.ts';
 import type { Gateways, InterfaceWish, Joint } from './hostNetwork.ts';
-import { randomId } from './ids.ts';
 import type { Joining } from './joining.ts';
 import { type NetworkRecord, type networkSubnets, predefinedNames } from './network.ts';
 import { isOnParent, linkNamePattern, parentWish } from './parentLinks.ts';

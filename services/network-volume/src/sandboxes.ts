@@ -14,14 +14,13 @@ import type {
   ReleaseSandboxRequest,
   RetainSandboxesRequest,
 } from '@flotilla/contracts/flotilla/network/v1/networks';
-import type { NetworkSettings } from '@flotilla/engine-api';
+import { type NetworkSettings, randomId } from '@flotilla/engine-api';
 import { Conflict, Forbidden, InvalidParameter, isConflict, isNotFound, System } from '@flotilla/errors';
 import { KeyedQueue } from '@flotilla/service-kit';
 import { bridgeOptions } from './bridgeOptions.ts';
 import { checkEndpoint } from './endpoint.ts';
 import { type ClusterAddresses, claimOf, EndpointChooser } from './endpointChooser.ts';
 import type { Slot } from './hostNetwork.ts';
-import { randomId } from './ids.ts';
 import { type Joining, joinings, otherEndpoints, wantedEndpoints } from './joining.ts';
 import { LiveConnections } from './liveConnections.ts';
 import { LoopTurns } from './loopTurns.ts';

@@ -1,6 +1,6 @@
 /** Volumes: named directories, who holds them, what is mounted on them. */
 import type { AcquireVolumeRequest, ListVolumesRequest, MountVolumeRequest } from '@flotilla/contracts/flotilla/volume/v1/volumes';
-import type { Volume, VolumeCreateRequest } from '@flotilla/engine-api';
+import { randomId, type Volume, type VolumeCreateRequest } from '@flotilla/engine-api';
 import { Conflict, errorKind, errorMessage, InvalidParameter, isFlotillaError, isNotFound, makeError, NotFound } from '@flotilla/errors';
 import type { IsOwn } from '@flotilla/service-kit/rights';
 import {
@@ -13,7 +13,6 @@ import {
   matchesPruneLabels,
   textMatcher,
 } from './filters.ts';
-import { randomId } from './ids.ts';
 import type { LocalVolumes } from './localVolumes.ts';
 import { event, type Records } from './records.ts';
 import { anonymousLabel, checkVolumeName, foreignDocument, type PluginVolume, type VolumeRecord, volumeDocument } from './volume.ts';

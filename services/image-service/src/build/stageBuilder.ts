@@ -1,5 +1,5 @@
 /** One stage: its instructions, one after the other, each a step from an image to the next. */
-import { randomBytes } from 'node:crypto';
+import { randomId } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import { type Platform, parsePlatform } from '@flotilla/oci';
 import type { Image } from '../image.ts';
@@ -178,7 +178,7 @@ export class StageBuilder {
   /** dockerd makes a container for a step that runs nothing too, and says so. Here there is none to be had, but its lines are the same. */
   tellContainer(): void {
     if (!this.build.options.remove) return;
-    const id = randomBytes(32).toString('hex');
+    const id = randomId();
     this.output.running(id);
     this.output.removed(id);
   }

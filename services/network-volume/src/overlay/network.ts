@@ -1,8 +1,9 @@
 /** An overlay network: how it is chosen, given those that hosts have agreed on, and what a host keeps of it. Pure. */
+import { randomId } from '@flotilla/engine-api';
 import { Conflict } from '@flotilla/errors';
 import type { AddressPool } from '../addressPools.ts';
 import { type Cidr, parseCidr } from '../cidr.ts';
-import { randomId, timestamp } from '../ids.ts';
+import { timestamp } from '../clock.ts';
 import { chooseSubnets } from '../ipam.ts';
 import type { NetworkRecord } from '../network.ts';
 import { defaultTunnelMtu } from '../networkKernel.ts';

@@ -1,5 +1,5 @@
+import { shortId } from '@flotilla/engine-api';
 /** Names of an overlay network's interfaces. */
-import { shortId } from '../ids.ts';
 
 export function overlayBridge(id: string): string {
   return `ov-${shortId(id)}`;

@@ -1,17 +1,4 @@
-/** Identifiers as Docker's objects have them, and times as its documents write them. */
-import { randomBytes } from 'node:crypto';
-
-/** 64 hexadecimal digits. An id whose first twelve are all decimal could be taken for a number: Docker makes none. */
-export function randomId(): string {
-  for (;;) {
-    const id = randomBytes(32).toString('hex');
-    if (!/^\d{12}/.test(id)) return id;
-  }
-}
-
-export function shortId(id: string): string {
-  return id.slice(0, 12);
-}
+/** Times as Docker's documents write them. */
 
 let lastNano = 0n;
 
