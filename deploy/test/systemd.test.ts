@@ -24,13 +24,7 @@ describe('the systemd units', () => {
     }
   });
 
-  it('leave conmon and the containers alone when the service stops', () => {
-    const service = readFileSync(units[0] ?? '', 'utf8');
-    expect(service).toMatch(/^KillMode=process$/m);
-    expect(service).toMatch(/^Delegate=yes$/m);
-  });
-
-  it('start the stack with the socket that systemd holds, whose first client is answered', async () => {
+  it('start the stack with the socket that systemd holds, whose first client is answered, and leave containers alone when it stops', async () => {
     const host = await createTestHost();
     try {
       const up = ['sh', join(repository, 'deploy/flotilla'), 'up', '--foreground', '-H', 'fd://'];
@@ -40,19 +34,28 @@ describe('the systemd units', () => {
         ...['-l', host.socketPath, ...up, '--data-root', host.dataRoot, '--exec-root', host.execRoot, '--config-file', configFile],
       ]);
       await waitFor(() => host.run('test', ['-S', host.socketPath]).then(({ code }) => code === 0), { what: 'the socket' });
-      expect(await host.sh(`curl -sS --max-time 90 --unix-socket ${host.socketPath} http://docker/_ping`, { timeoutMs: 100_000 })).toBe(
-        'OK',
-      );
-      // The gateway answers as soon as it is up itself.
+      const get = (path: string) =>
+        host.sh(`curl -sS --max-time 90 --unix-socket ${host.socketPath} http://docker${path}`, { timeoutMs: 100_000 });
+      // Also what another service knows: it is waited for, the others are not.
+      expect(await get('/containers/json')).toBe('[]');
       const healthy = async () => (await host.processes()).every((each) => each.healthy);
       await waitFor(healthy, { timeoutMs: 60_000, what: 'every service to be healthy' });
       writeFileSync(configFile, JSON.stringify({ labels: ['read=again'] }));
       activated.kill('SIGHUP');
-      const info = () => host.sh(`curl -sS --max-time 90 --unix-socket ${host.socketPath} http://docker/info`, { timeoutMs: 100_000 });
-      await waitFor(async () => (await info()).includes('read=again'), { timeoutMs: 90_000, what: 'the new settings, by the same socket' });
+      const isReadAgain = async () => (await get('/info')).includes('read=again');
+      await waitFor(isReadAgain, { timeoutMs: 90_000, what: 'the new settings, by the same socket' });
+      const archive = join(host.filesDirectory, 'busybox.tar');
+      await mustRun('tar', ['-C', '/', '-cf', archive, 'bin/busybox']);
+      await host.mustDocker('import', archive, 'box');
+      await host.mustDocker('run', '-d', '--name', 'worker', 'box', '/bin/busybox', 'sleep', '600');
+      const worker = Number(await host.mustDocker('inspect', '-f', '{{.State.Pid}}', 'worker'));
+      // systemd tells the main process alone to stop, and leaves the control groups below to us.
+      const service = readFileSync(units[0] ?? '', 'utf8');
+      expect([service.match(/^KillMode=.*$/gm), service.match(/^Delegate=.*$/gm)]).toEqual([['KillMode=process'], ['Delegate=yes']]);
       const ended = new Promise((resolve) => activated.on('exit', resolve));
       activated.kill('SIGTERM');
       expect(await ended).toBe(0);
+      expect(readFileSync(`/proc/${worker}/cmdline`, 'utf8')).toBe('/bin/busybox\0sleep\x00600\0');
       // It is systemd's: the next start finds it.
       expect((await host.run('test', ['-S', host.socketPath])).code).toBe(0);
     } finally {
