@@ -68,10 +68,14 @@ describe('docker exec', () => {
   it('ends with the container', async () => {
     await must('run', '-d', '--name', 'short', stack.busybox, 'sleep', '1000');
     const child = stack.host.dockerSpawn('exec', 'short', 'sh', '-c', 'echo on; sleep 5555');
-    const exit = new Promise((resolve) => child.once('exit', resolve));
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    const exit = new Promise((resolve) => child.once('close', resolve));
     await new Promise<void>((resolve) => child.stdout?.once('data', () => resolve()));
     await must('kill', 'short');
-    expect(await exit).toBe(137);
+    expect(await exit, stderr).toBe(137);
     await must('rm', 'short');
     expect(stack.host.cgroups.describeProcesses()).not.toContain('sleep 5555');
   });

@@ -69,7 +69,7 @@ export class Execs {
     const container = this.containerOf(exec);
     if (exec.state === 'exited') throw new Conflict(`exec ${id} has already run`);
     if (exec.state === 'running') throw new Conflict(`exec ${id} is already running`);
-    requireReady(container);
+    if (requireReady(container).id !== exec.runId) throw new NotFound(`No such exec instance: ${id}`);
     const starter = starterOf(this.options.paths, id);
     if (starter === 'an instance') throw new Conflict(`exec ${id} is already running`);
     if (starter === 'one that is gone') throw new Unavailable(`exec ${id} was cut off while it started`);

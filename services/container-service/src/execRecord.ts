@@ -7,7 +7,7 @@ export interface ExecRecord {
   /** 64 hex digits. */
   readonly id: string;
   readonly containerId: string;
-  /** the run it belongs to; it is gone when the container runs anew. */
+  /** the run it belongs to: it can be started in no other, and is forgotten at the end of the one that follows. */
   readonly runId: string;
   readonly config: ExecConfig;
   readonly state: 'created' | 'running' | 'exited';

@@ -233,8 +233,8 @@ export class ExecSession {
   /** False while Redis is away: its client asks for the exit code when it is back. */
   private async recordEnd(exitCode: number): Promise<boolean> {
     const { store } = this.options;
-    // It may be gone with its container's run, whose end has told of it.
-    if (!store.execs.has(this.exec.id)) return true;
+    // It may be gone with its container, or have ended with its container's run, whose end has told of it.
+    if ((store.execs.get(this.exec.id)?.state ?? 'exited') === 'exited') return true;
     const container = store.containers.get(this.container.id) ?? this.container;
     try {
       await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)], events: [execDied(container, this.exec.id, exitCode)] });

@@ -153,9 +153,10 @@ export class Exits {
     const again = !goes && shouldRestart(container.hostConfig.RestartPolicy, { ...container, exitCode: ending.exitCode });
     const ended = this.ended(container, ending, outOfMemory, again, settings);
     const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);
+    // What ran beside the first process has ended with it.
+    const died = execs.filter((exec) => exec.state === 'running');
     const events: DomainEvent[] = [
-      // What ran beside the first process has ended with it.
-      ...execs.filter((exec) => exec.state === 'running').map((exec) => execDied(ended, exec.id, killedCode)),
+      ...died.map((exec) => execDied(ended, exec.id, killedCode)),
       ...(outOfMemory && !told ? [containerEvent(ended, 'oom')] : []),
       containerEvent(ended, 'die', {
         execDuration: `${Math.max(0, Math.floor(ranMs / 1000))}`,
@@ -168,8 +169,12 @@ export class Exits {
       await remover.remove(ended, lease, removeVolumes, events, 'all');
     } else {
       await store.commit({
-        puts: [store.containers.put(ended.id, ended)],
-        deletes: execs.map((exec) => store.execs.delete(exec.id)),
+        puts: [
+          store.containers.put(ended.id, ended),
+          ...died.map((exec) => store.execs.put(exec.id, { ...exec, state: 'exited', exitCode: killedCode })),
+        ],
+        // Those of this run stay until the next has ended: their clients ask now how they ended.
+        deletes: execs.filter((exec) => exec.runId !== run.id).map((exec) => store.execs.delete(exec.id)),
         events,
         lease,
       });

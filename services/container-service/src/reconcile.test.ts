@@ -43,7 +43,7 @@ test('the files of a probe stay as long as the instance lives that runs it', asy
     for (const name of [running, left, 'probe-ab', 'an-exec', 'known']) mkdirSync(paths.execDirectory(name), { recursive: true });
     const reconciler = new Reconciler({
       paths,
-      store: { fresh: async () => undefined, containers: new Map(), execs: new Set(['known']) },
+      store: { fresh: async () => undefined, containers: new Map(), execs: new Map([['known', { state: 'running' }]]) },
     } as unknown as ReconcilerOptions);
     await reconciler.local();
     expect(readdirSync(paths.execs).sort()).toEqual(['known', running]);

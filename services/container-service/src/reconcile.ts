@@ -85,7 +85,8 @@ export class Reconciler {
       if (known === undefined || (!isRunning(known) && !existsSync(paths.bundle(id)))) teardown.forgetExit(id);
     }
     for (const id of execs) {
-      if (!store.execs.has(id) && !isMakerAlive(id)) rmSync(paths.execDirectory(id), { recursive: true, force: true });
+      if ((store.execs.get(id)?.state ?? 'exited') === 'exited' && !isMakerAlive(id))
+        rmSync(paths.execDirectory(id), { recursive: true, force: true });
     }
   }
 

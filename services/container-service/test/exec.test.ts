@@ -123,6 +123,26 @@ describe('an exec', () => {
     expect((await inspect(stack, id)).ExecIDs).toBeNull();
   });
 
+  test('is told of when its container has ended, until the next run has', async () => {
+    const other = await create(stack, ['sleep', '300']);
+    const execs: string[] = [];
+    for (let run = 0; run < 2; run++) {
+      await stack.containers.start({ container: other });
+      const [idle = '', left = '', ended = ''] = await Promise.all([0, 1, 2].map(() => createExec({ Cmd: ['sleep', '300'] }, other)));
+      for (const exec of [left, ended]) await stack.execs.start({ exec, ...attached, detach: true });
+      process.kill((await inspectExec(ended)).Pid, 'SIGTERM');
+      await waitFor(async () => (await inspectExec(ended)).ExitCode === 143, { what: 'one to end' });
+      if (run > 0) await expect(stack.execs.start({ exec: execs[0] ?? '', ...attached })).rejects.toThrow('No such exec instance');
+      await stack.containers.kill({ container: other, signal: '' });
+      expect(await inspectExec(left)).toMatchObject({ Running: false, ExitCode: 137 });
+      expect(await inspectExec(ended)).toMatchObject({ Running: false, ExitCode: 143 });
+      expect(stack.events.filter(({ action, attributes }) => action === 'exec_die' && attributes.execID === left)).toHaveLength(1);
+      for (const exec of execs) await expect(stack.execs.inspect({ exec })).rejects.toThrow('No such exec instance');
+      execs.splice(0, 3, idle, left, ended);
+    }
+    await remove(stack, other);
+  });
+
   test('is gone when its container is', async () => {
     const other = await create(stack, ['sleep', '300']);
     await stack.containers.start({ container: other });
