@@ -1,8 +1,9 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tryLockFile } from '@flotilla/syscalls';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { claimExec, findBegunExec, starterOf } from './begunExec.ts';
+import { claimExec, findBegunExec, removeExecFiles, starterOf, takeOverExec } from './begunExec.ts';
 import { Paths } from './paths.ts';
 
 let root: string;
@@ -26,6 +27,24 @@ it('whose instance is gone is known', () => {
   expect(starterOf(paths, 'e')).toBe('an instance');
   writeFileSync(join(paths.execDirectory('e'), 'maker'), 'exec-1-0-ab');
   expect(starterOf(paths, 'e')).toBe('one that is gone');
+});
+
+it('is taken over once, of an instance that is gone', async () => {
+  expect(takeOverExec(paths, 'e')).toBe('nobody');
+  claimExec(paths, 'e');
+  expect(takeOverExec(paths, 'e')).toBe('theirs');
+  writeFileSync(join(paths.execDirectory('e'), 'maker'), 'exec-1-0-ab');
+  const other = openSync(paths.execDirectory('e'), 'r');
+  tryLockFile(other);
+  expect(takeOverExec(paths, 'e')).toBe('theirs');
+  closeSync(other);
+  expect(takeOverExec(paths, 'e')).toBe('ours');
+  expect(starterOf(paths, 'e')).toBe('an instance');
+  expect(takeOverExec(paths, 'e')).toBe('theirs');
+  await removeExecFiles(paths, 'e');
+  await removeExecFiles(paths, 'e');
+  expect(takeOverExec(paths, 'e')).toBe('nobody');
+  expect(readdirSync(paths.execs)).toEqual([]);
 });
 
 it.each([

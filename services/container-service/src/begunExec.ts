@@ -1,11 +1,13 @@
 /**
- * An exec that is being started, as its directory tells of it: who starts it, and, where that instance is gone, what has come of it. The directory comes into
- * being whole, by a rename that only one can win: no exec is started twice.
+ * Whose an exec is, as its directory tells: which instance starts and follows it, and, where that was gone in the middle of the start, what has come of it. The
+ * directory comes into being whole, by a rename that only one can win, and goes by another: no exec is started twice, nor followed by two.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict } from '@flotilla/errors';
+import { hasCode, tryLockFile } from '@flotilla/syscalls';
 import { isMakerAlive, newNameByMaker } from './madeBy.ts';
 import type { Monitored } from './monitor.ts';
 import type { Paths } from './paths.ts';
@@ -44,6 +46,46 @@ export function starterOf(paths: ExecPaths, execId: string): 'nobody' | 'an inst
   } catch {
     return 'nobody';
   }
+}
+
+/**
+ * Makes the exec of an instance that is gone this one's. Of several that try one succeeds.
+ *
+ * @returns `theirs` while an instance that lives has it, this one too; `nobody` when it has no directory.
+ */
+export function takeOverExec(paths: ExecPaths, execId: string): 'ours' | 'theirs' | 'nobody' {
+  let fd: number;
+  try {
+    fd = openSync(paths.execDirectory(execId), constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return 'nobody';
+    throw error;
+  }
+  try {
+    // It may be moved away meanwhile, and another be made in its place.
+    const file = makerFile(`/proc/self/fd/${fd}`);
+    if (!tryLockFile(fd) || isMakerAlive(readFileSync(file, 'utf8'))) return 'theirs';
+    writeFileSync(`${file}.new`, newNameByMaker('exec'));
+    renameSync(`${file}.new`, file);
+    return 'ours';
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return 'nobody';
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Takes away the directory of an exec of ours, whole: who looks finds all of it or nothing. */
+export async function removeExecFiles(paths: ExecPaths, execId: string): Promise<void> {
+  const leaving = paths.execDirectory(newNameByMaker('exec'));
+  try {
+    renameSync(paths.execDirectory(execId), leaving);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+  // conmon may write into it to its last moment.
+  await rm(leaving, { recursive: true, force: true, maxRetries: 8, retryDelay: 25 });
 }
 
 /**

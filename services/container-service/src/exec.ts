@@ -3,26 +3,27 @@
  * comes from conmon's attach socket, and a client that stops reading makes that conmon stop (and with it the process) instead of costing memory.
  */
 import type { Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig, randomId } from '@flotilla/engine-api';
-import { Conflict, errorMessage, InvalidParameter, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
+import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
-import { starterOf } from './begunExec.ts';
+import { claimExec, removeExecFiles, starterOf, takeOverExec } from './begunExec.ts';
 import type { ContainerRecord } from './container.ts';
 import { parseDetachKeys } from './detachKeys.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { ExecSession, type ExecSessionOptions, type StartExecOptions } from './execSession.ts';
-import { discard } from './input.ts';
+import { aborted, discard } from './input.ts';
 import { findContainer } from './lookup.ts';
-import { signalProcess } from './processes.ts';
 import { containerEvent } from './store.ts';
 
 export interface ExecsOptions extends ExecSessionOptions {
   readonly tickets: TicketServer;
 }
 
-const sigcont = 18;
 /** How long a resize waits for its exec to run. */
 const startPatienceMs = 10_000;
+/** How long who only hears that a detached exec did not start waits until the record says so too. */
+const recordPatienceMs = 500;
 
 export class Execs {
   private readonly options: ExecsOptions;
@@ -75,7 +76,12 @@ export class Execs {
     if (starter === 'one that is gone') throw new Unavailable(`exec ${id} was cut off while it started`);
     if (options.detach) {
       const session = new ExecSession(this.options, exec, container, options);
-      await session.begin(undefined);
+      try {
+        await session.begin(undefined);
+      } catch (error) {
+        await Promise.race([session.whenOver, pause(recordPatienceMs, undefined, { ref: false })]);
+        throw error;
+      }
       void session.finish();
       return { tty: options.tty };
     }
@@ -98,6 +104,8 @@ export class Execs {
       const text = Buffer.from(`${isFlotillaError(error) ? error.message : errorMessage(error)}\r\n`);
       discard(stream);
       await writeOutput(stream, options.tty ? text : frame(1, text));
+      // Behind its end the client asks for the exit code.
+      await Promise.race([session.whenOver, aborted(signal)]);
       return;
     }
     await session.carry(stream, signal);
@@ -166,26 +174,41 @@ export class Execs {
 
   /** Follows to their ends the execs of instances that are gone. */
   followAbandoned(): void {
-    const { store, paths } = this.options;
-    for (const exec of store.execs.values()) {
-      const starter = starterOf(paths, exec.id);
-      if (exec.state === 'exited' || starter === 'an instance') continue;
-      if (exec.state === 'running') this.adopt(exec);
-      else if (starter === 'one that is gone') void this.finishCutOff(exec);
+    for (const exec of this.options.store.execs.values()) {
+      if (exec.state !== 'exited' && this.takeOver(exec)) void this.follow(exec.id);
     }
   }
 
-  private adopt(exec: ExecRecord): void {
-    // Whoever made it wait for its client is gone.
-    signalProcess(exec.monitorPid, exec.monitorStart, sigcont);
-    void this.sessionOf(exec)?.finish();
+  private takeOver(exec: ExecRecord): boolean {
+    const { paths, logger } = this.options;
+    try {
+      const taken = takeOverExec(paths, exec.id);
+      if (taken !== 'nobody' || exec.state === 'created') return taken === 'ours';
+      // Its files went with a boot of the machine, or its end was told by another and we do not know of it yet.
+      claimExec(paths, exec.id);
+      return true;
+    } catch (error) {
+      if (!isConflict(error)) logger.error({ execId: exec.id, error }, 'an exec of an instance that is gone could not be taken over');
+      return false;
+    }
   }
 
-  private async finishCutOff(exec: ExecRecord): Promise<void> {
+  /** One that was taken over. */
+  private async follow(id: string): Promise<void> {
+    const { store, paths, logger } = this.options;
     try {
-      await this.sessionOf(exec)?.finishCutOff();
+      await store.fresh(true);
     } catch (error) {
-      this.options.logger.error({ execId: exec.id, error }, 'an exec whose start was cut off could not be followed');
+      logger.debug({ execId: id, error }, 'it is followed as it was last known');
+    }
+    try {
+      const exec = store.execs.get(id);
+      const session = exec && this.sessionOf(exec);
+      if (session === undefined || exec?.state === 'exited') await removeExecFiles(paths, id);
+      else if (exec?.state === 'created') await session.finishCutOff();
+      else await session.adopt();
+    } catch (error) {
+      logger.error({ execId: id, error }, 'an exec of an instance that is gone could not be followed');
     }
   }
 

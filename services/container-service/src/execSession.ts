@@ -1,14 +1,14 @@
 /** One exec that runs: from its conmon's start to its exit code. */
 import { existsSync, type FSWatcher, readFileSync, watch, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isUnavailable, System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
+import type { Commit } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { frame } from '@flotilla/streams';
-import { claimExec, findBegunExec, processFile } from './begunExec.ts';
+import { claimExec, findBegunExec, processFile, removeExecFiles } from './begunExec.ts';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { ExecOutput } from './execOutput.ts';
@@ -53,6 +53,7 @@ export class ExecSession {
   private readonly start: StartExecOptions;
   private exec: ExecRecord;
   private socket: StdioConnection | undefined;
+  private over: Promise<void> = Promise.resolve();
   private readonly output: ExecOutput;
 
   constructor(options: ExecSessionOptions, exec: ExecRecord, container: ContainerRecord, start: StartExecOptions) {
@@ -70,6 +71,11 @@ export class ExecSession {
     return this.options.paths.execDirectory(this.exec.id);
   }
 
+  /** Where `begin` has failed: the record says so too. */
+  get whenOver(): Promise<void> {
+    return this.over;
+  }
+
   /** Starts the process. @throws what the client is told when it cannot be. */
   async begin(stream: Socket | undefined): Promise<void> {
     const { store, monitor, logger } = this.options;
@@ -81,30 +87,22 @@ export class ExecSession {
       const monitored = await monitor.startExec(options, async () => {
         this.socket = await monitor.connect(this.directory, (source, bytes) => this.onOutput(source, bytes));
       });
-      await this.recordStart(monitored);
+      await store.commit(this.started(monitored));
       if (config.Tty && this.start.height > 0 && this.start.width > 0) {
         await monitor.resize(this.directory, this.start.height, this.start.width).catch(() => undefined);
       }
     } catch (error) {
-      this.socket?.close();
       // What came up and could not be written down would be nobody's.
       signalProcess(this.exec.pid, this.exec.pidStart, sigkill);
-      await this.removeFiles();
       const failure =
         error instanceof RuntimeFailure ? execFailure(error.message, config.Cmd?.[0] ?? '') : { error, exitCode: notStartedCode };
       logger.debug({ execId: this.exec.id, error }, 'an exec did not start');
-      this.exec = { ...this.exec, state: 'exited', exitCode: failure.exitCode };
-      try {
-        if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
-      } catch (unwritten) {
-        logger.warn({ execId: this.exec.id, error: unwritten }, 'that an exec did not start could not be recorded');
-      }
+      this.over = this.end(failure.exitCode);
       throw failure.error;
     }
   }
 
-  private async recordStart({ pid, monitorPid }: Monitored): Promise<void> {
-    const { store } = this.options;
+  private started({ pid, monitorPid }: Monitored): Commit {
     this.exec = {
       ...this.exec,
       state: 'running',
@@ -113,10 +111,17 @@ export class ExecSession {
       monitorPid,
       monitorStart: startTimeOf(monitorPid) ?? '',
     };
-    await store.commit({
-      puts: [store.execs.put(this.exec.id, this.exec)],
+    return {
+      puts: [this.options.store.execs.put(this.exec.id, this.exec)],
       events: [containerEvent(this.container, `exec_start: ${commandText(this.exec.config)}`, { execID: this.exec.id })],
-    });
+    };
+  }
+
+  /** Follows one that another instance has started. */
+  async adopt(): Promise<void> {
+    // Whoever made it wait for its client is gone.
+    signalProcess(this.exec.monitorPid, this.exec.monitorStart, sigcont);
+    await this.finish();
   }
 
   /** Of a start that was cut off with its instance: what came up is followed to its end. What had not got so far may be started as if nothing had been. */
@@ -124,13 +129,12 @@ export class ExecSession {
     const { store, paths } = this.options;
     const found = await findBegunExec(paths, this.exec.id, this.container.id);
     if (found === 'untouched') {
-      await this.removeFiles();
+      await removeExecFiles(paths, this.exec.id);
     } else if (found === 'failed') {
-      this.exec = { ...this.exec, state: 'exited', exitCode: notStartedCode };
-      if (store.execs.has(this.exec.id)) await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)] });
-      await this.removeFiles();
+      await this.end(notStartedCode);
     } else {
-      if (store.execs.has(this.exec.id)) await this.recordStart(found);
+      const commit = this.started(found);
+      await this.write(() => (store.execs.has(this.exec.id) ? commit : undefined));
       await this.finish();
     }
   }
@@ -216,38 +220,46 @@ export class ExecSession {
   }
 
   /** Waits for the exit file, and writes the end into the record. */
-  async finish(): Promise<void> {
-    const { logger } = this.options;
+  finish(): Promise<void> {
+    return this.end(this.waitForExit());
+  }
+
+  /** Until the record says how it ended its files stay: whoever follows it after us finds there what is owed. */
+  private async end(exit: number | Promise<number>): Promise<void> {
     try {
-      const exitCode = await this.waitForExit();
+      const exitCode = await exit;
       this.socket?.close();
       this.exec = { ...this.exec, state: 'exited', exitCode };
-      while (!(await this.recordEnd(exitCode))) await pause(recordAgainMs);
+      await this.write(() => this.ended(exitCode));
+      await removeExecFiles(this.options.paths, this.exec.id);
     } catch (error) {
-      logger.error({ execId: this.exec.id, error }, 'the end of an exec could not be recorded');
-    } finally {
-      await this.removeFiles();
+      this.options.logger.error({ execId: this.exec.id, error }, 'the end of an exec could not be recorded');
     }
   }
 
-  /** False while Redis is away: its client asks for the exit code when it is back. */
-  private async recordEnd(exitCode: number): Promise<boolean> {
+  private ended(exitCode: number): Commit | undefined {
     const { store } = this.options;
+    const known = store.execs.get(this.exec.id);
     // It may be gone with its container, or have ended with its container's run, whose end has told of it.
-    if ((store.execs.get(this.exec.id)?.state ?? 'exited') === 'exited') return true;
+    if (known === undefined || known.state === 'exited') return undefined;
     const container = store.containers.get(this.container.id) ?? this.container;
-    try {
-      await store.commit({ puts: [store.execs.put(this.exec.id, this.exec)], events: [execDied(container, this.exec.id, exitCode)] });
-      return true;
-    } catch (error) {
-      if (!isUnavailable(error)) throw error;
-      return false;
-    }
+    const puts = [store.execs.put(this.exec.id, this.exec)];
+    return known.state === 'created' ? { puts } : { puts, events: [execDied(container, this.exec.id, exitCode)] };
   }
 
-  /** conmon may write into it to its last moment. */
-  private async removeFiles(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true, maxRetries: 8, retryDelay: 25 });
+  /** Until it is written, however long Redis is away. */
+  private async write(commit: () => Commit | undefined): Promise<void> {
+    for (;;) {
+      const asked = commit();
+      if (asked === undefined) return;
+      try {
+        await this.options.store.commit(asked);
+        return;
+      } catch (error) {
+        if (!isUnavailable(error)) throw error;
+        await pause(recordAgainMs);
+      }
+    }
   }
 
   private async waitForExit(): Promise<number> {

@@ -279,6 +279,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     health.start();
     ownership.onChange(() => health.recheck());
     lifecycle.onStop('health', () => health.stop());
+    ownership.onEnded(() => execs.followAbandoned());
     retained = reconciler.retain();
     void reconciler.remote();
   });

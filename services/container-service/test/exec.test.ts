@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { dialTicket } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -141,6 +143,31 @@ describe('an exec', () => {
       execs.splice(0, 3, idle, left, ended);
     }
     await remove(stack, other);
+  });
+
+  test('is followed by one of those that are left when its instance leaves, and when one is killed', async () => {
+    const makerOf = (exec: string): string => readFileSync(join(stack.execRoot, 'container-service/execs', exec, 'maker'), 'utf8');
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const another = await stack.startAnother();
+      const execs: string[] = [];
+      const ofAnother = () => execs.filter((exec) => makerOf(exec).startsWith(`exec-${another.pid}-`));
+      await waitFor(
+        async () => {
+          execs.push(await createExec({ Cmd: ['sh', '-c', 'while test ! -e /tmp/over; do sleep 0.1; done; exit 6'] }));
+          await stack.execs.start({ exec: execs.at(-1) ?? '', ...attached, detach: true });
+          return ofAnother().length > 1;
+        },
+        { what: 'execs of the other instance' },
+      );
+      await another.end(signal);
+      await waitFor(() => ofAnother().length === 0, { what: 'them to be taken over' });
+      await run({ Cmd: ['touch', '/tmp/over'] });
+      for (const exec of execs) {
+        expect(await waitFor(async () => (await inspectExec(exec)).ExitCode ?? undefined, { what: 'its exit code' })).toBe(6);
+        expect(stack.events.filter(({ action, attributes }) => action === 'exec_die' && attributes.execID === exec)).toHaveLength(1);
+      }
+      await run({ Cmd: ['rm', '/tmp/over'] });
+    }
   });
 
   test('is gone when its container is', async () => {

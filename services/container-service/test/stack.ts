@@ -32,6 +32,8 @@ export interface Stack {
   service: ServiceProcess;
   /** Kills container-service without a word, runs `meanwhile`, and starts it again on the same records. */
   crash(meanwhile?: () => Promise<void>): Promise<void>;
+  /** Another instance of container-service beside it. */
+  startAnother(): Promise<ServiceProcess>;
   stop(): Promise<void>;
 }
 
@@ -54,6 +56,7 @@ const busyboxCommands = [
   'hostname',
   'wc',
   'touch',
+  'rm',
   'test',
 ];
 export const imageId = `sha256:${'ab'.repeat(32)}`;
@@ -214,14 +217,14 @@ export async function startStack(): Promise<Stack> {
   const asked: string[] = [];
   const engineId = 'test-engine';
   const cgroupParent = `/flotilla-test-${process.pid}`;
-  const envOf = (service: string): NodeJS.ProcessEnv => ({
+  const envOf = (instance: string): NodeJS.ProcessEnv => ({
     FLOTILLA_DATA_ROOT: join(directory, 'data'),
     FLOTILLA_EXEC_ROOT: execRoot,
     FLOTILLA_ENGINE_ID: engineId,
     FLOTILLA_REDIS_URL: redis.url,
     FLOTILLA_NATS_URL: nats.url,
-    FLOTILLA_GRPC_ADDRESS: `unix:${join(directory, `${service}.grpc.sock`)}`,
-    FLOTILLA_STREAM_ADDRESS: `unix:${join(directory, `${service}.stream.sock`)}`,
+    FLOTILLA_GRPC_ADDRESS: `unix:${join(directory, `${instance}.grpc.sock`)}`,
+    FLOTILLA_STREAM_ADDRESS: `unix:${join(directory, `${instance}.stream.sock`)}`,
     FLOTILLA_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'info',
     FLOTILLA_ENGINE_OPTIONS: JSON.stringify({ cgroupParent, runtimes: { slow: { path: slow.path } } }),
   });
@@ -262,6 +265,7 @@ export async function startStack(): Promise<Stack> {
       await meanwhile?.();
       stack.service = await startProcess(env);
     },
+    startAnother: () => startProcess(envOf('another')),
     async stop() {
       await stack.service.end('SIGTERM');
       await images.lifecycle.stop();

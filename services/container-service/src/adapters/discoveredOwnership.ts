@@ -1,6 +1,9 @@
 /** Which instance has the duties of a container: rendezvous hash over the instances that are heard of. */
 import { type Discovery, rendezvous } from '@flotilla/service-kit';
 import type { Ownership } from '../duties.ts';
+import { isAlive, startTimeOf } from '../processes.ts';
+
+const lookMs = 1_000;
 
 export class DiscoveredOwnership implements Ownership {
   private readonly discovery: Discovery;
@@ -31,5 +34,21 @@ export class DiscoveredOwnership implements Ownership {
     this.discovery.onChange((service) => {
       if (service === this.service) listener();
     });
+  }
+
+  /** Calls back when the process of another instance has ended: what it says of its leaving comes before that, and one that is killed says nothing. */
+  onEnded(listener: () => void): void {
+    const others = new Map<number, string>();
+    const look = (): void => {
+      for (const { instance, pid } of this.discovery.present(this.service)) {
+        const start = instance === this.instance || others.has(pid) ? undefined : startTimeOf(pid);
+        if (start !== undefined) others.set(pid, start);
+      }
+      const ended = [...others].filter(([pid, start]) => !isAlive(pid, start));
+      for (const [pid] of ended) others.delete(pid);
+      if (ended.length > 0) listener();
+    };
+    this.onChange(look);
+    setInterval(look, lookMs).unref();
   }
 }
