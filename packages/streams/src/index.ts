@@ -4,4 +4,13 @@ export { joinStreams, writeAll } from './join.ts';
 export { encodeLine, lastWord, parseLines } from './jsonLines.ts';
 export { writeOutput, writeTaken } from './pieces.ts';
 export { frame, headerBytes, type StandardStream, StdcopyDemultiplexer, stderr, stdin, stdout, writeHeader } from './stdcopy.ts';
-export { type DialOptions, dialTicket, type ServeStream, type Ticket, TicketServer } from './ticket.ts';
+export {
+  type DialOptions,
+  dialTicket,
+  type GivenConnection,
+  giveConnection,
+  type ServeStream,
+  type TakeConnection,
+  type Ticket,
+  TicketServer,
+} from './ticket.ts';

@@ -1,11 +1,14 @@
 /**
  * Tickets: how bulk and interactive bytes travel between services. A gRPC call answers with an address and a one-time token; the holder
  * dials, sends `<token>\n`, reads `+\n` (or `-<reason>\n`), and from then on both sides speak raw bytes with back-pressure and half-close.
+ *
+ * A holder that only passes a client's bytes on can give the client's connection away instead: `<token> <descriptor> <inode>\n`. A server that could take it
+ * answers `=\n`, and serves it when the holder has ended the stream; one that could not answers `+\n`.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { connect, createServer, type NetConnectOpts, type Server, Socket, type SocketConstructorOpts } from 'node:net';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { isUnavailable, Unavailable } from '@flotilla/errors';
@@ -18,6 +21,14 @@ export interface Ticket {
   readonly token: string;
   /** what the server sends comes in pieces (pieces.ts) */
   readonly inPieces?: boolean | undefined;
+  /** a connection may be given with it */
+  readonly takesConnection?: boolean | undefined;
+}
+
+/** A connection to be given away: the number it has in this process, and what the kernel knows it by. */
+export interface GivenConnection {
+  readonly fd: number;
+  readonly inode: number;
 }
 
 /**
@@ -32,6 +43,8 @@ export interface IssueOptions {
   readonly outputOnly?: boolean;
   /** `serve` writes pieces; the last one, that says that it was all, is written when it resolves. */
   readonly inPieces?: boolean;
+  /** What is served may be a connection that the holder gives; for a server that can take them. */
+  readonly takesConnection?: boolean;
   /** The holder can have it go on at another instance: when this one stops, the stream is cut at once. */
   readonly resumable?: boolean;
   /** Runs when nobody came in time, or before the server closed. */
@@ -44,11 +57,19 @@ interface Pending {
   readonly timer: NodeJS.Timeout;
 }
 
+const accepted = '+';
+const taken = '=';
 const tokenBytes = 24;
 const defaultTtlMs = 30_000;
 const helloTimeoutMs = 10_000;
 /** One read from a local socket; larger than Node's 64 KiB, so that bulk streams cost fewer turns. */
 const highWaterMark = 256 * 1024;
+
+/** Gets at the descriptor of a connection that a peer gives; a copy, of this process. Throws when it cannot. */
+export type TakeConnection = (peer: Socket, given: GivenConnection) => number;
+
+const givenForm = /^([0-9a-f]+) (\d{1,9}) (\d{1,15})$/;
+const longestHello = tokenBytes * 2 + 26;
 
 /** What a logger must do here. */
 interface Log {
@@ -61,12 +82,14 @@ export class TicketServer {
   private readonly open = new Set<Socket>();
   private readonly resumable = new Set<Socket>();
   private readonly logger: Log;
+  private readonly take: TakeConnection | undefined;
   private address: string;
   private running = 0;
 
-  constructor(options: { address: string; logger: Log }) {
+  constructor(options: { address: string; logger: Log; take?: TakeConnection }) {
     this.address = options.address;
     this.logger = options.logger;
+    this.take = options.take;
     this.server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark }, (socket) => this.accept(socket));
   }
 
@@ -99,7 +122,8 @@ export class TicketServer {
       options.onExpired?.();
     }, options.ttlMs ?? defaultTtlMs).unref();
     this.pending.set(token, { serve: AsyncLocalStorage.bind(serve), options, timer });
-    return { address: this.address, token, inPieces: options.inPieces ?? false };
+    const takesConnection = options.takesConnection === true && this.take !== undefined;
+    return { address: this.address, token, inPieces: options.inPieces ?? false, takesConnection };
   }
 
   /** Streams being served. */
@@ -117,29 +141,74 @@ export class TicketServer {
     for (const socket of this.resumable) socket.destroy();
   }
 
-  private accept(socket: Socket): void {
+  private track(socket: Socket): void {
     this.open.add(socket);
     socket.on('close', () => this.open.delete(socket));
     socket.on('error', () => socket.destroy());
+  }
+
+  private accept(socket: Socket): void {
+    this.track(socket);
     const refuse = (reason: string): void => {
       socket.end(`-${reason}\n`);
       socket.destroySoon();
     };
     const timer = setTimeout(() => refuse('no token came'), helloTimeoutMs).unref();
-    readLine(socket, tokenBytes * 2).then(
-      (token) => {
+    readLine(socket, longestHello).then(
+      (hello) => {
         clearTimeout(timer);
+        const [, givenToken, fd, inode] = givenForm.exec(hello) ?? [];
+        const token = givenToken ?? hello;
         const pending = this.pending.get(token);
         if (pending === undefined) return refuse('this ticket is unknown, used or too old');
         this.pending.delete(token);
         clearTimeout(pending.timer);
-        void this.serve(socket, pending);
+        const isGiven = fd !== undefined && pending.options.takesConnection === true;
+        const own = isGiven ? this.tryTake(socket, { fd: Number(fd), inode: Number(inode) }) : undefined;
+        if (own !== undefined) void this.serveTaken(socket, own, pending);
+        else {
+          socket.write(`${accepted}\n`);
+          void this.serve(socket, pending);
+        }
       },
       () => {
         clearTimeout(timer);
         refuse('a token was expected');
       },
     );
+  }
+
+  /** Undefined where it cannot be taken, as between containers: the bytes then come through the peer. */
+  private tryTake(peer: Socket, given: GivenConnection): number | undefined {
+    try {
+      return this.take?.(peer, given);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The peer ends its stream when it has done with the connection; one that leaves in another way may have said nothing to the client yet. */
+  private async serveTaken(peer: Socket, fd: number, pending: Pending): Promise<void> {
+    this.running++;
+    const isLetGo = new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), helloTimeoutMs);
+      peer.once('end', () => resolve(true));
+      peer.once('close', () => {
+        clearTimeout(timer);
+        resolve(false);
+      });
+    });
+    peer.resume();
+    peer.write(`${taken}\n`);
+    const options: SocketConstructorOpts & { highWaterMark: number } = { fd, allowHalfOpen: true, noDelay: true, highWaterMark };
+    const mayServe = await isLetGo;
+    // It reads from here on: whoever serves it must be there for what comes, also for an end.
+    const connection = new Socket(options);
+    this.track(connection);
+    if (mayServe) void this.serve(connection, pending);
+    else connection.destroy();
+    peer.destroy();
+    this.running--;
   }
 
   private async serve(socket: Socket, { serve, options }: Pending): Promise<void> {
@@ -150,7 +219,6 @@ export class TicketServer {
     else watchDeparture(socket);
     this.running++;
     try {
-      socket.write('+\n');
       await serve(socket, abort.signal);
       if (options.inPieces) writeEnd(socket);
       socket.end();
@@ -174,7 +242,10 @@ export class TicketServer {
       options.onExpired?.();
     }
     this.move();
-    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    const closed = Promise.all([
+      new Promise<void>((resolve) => this.server.close(() => resolve())),
+      ...[...this.open].map((socket) => new Promise<void>((resolve) => socket.once('close', () => resolve()))),
+    ]);
     const timer = setTimeout(() => {
       for (const socket of this.open) socket.destroy();
     }, deadlineMs);
@@ -213,6 +284,23 @@ export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Pro
   return stream;
 }
 
+/** What came of a connection that was given with a ticket. */
+export interface Giving {
+  /** Taken: to be ended when nothing reads or writes the connection here any more, which the server then serves. Otherwise the ticket's stream. */
+  readonly stream: Duplex;
+  readonly isTaken: boolean;
+}
+
+/** Redeems a ticket and gives a connection with it, which stays open here. @throws as `dialTicket` does. */
+export async function giveConnection(
+  ticket: Ticket,
+  { fd, inode }: GivenConnection,
+  options: Pick<DialOptions, 'signal'>,
+): Promise<Giving> {
+  const { socket, answer } = await greet(ticket, `${ticket.token} ${fd} ${inode}`, options);
+  return { stream: socket, isTaken: answer === taken };
+}
+
 async function dialOrRestart(ticket: Ticket, options: DialOptions): Promise<Socket> {
   try {
     return await dial(ticket, options);
@@ -223,7 +311,13 @@ async function dialOrRestart(ticket: Ticket, options: DialOptions): Promise<Sock
   }
 }
 
-function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {
+async function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {
+  const { socket } = await greet(ticket, ticket.token, options);
+  return socket;
+}
+
+/** Dials, and says what is to be said first. */
+function greet(ticket: Ticket, hello: string, options: DialOptions): Promise<{ socket: Socket; answer: string }> {
   options.signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const dialing: NetConnectOpts & { highWaterMark: number } = {
@@ -248,11 +342,11 @@ function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {
     }
     options.signal?.addEventListener('abort', abort, { once: true });
     socket.once('error', fail);
-    socket.write(`${ticket.token}\n`);
-    readLine(socket, 200).then((line) => {
-      if (line !== '+') return fail(new Unavailable(line.slice(1) || 'the stream was refused'));
+    socket.write(`${hello}\n`);
+    readLine(socket, 200).then((answer) => {
+      if (answer !== accepted && answer !== taken) return fail(new Unavailable(answer.slice(1) || 'the stream was refused'));
       settle();
-      resolve(socket);
+      resolve({ socket, answer });
     }, fail);
   });
 }

@@ -1,7 +1,9 @@
 /** Descriptors that outlive the one who opened them: listening unix sockets, passing through exec, and taking one from a living process. */
+import { fstatSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { checked, cPath, libc } from './libc.ts';
 import { openPidfd } from './process.ts';
-import { closeDescriptor } from './socket.ts';
+import { closeDescriptor, descriptorOf, peerCredentials } from './socket.ts';
 
 const socketCall = libc.func('int socket(int domain, int type, int protocol)');
 const bindCall = libc.func('int bind(int fd, const void *address, unsigned int length)');
@@ -64,4 +66,22 @@ export function takeDescriptor(pid: number, fd: number): number {
   } finally {
     closeDescriptor(pidfd);
   }
+}
+
+/**
+ * A copy of the connection that the process at the other end of a unix socket has under a number, so that both have it.
+ *
+ * @param peer - this end of that socket.
+ * @param given - its number there, and the inode of its socket: what is not that any more is not taken.
+ * @throws SyscallError as {@link takeDescriptor}; Error when it is something else, or the peer is of another pid namespace.
+ */
+export function takeConnection(peer: Socket, { fd, inode }: { readonly fd: number; readonly inode: number }): number {
+  const end = descriptorOf(peer);
+  const pid = end === undefined ? 0 : peerCredentials(end).pid;
+  if (pid === 0) throw new Error('the peer is a process that is not seen here');
+  const own = takeDescriptor(pid, fd);
+  const stat = fstatSync(own);
+  if (stat.isSocket() && stat.ino === inode) return own;
+  closeDescriptor(own);
+  throw new Error(`descriptor ${fd} of process ${pid} is not the socket ${inode}`);
 }

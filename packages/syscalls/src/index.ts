@@ -11,7 +11,7 @@ export {
   type Neighbour,
   type Route,
 } from './addresses.ts';
-export { dropOnExec, keepOnExec, listenUnix, takeDescriptor } from './descriptors.ts';
+export { dropOnExec, keepOnExec, listenUnix, takeConnection, takeDescriptor } from './descriptors.ts';
 export {
   atWorkingDirectory,
   exchange,
@@ -73,6 +73,7 @@ export {
   bindSocket,
   closeDescriptor,
   connectSeqpacket,
+  descriptorOf,
   type PeerCredentials,
   peerCredentials,
   shutdown,

@@ -1,5 +1,5 @@
 /** Sockets: who is at the other end, closing one direction, and plain sockets opened by hand (in another namespace, or only to hold a port). */
-import { isIPv4 } from 'node:net';
+import { isIPv4, type Socket } from 'node:net';
 import { checked, libc } from './libc.ts';
 
 const getsockoptCall = libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)');
@@ -40,6 +40,12 @@ export function peerCredentials(fd: number): PeerCredentials {
   length.writeUInt32LE(value.length);
   checked(getsockoptCall(fd, solSocket, soPeerCredentials, value, length), 'getsockopt', 'SO_PEERCRED');
   return { pid: value.readInt32LE(0), uid: value.readUInt32LE(4), gid: value.readUInt32LE(8) };
+}
+
+/** The number of a socket's descriptor, which stays the socket's; undefined when it has none (any more). */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as Socket & { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
+  return fd === undefined || fd < 0 ? undefined : fd;
 }
 
 /** shutdown(2): no more is read, written, or both. */

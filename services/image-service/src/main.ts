@@ -8,6 +8,7 @@ import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/im
 import { openRecords } from '@flotilla/records';
 import { type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
+import { takeConnection } from '@flotilla/syscalls';
 import { stepContainers } from './adapters/buildContainers.ts';
 import { containersOfImages } from './adapters/containers.ts';
 import { hostGateway } from './adapters/networks.ts';
@@ -84,7 +85,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       }, imageGcEveryMs).unref();
       lifecycle.onStop('image thresholds', () => clearInterval(looking));
     }
-    const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger });
+    const tickets = new TicketServer({ address: settings.FLOTILLA_STREAM_ADDRESS, logger, take: takeConnection });
     await tickets.listen();
     lifecycle.onStop('streams', () => tickets.close(streamDrainMs));
     workload.addStreams(() => tickets.active);

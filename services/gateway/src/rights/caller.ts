@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { Identity } from '@flotilla/service-kit/rights';
-import { peerCredentials } from '@flotilla/syscalls';
+import { descriptorOf, peerCredentials } from '@flotilla/syscalls';
 
 const known = new WeakMap<Socket, Identity>();
 
@@ -23,8 +23,8 @@ function ask(socket: Socket): Identity {
     if (typeof name === 'string' && name !== '') return { kind: 'certificate', name };
   }
   if (socket.remoteAddress !== undefined) return { kind: 'address', name: socket.remoteAddress };
-  const descriptor = (socket as Socket & { readonly _handle?: { readonly fd?: number } })._handle?.fd;
-  if (descriptor === undefined || descriptor < 0) return { kind: 'address', name: 'unknown' };
+  const descriptor = descriptorOf(socket);
+  if (descriptor === undefined) return { kind: 'address', name: 'unknown' };
   const { uid } = peerCredentials(descriptor);
   return { kind: 'user', name: userName(uid), uid };
 }

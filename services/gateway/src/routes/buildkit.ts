@@ -5,7 +5,6 @@ import type { Router } from 'express';
 import type { Backends } from '../backends.ts';
 import { clientGone } from '../http/respond.ts';
 import { upgrade } from '../streams/hijack.ts';
-import { redeem } from '../streams/transfer.ts';
 
 /** A build's connections do not name each other before they are open: all go to one instance, which also does equal steps of concurrent builds once. */
 export const sameInstance = { rendezvousKey: 'buildkit' } as const;
@@ -16,7 +15,7 @@ export function buildkitRoutes(router: Router, { buildkit }: Backends): void {
     checkProtocol(request);
     const signal = clientGone(response);
     const { ticket } = await buildkit.openControl({}, { ...sameInstance, signal });
-    await upgrade(request, response, await redeem(ticket, signal), protocol);
+    await upgrade(request, response, ticket, protocol, signal);
   });
 
   router.post(/^\/session$/, async (request, response) => {
@@ -27,7 +26,7 @@ export function buildkitRoutes(router: Router, { buildkit }: Backends): void {
     const methods = headers(request, 'x-docker-expose-session-grpc-method');
     const signal = clientGone(response);
     const { ticket } = await buildkit.openSession({ id, sharedKey, methods }, { ...sameInstance, signal });
-    await upgrade(request, response, await redeem(ticket, signal), protocol);
+    await upgrade(request, response, ticket, protocol, signal);
   });
 }
 

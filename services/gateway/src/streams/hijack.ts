@@ -5,14 +5,16 @@
  * that bodies, by Content-Length or chunked, are read the ordinary way, errors are ordinary answers, and what is not ours is never swallowed.
  * Once the answer is known, the socket is taken from Node's HTTP parser.
  */
+import { fstatSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
-import { joinStreams, watchDeparture } from '@flotilla/streams';
+import { type GivenConnection, giveConnection, joinStreams, type Ticket, watchDeparture } from '@flotilla/streams';
+import { descriptorOf } from '@flotilla/syscalls';
 import { olderThan } from '../http/apiVersion.ts';
-import { copyTo, endWithClient } from './transfer.ts';
+import { copyTo, endWithClient, promised, redeem } from './transfer.ts';
 
 export const rawStream = 'application/vnd.docker.raw-stream';
 export const multiplexedStream = 'application/vnd.docker.multiplexed-stream';
@@ -93,8 +95,20 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
   await joinStreams(client, service, done.signal);
 }
 
-/** Answers an upgrade to a protocol that only the service speaks, and joins the two until one leaves. */
-export async function upgrade(request: IncomingMessage, response: ServerResponse, service: Duplex, protocol: string): Promise<void> {
+/**
+ * Answers an upgrade to a protocol that only the service speaks: gives the service the client's connection, or joins it with the service's stream until one
+ * leaves, where the connection is not a plain one or the service cannot take it.
+ */
+export async function upgrade(
+  request: IncomingMessage,
+  response: ServerResponse,
+  ticket: Ticket | undefined,
+  protocol: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const own = ticket?.takesConnection === true ? plainConnection(request.socket) : undefined;
+  const { stream: service, isTaken } =
+    own === undefined ? { stream: await redeem(ticket, signal), isTaken: false } : await giveConnection(promised(ticket), own, { signal });
   let client: Socket;
   try {
     client = takeSocket(request, response);
@@ -103,12 +117,37 @@ export async function upgrade(request: IncomingMessage, response: ServerResponse
     throw error;
   }
   response.statusCode = 101;
-  client.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+  const answer = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
+  if (isTaken) {
+    await letGo(client, answer);
+    service.end();
+    return;
+  }
+  client.write(answer);
   // HTTP/2 has no half-closed connections: a peer that has ended is gone.
   const done = new AbortController();
   client.once('end', () => setTimeout(() => done.abort(), lingerMs).unref());
   client.resume();
   await joinStreams(client, service, done.signal);
+}
+
+/** The part of a connection's handle that stops what reads ahead. */
+interface Handle {
+  readStop?(): void;
+}
+
+/** Undefined for one that is encrypted: its bytes are nothing without what is here. */
+function plainConnection(socket: Socket): GivenConnection | undefined {
+  const fd = socket instanceof TLSSocket ? undefined : descriptorOf(socket);
+  return fd === undefined ? undefined : { fd, inode: fstatSync(fd).ino };
+}
+
+/** Writes the last that is said here, and closes this process's side of a connection that another one has as well. */
+async function letGo(client: Socket, answer: string): Promise<void> {
+  // What the client sends from here on is not for us.
+  (client as Socket & { readonly _handle?: Handle | null })._handle?.readStop?.();
+  await new Promise<void>((resolve) => client.write(answer, () => resolve()));
+  client.destroy();
 }
 
 /** For clients that send standard input as the request's body, in chunks, and end it with the last one (dockerode without `hijack`). */

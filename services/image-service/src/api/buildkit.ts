@@ -24,7 +24,7 @@ export function buildkitHandlers({ connection, sessions, tickets, policy }: Buil
   return {
     async openControl() {
       const caller = currentCaller(policy);
-      return { ticket: tickets.issue((socket) => serveConnection(socket, caller, connection)) };
+      return { ticket: tickets.issue((socket) => serveConnection(socket, caller, connection), { takesConnection: true }) };
     },
 
     async openSession({ id, sharedKey, methods }) {
@@ -33,7 +33,7 @@ export function buildkitHandlers({ connection, sessions, tickets, policy }: Buil
       sessions.checkNew(ownId);
       // What one client has sent is kept for that client alone.
       const key = sharedKey === '' ? '' : `${owner ?? ''}\0${sharedKey}`;
-      return { ticket: tickets.issue((socket) => serveSession(socket, ownId, key, methods)) };
+      return { ticket: tickets.issue((socket) => serveSession(socket, ownId, key, methods), { takesConnection: true }) };
     },
 
     async build(request) {

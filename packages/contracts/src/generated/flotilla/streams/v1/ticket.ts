@@ -21,11 +21,15 @@ export interface Ticket {
   /** required; valid once, and for 30 seconds after it was issued. */
   token: string;
   /** what the server sends comes in pieces, of which the last says that it was all (packages/streams/src/pieces.ts). */
-  inPieces?: boolean | undefined;
+  inPieces?:
+    | boolean
+    | undefined;
+  /** whoever redeems it may give a connection of its own with it, which the server then serves in place of a stream. */
+  takesConnection?: boolean | undefined;
 }
 
 function createBaseTicket(): Ticket {
-  return { address: "", token: "", inPieces: undefined };
+  return { address: "", token: "", inPieces: undefined, takesConnection: undefined };
 }
 
 export const Ticket: MessageFns<Ticket> = {
@@ -38,6 +42,9 @@ export const Ticket: MessageFns<Ticket> = {
     }
     if (message.inPieces !== undefined) {
       writer.uint32(24).bool(message.inPieces);
+    }
+    if (message.takesConnection !== undefined) {
+      writer.uint32(32).bool(message.takesConnection);
     }
     return writer;
   },
@@ -79,6 +86,14 @@ export const Ticket: MessageFns<Ticket> = {
             message.inPieces = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.takesConnection = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -99,6 +114,7 @@ export const Ticket: MessageFns<Ticket> = {
     message.address = object.address ?? "";
     message.token = object.token ?? "";
     message.inPieces = object.inPieces ?? undefined;
+    message.takesConnection = object.takesConnection ?? undefined;
     return message;
   },
 };
