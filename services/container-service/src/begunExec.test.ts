@@ -1,9 +1,12 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tryLockFile } from '@flotilla/syscalls';
+import { waitFor } from '@flotilla/testkit';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { claimExec, findBegunExec, removeExecFiles, starterOf, takeOverExec } from './begunExec.ts';
+import { claimExec, findBegunExec, processFile, removeExecFiles, StartingExecs, starterOf, takeOverExec } from './begunExec.ts';
 import { Paths } from './paths.ts';
 
 let root: string;
@@ -55,5 +58,20 @@ it.each([
 ])('of a start that was cut off and has left %s', async (_left, files, found) => {
   claimExec(paths, 'e');
   for (const file of files) writeFileSync(join(paths.execDirectory('e'), file), '7\n');
-  expect(await findBegunExec(paths, 'e', 'c')).toEqual(found);
+  expect(await findBegunExec(paths, new StartingExecs(paths), { id: 'e', containerId: 'c' })).toEqual(found);
+});
+
+it('a start that was cut off and goes on for too long is ended', async () => {
+  claimExec(paths, 'e');
+  writeFileSync(processFile(paths.execDirectory('e')), '');
+  const busy = spawn('sh', ['-c', 'sleep 60; exit', processFile(paths.execDirectory('e'))], { detached: true });
+  const ended = once(busy, 'exit');
+  const starting = new StartingExecs(paths);
+  await waitFor(() => starting.of('e').length > 0, { what: 'it to be busy' });
+  try {
+    expect(await findBegunExec(paths, starting, { id: 'e', containerId: 'c' }, 50)).toBe('failed');
+    expect(await ended).toEqual([null, 'SIGKILL']);
+  } finally {
+    process.kill(-(busy.pid ?? 0), 'SIGKILL');
+  }
 });

@@ -7,14 +7,17 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict } from '@flotilla/errors';
-import { hasCode, tryLockFile } from '@flotilla/syscalls';
+import { hasCode, kill, tryLockFile } from '@flotilla/syscalls';
 import { isMakerAlive, newNameByMaker } from './madeBy.ts';
 import type { Monitored } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { processesNaming } from './processes.ts';
 import { readPid } from './startedRun.ts';
 
-const lookMs = 20;
+const firstPauseMs = 20;
+const longestPauseMs = 500;
+/** Looks so close together share one: below the shortest pause, so that two looks of one exec are two. */
+const sharedMs = 15;
 /** As long as a start waits for its runtime. */
 const decideDeadlineMs = 120_000;
 
@@ -88,18 +91,43 @@ export async function removeExecFiles(paths: ExecPaths, execId: string): Promise
   await rm(leaving, { recursive: true, force: true, maxRetries: 8, retryDelay: 25 });
 }
 
+/** The processes that start execs. To look for them is to read all of /proc, and many execs may have been cut off at once. */
+export class StartingExecs {
+  private readonly directory: string;
+  private found = new Map<string, number[]>();
+  private foundAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(paths: Pick<Paths, 'execs'>) {
+    this.directory = paths.execs;
+  }
+
+  of(execId: string): readonly number[] {
+    if (performance.now() - this.foundAtMs > sharedMs) {
+      this.foundAtMs = performance.now();
+      this.found = processesNaming(this.directory);
+    }
+    return this.found.get(execId) ?? [];
+  }
+}
+
 /**
  * What has come of a start whose instance is gone: waits until its runtime is done.
  *
+ * @param deadlineMs - what is busy with it for longer is killed.
  * @returns its processes, which may have ended by now; `failed` when nothing came up; `untouched` when it had not got so far.
  */
-export async function findBegunExec(paths: ExecPaths, execId: string, containerId: string): Promise<Monitored | 'failed' | 'untouched'> {
-  const directory = paths.execDirectory(execId);
+export async function findBegunExec(
+  paths: ExecPaths,
+  starting: StartingExecs,
+  { id, containerId }: { readonly id: string; readonly containerId: string },
+  deadlineMs: number = decideDeadlineMs,
+): Promise<Monitored | 'failed' | 'untouched'> {
+  const directory = paths.execDirectory(id);
   if (!existsSync(processFile(directory))) return 'untouched';
-  const deadline = Date.now() + decideDeadlineMs;
-  for (let quiet = 0; Date.now() < deadline; ) {
+  const deadline = Date.now() + deadlineMs;
+  for (let quiet = 0, pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
     // Before the look at the files: who has gone by then has written them.
-    const busy = processesNaming(paths.execs).get(execId) ?? [];
+    const busy = starting.of(id);
     const pid = readPid(join(directory, 'pid'));
     const monitorPid = readPid(join(directory, 'monitor.pid'));
     if (pid !== undefined && monitorPid !== undefined) return { pid, monitorPid };
@@ -107,7 +135,7 @@ export async function findBegunExec(paths: ExecPaths, execId: string, containerI
     // conmon forks while it starts: a look may miss the one that has just come for the one that has just gone.
     quiet = busy.length === 0 ? quiet + 1 : 0;
     if (quiet > 1) return 'failed';
-    await pause(lookMs);
+    if (Date.now() > deadline) for (const each of busy) kill(each, 9);
+    await pause(pauseMs);
   }
-  return 'failed';
 }

@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig, randomId } from '@flotilla/engine-api';
 import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
-import { claimExec, removeExecFiles, starterOf, takeOverExec } from './begunExec.ts';
+import { claimExec, removeExecFiles, StartingExecs, starterOf, takeOverExec } from './begunExec.ts';
 import type { ContainerRecord } from './container.ts';
 import { parseDetachKeys } from './detachKeys.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
@@ -27,9 +27,11 @@ const recordPatienceMs = 500;
 
 export class Execs {
   private readonly options: ExecsOptions;
+  private readonly starting: StartingExecs;
 
   constructor(options: ExecsOptions) {
     this.options = options;
+    this.starting = new StartingExecs(options.paths);
   }
 
   /** @throws NotFound; Conflict when the container does not run or is paused. @see Engine API v1.50 ContainerExec */
@@ -205,7 +207,7 @@ export class Execs {
       const exec = store.execs.get(id);
       const session = exec && this.sessionOf(exec);
       if (session === undefined || exec?.state === 'exited') await removeExecFiles(paths, id);
-      else if (exec?.state === 'created') await session.finishCutOff();
+      else if (exec?.state === 'created') await session.finishCutOff(this.starting);
       else await session.adopt();
     } catch (error) {
       logger.error({ execId: id, error }, 'an exec of an instance that is gone could not be followed');

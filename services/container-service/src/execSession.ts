@@ -8,7 +8,7 @@ import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import type { Commit } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { frame } from '@flotilla/streams';
-import { claimExec, findBegunExec, processFile, removeExecFiles } from './begunExec.ts';
+import { claimExec, findBegunExec, processFile, removeExecFiles, type StartingExecs } from './begunExec.ts';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { ExecOutput } from './execOutput.ts';
@@ -125,9 +125,9 @@ export class ExecSession {
   }
 
   /** Of a start that was cut off with its instance: what came up is followed to its end. What had not got so far may be started as if nothing had been. */
-  async finishCutOff(): Promise<void> {
+  async finishCutOff(starting: StartingExecs): Promise<void> {
     const { store, paths } = this.options;
-    const found = await findBegunExec(paths, this.exec.id, this.container.id);
+    const found = await findBegunExec(paths, starting, this.exec);
     if (found === 'untouched') {
       await removeExecFiles(paths, this.exec.id);
     } else if (found === 'failed') {

@@ -256,7 +256,13 @@ async function startExecIn(
       closeDescriptor(attach.write);
     }
     void reap(pid);
-    await place(pid);
+    try {
+      await place(pid);
+    } catch (error) {
+      // The closed pipe would let it go on.
+      kill(pid, 9);
+      throw error;
+    }
     starter.write('0');
     if (options.attach) {
       if ((await attachPipe.next(startDeadlineMs)) === undefined) expectPid(await syncPipe.next(1000));
