@@ -249,6 +249,7 @@ export async function startStack(): Promise<Stack> {
     if (!told.has(key)) events.push(event);
     told.add(key);
   });
+  let others = 0;
   const stack: Stack = {
     directory,
     execRoot,
@@ -265,7 +266,7 @@ export async function startStack(): Promise<Stack> {
       await meanwhile?.();
       stack.service = await startProcess(env);
     },
-    startAnother: () => startProcess(envOf('another')),
+    startAnother: () => startProcess(envOf(`another-${++others}`)),
     async stop() {
       await stack.service.end('SIGTERM');
       await images.lifecycle.stop();
