@@ -172,7 +172,9 @@ export class TreeCopier {
     try {
       const to = openSync(target, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
       try {
-        for (let length = readSync(from, buffer); length > 0; length = readSync(from, buffer)) {
+        // Less than was asked for is the end: most files need one read.
+        for (let length = buffer.length; length === buffer.length; ) {
+          length = readSync(from, buffer);
           for (let at = 0; at < length; ) at += writeSync(to, buffer, at, length - at);
         }
         const { uid, gid } = this.ownerOf(stat);
