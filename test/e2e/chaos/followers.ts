@@ -7,6 +7,11 @@ import type { Journal } from './journal.ts';
 import { holderOf } from './links.ts';
 
 const boundMs = 45_000;
+/** An event may come this much later than one of another service: while its own is stopped, or taken for dead, nobody passes it on. */
+const lateMs = 15_000;
+const steps: ReadonlySet<string> = new Set(['create', 'start', 'die', 'destroy']);
+/** One line an event, without a space, and no two alike: the two ends of concurrent execs are told apart. */
+export const eventFormat = '{{.TimeNano}}/{{.Actor.Attributes.execID}}/{{.Type}}/{{.Action}}/{{.Actor.ID}}';
 
 interface Session {
   readonly pid: number;
@@ -60,9 +65,10 @@ export class Follower {
     return session;
   }
 
-  /** Whether it has heard a line that holds the word. */
-  hasHeard(word: string): boolean {
-    return this.sessions.at(-1)?.text.includes(word) ?? false;
+  /** Whether the last session has heard each of the lines. */
+  hasHeard(lines: readonly string[]): boolean {
+    const heard = new Set(this.sessions.at(-1)?.text.split('\n'));
+    return lines.every((line) => heard.has(line));
   }
 
   /** Ends it, if it does not end by itself. */
@@ -74,16 +80,12 @@ export class Follower {
     await last.ended;
   }
 
-  /**
-   * Compares what each session has heard with all there was.
-   *
-   * @param toTheEnd - the last session must have heard the last line.
-   */
-  check(all: readonly string[], toTheEnd: boolean): void {
+  /** Compares what each session has heard with all there was; the last one must have heard the last line. */
+  check(all: readonly string[]): void {
     for (const [index, { text }] of this.sessions.entries()) {
-      const heard = text.split('\n').slice(0, -1);
+      const heard = whole(text);
       const from = heard[0] === undefined ? 0 : all.indexOf(heard[0]);
-      const until = toTheEnd && index === this.sessions.length - 1 ? undefined : from + heard.length;
+      const until = index === this.sessions.length - 1 ? undefined : from + heard.length;
       const wanted = all.slice(from, until);
       const wrong = wanted.findIndex((line, at) => heard[at] !== line);
       if (wrong >= 0 || heard.length !== wanted.length) {
@@ -94,4 +96,57 @@ export class Follower {
       }
     }
   }
+
+  /**
+   * Compares the events that each session has heard with the history: each is heard exactly once, and what one thing lives through in its order. Events of
+   * different services, and of work that is done at the same time, come in whichever order.
+   *
+   * @param history - what the last session must have heard, all of it.
+   * @param later - the history again, after the last session has ended.
+   */
+  checkEvents(history: readonly string[], later: readonly string[]): void {
+    const places = new Map(later.map((line, at) => [line, at]));
+    for (const [index, { text }] of this.sessions.entries()) {
+      const heard = whole(text);
+      const violated = (what: string, line: string): void =>
+        this.journal.violated(`docker ${this.line}, session ${index + 1} of ${this.sessions.length}: ${what}: ${line}`);
+      const once = new Set<string>();
+      const newest = new Map<string, number>();
+      for (const line of heard) {
+        const { subject, isStep } = parseEvent(line);
+        const place = places.get(line);
+        if (once.has(line)) violated('heard twice', line);
+        else if (place === undefined) violated('heard, and not in the history', line);
+        else if (isStep && place < (newest.get(subject) ?? 0)) violated('heard late', line);
+        if (isStep && place !== undefined) newest.set(subject, place);
+        once.add(line);
+      }
+      // Who was cut off has missed only what could still be under way.
+      const cutMs = Math.max(0, ...heard.map((line) => parseEvent(line).timeMs)) - lateMs;
+      const isLast = index === this.sessions.length - 1;
+      for (const line of history) if (!once.has(line) && (isLast || parseEvent(line).timeMs < cutMs)) violated('not heard', line);
+    }
+  }
+}
+
+/** The lines that have come whole. */
+function whole(text: string): string[] {
+  return text.split('\n').slice(0, -1);
+}
+
+export interface ToldEvent {
+  readonly timeMs: number;
+  readonly type: string;
+  readonly action: string;
+  readonly id: string;
+  /** What it is about, in one word. */
+  readonly subject: string;
+  /** Whether it is a step of a life, of which the order is certain. */
+  readonly isStep: boolean;
+}
+
+/** Reads a line that `eventFormat` has made; an action may hold slashes. */
+export function parseEvent(line: string): ToldEvent {
+  const [, time = '0', type = '', action = '', id = ''] = /^(\d+)\/[^/]*\/([^/]+)\/(\w+)(?:: .*)?\/(.*)$/.exec(line) ?? [];
+  return { timeMs: Number(time) / 1e6, type, action, id, subject: `${type}/${id}`, isStep: steps.has(action) && type !== 'image' };
 }
