@@ -50,14 +50,23 @@ async function call(
     journal.call(what, beganMs);
     return result;
   }
-  const message = result.stderr.trim() || result.stdout.trim();
+  failed(work, what, beganMs, result);
+  return undefined;
+}
+
+/** Notes a failure. It must say what it is, and a cut connection needs a gateway that died. */
+function failed(
+  { journal }: Work,
+  what: string,
+  beganMs: number,
+  { code, stdout, stderr }: Pick<CommandResult, 'stdout' | 'stderr'> & { code: number | null },
+): void {
+  const message = stderr.trim() || stdout.trim();
   journal.call(what, beganMs, message);
-  if (result.code === 0) journal.violated(`${what}: exit 0, and no success: ${message.slice(0, 300)}`);
-  if (message === '' || noError.test(message))
-    journal.violated(`${what}: exit ${result.code}, and no clear error: ${message.slice(0, 300)}`);
+  if (code === 0) journal.violated(`${what}: exit 0, and no success: ${message.slice(0, 300)}`);
+  if (message === '' || noError.test(message)) journal.violated(`${what}: exit ${code}, and no clear error: ${message.slice(0, 300)}`);
   if (cutConnection.test(message) && !journal.lostConnectionsSince(beganMs))
     journal.violated(`${what}: cut though no gateway died: ${message.slice(0, 300)}`);
-  return undefined;
 }
 
 /** Removes whatever a failed call may have made, until that is acknowledged. */
@@ -229,10 +238,13 @@ const session: Client = async (work, round) => {
   }, boundMs);
   const code = await ended;
   clearTimeout(timer);
-  const isTold = code !== 0 || heard.errors.includes('flotilla: ');
-  work.journal.call('session', beganMs, ...(isTold ? [heard.errors.trim()] : []));
-  if (isTold) await removed(work, name, ['rm', '-f', name]);
-  else check(work, 'session', heard.output, lines.join(''), beganMs);
+  if (code !== 0) failed(work, 'session', beganMs, { code, stdout: '', stderr: heard.errors });
+  else if (heard.errors.includes('flotilla: ')) work.journal.call('session', beganMs, heard.errors.trim());
+  else {
+    work.journal.call('session', beganMs);
+    return check(work, 'session', heard.output, lines.join(''), beganMs);
+  }
+  return removed(work, name, ['rm', '-f', name]);
 };
 
 const clients: readonly Client[] = [run, exec, copy, pull, build, network, change, session];

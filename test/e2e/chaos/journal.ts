@@ -23,7 +23,7 @@ export class Journal {
   readonly harms: Harm[] = [];
   /** What must never happen, in words. */
   readonly violations: string[] = [];
-  /** Processes that were killed, or stopped until they could be taken for dead. */
+  /** Processes that were killed. One that was stopped is not among them, however long: what its clients hold may wait for it, and not end. */
   readonly killed = new Set<number>();
   /** The harm that is done right now, or was last. */
   private current: { what: string; beganMs: number } | undefined;
