@@ -24,13 +24,15 @@ const explainAfterMs = 3_000;
 export class Bus {
   readonly connection: NatsConnection;
   readonly engineId: string;
+  readonly logger: Logger;
   private up = true;
   private readonly reconnectListeners = new Set<() => void>();
 
   private constructor(connection: NatsConnection, engineId: string, logger: Logger) {
     this.connection = connection;
     this.engineId = engineId;
-    void this.follow(logger);
+    this.logger = logger;
+    void this.follow();
   }
 
   /** Connects; waits for a server that is not there yet, or does not let us in yet. */
@@ -72,14 +74,14 @@ export class Bus {
     return new Bus(connection, options.engineId, options.logger);
   }
 
-  private async follow(logger: Logger): Promise<void> {
+  private async follow(): Promise<void> {
     for await (const status of this.connection.status()) {
       if (status.type === 'disconnect') this.up = false;
       if (status.type === 'reconnect') {
         this.up = true;
         for (const listener of this.reconnectListeners) listener();
       }
-      if (status.type === 'disconnect' || status.type === 'reconnect') logger.info({ bus: status.type }, 'bus');
+      if (status.type === 'disconnect' || status.type === 'reconnect') this.logger.info({ bus: status.type }, 'bus');
     }
     this.up = false;
   }

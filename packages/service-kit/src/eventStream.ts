@@ -1,6 +1,7 @@
 /** The JetStream stream of every engine's events: subjects `flotilla.<engine-id>.events.<type>`. Relays fill it, the gateway reads it. */
 import { NatsError, nanos, RetentionPolicy, StorageType } from 'nats';
 import type { Bus } from './bus.ts';
+import { copiesIn, keepCopies } from './streamCopies.ts';
 
 export const eventStream = 'EVENTS';
 
@@ -16,7 +17,9 @@ const hourMs = 60 * 60 * 1000;
 export async function ensureEventStream(bus: Bus): Promise<string> {
   const manager = await bus.connection.jetstreamManager();
   try {
-    return String((await manager.streams.info(eventStream)).created);
+    const info = await manager.streams.info(eventStream);
+    await keepCopies(bus, info);
+    return String(info.created);
   } catch (error) {
     if (!isMissing(error)) throw error;
     const { created } = await manager.streams.add({
@@ -35,10 +38,4 @@ export async function ensureEventStream(bus: Bus): Promise<string> {
 
 function isMissing(error: unknown): boolean {
   return error instanceof NatsError && error.api_error?.err_code === streamNotFound;
-}
-
-/** How many servers shall keep a stream: three where there is a cluster of so many, so that one may be lost. */
-export function copiesIn(bus: Bus): number {
-  const { info } = bus.connection;
-  return info?.cluster !== undefined && (info.connect_urls?.length ?? 0) >= 3 ? 3 : 1;
 }

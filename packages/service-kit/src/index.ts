@@ -14,6 +14,7 @@ export { currentRequest, newRequestId, outgoingHeaders, type RequestContext, run
 export { type CallContext, GrpcServer, type Handlers } from './server.ts';
 export { settleAfterStart } from './settle.ts';
 export { plainSettings, type RunningService, runAsProcess, type ServiceKit, startService } from './startService.ts';
+export { copiesIn, keepCopies } from './streamCopies.ts';
 export { isTraceparent, Tracer } from './tracing.ts';
 export { apiVersion, engineVersion, minApiVersion, version } from './version.ts';
 export { Workload } from './workload.ts';

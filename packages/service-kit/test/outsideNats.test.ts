@@ -40,6 +40,10 @@ describe('an outside NATS', () => {
     const made = await waitFor(() => ensureEventStream(a), { what: 'the stream', timeoutMs: 20_000 });
     const manager = await a.connection.jetstreamManager();
     expect((await manager.streams.info(eventStream)).config.num_replicas).toBe(3);
+    // Made when there was one server only: it is kept by three as soon as a service looks.
+    await manager.streams.update(eventStream, { num_replicas: 1 });
+    expect(await ensureEventStream(b)).toBe(made);
+    expect((await manager.streams.info(eventStream)).config.num_replicas).toBe(3);
     const publish = (bus: Bus): Promise<unknown> =>
       waitFor(() => bus.connection.jetstream().publish(bus.subject('events', 'container'), Buffer.from('x'), { timeout: 2_000 }), {
         what: 'an event to be taken',

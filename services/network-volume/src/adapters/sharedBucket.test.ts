@@ -46,11 +46,17 @@ class FakeNats {
   listingsThatHang = 0;
   watchesThatHang = 0;
 
+  private readonly bucket = {
+    keys: async () => this.list(),
+    watch: async () => this.watch(),
+    status: async () => ({ streamInfo: { created: 'once', config: { num_replicas: 1 } } }),
+  };
   readonly bus = {
     connected: true,
     connection: {
       status: () => this.statuses,
-      jetstream: () => ({ views: { kv: async () => ({ keys: async () => this.list(), watch: async () => this.watch() }) } }),
+      info: {},
+      jetstream: () => ({ views: { kv: async () => this.bucket } }),
     },
   } as unknown as Bus;
 

@@ -2,9 +2,9 @@
 import { createSocket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Conflict, errorMessage, Unavailable } from '@flotilla/errors';
-import type { Bus } from '@flotilla/service-kit';
+import { type Bus, copiesIn, keepCopies } from '@flotilla/service-kit';
 import type { KV, KvEntry, QueuedIterator } from 'nats';
-import { networksKey, type SharedEntry, type SharedStore } from '../overlay/shared.ts';
+import type { SharedEntry, SharedStore } from '../overlay/shared.ts';
 
 const bucketName = 'flotilla_overlay';
 /** JetStream's error for a compare-and-set that lost. */
@@ -18,6 +18,9 @@ export class SharedBucket implements SharedStore {
   private readonly answerMs: number;
   private readonly known = new Set<string>();
   private readonly afterReconnect: (() => void)[] = [];
+  private whenLost: () => Promise<void> = () => Promise.resolve();
+  /** When the bucket that was told last was made: what tells it from one that NATS has lost. */
+  private made: string | undefined;
   private bucket: KV | undefined;
   private watcher: QueuedIterator<KvEntry> | undefined;
   /** Counts reconnects: a watch that was begun before one is not trusted. */
@@ -36,7 +39,7 @@ export class SharedBucket implements SharedStore {
 
   private async open(): Promise<KV> {
     if (!this.connected) throw new Unavailable('the NATS that hosts share cannot be reached');
-    this.bucket ??= await this.bus.connection.jetstream().views.kv(bucketName, { history: 1 });
+    this.bucket ??= await this.bus.connection.jetstream().views.kv(bucketName, { history: 1, replicas: copiesIn(this.bus) });
     return this.bucket;
   }
 
@@ -127,9 +130,13 @@ export class SharedBucket implements SharedStore {
    */
   private async beginWatch(onChange: (key: string, value: string | undefined) => void): Promise<{ ended: Promise<void> }> {
     const { connections } = this;
+    const { streamInfo } = await this.call((bucket) => bucket.status());
+    await keepCopies(this.bus, streamInfo);
+    const made = String(streamInfo.created);
+    // Hosts tell another bucket what they have, each for itself: nothing that is not in it yet is gone.
+    const isLost = this.made !== undefined && this.made !== made;
+    if (isLost) await this.whenLost();
     const there = new Set(await this.keys('>'));
-    // The networks' key is never deleted: without it the bucket is another one, and hosts tell it again what they have.
-    const isLost = this.known.has(networksKey) && !there.has(networksKey);
     for (const key of isLost ? [] : [...this.known]) {
       if (there.has(key)) continue;
       this.known.delete(key);
@@ -150,6 +157,7 @@ export class SharedBucket implements SharedStore {
     const isWhole = await Promise.race([told.promise, ended]);
     clearTimeout(limit);
     if (isWhole !== true) throw new Unavailable('the watch ended before it had told all there is');
+    this.made = made;
     return { ended };
   }
 
@@ -178,6 +186,10 @@ export class SharedBucket implements SharedStore {
 
   onReconnect(work: () => void): void {
     this.afterReconnect.push(work);
+  }
+
+  onLost(work: () => Promise<void>): void {
+    this.whenLost = work;
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
 import { randomId } from '@flotilla/engine-api';
 import { Conflict } from '@flotilla/errors';
 import type { AddressPool } from '../addressPools.ts';
-import { type Cidr, parseCidr } from '../cidr.ts';
+import { type Cidr, overlaps, parseCidr } from '../cidr.ts';
 import { timestamp } from '../clock.ts';
 import { chooseSubnets } from '../ipam.ts';
 import type { NetworkRecord } from '../network.ts';
@@ -41,6 +41,30 @@ export function chooseOverlay(
     options: { [mtuOption]: String(defaultTunnelMtu), ...request.Options },
     labels: request.Labels ?? {},
   };
+}
+
+/**
+ * Those of one's own networks that are not among the agreed ones.
+ *
+ * @returns `clashing`: those of which the name, the VNI or a subnet is another network's by now.
+ */
+export function notAgreed(
+  own: readonly SharedNetwork[],
+  agreed: readonly SharedNetwork[],
+): { readonly missing: readonly SharedNetwork[]; readonly clashing: readonly SharedNetwork[] } {
+  const missing: SharedNetwork[] = [];
+  const clashing: SharedNetwork[] = [];
+  for (const network of own) {
+    if (agreed.some(({ id }) => id === network.id)) continue;
+    const clashes = agreed.some((other) => other.name === network.name || other.vni === network.vni || sharesSubnet(other, network));
+    (clashes ? clashing : missing).push(network);
+  }
+  return { missing, clashing };
+}
+
+function sharesSubnet(one: SharedNetwork, other: SharedNetwork): boolean {
+  const [ours, theirs] = [one, other].map(({ subnets }) => subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? [])) as [Cidr[], Cidr[]];
+  return ours.some((cidr) => theirs.some((their) => overlaps(cidr, their)));
 }
 
 export function overlayRecord(shared: SharedNetwork): NetworkRecord {

@@ -7,6 +7,7 @@
 import { Conflict, errorMessage, Forbidden, isConflict, NotFound, Unavailable } from '@flotilla/errors';
 import type { NamedEndpoint } from '../dns/directory.ts';
 import type { NetworkRecord } from '../network.ts';
+import { notAgreed } from './network.ts';
 import { type OverlayLinks, Peers } from './peers.ts';
 import {
   type Claim,
@@ -64,6 +65,7 @@ export class Overlay {
   /** Learns what there is, and follows it. @throws Unavailable when it cannot be learnt yet; may be called again then. */
   async start(): Promise<void> {
     const { store, onError } = this.options;
+    store.onLost(() => this.restoreNetworks());
     await store.watch((key, value) => this.changed(key, value));
     const beat = (): void => void this.beat().catch(onError);
     store.onReconnect(() => {
@@ -161,7 +163,9 @@ export class Overlay {
     const { store } = this.options;
     for (let race = 1; ; race += 1) {
       const entry = await store.get(networksKey);
-      const { networks, result } = work(entry === undefined ? [] : sharedNetworks.parse(JSON.parse(entry.value)));
+      const before = entry === undefined ? [] : sharedNetworks.parse(JSON.parse(entry.value));
+      const { networks, result } = work(before);
+      if (networks === before) return result;
       try {
         if (entry === undefined) await store.create(networksKey, JSON.stringify(networks));
         else await store.update(networksKey, JSON.stringify(networks), entry.revision);
@@ -209,7 +213,7 @@ export class Overlay {
   private async reconcileOwn(): Promise<boolean> {
     const { store, engineId, address, ownEndpoints, onError } = this.options;
     let isWhole = true;
-    await this.restoreNetworks();
+    if ((await store.get(networksKey)) === undefined) await this.restoreNetworks();
     const endpoints = new Map(ownEndpoints().map((endpoint) => [claimKey(endpoint.networkId, endpoint.address), endpoint]));
     for (const key of await store.keys('address.>')) {
       const entry = await store.get(key);
@@ -230,14 +234,20 @@ export class Overlay {
     return isWhole;
   }
 
-  /** A bucket without any list of networks is new: NATS has lost the one that had it. The first host to come tells what all of them know. */
+  /**
+   * NATS has lost the bucket, and each host tells the new one what it knows. A network that was removed while a host was away comes back by that host: nothing
+   * says that it is not one which the others have yet to tell. One that clashes with what was made since stays with this host alone.
+   */
   private async restoreNetworks(): Promise<void> {
     const own = this.options.ownNetworks();
-    if (own.length === 0 || (await this.options.store.get(networksKey)) !== undefined) return;
-    await this.change((networks) => {
-      const there = new Set(networks.map(({ id }) => id));
-      return { networks: [...networks, ...own.filter(({ id }) => !there.has(id))], result: undefined };
+    const clashing = await this.change((networks) => {
+      const { missing, clashing } = notAgreed(own, networks);
+      return { networks: missing.length === 0 ? networks : [...networks, ...missing], result: clashing };
     });
+    for (const { id, name } of clashing)
+      this.options.onError(
+        new Conflict(`network ${name} (${id}) is not shared any more: its name, VNI or subnet is another's since NATS has lost them`),
+      );
   }
 
   lookup(networkId: string, name: string, networkName: string): NamedEndpoint[] {

@@ -30,6 +30,8 @@ export interface SharedStore {
   watch(onChange: (key: string, value: string | undefined) => void): Promise<void>;
   readonly connected: boolean;
   onReconnect(work: () => void): void;
+  /** Does this when NATS has lost the bucket, before `onChange` hears anything of the new one; again when it fails. */
+  onLost(work: () => Promise<void>): void;
   close(): Promise<void>;
 }
 
