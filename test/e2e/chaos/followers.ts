@@ -147,6 +147,6 @@ export interface ToldEvent {
 
 /** Reads a line that `eventFormat` has made; an action may hold slashes. */
 export function parseEvent(line: string): ToldEvent {
-  const [, time = '0', type = '', action = '', id = ''] = /^(\d+)\/[^/]*\/([^/]+)\/(\w+)(?:: .*)?\/(.*)$/.exec(line) ?? [];
+  const [, time = '0', type = '', action = '', id = ''] = /^(\d+)\/[^/]*\/([^/]+)\/([\w-]+)(?:: .*)?\/(.*)$/.exec(line) ?? [];
   return { timeMs: Number(time) / 1e6, type, action, id, subject: `${type}/${id}`, isStep: steps.has(action) && type !== 'image' };
 }
