@@ -1,4 +1,5 @@
 /** Keeps the copy of a service's records (recordCopy.ts) as long as the service runs: one replica does, by lease. */
+import { rm } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isUnavailable } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
@@ -49,18 +50,26 @@ export class CopyKeeper {
     const { path, owner, all } = this.options;
     const done = AbortSignal.any([lost, this.stopped.signal]);
     if (done.aborted) return;
-    await new Promise<void>((resolve, reject) => {
-      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted, onError: reject });
+    let failure: unknown;
+    await new Promise<void>((resolve) => {
+      const fail = (error: unknown): void => {
+        failure = error;
+        resolve();
+      };
+      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted, onError: fail });
       this.copy = copy;
       done.addEventListener('abort', () => resolve(), { once: true });
-      copy.begin().catch(reject);
-    }).finally(() => {
-      this.copy?.close();
-      this.copy = undefined;
+      copy.begin().catch(fail);
     });
+    this.copy?.close();
+    this.copy = undefined;
+    if (failure === undefined) return;
+    // A copy that lacks a change is not to be taken for the records later. If another instance keeps one by now, it makes a new one.
+    await rm(path, { force: true });
+    throw failure;
   }
 
-  /** Writes what is still to be written. */
+  /** Writes what is still to be written, and leaves the copy to other instances. */
   async close(): Promise<void> {
     this.stopped.abort();
     await this.running;

@@ -1,8 +1,8 @@
 /**
- * Who holds a lease: this process, told from any other of this machine by boot, pid and start time. A lease of a process that has died is not waited for:
- * whoever sees that takes it away. Of a holder on another machine nothing can be known, and its lease runs out by itself.
+ * Who holds a lease: this process, told from any other of this machine by boot, pid namespace, pid and start time. A lease of a process that has died is not
+ * waited for: whoever sees that takes it away. Of a holder on another machine or in another container nothing can be known, and its lease runs out by itself.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 
 function startOf(pid: string): string | undefined {
   try {
@@ -23,13 +23,23 @@ function bootId(): string {
   }
 }
 
-/** `<boot>/<pid>/<start>` of this process. */
-export function thisHolder(): string {
-  return `${bootId()}/${process.pid}/${startOf(`${process.pid}`) ?? ''}`;
+/** Where pids mean what they mean here; empty where /proc does not say it. */
+function pidNamespace(): string {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return '';
+  }
 }
 
-/** Whether the holder named in a lease's value (`<token>@<boot>/<pid>/<start>`) ran on this machine and is gone. */
+/** `<boot>/<pid namespace>/<pid>/<start>` of this process. */
+export function thisHolder(): string {
+  return `${bootId()}/${pidNamespace()}/${process.pid}/${startOf(`${process.pid}`) ?? ''}`;
+}
+
+/** Whether the holder named in a lease's value (`<token>@<holder>`) ran where this process would see it, and is gone. */
 export function isGone(value: string): boolean {
-  const [boot = '', pid = '', start = ''] = value.slice(value.indexOf('@') + 1).split('/');
-  return boot !== '' && boot === bootId() && /^\d+$/.test(pid) && startOf(pid) !== start;
+  const [boot = '', namespace = '', pid = '', start = ''] = value.slice(value.indexOf('@') + 1).split('/');
+  if (boot === '' || namespace === '' || boot !== bootId() || namespace !== pidNamespace()) return false;
+  return /^\d+$/.test(pid) && startOf(pid) !== start;
 }

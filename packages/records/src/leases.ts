@@ -29,10 +29,13 @@ export class Leases {
   private readonly queue = new KeyedQueue();
   /** Name → token of those that are held now; in this process each is held once at a time. */
   readonly held = new Map<string, string>();
+  private readonly lookForLoss: () => Promise<void>;
 
-  constructor(redis: RecordConnection, prefix: string) {
+  /** @param lookForLoss - calls `holdAgain` if Redis has forgotten what it had. */
+  constructor(redis: RecordConnection, prefix: string, lookForLoss: () => Promise<void>) {
     this.redis = redis;
     this.prefix = prefix;
+    this.lookForLoss = lookForLoss;
   }
 
   /**
@@ -58,9 +61,9 @@ export class Leases {
     const lost = new AbortController();
     this.held.set(name, token);
     const timer = setInterval(() => {
-      this.redis.flotillaRenew(key, token, keptMs).then(
-        (held) => {
-          if (held === 1) return;
+      this.renew(key, token).then(
+        (isHeld) => {
+          if (isHeld || this.held.get(name) !== token) return;
           this.held.delete(name);
           lost.abort(new Unavailable(`the lease ${name} was lost`));
         },
@@ -75,6 +78,13 @@ export class Leases {
       // Not waited for: the next acquirer of this process comes later on the same connection, and others poll.
       this.redis.flotillaRelease(key, token).catch(() => undefined);
     }
+  }
+
+  /** A Redis without its data has no lease of anybody: those are noted again before one is taken for lost. */
+  private async renew(key: string, token: string): Promise<boolean> {
+    if ((await this.redis.flotillaRenew(key, token, keptMs)) === 1) return true;
+    await this.lookForLoss();
+    return (await this.redis.flotillaRenew(key, token, keptMs)) === 1;
   }
 
   private async acquire(key: string, name: string, options: { waitMs?: number; signal?: AbortSignal }): Promise<string> {

@@ -51,10 +51,9 @@ export async function readCopy(path: string, owner: string): Promise<FoundCopy |
   const revisions = new Map<string, string>();
   const documents = new Map<string, string>();
   for (const line of lines) {
-    const found = /^(\d+-\d+)\t("[^\t]*")\t(.*)$/.exec(line);
-    if (found === null) continue;
-    const [, revision = '', name = '', json = ''] = found;
-    const field = JSON.parse(name) as string;
+    const found = parseLine(line);
+    if (found === undefined) continue;
+    const { revision, field, json } = found;
     if (compareRevisions(revision, newest) > 0) newest = revision;
     if (compareRevisions(revision, revisions.get(field) ?? '0-0') < 0) continue;
     revisions.set(field, revision);
@@ -62,6 +61,18 @@ export async function readCopy(path: string, owner: string): Promise<FoundCopy |
     else documents.set(field, json);
   }
   return { newest, documents };
+}
+
+/** Undefined for a line that is damaged: Redis is given nothing that cannot be read. */
+function parseLine(line: string): { revision: string; field: string; json: string } | undefined {
+  const [, revision, name = '', json = ''] = /^(\d+-\d+)\t("[^\t]*")\t(.*)$/.exec(line) ?? [];
+  if (revision === undefined) return undefined;
+  try {
+    if (json !== '') JSON.parse(json);
+    return { revision, field: JSON.parse(name) as string, json };
+  } catch {
+    return undefined;
+  }
 }
 
 function headerOf(line: string | undefined): { copyOf?: string; at?: string } {
@@ -175,7 +186,7 @@ export class RecordCopy {
     const text = Buffer.from(this.lines.join(''));
     this.lines = [];
     try {
-      writeSync(this.fd, text);
+      for (let written = 0; written < text.length; ) written += writeSync(this.fd, text, written);
       this.size += text.length;
       if (this.size > this.limit || this.isReplaced()) this.begin().catch(this.onError);
     } catch (error) {

@@ -35,7 +35,7 @@ export function openRedis(target: RedisTarget, behaviour: Omit<RedisOptions, 'pa
   const shared = { ...account, ...tls, keepAlive: 10_000, reconnectOnError: isDemoted, ...behaviour };
   switch (place.kind) {
     case 'server':
-      return quiet(new Redis({ ...place.nodes[0], ...shared }));
+      return quiet(new Redis({ ...place.nodes[0], db: place.database, ...shared }));
     case 'sentinel':
       return lasting(
         quiet(
@@ -78,10 +78,20 @@ const againMs = 100;
 
 /** A client that hears of a failover just while it connects gives up for ever: it is told to connect again, unless we have closed it. */
 function lasting(redis: Redis): Redis {
-  const isClosed = (): boolean => (redis as unknown as { manuallyClosing?: boolean }).manuallyClosing === true;
+  // ioredis has forgotten it by the time that it tells of the end.
+  let isClosed = false;
+  const { disconnect, quit } = redis;
+  redis.disconnect = (reconnect) => {
+    if (reconnect !== true) isClosed = true;
+    disconnect.call(redis, reconnect);
+  };
+  redis.quit = ((...args: []) => {
+    isClosed = true;
+    return quit.apply(redis, args);
+  }) as Redis['quit'];
   redis.on('end', () => {
     setTimeout(() => {
-      if (!isClosed() && redis.status === 'end') redis.connect().catch(() => undefined);
+      if (!isClosed && redis.status === 'end') redis.connect().catch(() => undefined);
     }, againMs).unref();
   });
   return redis;

@@ -3,7 +3,7 @@
  *
  * ```
  * unix:///path                              the stack's own
- * redis://host:port                         one server
+ * redis://host:port[/N]                     one server, and which of its databases (0)
  * redis-sentinel://host:port,…/MASTER       the master that these sentinels know by this name
  * redis-cluster://host:port,…               a cluster, by some of its nodes
  * rediss… for redis…                        the same over TLS
@@ -29,7 +29,7 @@ interface HostAndPort {
 
 export type RedisPlace =
   | { readonly kind: 'socket'; readonly path: string }
-  | { readonly kind: 'server'; readonly nodes: readonly HostAndPort[]; readonly isTls: boolean }
+  | { readonly kind: 'server'; readonly nodes: readonly HostAndPort[]; readonly isTls: boolean; readonly database: number }
   | { readonly kind: 'sentinel'; readonly nodes: readonly HostAndPort[]; readonly isTls: boolean; readonly master: string }
   | { readonly kind: 'cluster'; readonly nodes: readonly HostAndPort[]; readonly isTls: boolean };
 
@@ -52,11 +52,13 @@ export function parseRedisUrl(url: string): RedisPlace {
       throw new InvalidParameter(`${url} does not say which master the sentinels shall be asked for (redis-sentinel://…/MASTER)`);
     return { kind, nodes, isTls, master: decodeURIComponent(rest) };
   }
-  // Records use keys of their own in the first database, the only one that a cluster has.
-  if (rest !== '' && rest !== '0') throw new InvalidParameter(`${url}: only database 0 can be used`);
-  if (kind === 'cluster') return { kind, nodes, isTls };
+  if (kind === 'cluster') {
+    if (rest !== '' && rest !== '0') throw new InvalidParameter(`${url}: a cluster has database 0 only`);
+    return { kind, nodes, isTls };
+  }
   if (nodes.length > 1) throw new InvalidParameter(`${url} names several servers: redis-cluster:// or redis-sentinel:// is meant`);
-  return { kind: 'server', nodes, isTls };
+  if (!/^\d{0,5}$/.test(rest)) throw new InvalidParameter(`${url}: not the number of a database: ${rest}`);
+  return { kind: 'server', nodes, isTls, database: Number(rest) };
 }
 
 function parseHost(text: string, standard: number, url: string): HostAndPort {

@@ -108,7 +108,7 @@ export class RecordStore {
     this.keys = { records: `${prefix}:records`, changes: `${prefix}:changes`, relayed: `${prefix}:relayed` };
     this.redis = connectRedis(options);
     this.followRedis = connectRedis(options);
-    this.leases = new Leases(this.redis, prefix);
+    this.leases = new Leases(this.redis, prefix, () => this.lookForLoss());
     this.logger = options.logger;
     this.alone = options.alone ?? (() => true);
     this.service = options.service;
@@ -235,6 +235,8 @@ export class RecordStore {
   private restoreFromMemory(): Promise<void> {
     this.restoring ??= this.withLease(schemaKind, async (lease) => {
       await this.leases.holdAgain();
+      // What it has in memory is of the older schema.
+      if (this.isOutdated) throw this.takenOver();
       const { seen } = this;
       if (compareRevisions(await this.newestRevision(), seen) >= 0) return;
       const documents = new Map<string, string>();
@@ -544,7 +546,8 @@ export class RecordStore {
 
   async close(): Promise<void> {
     this.closed = true;
-    if (this.redis.status === 'ready') await Promise.race([this.keeper?.close(), pause(1000)]);
+    const kept = this.keeper?.close();
+    if (this.redis.status === 'ready') await Promise.race([kept, pause(1000)]);
     this.followRedis.disconnect();
     // Writes already sent are answered first; a Redis that is away is not waited for.
     if (this.redis.status === 'ready') await Promise.race([this.redis.quit(), pause(1000)]);
