@@ -11,7 +11,7 @@ const boundMs = 45_000;
 const lateMs = 15_000;
 const steps: ReadonlySet<string> = new Set(['create', 'start', 'die', 'destroy']);
 /** One line an event, without a space, and no two alike: the two ends of concurrent execs are told apart. */
-export const eventFormat = '{{.TimeNano}}/{{.Actor.Attributes.execID}}/{{.Type}}/{{.Action}}/{{.Actor.ID}}';
+export const eventFormat = '{{.TimeNano}}/{{.Actor.Attributes.execID}}{{.Actor.Attributes.container}}/{{.Type}}/{{.Action}}/{{.Actor.ID}}';
 
 interface Session {
   readonly pid: number;
