@@ -2,7 +2,7 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
-import { contextFilter } from './context/dockerignore.ts';
+import { patternFilter } from './context/dockerignore.ts';
 import { cloneRepository, type GitSource, parseGitSource } from './context/git.ts';
 import { contextPaths } from './contextPaths.ts';
 import { contentHash } from './copy/contentHash.ts';
@@ -22,7 +22,7 @@ export async function copyFiles(stage: StageBuilder, instruction: Copy | Add): P
   const chown = stage.expand(instruction.chown ?? '');
   const keepOwners = from !== '' && chown === '';
   const excludes = instruction.excludes.map((pattern) => stage.expand(pattern));
-  const excluded: PathFilter | undefined = excludes.length === 0 ? undefined : contextFilter(excludes.join('\n'));
+  const excluded: PathFilter | undefined = excludes.length === 0 ? undefined : patternFilter(excludes);
   const words = instruction.sources.map((source) => stage.expand(source));
   if (instruction.kind === 'add' && instruction.checksum !== undefined) checkVerifiable([...words, ...instruction.inline]);
   const root = await rootOf(stage, from, contextPaths(words));

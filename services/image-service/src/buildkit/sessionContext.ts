@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { UploadService } from '@flotilla/contracts/moby/upload/v1/upload';
 import { InvalidParameter } from '@flotilla/errors';
+import { ignoreLines } from '../build/context/dockerignore.ts';
 import { type BuildContext, openContext } from '../build/context/open.ts';
 import { leadsOutside, resolveInRoot, statOf } from '../build/copy/paths.ts';
 import { ClientDirectory } from './clientFiles.ts';
@@ -99,25 +100,6 @@ function readText(root: string, name: string): string | undefined {
   if (stat?.isFile() !== true) return undefined;
   if (stat.size > maxDockerfileBytes) throw new InvalidParameter(`${name} is too large`);
   return readFileSync(path, 'utf8');
-}
-
-/** Patterns as the client's own matcher takes them: clean, without a slash at their start. */
-export function ignoreLines(text: string): string[] {
-  return text
-    .replace(/^\uFEFF/, '')
-    .split(/\r?\n/)
-    .filter((line) => !line.startsWith('#'))
-    .map((line) => line.trim())
-    .filter((line) => line !== '')
-    .map((line) => {
-      const isException = line.startsWith('!');
-      const pattern = (isException ? line.slice(1).trim() : line)
-        .split('/')
-        .filter((part, index, all) => part !== '' || (index > 0 && all.length === 1));
-      const clean = pattern.filter((part) => part !== '.').join('/');
-      return `${isException ? '!' : ''}${clean}`;
-    })
-    .filter((line) => line !== '' && line !== '!');
 }
 
 async function openStream({ session, sources, progress, found, work, signal }: SessionContextOptions): Promise<BuildContext> {
