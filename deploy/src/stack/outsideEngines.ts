@@ -2,7 +2,7 @@
  * A Redis and a NATS that are not the stack's own, as the environment of `flotilla up` names them:
  *
  * ```
- * REDIS_URL   redis://[USER:PASSWORD@]HOST:PORT, redis-sentinel://…,…/MASTER, redis-cluster://…,…; rediss… over TLS
+ * REDIS_URL   redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], redis-sentinel://…,…/MASTER, redis-cluster://…,…; rediss… over TLS
  * NATS_URL    nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT,…; tls://… over TLS
  * REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE, NATS_CA_FILE, NATS_CERT_FILE, NATS_KEY_FILE   PEM
  * NATS_CREDS_FILE   a credentials file, or an nkey's seed

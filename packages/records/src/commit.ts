@@ -16,12 +16,12 @@ for _, entry in ipairs(latest) do
   if entry[2][2] == ARGV[1] then return entry[1] end
 end
 local newest = latest[1] and latest[1][1] or '0-0'
+if tonumber(redis.call('HGET', KEYS[1], '${schemaField}') or '1') > tonumber(ARGV[6]) then return '!schema' end
 local newestMs, newestSequence = string.match(newest, '(%d+)-(%d+)')
 local seenMs, seenSequence = string.match(ARGV[8], '(%d+)-(%d+)')
 local behind = tonumber(newestMs) - tonumber(seenMs)
 if behind < 0 or (behind == 0 and tonumber(newestSequence) < tonumber(seenSequence)) then return '!lost' end
 if ARGV[2] ~= '' and redis.call('GET', ARGV[2]) ~= ARGV[3] then return '!lease' end
-if tonumber(redis.call('HGET', KEYS[1], '${schemaField}') or '1') > tonumber(ARGV[6]) then return '!schema' end
 if ARGV[7] ~= '' and newest ~= ARGV[7] then return '!moved' end
 for i = 10, #ARGV, 3 do
   if ARGV[i] == 'create' and redis.call('HEXISTS', KEYS[1], ARGV[i + 1]) == 1 then return '!conflict ' .. ARGV[i + 1] end

@@ -56,7 +56,7 @@ export class CopyKeeper {
         failure = error;
         resolve();
       };
-      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted, onError: fail });
+      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted && failure === undefined, onError: fail });
       this.copy = copy;
       done.addEventListener('abort', () => resolve(), { once: true });
       copy.begin().catch(fail);

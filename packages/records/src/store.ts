@@ -132,6 +132,8 @@ export class RecordStore {
       void this.lookForLoss();
     });
     options.lifecycle?.onStop('records', () => this.close());
+    // Who stays hears of all that is still written here.
+    options.lifecycle?.onDrain({ name: 'copy of the records', begin: () => void this.keeper?.close(), isBusy: () => false });
   }
 
   /**
@@ -235,7 +237,8 @@ export class RecordStore {
   private restoreFromMemory(): Promise<void> {
     this.restoring ??= this.withLease(schemaKind, async (lease) => {
       await this.leases.holdAgain();
-      // What it has in memory is of the older schema.
+      // What Redis still has of others' counts as well.
+      await this.catchUp();
       if (this.isOutdated) throw this.takenOver();
       const { seen } = this;
       if (compareRevisions(await this.newestRevision(), seen) >= 0) return;
@@ -402,7 +405,8 @@ export class RecordStore {
 
   private note(kind: string, id: string, document: unknown, revision: string): void {
     this.collection<unknown>(kind).apply(id, document, revision);
-    this.keeper?.note({ field: `${kind}/${id}`, revision, document });
+    // A copy of ours does not say that it is of a newer schema.
+    if (!this.isOutdated) this.keeper?.note({ field: `${kind}/${id}`, revision, document });
   }
 
   /** Applies a commit of ours. */
@@ -488,13 +492,13 @@ export class RecordStore {
           await this.load();
           this.applied.clear();
           this.changeMark?.change();
-          if (this.isOutdated) return;
+          if (this.isOutdated) return this.leave();
         } else if (fields.length > 0) {
           const documents = await this.redis.hmget(this.keys.records, ...fields);
           for (const [index, field] of fields.entries()) {
             this.applyField(field, documents[index] ?? null, revision);
             // What follows is of a shape that nobody here understands.
-            if (this.isOutdated) return;
+            if (this.isOutdated) return this.leave();
           }
           // Also a commit of ours whose answer was lost.
           this.changeMark?.change();
@@ -504,6 +508,11 @@ export class RecordStore {
       this.see(revision);
       if (eventsJson !== '[]') this.announceOutbox(revision);
     }
+  }
+
+  /** The records are not ours any more: who has taken them over keeps their copy. */
+  private leave(): void {
+    void this.keeper?.close();
   }
 
   /** Calls `listener` when there may be new events to relay, up to a revision. It may be told of one more than once. */

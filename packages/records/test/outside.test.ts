@@ -79,6 +79,18 @@ describe('an outside Redis', () => {
     240_000,
   );
 
+  it('watched by sentinels: a client that was closed stays closed', async () => {
+    const fleet = await startSentinels();
+    toStop.push(() => fleet.stop());
+    for (const end of ['disconnect', 'quit'] as const) {
+      const redis = openRedis(fleet, {});
+      await redis.ping();
+      await redis[end]();
+      await pause(500);
+      expect(redis.status).toBe('end');
+    }
+  }, 60_000);
+
   it('that is a cluster: each service’s keys are in one slot, and what was answered outlives the master', async () => {
     const fleet = await startCluster();
     toStop.push(() => fleet.stop());

@@ -282,6 +282,22 @@ describe('the record store', () => {
     client.disconnect();
   });
 
+  it('leaves its lease to a holder of another pid namespace, whose pids mean nothing here', async () => {
+    engine++;
+    const store = await open();
+    const client = redis.client();
+    let own = '';
+    let key = '';
+    await store.withLease('y', async (lease) => {
+      own = lease.token;
+      key = lease.key;
+    });
+    const boot = own.slice(own.indexOf('@') + 1).split('/')[0];
+    await client.set(key, `7@${boot}/pid:[1]/${process.pid}/1`, 'PX', 90_000);
+    await expect(store.withLease('y', async () => undefined, { waitMs: 200 })).rejects.toMatchObject({ kind: 'Unavailable' });
+    client.disconnect();
+  });
+
   it('passes a lost connection to Redis: reads go on, a write waits and is made once', async () => {
     engine++;
     const store = await open();
