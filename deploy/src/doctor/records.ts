@@ -8,7 +8,8 @@ const newsMs = 7 * 24 * 60 * 60 * 1000;
 
 /** What is to be done where the records of a service are lost. */
 export function lostHint(service: (typeof recordKeepers)[number], directory: string): string {
-  return `put the data of Redis back; or give it up: rm ${lostPath(directory)} and flotilla restart ${service} remove it`;
+  const giveUp = `rm ${lostPath(directory)} and flotilla restart ${service} remove what no record tells of`;
+  return `between flotilla down and up put the data of Redis back, if there are any; then, or to give it up: ${giveUp}`;
 }
 
 /** Nothing where nothing is to be said. */
@@ -21,7 +22,7 @@ export function checkRecords(roots: Roots): Finding[] {
       findings.push(
         missing(
           `records of ${service}`,
-          'are lost: Redis has none and there is no copy. What they told of is left as it is, and goes on where it runs',
+          'were lost: Redis had none and there was no copy. What no record tells of is left as it is, and goes on where it runs; no copy is kept meanwhile',
           lostHint(service, directory),
         ),
       );

@@ -51,17 +51,16 @@ export class CopyKeeper {
     const done = AbortSignal.any([lost, this.stopped.signal]);
     if (done.aborted) return;
     let failure: unknown;
-    await new Promise<void>((resolve) => {
-      const fail = (error: unknown): void => {
-        failure = error;
-        resolve();
-      };
-      const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted && failure === undefined, onError: fail });
-      this.copy = copy;
-      done.addEventListener('abort', () => resolve(), { once: true });
-      copy.begin().catch(fail);
-    });
-    this.copy?.close();
+    const failed = new AbortController();
+    const fail = (error: unknown): void => {
+      failure = error;
+      failed.abort();
+    };
+    const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted && failure === undefined, onError: fail });
+    this.copy = copy;
+    await copy.begin().catch(fail);
+    await aborted(AbortSignal.any([done, failed.signal]));
+    copy.close();
     this.copy = undefined;
     if (failure === undefined) return;
     // A copy that lacks a change is not to be taken for the records later. If another instance keeps one by now, it makes a new one.
@@ -74,4 +73,11 @@ export class CopyKeeper {
     this.stopped.abort();
     await this.running;
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

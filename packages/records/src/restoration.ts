@@ -4,11 +4,13 @@
  * ```
  * <data-root>/<service>/records.copy       the copy (recordCopy.ts)
  *                      /records.restored   JSON: when records were made again last, how many, and from what
- *                      /records.lost       there while records are missing and nothing tells them: what no record knows is nobody's leftover then. Deleting it says that it is.
+ *                      /records.lost       since when records are missing that nothing tells: what no record knows is nobody's leftover then, and no copy is kept or believed.
+ *                                          Deleting it says that what no record knows is a leftover: an operator does, once the data of Redis are put back or given up.
  * ```
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { compareRevisions } from './revision.ts';
 
 export interface Restoration {
   /** ISO 8601. */
@@ -34,8 +36,16 @@ export function noteRestored(directory: string, restoration: Restoration): void 
   write(directory, restoredPath(directory), `${JSON.stringify(restoration)}\n`);
 }
 
-export function noteLost(directory: string): void {
-  write(directory, lostPath(directory), `${new Date().toISOString()}\n`);
+/** @param at - now, in ms by Redis' clock: everything that is made from now on is newer. */
+export function noteLost(directory: string, at: number): void {
+  write(directory, lostPath(directory), `${new Date(at).toISOString()}\n`);
+}
+
+/** Whether a Redis whose newest revision is this one has what was lost, and not what was made since. */
+export function isPutBack(directory: string, newest: string): boolean {
+  if (newest === '0-0' || !areLost(directory)) return false;
+  const since = Date.parse(readFileSync(lostPath(directory), 'utf8').trim());
+  return compareRevisions(newest, `${since}-0`) < 0;
 }
 
 function write(directory: string, path: string, text: string): void {

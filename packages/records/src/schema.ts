@@ -22,3 +22,9 @@ export function migrate(schema: Schema, found: number, kind: string, document: u
   }
   return migrated;
 }
+
+/** A field of the hash of records. */
+export function splitField(field: string): [kind: string, id: string] {
+  const slash = field.indexOf('/');
+  return [field.slice(0, slash), field.slice(slash + 1)];
+}

@@ -10,26 +10,29 @@
  * ```
  *
  * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own
- * commits change at once and that follows the stream for the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is away reads go on, and writes throw Unavailable.
+ * commits change at once and that follows the stream for the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is
+ * away reads go on, and writes throw Unavailable.
  *
- * A Redis that has forgotten what it had answered (its data is gone, it was put back to an older state, a replica took over that was behind) is given it again:
- * from the memory of an instance that runs, which shows at its next commit or connection at the latest, or at a start from the copy in the data root (recordCopy.ts).
+ * A Redis that has forgotten what it had answered (its data is gone, it was put back to an older state, a replica took over that was behind) is given it again by
+ * restorer.ts: it shows at an instance's next commit or connection at the latest, or at a start.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
 import { Collection, type RecordDelete, type RecordPut } from './collection.ts';
+import { keptEntries } from './commit.ts';
 import { connectRedis, type RecordConnection } from './connection.ts';
 import { CopyKeeper } from './copyKeeper.ts';
 import { type Lease, Leases } from './leases.ts';
 import { type CopiedRecord, readCopy } from './recordCopy.ts';
 import type { RedisTarget } from './redisClient.ts';
-import { areLost, copyPath, noteLost, noteRestored, type Restoration } from './restoration.ts';
-import { compareRevisions, nextRevision } from './revision.ts';
-import { firstSchema, migrate, type Schema, schemaField, schemaId, schemaKind } from './schema.ts';
+import { areLost, copyPath, noteLost } from './restoration.ts';
+import { Restorer } from './restorer.ts';
+import { compareRevisions } from './revision.ts';
+import { firstSchema, migrate, type Schema, schemaField, schemaId, schemaKind, splitField } from './schema.ts';
 
 /** A past fact about one object, as `GET /events` shows it. */
 export interface DomainEvent {
@@ -76,7 +79,6 @@ export interface StoreOptions extends RedisTarget {
 const commitTimeoutMs = 5_000;
 const mostMigrations = 100;
 const mostRestorations = 3;
-const fieldsPerWrite = 500;
 
 export class RecordStore {
   private readonly redis: RecordConnection;
@@ -95,12 +97,15 @@ export class RecordStore {
   private readonly schema: Schema;
   private readonly owner: string;
   private readonly copy: StoreOptions['copy'];
+  private readonly restorer: Restorer;
   private keeper: CopyKeeper | undefined;
   /** All up to here has come by the change stream. */
   private revision = '0-0';
   /** The newest that Redis has answered. */
   private seen = '0-0';
-  private restoring: Promise<void> | undefined;
+  private hasReconnected = false;
+  /** How many of other instances we have heard of. */
+  private restorations = 0;
   private closed = false;
 
   private constructor(options: StoreOptions) {
@@ -108,13 +113,30 @@ export class RecordStore {
     this.keys = { records: `${prefix}:records`, changes: `${prefix}:changes`, relayed: `${prefix}:relayed` };
     this.redis = connectRedis(options);
     this.followRedis = connectRedis(options);
-    this.leases = new Leases(this.redis, prefix, () => this.lookForLoss());
+    this.leases = new Leases(this.redis, prefix, () => this.findLeases());
     this.logger = options.logger;
     this.alone = options.alone ?? (() => true);
     this.service = options.service;
     this.schema = options.schema ?? firstSchema;
     this.owner = `${options.engineId}:${options.service}`;
     this.copy = options.copy;
+    this.restorer = new Restorer({
+      store: {
+        revisions: () => ({ heard: this.revision, seen: this.seen }),
+        memory: () => this.copied(),
+        catchUp: () => this.catchUpOrLeave(),
+        hasForgotten: () => this.hasForgotten(),
+        readAll: () => this.readAll(),
+        load: () => this.load(),
+        writePart: (commit) => this.writePart(commit),
+        conclude: async (commit, revision) => void (await this.send(commit, revision)),
+        holdLeasesAgain: () => this.leases.holdAgain(),
+      },
+      schema: this.schema,
+      directory: this.copy?.directory,
+      logger: this.logger,
+      withLease: (work) => this.withLease(schemaKind, work),
+    });
     this.changeMark = options.changeMark === undefined ? undefined : new ChangeMark(options.changeMark);
     options.health?.addCheck('redis', () => {
       if (this.redis.status !== 'ready') throw new Unavailable(`connection is ${this.redis.status}`);
@@ -129,7 +151,11 @@ export class RecordStore {
     });
     this.redis.on('ready', () => {
       told = '';
+      this.hasReconnected = true;
       void this.lookForLoss();
+    });
+    this.followRedis.on('ready', () => {
+      this.hasReconnected = true;
     });
     options.lifecycle?.onStop('records', () => this.close());
     // Who stays hears of all that is still written here.
@@ -163,6 +189,11 @@ export class RecordStore {
 
   private keepCopy(): void {
     if (this.copy === undefined) return;
+    if (this.areLost) {
+      // It would know of nothing that was lost, and be newer than data that are put back.
+      rmSync(copyPath(this.copy.directory), { force: true });
+      return;
+    }
     this.keeper = new CopyKeeper({
       path: copyPath(this.copy.directory),
       owner: this.owner,
@@ -193,7 +224,7 @@ export class RecordStore {
     const isBehind = copy !== undefined && compareRevisions(await this.newestRevision(), copy.newest) < 0;
     if (found === String(this.schema.version) && !isBehind) return;
     await this.withLease(schemaKind, async (lease) => {
-      await this.restoreFromCopy(lease);
+      await this.restoreAtStart(lease);
       for (let attempt = 1; ; attempt++) {
         try {
           await this.migrate(lease);
@@ -207,71 +238,47 @@ export class RecordStore {
   }
 
   private readCopy(): ReturnType<typeof readCopy> {
-    return this.copy === undefined ? Promise.resolve(undefined) : readCopy(copyPath(this.copy.directory), this.owner);
+    return this.copy === undefined || this.areLost ? Promise.resolve(undefined) : readCopy(copyPath(this.copy.directory), this.owner);
+  }
+
+  private async hasForgotten(): Promise<boolean> {
+    return (await this.redis.flotillaForgotten(this.keys.changes, this.seen)) === 1;
   }
 
   private async newestRevision(): Promise<string> {
     return (await this.redis.xrevrange(this.keys.changes, '+', '-', 'COUNT', 1))[0]?.[0] ?? '0-0';
   }
 
-  private async restoreFromCopy(lease: Lease): Promise<void> {
+  private async restoreAtStart(lease: Lease): Promise<void> {
     const copy = await this.readCopy();
-    const newest = await this.newestRevision();
-    if (copy !== undefined && compareRevisions(newest, copy.newest) < 0) {
-      await this.writeBack(copy.documents, copy.newest, lease, 'copy');
-    } else if (newest === '0-0' && this.copy?.explained.some(holdsAnything) === true) {
+    if (copy !== undefined) {
+      await this.restorer.restoreFromCopy(copy, lease);
+    } else if (this.copy?.explained.some(holdsAnything) === true && !this.areLost && (await this.newestRevision()) === '0-0') {
       this.logger.error('the records are gone, and there is no copy of them: what they told of is left as it is');
-      noteLost(this.copy.directory);
+      const [seconds = 0, microseconds = 0] = (await this.redis.time()).map(Number);
+      noteLost(this.copy.directory, seconds * 1000 + Math.floor(microseconds / 1000));
     }
   }
 
   /** Redis may have forgotten what it had answered. */
   private async lookForLoss(): Promise<void> {
     try {
-      if (!this.closed && !this.isOutdated && compareRevisions(await this.newestRevision(), this.seen) < 0) await this.restoreFromMemory();
+      if (this.closed || this.isOutdated) return;
+      if (this.restorer.isDue || (await this.hasForgotten())) await this.restorer.restore();
     } catch (error) {
       if (!this.closed) this.logger.error({ error }, 'records that Redis has lost could not be given to it again');
     }
   }
 
-  private restoreFromMemory(): Promise<void> {
-    this.restoring ??= this.withLease(schemaKind, async (lease) => {
-      await this.leases.holdAgain();
-      // What Redis still has of others' counts as well.
-      await this.catchUp();
-      if (this.isOutdated) throw this.takenOver();
-      const { seen } = this;
-      if (compareRevisions(await this.newestRevision(), seen) >= 0) return;
-      const documents = new Map<string, string>();
-      for (const { field, document } of this.copied()) documents.set(field, JSON.stringify(document));
-      await this.writeBack(documents, seen, lease, 'memory');
-    }).finally(() => {
-      this.restoring = undefined;
-    });
-    return this.restoring;
+  /** Whoever restored records before us knows nothing of our leases: we note them again when we hear of it. */
+  private async findLeases(): Promise<void> {
+    await this.lookForLoss();
+    await this.catchUp();
   }
 
-  /** Makes Redis hold these documents and no others. Cut off anywhere, it is begun anew: only its last write brings the revision up. */
-  private async writeBack(wanted: ReadonlyMap<string, string>, newest: string, lease: Lease, from: Restoration['from']): Promise<void> {
-    const { documents: found } = await this.readAll();
-    const puts = [...wanted].filter(([field, json]) => field !== schemaField && found[field] !== json);
-    const deletes = Object.keys(found).filter((field) => field !== schemaField && !wanted.has(field));
-    for (let index = 0; index < puts.length; index += fieldsPerWrite) {
-      await this.redis.hset(this.keys.records, new Map(puts.slice(index, index + fieldsPerWrite)));
-    }
-    for (let index = 0; index < deletes.length; index += fieldsPerWrite) {
-      await this.redis.hdel(this.keys.records, ...deletes.slice(index, index + fieldsPerWrite));
-    }
-    const schema: RecordPut = {
-      kind: schemaKind,
-      id: schemaId,
-      document: Number(wanted.get(schemaField) ?? this.schema.version),
-      create: false,
-    };
-    await this.send({ puts: [schema], lease }, nextRevision(newest));
-    this.logger.warn({ written: puts.length, deleted: deletes.length, from }, 'Redis had lost records; they were given to it again');
-    if (this.copy !== undefined)
-      noteRestored(this.copy.directory, { at: new Date().toISOString(), records: puts.length + deletes.length, from });
+  private async catchUpOrLeave(): Promise<void> {
+    await this.catchUp();
+    if (this.isOutdated) throw this.takenOver();
   }
 
   private async migrate(lease: Lease): Promise<void> {
@@ -331,16 +338,40 @@ export class RecordStore {
    * Writes records and events together; in memory when it resolves.
    *
    * @returns the revision.
-   * @throws Conflict when a `create` finds its id taken, or there is a newer revision than `at`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing was written then,
-   *   but for a Redis that was lost in the middle: whether it was then shows in the collection once Redis is back.
+   * @throws Conflict when a `create` finds its id taken, or there is a newer revision than `at`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing
+   *   was written then, but for a Redis that was lost in the middle: whether it was then shows in the collection once Redis is back.
    */
   commit(commit: Commit): Promise<string> {
-    return this.send(commit, undefined);
+    return this.send(commit);
   }
 
   /** @param restoredAt - the entry's id, when it tells Redis of what it has lost. */
-  private async send(commit: Commit, restoredAt: string | undefined): Promise<string> {
+  private async send(commit: Commit, restoredAt?: string): Promise<string> {
     const commitId = randomBytes(9).toString('base64url');
+    let isTaken = false;
+    this.inFlight.set(commitId, commit);
+    const written =
+      restoredAt === undefined ? this.untilRestored(() => this.write(commitId, commit)) : this.write(commitId, commit, restoredAt);
+    const answer = await written.finally(() => {
+      isTaken = !this.inFlight.delete(commitId);
+    });
+    this.refuse(answer);
+    this.see(answer);
+    if (!isTaken) {
+      if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
+      this.take(commit, answer);
+    }
+    if (commit.events !== undefined && commit.events.length > 0) this.announceOutbox(answer);
+    return answer;
+  }
+
+  /** Writes what no entry of the change stream tells yet: part of what Redis has lost. */
+  private async writePart(commit: Commit): Promise<void> {
+    this.refuse(await this.write(randomBytes(9).toString('base64url'), commit, ''));
+  }
+
+  /** @param restoredAt - the entry's id, when it tells Redis of what it has lost; empty for a part of that. */
+  private write(commitId: string, commit: Commit, restoredAt?: string): Promise<string> {
     const args: string[] = [];
     const fields: string[] = [];
     for (const put of commit.puts ?? []) {
@@ -354,49 +385,47 @@ export class RecordStore {
       args.push('delete', field, '');
     }
     const events = (commit.events ?? []).map((event) => ({ ...event, timeNano: event.timeNano.toString() }));
-    let isTaken = false;
-    this.inFlight.set(commitId, commit);
-    const write = (): Promise<string> =>
-      this.within(
-        this.redis.flotillaCommit(
-          this.keys.records,
-          this.keys.changes,
-          commitId,
-          commit.lease?.key ?? '',
-          commit.lease?.token ?? '',
-          JSON.stringify(events),
-          JSON.stringify(fields),
-          String(this.schema.version),
-          commit.at ?? '',
-          restoredAt === undefined ? this.seen : '0-0',
-          restoredAt ?? '*',
-          ...args,
-        ),
-      );
-    const answer = await this.untilRestored(write).finally(() => {
-      isTaken = !this.inFlight.delete(commitId);
-    });
+    return this.within(
+      this.redis.flotillaCommit(
+        this.keys.records,
+        this.keys.changes,
+        commitId,
+        commit.lease?.key ?? '',
+        commit.lease?.token ?? '',
+        JSON.stringify(events),
+        JSON.stringify(fields),
+        String(this.schema.version),
+        commit.at ?? '',
+        restoredAt === undefined ? this.seen : '0-0',
+        restoredAt ?? '*',
+        ...args,
+      ),
+    );
+  }
+
+  private refuse(answer: string): void {
     if (answer === '!lost') throw new Unavailable('the record store has lost records');
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
     if (answer === '!moved') throw new Conflict(`the records of ${this.service} have changed meanwhile`);
     if (answer === '!schema') throw this.takenOver();
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
-    this.see(answer);
-    if (!isTaken) {
-      if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
-      this.take(commit, answer);
-    }
-    if (events.length > 0) this.announceOutbox(answer);
-    return answer;
   }
 
-  /** A write that finds Redis without what it had answered gives it that first. */
+  /** A write that finds Redis without what it had answered, or without our lease since another gave it that again, mends this first. */
   private async untilRestored(write: () => Promise<string>): Promise<string> {
     for (let attempt = 1; ; attempt++) {
+      await this.within(this.restorer.giveDue());
       const answer = await write();
-      if (answer !== '!lost' || attempt > mostRestorations) return answer;
-      await this.within(this.restoreFromMemory());
+      if (attempt > mostRestorations) return answer;
+      if (answer === '!lost') await this.within(this.restorer.restore());
+      else if (answer !== '!lease' || !(await this.hasHeardOfRestoration())) return answer;
     }
+  }
+
+  private async hasHeardOfRestoration(): Promise<boolean> {
+    const { restorations } = this;
+    await this.within(this.catchUp());
+    return this.restorations > restorations;
   }
 
   private see(revision: string): void {
@@ -464,6 +493,7 @@ export class RecordStore {
       try {
         const answer = await this.followRedis.xread('COUNT', 500, 'BLOCK', 0, 'STREAMS', this.keys.changes, this.revision);
         if (answer !== null) await this.applyEntries(answer[0]?.[1] ?? []);
+        if (this.restorer.isDue) void this.lookForLoss();
       } catch (error) {
         if (this.closed) return;
         this.logger.warn({ error }, 'following the change stream failed');
@@ -478,6 +508,11 @@ export class RecordStore {
   }
 
   private async applyEntries(entries: readonly [string, string[]][]): Promise<void> {
+    if (this.hasReconnected) {
+      this.hasReconnected = false;
+      // What comes now is newer than what was forgotten, which shows no more afterwards.
+      if (await this.hasForgotten()) this.restorer.suspect();
+    }
     for (const [revision, values] of entries) {
       const [, commitId = '', , fieldsJson = '[]', , eventsJson = '[]'] = values;
       const ours = this.inFlight.get(commitId);
@@ -488,10 +523,7 @@ export class RecordStore {
       } else if (!this.applied.delete(commitId)) {
         const fields = JSON.parse(fieldsJson) as string[];
         if (fields.length === 1 && fields[0] === schemaField) {
-          // Records were restored by another instance: it may have known what we had not heard of.
-          await this.load();
-          this.applied.clear();
-          this.changeMark?.change();
+          await this.hearOfRestoration(revision);
           if (this.isOutdated) return this.leave();
         } else if (fields.length > 0) {
           const documents = await this.redis.hmget(this.keys.records, ...fields);
@@ -508,6 +540,25 @@ export class RecordStore {
       this.see(revision);
       if (eventsJson !== '[]') this.announceOutbox(revision);
     }
+  }
+
+  /** Another instance has given Redis what it had lost: it may have known what we had not heard of, and the other way round. */
+  private async hearOfRestoration(revision: string): Promise<void> {
+    const before = new Set(Array.from(this.copied(), ({ field }) => field));
+    await this.load();
+    for (const { field } of this.copied()) before.delete(field);
+    if (before.size > 0) {
+      const records = [...before];
+      this.logger.warn(
+        { revision, records },
+        'records are gone: an instance that gave Redis back what it had lost had removed them, or not heard of them',
+      );
+    }
+    this.applied.clear();
+    this.restorer.settle();
+    this.changeMark?.change();
+    await this.leases.holdAgain();
+    this.restorations++;
   }
 
   /** The records are not ours any more: who has taken them over keeps their copy. */
@@ -547,7 +598,7 @@ export class RecordStore {
   async saveRelayed(revision: string, stream = ''): Promise<void> {
     await this.redis.set(this.keys.relayed, stream === '' ? revision : `${revision} ${stream}`);
     if ((await this.redis.xlen(this.keys.changes)) > 4000) {
-      const tail = await this.redis.xrevrange(this.keys.changes, revision, '-', 'COUNT', 1000);
+      const tail = await this.redis.xrevrange(this.keys.changes, revision, '-', 'COUNT', keptEntries);
       const oldest = tail.at(-1)?.[0];
       if (oldest !== undefined) await this.redis.xtrim(this.keys.changes, 'MINID', '~', oldest);
     }
@@ -558,8 +609,8 @@ export class RecordStore {
     const kept = this.keeper?.close();
     if (this.redis.status === 'ready') await Promise.race([kept, pause(1000)]);
     this.followRedis.disconnect();
-    // Writes already sent are answered first; a Redis that is away is not waited for.
-    if (this.redis.status === 'ready') await Promise.race([this.redis.quit(), pause(1000)]);
+    // Writes already sent are answered first; a Redis that is away, or hangs up with something of ours unread, is not waited for.
+    if (this.redis.status === 'ready') await Promise.race([this.redis.quit().catch(() => undefined), pause(1000)]);
     this.redis.disconnect();
     this.changeMark?.close();
   }
@@ -568,11 +619,6 @@ export class RecordStore {
 /** What a Redis says that is between two masters, or has too few replicas at hand. */
 function isPassing(error: Error): boolean {
   return /^(NOREPLICAS|CLUSTERDOWN|READONLY|MASTERDOWN|LOADING|TRYAGAIN|UNBLOCKED)/.test(error.message);
-}
-
-function splitField(field: string): [kind: string, id: string] {
-  const slash = field.indexOf('/');
-  return [field.slice(0, slash), field.slice(slash + 1)];
 }
 
 function holdsAnything(directory: string): boolean {

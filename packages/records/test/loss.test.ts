@@ -74,6 +74,27 @@ const recordsKey = (): string => `flotilla:{l${engine}:test}:records`;
 const changesKey = (): string => `flotilla:{l${engine}:test}:changes`;
 const forgetAll = (): Promise<unknown> => withClient((client) => client.flushall());
 
+/** Takes Redis' data as they are now; what it answers puts them back. */
+async function state(): Promise<() => Promise<void>> {
+  const [records, changes] = await withClient((client) => Promise.all([client.dumpBuffer(recordsKey()), client.dumpBuffer(changesKey())]));
+  return async () => {
+    await withClient(async (client) => {
+      const both = client
+        .multi()
+        .restore(recordsKey(), 0, records as Buffer, 'REPLACE')
+        .restore(changesKey(), 0, changes as Buffer, 'REPLACE');
+      await both.exec();
+    });
+  };
+}
+
+/** From its next commit on it hears nothing by the change stream. */
+async function deafen(store: RecordStore): Promise<void> {
+  const { followRedis } = store as unknown as { followRedis: { xread: () => Promise<unknown> } };
+  followRedis.xread = () => new Promise(() => undefined);
+  await store.commit({ puts: [things(store).put('a', { n: 1 })] });
+}
+
 describe('a Redis that has lost its records', () => {
   it('is given them again by the instance that runs, before its next commit, which is made', async () => {
     const store = await open();
@@ -119,15 +140,10 @@ describe('a Redis that has lost its records', () => {
   it('gets back what an older state lacks', async () => {
     const store = await open();
     await store.commit({ puts: [things(store).put('a', { n: 1 }), things(store).put('gone', { n: 1 })] });
-    const [records, changes] = await withClient((client) =>
-      Promise.all([client.dumpBuffer(recordsKey()), client.dumpBuffer(changesKey())]),
-    );
+    const putBack = await state();
     await store.commit({ puts: [things(store).put('a', { n: 2 })] });
     await store.commit({ deletes: [things(store).delete('gone')] });
-    await withClient(async (client) => {
-      await client.restore(recordsKey(), 0, records as Buffer, 'REPLACE');
-      await client.restore(changesKey(), 0, changes as Buffer, 'REPLACE');
-    });
+    await putBack();
     await store.commit({ puts: [things(store).put('b', { n: 3 })] });
     expect(await withClient((client) => client.hgetall(recordsKey()))).toEqual({
       'schema/version': '1',
@@ -135,6 +151,62 @@ describe('a Redis that has lost its records', () => {
       'thing/b': '{"n":3}',
     });
   });
+
+  it('keeps what others wrote that the one who restores has not heard of', async () => {
+    const [a, b] = [await open(), await open()];
+    await a.commit({ puts: [things(a).put('a', { n: 1 })] });
+    await deafen(a);
+    await b.commit({ puts: [things(b).put('of the other', { n: 2 })] });
+    const putBack = await state();
+    await a.commit({ puts: [things(a).put('lost', { n: 3 })] });
+    await putBack();
+    await a.commit({ puts: [things(a).put('after', { n: 4 })] });
+    const kept = await withClient((client) => client.hkeys(recordsKey()));
+    expect(kept.sort()).toEqual(['schema/version', 'thing/a', 'thing/after', 'thing/lost', 'thing/of the other']);
+  });
+
+  it('keeps what others write in the middle of it', async () => {
+    const [a, b] = [await open(), await open()];
+    for (let n = 0; n < 3; n++) await a.commit({ puts: Array.from({ length: 600 }, (_, m) => things(a).put(`${n}-${m}`, { n })) });
+    await b.fresh();
+    await deafen(b);
+    const putBack = await state();
+    for (let n = 0; n < 3; n++) await a.commit({ puts: Array.from({ length: 600 }, (_, m) => things(a).put(`${n}-${m}`, { n: n + 10 })) });
+    await putBack();
+    await withClient((client) => client.call('CLIENT', 'KILL', 'TYPE', 'normal'));
+    // It has seen all that Redis has, and hears nothing of what that lacks.
+    const others = (async () => {
+      for (let n = 0; n < 20; n++) await b.commit({ puts: [things(b).put('0-0', { n: 1_000 + n }), things(b).put(`b${n}`, { n })] });
+    })();
+    await a.commit({ puts: [things(a).put('after', { n: 4 })] });
+    await others;
+    await a.fresh();
+    const kept = await withClient((client) => client.hgetall(recordsKey()));
+    expect(Object.keys(kept)).toHaveLength(1_800 + 20 + 3);
+    expect(kept['thing/0-0']).toBe('{"n":1019}');
+    for (const [field, json] of Object.entries(kept)) {
+      if (/^thing\/\d-/.test(field) && field !== 'thing/0-0') expect(json).toBe(`{"n":${Number(field.split(/[/-]/)[1]) + 10}}`);
+      if (field.startsWith('thing/')) expect(things(a).get(field.slice('thing/'.length))).toEqual(JSON.parse(json));
+    }
+  });
+
+  it('has the lease of who was at work also when another was the first to give it its records', async () => {
+    const [a, b] = [await open(), await open()];
+    await a.commit({ puts: [things(a).put('a', { n: 1 })] });
+    await b.fresh();
+    await a.withLease('a', async (lease) => {
+      await forgetAll();
+      await b.commit({ puts: [things(b).put('b', { n: 1 })] });
+      await a.commit({ puts: [things(a).put('a', { n: 2 })], lease });
+      await forgetAll();
+      await b.commit({ puts: [things(b).put('b', { n: 2 })] });
+      // A renewal is sent meanwhile.
+      await pause(3_500);
+      expect(lease.signal.aborted).toBe(false);
+      await a.commit({ puts: [things(a).put('a', { n: 3 })], lease });
+    });
+    expect(await withClient((client) => client.hget(recordsKey(), 'thing/a'))).toBe('{"n":3}');
+  }, 15_000);
 
   it('is given them by the next process, from the copy, and events that follow come after all that was told', async () => {
     const first = await open();
@@ -183,6 +255,60 @@ describe('a Redis that has lost its records', () => {
     expect((await open()).areLost).toBe(true);
     rmSync(lostPath(join(root, 'test')));
     expect((await open()).areLost).toBe(false);
+  });
+
+  /** Records that were lost without a copy, a service that goes on without them, and what puts them back. */
+  const loseAll = async (): Promise<{ store: RecordStore; putBack: () => Promise<void> }> => {
+    const first = await open();
+    for (let n = 0; n < 20; n++) await first.commit({ puts: [things(first).put(`old${n}`, { n })] });
+    await copied('thing/old19');
+    await close(first);
+    const putBack = await state();
+    mkdirSync(join(root, 'things', 'a'), { recursive: true });
+    await forgetAll();
+    rmSync(copyPath(join(root, 'test')));
+    const store = await open();
+    await store.commit({ puts: [things(store).put('since', { n: 1 })] });
+    expect(store.areLost).toBe(true);
+    expect(existsSync(copyPath(join(root, 'test')))).toBe(false);
+    return { store, putBack };
+  };
+  const olds = Array.from({ length: 20 }, (_, n) => `old${n}`).sort();
+
+  it.each(['before', 'after'])(
+    'has all of it when its data are put back between two processes, whether records.lost goes %s the next',
+    async (when) => {
+      const { store, putBack } = await loseAll();
+      await close(store);
+      await putBack();
+      if (when === 'before') rmSync(lostPath(join(root, 'test')));
+      const second = await open();
+      expect([...things(second).ids()].sort()).toEqual(olds);
+      await second.commit({ puts: [things(second).put('then', { n: 1 })] });
+      expect(second.areLost).toBe(when === 'after');
+      if (when === 'after') rmSync(lostPath(join(root, 'test')));
+      await close(second);
+      const third = await open();
+      expect([...things(third).ids()].sort()).toEqual([...olds, 'then']);
+      await copied('thing/then');
+      await close(third);
+      // As ever from now on.
+      await forgetAll();
+      expect(things(await open()).size).toBe(21);
+    },
+  );
+
+  it('has all of it when its data are put back under the process', async () => {
+    const { store, putBack } = await loseAll();
+    const other = await open();
+    await putBack();
+    await store.commit({ puts: [things(store).put('then', { n: 1 })] });
+    await other.fresh();
+    for (const each of [store, other, await open()]) expect([...things(each).ids()].sort()).toEqual([...olds, 'then']);
+    // What is lost later is given again as ever.
+    await forgetAll();
+    await store.commit({ puts: [things(store).put('then', { n: 2 })] });
+    expect(things(await open()).size).toBe(21);
   });
 });
 
