@@ -75,19 +75,19 @@ export class Attacher {
   async attach(request: AttachRequest): Promise<{ ticket: Ticket; tty: boolean }> {
     const keys = parseDetachKeys(request.detachKeys);
     const attachment = request.cursor ? this.resumed(request, request.cursor) : await this.begun(request);
-    const close = (): void => {
+    const close = (cut: boolean): void => {
       attachment.ended?.stop();
-      attachment.claim.release();
+      attachment.claim.release(cut);
     };
     const ticket = this.options.tickets.issue(
       async (stream, signal) => {
         try {
           await this.serve(attachment, keys, stream, signal);
         } finally {
-          close();
+          close(signal.aborted);
         }
       },
-      { inPieces: true, resumable: true, onExpired: close },
+      { inPieces: true, resumable: true, onExpired: () => close(true) },
     );
     return { ticket, tty: attachment.claim.stream.tty };
   }
@@ -108,7 +108,7 @@ export class Attacher {
       return { request, claim, from: { ...from, unfinished: 0 }, inputIsKnown: true, ended };
     } catch (error) {
       ended?.stop();
-      claim.release();
+      claim.release(false);
       throw error;
     }
   }

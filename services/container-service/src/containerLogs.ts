@@ -70,10 +70,10 @@ export class ContainerLogs {
           });
           for await (const chunk of reader) await writeOutput(stream, chunk, claim.cursorOf(reader));
         } finally {
-          claim.release();
+          claim.release(signal.aborted);
         }
       },
-      { inPieces: true, resumable: true, onExpired: () => claim.release() },
+      { inPieces: true, resumable: true, onExpired: () => claim.release(true) },
     );
     return { ticket, tty };
   }
@@ -111,10 +111,10 @@ export class ContainerLogs {
         if (bytes > shortBytes) return undefined;
       }
     } catch (error) {
-      claim.release();
+      claim.release(false);
       throw error;
     }
-    claim.release();
+    claim.release(false);
     return Buffer.concat(chunks);
   }
 }

@@ -15,7 +15,7 @@ beforeEach(() => {
 afterEach(() => rmSync(readers, { recursive: true }));
 
 const instance = (): LogClaims =>
-  new LogClaims({ paths: { readers, log: (id) => `/no/${id}` }, users: new LogUsers(), pins: new LogPins(), graceMs: 20 });
+  new LogClaims({ paths: { readers, log: (id) => `/no/${id}` }, users: new LogUsers(), pins: new LogPins(), graceMs: 20, cutGraceMs: 20 });
 const stream: ClaimedStream = { containerId: 'c', tty: false, endsInput: true };
 const place = { inode: 7, offset: 9, unfinished: 0 };
 
@@ -66,7 +66,7 @@ it('a container is unread when the readers of every instance have ended or do no
   await waitFor(() => readdirSync(readers).length === 2, { what: 'what the killed one left to be given up' });
   await new Promise((resolve) => setTimeout(resolve, 60));
   expect(unread).toBe(false);
-  claim.release();
+  claim.release(false);
   await waiting;
   expect(readdirSync(readers).length).toBe(1);
 });
@@ -117,4 +117,58 @@ it('who stood in a file that is compressed by now is known to stand there, whoev
   } finally {
     for (const name of [log, `${log}.1`, `${log}.1.gz`]) rmSync(name, { force: true });
   }
+});
+
+it('who notices late that its stream goes on elsewhere does not give it up', () => {
+  const claims = instance();
+  const cut = claims.claim(stream);
+  const cursor = cut.cursorOf({ place });
+  const next = claims.resume(cursor).claim;
+  for (const isCut of [true, false]) cut.release(isCut);
+  expect(readdirSync(readers)).toHaveLength(1);
+  // As if another instance had it.
+  die();
+  const [name = ''] = readdirSync(readers);
+  const elsewhere = readFileSync(join(readers, name), 'utf8');
+  next.cursorOf({ place: { ...place, inode: 8 } });
+  for (const isCut of [true, false]) next.release(isCut);
+  expect(readFileSync(join(readers, name), 'utf8')).toBe(elsewhere);
+});
+
+it('a stream that was cut is kept for a while where it stood, with its pin; one that ended is not, neither while its instance leaves', async () => {
+  const pins = new LogPins();
+  const claims = new LogClaims({ paths: { readers, log: () => '/no/c' }, users: new LogUsers(), pins, cutGraceMs: 50, graceMs: 100 });
+  const attached: ClaimedStream = { ...stream, attached: { startedAt: '', error: '' } };
+  const abandoned: ClaimedStream[] = [];
+  claims.onAbandoned((each) => abandoned.push(each));
+  const cut = (): string => {
+    const claim = claims.claim(attached);
+    const cursor = claim.cursorOf({ place });
+    claim.release(true);
+    return cursor;
+  };
+  const cursor = cut();
+  expect(pins.of('/no/c')).toMatchObject([{ inode: place.inode, offset: place.offset }]);
+  const back = claims.resume(cursor);
+  expect(back.place).toEqual(place);
+  expect(pins.of('/no/c')).toEqual([]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(readdirSync(readers)).toHaveLength(1);
+  back.claim.release(false);
+  expect(readdirSync(readers)).toEqual([]);
+
+  cut();
+  await waitFor(() => readdirSync(readers).length === 0, { what: 'it to be given up' });
+  expect(abandoned).toEqual([]);
+
+  claims.claim(attached).release(true);
+  expect(pins.of('/no/c')).toEqual([]);
+  const ends = claims.claim(attached);
+  ends.cursorOf({ place });
+  claims.stop();
+  ends.release(false);
+  expect(readdirSync(readers)).toEqual([]);
+  cut();
+  await waitFor(() => readdirSync(readers).length === 0, { what: 'it to be given up' });
+  expect(abandoned).toEqual([attached]);
 });

@@ -2,7 +2,8 @@
  * Who reads a container's log, kept in files: so that a reader whose instance was killed can go on at the next one, and finds there what it has not had yet.
  *
  * A claim holds the container's files (logUsers.ts; whoever removes it looks for those of other instances here) and, for an attached reader, its segments
- * (logs/pins.ts). When its instance is gone it is held a little longer by the one that starts next; by then its holder has come back, or does not come any more.
+ * (logs/pins.ts). When its instance is gone it is held a little longer by the one that starts next, and when only its stream was cut by its own; by then its holder
+ * has come back, or does not come any more. Of several that served a stream one after another only the last may give it up: the others may notice late.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -40,8 +41,8 @@ export interface LogClaim {
   cursorOf(reader: Pick<LogReader, 'place'>): string;
   /** Where it is written down that input is under way (input.ts). */
   inputMark(): InputMark;
-  /** The reader has ended. */
-  release(): void;
+  /** The reader has ended. @param cut - by the loss of its stream, whose holder may come back; not by itself. */
+  release(cut: boolean): void;
 }
 
 export interface LogClaimsOptions {
@@ -50,14 +51,17 @@ export interface LogClaimsOptions {
   readonly pins: LogPins;
   /** How long a claim is held for a holder that has not come back. */
   readonly graceMs?: number;
+  /** The same for one whose instance lives on: its holder has only to find another way, and most have left for good. */
+  readonly cutGraceMs?: number;
 }
 
 const defaultGraceMs = 20_000;
+const defaultCutGraceMs = 2_000;
 const mostBetweenLooksMs = 500;
 const inputSuffix = '.input';
 const gone = 'the stream is gone: it cannot be resumed';
 
-/** A claim of an instance that is gone. */
+/** A claim that nobody holds. */
 interface Orphan {
   readonly letGo: () => void;
   /** The compressed files of its log, by the inodes that its holder may know them by. */
@@ -67,7 +71,9 @@ interface Orphan {
 export class LogClaims {
   private readonly options: LogClaimsOptions;
   private readonly owner = { pid: process.pid, start: startTimeOf(process.pid) ?? '' };
-  /** Claims of instances that are gone. */
+  /** The newest hold of each claim that is held here. */
+  private readonly holds = new Map<string, LogClaim>();
+  /** Claims of instances that are gone, and of our streams that were cut. */
   private readonly orphans = new Map<string, Orphan>();
   private stopping = false;
   private abandoned: (stream: ClaimedStream) => void = () => undefined;
@@ -105,7 +111,7 @@ export class LogClaims {
     const orphan = this.orphans.get(id);
     const stood = Number(inode);
     const place = { inode: orphan?.compressed.get(stood) ?? stood, offset: Number(offset), unfinished: Number(unfinished) };
-    const claim = this.hold(id, stored.stream, place.inode);
+    const claim = this.hold(id, stored.stream, place);
     orphan?.letGo();
     return { claim, place, inputIsKnown: !this.hasInputUnderWay(id) };
   }
@@ -163,9 +169,32 @@ export class LogClaims {
   }
 
   private adoptOne(id: string, { stream, inode }: StoredClaim): void {
-    const { users, pins, paths, graceMs = defaultGraceMs } = this.options;
+    const { graceMs = defaultGraceMs } = this.options;
+    this.keep(id, stream, { inode, offset: 0 }, graceMs, () => {
+      const owner = this.read(id)?.owner;
+      // Its holder may have come back to another instance.
+      if (owner !== undefined && isAlive(owner.pid, owner.start)) return;
+      this.forget(id);
+      this.abandoned(stream);
+    });
+  }
+
+  private keepCut(id: string, stream: ClaimedStream, place: LogPlace): void {
+    const { graceMs = defaultGraceMs, cutGraceMs = defaultCutGraceMs } = this.options;
+    // What is cut because we leave has not ended its input.
+    const moves = this.stopping;
+    this.keep(id, stream, place, moves ? graceMs : cutGraceMs, () => {
+      if (this.isTakenOver(id)) return;
+      this.forget(id);
+      if (moves) this.abandoned(stream);
+    });
+  }
+
+  /** @param giveUp - called when its holder has not come back to this instance. */
+  private keep(id: string, stream: ClaimedStream, at: Pick<LogPlace, 'inode' | 'offset'>, graceMs: number, giveUp: () => void): void {
+    const { users, pins, paths } = this.options;
     const release = users.use(stream.containerId);
-    const pin = stream.attached === undefined ? undefined : pins.pin(paths.log(stream.containerId), inode, 0);
+    const pin = stream.attached === undefined ? undefined : pins.pin(paths.log(stream.containerId), at.inode, at.offset);
     const letGo = (): void => {
       this.orphans.delete(id);
       clearTimeout(timer);
@@ -174,36 +203,44 @@ export class LogClaims {
     };
     const timer = setTimeout(() => {
       letGo();
-      const owner = this.read(id)?.owner;
-      // Its holder may have come back to another instance.
-      if (owner !== undefined && isAlive(owner.pid, owner.start)) return;
-      this.forget(id);
-      this.abandoned(stream);
+      giveUp();
     }, graceMs).unref();
     // Before this instance rotates anything, and the inode of a file that was compressed may be that of a new one.
     this.orphans.set(id, { letGo, compressed: compressedInodes(paths.log(stream.containerId)) });
   }
 
-  /** @param inode - where a reader that comes back stands. A new one is written down with its first cursor: before that nobody could bring it back. */
-  private hold(id: string, stream: ClaimedStream, inode?: number): LogClaim {
+  /** @param from - where a reader that comes back stands. A new one is written down with its first cursor: before that nobody could bring it back. */
+  private hold(id: string, stream: ClaimedStream, from?: LogPlace): LogClaim {
     const release = this.options.users.use(stream.containerId);
-    let known = inode;
-    if (inode !== undefined) this.write(id, { stream, owner: this.owner, inode });
-    return {
+    let stands = from;
+    const write = (inode: number): void => this.write(id, { stream, owner: this.owner, inode });
+    const isNewest = (): boolean => this.holds.get(id) === claim && !this.isTakenOver(id);
+    const claim: LogClaim = {
       stream,
       cursorOf: ({ place }) => {
-        if (place.inode !== known) {
-          known = place.inode;
-          this.write(id, { stream, owner: this.owner, inode: known });
-        }
+        if (place.inode !== stands?.inode && isNewest()) write(place.inode);
+        stands = place;
         return `${id}:${place.inode}:${place.offset}:${place.unfinished}`;
       },
       inputMark: () => this.inputMark(id),
-      release: () => {
-        if (!this.stopping) this.forget(id);
+      release: (cut) => {
+        if (isNewest()) {
+          if (cut && stands !== undefined) this.keepCut(id, stream, stands);
+          else this.forget(id);
+        }
+        if (this.holds.get(id) === claim) this.holds.delete(id);
         release();
       },
     };
+    if (from !== undefined) write(from.inode);
+    this.holds.set(id, claim);
+    return claim;
+  }
+
+  /** Whether another instance holds it by now. */
+  private isTakenOver(id: string): boolean {
+    const owner = this.read(id)?.owner;
+    return owner !== undefined && (owner.pid !== this.owner.pid || owner.start !== this.owner.start);
   }
 
   private inputMark(id: string): InputMark {
