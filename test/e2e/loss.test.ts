@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { expect, it } from 'vitest';
@@ -24,10 +24,11 @@ async function seen(): Promise<string> {
 }
 
 async function loseData(engine: 'redis' | 'nats'): Promise<void> {
+  // Before it is killed, for the next one is there at once; the supervisor makes the directory again.
+  renameSync(data(engine), data(`${engine}.lost`));
   const [pid = 0] = await stack.host.kill(engine);
-  // What the killed one had open may go on being written for a moment; the supervisor makes the directory again.
-  rmSync(data(engine), { recursive: true, force: true });
   await stack.host.waitHealthy(engine, [pid]);
+  rmSync(data(`${engine}.lost`), { recursive: true });
 }
 
 async function startKeepersAgain(): Promise<void> {
