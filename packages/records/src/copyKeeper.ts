@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isUnavailable } from '@flotilla/errors';
-import type { Logger } from '@flotilla/service-kit';
+import { aborted, type Logger } from '@flotilla/service-kit';
 import type { Lease } from './leases.ts';
 import { type CopiedRecord, RecordCopy } from './recordCopy.ts';
 
@@ -50,22 +50,19 @@ export class CopyKeeper {
     const { path, owner, all } = this.options;
     const done = AbortSignal.any([lost, this.stopped.signal]);
     if (done.aborted) return;
-    let failure: unknown;
     const failed = new AbortController();
-    const fail = (error: unknown): void => {
-      failure = error;
-      failed.abort();
-    };
-    const copy = new RecordCopy({ path, owner, all, isOurs: () => !done.aborted && failure === undefined, onError: fail });
+    const fail = (error: unknown): void => failed.abort(error);
+    const over = AbortSignal.any([done, failed.signal]);
+    const copy = new RecordCopy({ path, owner, all, isOurs: () => !over.aborted, onError: fail });
     this.copy = copy;
     await copy.begin().catch(fail);
-    await aborted(AbortSignal.any([done, failed.signal]));
+    await aborted(over);
     copy.close();
     this.copy = undefined;
-    if (failure === undefined) return;
+    if (!failed.signal.aborted) return;
     // A copy that lacks a change is not to be taken for the records later. If another instance keeps one by now, it makes a new one.
     await rm(path, { force: true });
-    throw failure;
+    throw failed.signal.reason;
   }
 
   /** Writes what is still to be written, and leaves the copy to other instances. */
@@ -73,11 +70,4 @@ export class CopyKeeper {
     this.stopped.abort();
     await this.running;
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

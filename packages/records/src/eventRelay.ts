@@ -30,7 +30,7 @@ export class EventRelay {
     this.bus = options.bus;
     this.service = options.service;
     this.logger = options.logger;
-    this.store.onOutbox((revision) => {
+    this.store.outbox.onEvents((revision) => {
       if (compareRevisions(revision, this.revision) <= 0) return;
       this.pending = true;
       this.wake();
@@ -62,7 +62,7 @@ export class EventRelay {
 
   private async relay(lease: Lease): Promise<void> {
     const jetstream = this.bus.connection.jetstream();
-    const relayed = await this.store.relayed();
+    const relayed = await this.store.outbox.relayed();
     let stream = relayed.stream;
     this.revision = relayed.revision;
     this.reconnected = true;
@@ -83,14 +83,14 @@ export class EventRelay {
       }
       while (this.pending) {
         this.pending = false;
-        const { entries, last, isAll } = await this.store.outbox(this.revision, batch);
+        const { entries, last, isAll } = await this.store.outbox.read(this.revision, batch);
         for (const entry of entries) await this.publish(jetstream, entry.revision, entry.events);
         if (!isAll) this.pending = true;
         this.revision = last;
       }
       const stopping = this.stopped.signal.aborted;
       if (saved !== this.revision && (stopping || Date.now() - savedAt >= saveEveryMs)) {
-        await this.store.saveRelayed(this.revision, stream);
+        await this.store.outbox.saveRelayed(this.revision, stream);
         saved = this.revision;
         savedAt = Date.now();
       }

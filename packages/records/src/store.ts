@@ -23,10 +23,10 @@ import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
 import { Collection, type RecordDelete, type RecordPut } from './collection.ts';
-import { keptEntries } from './commit.ts';
 import { connectRedis, type RecordConnection } from './connection.ts';
 import { CopyKeeper } from './copyKeeper.ts';
 import { type Lease, Leases } from './leases.ts';
+import { Outbox } from './outbox.ts';
 import { type CopiedRecord, readCopy } from './recordCopy.ts';
 import type { RedisTarget } from './redisClient.ts';
 import { areLost, copyPath, noteLost } from './restoration.ts';
@@ -52,12 +52,6 @@ export interface Commit {
   readonly lease?: Lease;
   /** The revision that it goes by: it is a Conflict when there is a newer one. */
   readonly at?: string;
-}
-
-/** An entry of the change stream that carries events. */
-export interface OutboxEntry {
-  readonly revision: string;
-  readonly events: readonly DomainEvent[];
 }
 
 export interface StoreOptions extends RedisTarget {
@@ -90,7 +84,8 @@ export class RecordStore {
   /** Commits of ours that are not answered yet, and those that are and are still to come by the change stream. */
   private readonly inFlight = new Map<string, Commit>();
   private readonly applied = new Set<string>();
-  private readonly outboxListeners = new Set<(revision: string) => void>();
+  /** Events on their way to who relays them. */
+  readonly outbox: Outbox;
   private readonly keys: { records: string; changes: string; relayed: string };
   private readonly changeMark: ChangeMark | undefined;
   private readonly service: string;
@@ -113,6 +108,7 @@ export class RecordStore {
     this.keys = { records: `${prefix}:records`, changes: `${prefix}:changes`, relayed: `${prefix}:relayed` };
     this.redis = connectRedis(options);
     this.followRedis = connectRedis(options);
+    this.outbox = new Outbox(this.redis, this.keys);
     this.leases = new Leases(this.redis, prefix, () => this.findLeases());
     this.logger = options.logger;
     this.alone = options.alone ?? (() => true);
@@ -361,7 +357,7 @@ export class RecordStore {
       if (compareRevisions(answer, this.revision) > 0) this.applied.add(commitId);
       this.take(commit, answer);
     }
-    if (commit.events !== undefined && commit.events.length > 0) this.announceOutbox(answer);
+    if (commit.events !== undefined && commit.events.length > 0) this.outbox.announce(answer);
     return answer;
   }
 
@@ -538,7 +534,7 @@ export class RecordStore {
       }
       if (compareRevisions(revision, this.revision) > 0) this.revision = revision;
       this.see(revision);
-      if (eventsJson !== '[]') this.announceOutbox(revision);
+      if (eventsJson !== '[]') this.outbox.announce(revision);
     }
   }
 
@@ -564,44 +560,6 @@ export class RecordStore {
   /** The records are not ours any more: who has taken them over keeps their copy. */
   private leave(): void {
     void this.keeper?.close();
-  }
-
-  /** Calls `listener` when there may be new events to relay, up to a revision. It may be told of one more than once. */
-  onOutbox(listener: (revision: string) => void): () => void {
-    this.outboxListeners.add(listener);
-    return () => this.outboxListeners.delete(listener);
-  }
-
-  private announceOutbox(revision: string): void {
-    for (const listener of this.outboxListeners) listener(revision);
-  }
-
-  /** Entries with events after `revision`, oldest first, of at most `count` changes; `last` is where to go on, if that was not all. */
-  async outbox(revision: string, count: number): Promise<{ entries: OutboxEntry[]; last: string; isAll: boolean }> {
-    const found = await this.redis.xrange(this.keys.changes, `(${revision}`, '+', 'COUNT', count);
-    const entries: OutboxEntry[] = [];
-    for (const [id, values] of found) {
-      const events = JSON.parse(values[5] ?? '[]') as (Omit<DomainEvent, 'timeNano'> & { timeNano: string })[];
-      if (events.length > 0)
-        entries.push({ revision: id, events: events.map((event) => ({ ...event, timeNano: BigInt(event.timeNano) })) });
-    }
-    return { entries, last: found.at(-1)?.[0] ?? revision, isAll: found.length < count };
-  }
-
-  /** How far events are relayed, and to which stream; undefined before the first, or by an older version. */
-  async relayed(): Promise<{ revision: string; stream: string | undefined }> {
-    const [revision = '0-0', stream] = ((await this.redis.get(this.keys.relayed)) ?? '0-0').split(' ');
-    return { revision, stream };
-  }
-
-  /** Remembers how far events are relayed, and lets go of what is older but for a tail that replicas may still follow. */
-  async saveRelayed(revision: string, stream = ''): Promise<void> {
-    await this.redis.set(this.keys.relayed, stream === '' ? revision : `${revision} ${stream}`);
-    if ((await this.redis.xlen(this.keys.changes)) > 4000) {
-      const tail = await this.redis.xrevrange(this.keys.changes, revision, '-', 'COUNT', keptEntries);
-      const oldest = tail.at(-1)?.[0];
-      if (oldest !== undefined) await this.redis.xtrim(this.keys.changes, 'MINID', '~', oldest);
-    }
   }
 
   async close(): Promise<void> {

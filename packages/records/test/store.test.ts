@@ -138,6 +138,13 @@ describe('the schema of records', () => {
   });
 });
 
+/** A lease's key, and where its holder runs. */
+async function heldBy(store: RecordStore, name: string): Promise<{ key: string; boot: string | undefined; namespace: string | undefined }> {
+  const { key, token } = await store.withLease(name, async (lease) => lease);
+  const [boot, namespace] = token.slice(token.indexOf('@') + 1).split('/');
+  return { key, boot, namespace };
+}
+
 describe('the record store', () => {
   it('is read again by the next process, with deletes', async () => {
     engine++;
@@ -264,18 +271,8 @@ describe('the record store', () => {
     engine++;
     const store = await open();
     const client = redis.client();
-    let own = '';
-    let key = '';
-    await store.withLease('y', async (lease) => {
-      own = lease.token;
-      key = lease.key;
-    });
-    const here = own
-      .slice(own.indexOf('@') + 1)
-      .split('/')
-      .slice(0, 2)
-      .join('/');
-    await client.set(key, `7@${here}/${process.pid}/1`, 'PX', 60_000);
+    const { key, boot, namespace } = await heldBy(store, 'y');
+    await client.set(key, `7@${boot}/${namespace}/${process.pid}/1`, 'PX', 60_000);
     const before = Date.now();
     await store.withLease('y', async () => undefined);
     expect(Date.now() - before).toBeLessThan(1_000);
@@ -286,13 +283,7 @@ describe('the record store', () => {
     engine++;
     const store = await open();
     const client = redis.client();
-    let own = '';
-    let key = '';
-    await store.withLease('y', async (lease) => {
-      own = lease.token;
-      key = lease.key;
-    });
-    const boot = own.slice(own.indexOf('@') + 1).split('/')[0];
+    const { key, boot } = await heldBy(store, 'y');
     await client.set(key, `7@${boot}/pid:[1]/${process.pid}/1`, 'PX', 90_000);
     await expect(store.withLease('y', async () => undefined, { waitMs: 200 })).rejects.toMatchObject({ kind: 'Unavailable' });
     client.disconnect();
@@ -332,7 +323,7 @@ describe('the event relay', () => {
     };
     await run(['start', 'die']);
     // Forgetting how far it came is what a crash before the save does: the message ids keep doubles out.
-    await store.saveRelayed('0-0');
+    await store.outbox.saveRelayed('0-0');
     await run(['start', 'die']).catch(() => undefined);
     const manager = await bus.connection.jetstreamManager();
     const subscription = await bus.connection.jetstream().subscribe(`flotilla.${engineId}.events.>`, consumerOpts().orderedConsumer());

@@ -1,3 +1,4 @@
+export { aborted } from './aborted.ts';
 export { Bus, type BusOptions } from './bus.ts';
 export { type CallOptions, type Calls, rendezvous, serviceCalls } from './client.ts';
 export { address, readConfig, type ServiceSettings, serviceSettings } from './config.ts';

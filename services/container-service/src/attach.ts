@@ -7,11 +7,11 @@
  */
 import type { Socket } from 'node:net';
 import { Conflict } from '@flotilla/errors';
-import type { Logger } from '@flotilla/service-kit';
+import { aborted, type Logger } from '@flotilla/service-kit';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
-import { aborted, discard, forward } from './input.ts';
+import { discard, forward } from './input.ts';
 import type { ClaimedStream, LogClaim, LogClaims } from './logClaims.ts';
 import { type LogPins, type LogPlace, logEnd, logStart, readLog } from './logs/index.ts';
 import { findContainer } from './lookup.ts';

@@ -6,13 +6,14 @@ import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig, randomId } from '@flotilla/engine-api';
 import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
+import { aborted } from '@flotilla/service-kit';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import { claimExec, removeExecFiles, StartingExecs, starterOf, takeOverExec } from './begunExec.ts';
 import type { ContainerRecord } from './container.ts';
 import { parseDetachKeys } from './detachKeys.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { ExecSession, type ExecSessionOptions, type StartExecOptions } from './execSession.ts';
-import { aborted, discard } from './input.ts';
+import { discard } from './input.ts';
 import { findContainer } from './lookup.ts';
 import { containerEvent } from './store.ts';
 

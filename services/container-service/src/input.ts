@@ -1,16 +1,9 @@
 /** A client's input on its way to a process: each piece awaited, the detach keys noticed, and the client told what has arrived. */
 import type { Socket } from 'node:net';
+import { aborted } from '@flotilla/service-kit';
 import { writeTaken } from '@flotilla/streams';
 import type { DetachScanner } from './detachKeys.ts';
 import type { StdioConnection } from './monitor.ts';
-
-/** Resolves when the signal fires. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
 
 /** Tells of input that may have reached its process while its client does not know of it yet: sent again it could be doubled. */
 export interface InputMark {
