@@ -223,7 +223,7 @@ export class RegistryProxy {
     clearInterval(this.collecting);
     await this.replicas?.close();
     await this.blobs.settle();
-    await this.book.save();
+    await this.book.close();
     this.transport.close();
   }
 }

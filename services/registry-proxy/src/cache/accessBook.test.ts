@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -22,4 +22,16 @@ it('a no counts also when it comes while the file of before is being written', a
     expect(book.isFresh('a/app', 'ada'), `after ${turns} turns`).toBe(false);
     await book.save();
   }
+});
+
+it('writes what is owed when it is closed, and nothing afterwards', async () => {
+  const path = join(root, 'access.json');
+  const book = await AccessBook.open(root, { freshMs: 60_000, graceMs: 60_000 });
+  book.grant('a/last', 'ada');
+  await book.close();
+  expect(readFileSync(path, 'utf8')).toContain('a/last');
+  rmSync(path);
+  book.grant('a/late', 'ada');
+  await book.save();
+  expect(existsSync(path)).toBe(false);
 });

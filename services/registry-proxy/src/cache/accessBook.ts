@@ -24,6 +24,7 @@ export class AccessBook {
   private readonly revoked = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> = Promise.resolve();
+  private closed = false;
 
   private constructor(path: string, settings: AccessSettings, grants: Map<string, number>) {
     this.path = path;
@@ -90,6 +91,7 @@ export class AccessBook {
   }
 
   private saveSoon(): void {
+    if (this.closed) return;
     this.timer ??= setTimeout(() => void this.save(), saveAfterMs);
     this.timer.unref();
   }
@@ -101,6 +103,12 @@ export class AccessBook {
     this.timer = undefined;
     this.saving = this.saving.then(() => this.write()).catch(() => undefined);
     return this.saving;
+  }
+
+  /** Writes what is owed; what a request that still ends is let in for is nobody's. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.save();
   }
 
   private async write(): Promise<void> {
