@@ -4,7 +4,7 @@ import { type EndpointSettings, shortId } from '@flotilla/engine-api';
 import { Forbidden, InvalidParameter } from '@flotilla/errors';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { joinMistakes } from './ipam.ts';
-import { type NetworkRecord, predefinedNames } from './network.ts';
+import { type NetworkRecord, predefinedNames, writtenAndChosen } from './network.ts';
 
 /** @throws InvalidParameter that names every mistake, in dockerd's words. */
 export function checkEndpoint(network: NetworkRecord, wish: EndpointSettings): void {
@@ -69,7 +69,7 @@ function addressMistakes(network: NetworkRecord, wish: EndpointSettings): string
       mistakes.push(`invalid IPv${family} address: ${text}`);
       continue;
     }
-    const ofFamily = network.subnets.filter(({ subnet }) => parseCidr(subnet)?.family === family);
+    const ofFamily = writtenAndChosen(network).filter(({ subnet }) => parseCidr(subnet)?.family === family);
     if (!ofFamily.some(({ configured }) => configured)) {
       mistakes.push('user specified IP address is supported only when connecting to networks with user configured subnets');
     } else if (!ofFamily.some(({ subnet }) => holds(subnet, family, address.value))) {

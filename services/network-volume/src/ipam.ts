@@ -100,11 +100,11 @@ export function chooseSubnets(choice: SubnetChoice): SubnetRecord[] {
     .map(({ config, cidr }) => subnetRecord(config, cidr, choice.gateways(cidr.family)));
 }
 
-/** The subnets of a configuration-only network: as the client wrote them, for others to take. */
-export function writtenSubnets(ipam: IPAM | undefined): SubnetRecord[] {
+/** Subnets as the client wrote them: those of a configuration-only network, for others to take, and those of a family that is off. */
+export function writtenSubnets(ipam: IPAM | undefined, families: readonly Family[] = [4, 6]): SubnetRecord[] {
   return (ipam?.Config ?? []).flatMap((config) => {
     const cidr = parseCidr(config.Subnet ?? '');
-    return cidr === undefined ? [] : [subnetRecord(config, cidr, 'named')];
+    return cidr === undefined || !families.includes(cidr.family) ? [] : [subnetRecord(config, cidr, 'named')];
   });
 }
 

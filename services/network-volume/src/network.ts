@@ -36,6 +36,8 @@ export interface NetworkRecord {
   readonly ipamDriver: string;
   readonly ipamOptions: Readonly<Record<string, string>> | null;
   readonly subnets: readonly SubnetRecord[];
+  /** What the client wrote for a family that is off: it is shown, and addresses in it may be asked for, but nobody gets one. */
+  readonly idleSubnets?: readonly SubnetRecord[];
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
   /** The bridge's interface; empty where there is none. */
@@ -50,15 +52,13 @@ export interface NetworkRecord {
 
 export const predefinedNames: readonly string[] = ['bridge', 'host', 'none'];
 
-/** dockerd's rule for names, which also keeps them out of paths and rules. */
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
-
-/** @throws InvalidParameter in dockerd's words. */
+/**
+ * Any name that is not blank, as with dockerd: Compose 1 makes `_project_default`. A name is no part of a path or rule.
+ *
+ * @throws InvalidParameter in dockerd's words.
+ */
 export function checkNetworkName(name: string): void {
   if (name.trim() === '') throw new InvalidParameter('invalid name: name is empty');
-  if (!namePattern.test(name)) {
-    throw new InvalidParameter(`invalid name: "${name}" includes invalid characters, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed`);
-  }
 }
 
 export function bridgeName(id: string): string {
@@ -129,7 +129,7 @@ export function networkDocument(network: NetworkRecord, containers: Record<strin
     IPAM: {
       Driver: network.ipamDriver,
       Options: network.ipamOptions === null ? null : { ...network.ipamOptions },
-      Config: predefinedNames.includes(network.name) && network.driver !== 'bridge' ? null : network.subnets.map(ipamConfig),
+      Config: predefinedNames.includes(network.name) && network.driver !== 'bridge' ? null : writtenAndChosen(network).map(ipamConfig),
     },
     Internal: network.internal,
     Attachable: network.attachable,
@@ -140,6 +140,11 @@ export function networkDocument(network: NetworkRecord, containers: Record<strin
     Options: { ...network.options },
     Labels: { ...network.labels },
   };
+}
+
+/** All subnets that the API knows of, also those of a family that is off. */
+export function writtenAndChosen({ subnets, idleSubnets = [] }: NetworkRecord): readonly SubnetRecord[] {
+  return idleSubnets.length === 0 ? subnets : [...subnets, ...idleSubnets];
 }
 
 function ipamConfig(subnet: SubnetRecord): IPAMConfig {

@@ -5,7 +5,7 @@ import { type Cidr, parseCidr } from './cidr.ts';
 import { timestamp } from './clock.ts';
 import { checkEndpoint, dnsNames, endpointSysctls, macAddress } from './endpoint.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
-import type { NetworkRecord } from './network.ts';
+import { type NetworkRecord, networkSubnets } from './network.ts';
 import { NetworkKernel } from './networkKernel.ts';
 import type { IpamPlugin, NetworkDriverPlugin, Plugins } from './networkPlugin.ts';
 import { Networks } from './networks.ts';
@@ -196,9 +196,16 @@ describe('a network', () => {
     ]);
   });
 
+  it.each(['_project_default', '-x', '../x', 'a b'])('may be called %j', async (Name) => {
+    const made = await networks();
+    await made.create({ Name });
+    expect(made.inspect(Name).Name).toBe(Name);
+    await made.remove(Name);
+  });
+
   it.each([
     [{ Name: '' }, 'InvalidParameter'],
-    [{ Name: '../x' }, 'InvalidParameter'],
+    [{ Name: ' ' }, 'InvalidParameter'],
     [{ Name: 'x', Driver: 'nonsense' }, 'NotFound'],
     [{ Name: 'x', Driver: 'host' }, 'Forbidden'],
     [{ Name: 'x', Driver: 'macvlan', Options: { macvlan_mode: 'sideways' } }, 'InvalidParameter'],
@@ -448,6 +455,15 @@ describe('an endpoint', () => {
     expect(ask('fixed', '10.0.1.9')).toThrow('no configured subnet or ip-range contain the IP address 10.0.1.9');
     expect(ask('fixed', '10.0.0.9')).not.toThrow();
     expect(() => checkEndpoint(made.find('bridge'), { Aliases: ['x'] })).toThrow('only supported for user-defined networks');
+    // A subnet whose family is off is shown, and taken for the client's word.
+    await made.create({ Name: 'off', IPAM: { Config: [{ Subnet: '2001:db8::/64', Gateway: '2001:db8::1' }] } });
+    expect(made.inspect('off')).toMatchObject({
+      EnableIPv6: false,
+      IPAM: { Config: [{ Gateway: expect.any(String) }, { Subnet: '2001:db8::/64', Gateway: '2001:db8::1' }] },
+    });
+    expect(() => checkEndpoint(made.find('off'), { IPAMConfig: { IPv6Address: '2001:db8::5' } })).not.toThrow();
+    expect(() => checkEndpoint(made.find('off'), { IPAMConfig: { IPv6Address: '2001:db9::5' } })).toThrow('2001:db9::5');
+    expect(networkSubnets(made.find('off')).map(({ cidr }) => cidr.family)).toEqual([4]);
     expect(() => checkEndpoint(made.find('fixed'), { MacAddress: 'zz' })).toThrow('invalid MAC address');
   });
 

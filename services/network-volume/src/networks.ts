@@ -227,6 +227,8 @@ export class Networks {
     const isParented = isOnParent(driver) && !isConfiguration;
     if (given !== undefined && !isPlugin && this.isTaken(given)) throw poolOverlaps();
     if (isParented) checkParentShared(parentWish(driver, id, options), this.records.networks.values());
+    const off = ([4, 6] as const).filter((family) => !(family === 4 ? enableIPv4 : enableIPv6));
+    const idleSubnets = isConfiguration ? [] : writtenSubnets(request.IPAM, off);
     return {
       id,
       name,
@@ -254,6 +256,7 @@ export class Networks {
             ours: takenSubnets(this.records.networks.values()),
             routes: this.options.bridges.occupiedBlocks(),
           })),
+      ...(idleSubnets.length === 0 ? {} : { idleSubnets }),
       options,
       labels: request.Labels ?? {},
       bridge: driver === 'bridge' ? this.freeBridge(id, options) : '',

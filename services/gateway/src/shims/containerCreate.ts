@@ -99,11 +99,14 @@ function isBridgeOrUserDefined(mode: string): boolean {
   return !['host', 'none'].includes(mode) && !mode.startsWith('container:');
 }
 
-/** The container's own MacAddress moves to the endpoint of its main network. */
+/**
+ * The container's own MacAddress moves to the endpoint of its main network. Before 1.44 it stays the container's too, for its main network to have it also when
+ * it is left and joined anew: Compose 1 does that before it starts a container.
+ */
 function containerWideMacAddress(config: ContainerCreateRequest, older: (than: string) => boolean): string | undefined {
   const address = config.MacAddress ?? '';
   const mode = config.HostConfig?.NetworkMode ?? 'bridge';
-  delete config.MacAddress;
+  if (address === '' || !older('1.44')) delete config.MacAddress;
   if (older('1.44')) {
     if (address === '') {
       for (const endpoint of Object.values(config.NetworkingConfig?.EndpointsConfig ?? {})) delete endpoint.MacAddress;

@@ -30,7 +30,7 @@ describe('ContainerCreate in older versions', () => {
   it('moves the container-wide MAC address to its endpoint', () => {
     const mac = '02:00:00:00:00:01';
     const old = created({ MacAddress: mac, HostConfig: { NetworkMode: 'n' } }, '1.40');
-    expect([old.MacAddress, old.NetworkingConfig?.EndpointsConfig, old.warnings]).toEqual([undefined, { n: { MacAddress: mac } }, []]);
+    expect([old.MacAddress, old.NetworkingConfig?.EndpointsConfig, old.warnings]).toEqual([mac, { n: { MacAddress: mac } }, []]);
     const now = created({ MacAddress: mac, HostConfig: { NetworkMode: 'n' } }, '1.50');
     expect(now.NetworkingConfig?.EndpointsConfig).toEqual({ n: { MacAddress: mac } });
     expect(now.warnings).toEqual([
