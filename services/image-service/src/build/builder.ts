@@ -30,6 +30,7 @@ import { platformArguments } from './platformArguments.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
 import { type StepContainers, StepRunner, shortId } from './runStep.ts';
 import { atEpoch } from './sourceDateEpoch.ts';
+import type { BuiltStage } from './stageBuilder.ts';
 import type { StepLayers } from './stepLayers.ts';
 
 export interface BuilderOptions {
@@ -125,15 +126,23 @@ export class Builder {
       job.check?.(dockerfile, place.context);
       const cacheImages = (await job.importCache?.()) ?? [];
       for (const image of cacheImages) place.hold(image);
-      const built = await runPlan(this.plan(job, place, { dockerfile, cacheImages }), dockerfile);
-      place.hold(built.image);
-      const { sourceDateEpoch: epoch } = job.options;
-      if (epoch === undefined) return await finish({ image: built.image, roots: place.roots });
-      const { store, cache } = this.options;
-      const image = await atEpoch({ store, cache, ...built, epoch });
-      place.hold(image);
-      return await finish({ image, roots: place.roots, epoch });
+      const build = this.plan(job, place, { dockerfile, cacheImages });
+      const made = await this.made(job, place, await runPlan(build, dockerfile));
+      const finished = await finish(made);
+      // Only prune asks for it: nobody waits for that.
+      await this.options.cache.touch(build.usedKeys);
+      return finished;
     });
+  }
+
+  private async made({ options }: BuildJob, place: Place, built: BuiltStage): Promise<Made> {
+    place.hold(built.image);
+    const { sourceDateEpoch: epoch } = options;
+    if (epoch === undefined) return { image: built.image, roots: place.roots };
+    const { store, cache } = this.options;
+    const image = await atEpoch({ store, cache, ...built, epoch });
+    place.hold(image);
+    return { image, roots: place.roots, epoch };
   }
 
   /** Opens a context for its Dockerfile alone. @returns its text. */

@@ -80,7 +80,6 @@ class Plan {
       }),
     );
     if (failures.length > 0) throw failures[0];
-    await this.build.cache.touch(this.build.usedKeys);
     const unconsumed = this.build.args.unconsumed();
     if (unconsumed.length > 0) output.unconsumed(unconsumed);
     const last = outcomes.at(-1);

@@ -52,13 +52,16 @@ export class Control {
       this.checkNames(job, exporters);
       const made = request.frontend === '' ? await this.steered(job) : await this.direct(job, request);
       const response = made === undefined ? {} : await this.parts.exporters.export(job, made, exporters);
+      // All has been said; what is left is to clear away, which goes on behind the answer.
+      job.progress.end();
+      void jobs.close(job);
       return SolveResponse.fromPartial({ exporterResponse: response });
     } catch (error) {
+      await jobs.close(job);
       if (error instanceof StatusError || job.signal.aborted) throw error;
       throw new StatusError(toStatus(error, undefined));
     } finally {
       signal.removeEventListener('abort', cancel);
-      await jobs.close(job);
     }
   }
 

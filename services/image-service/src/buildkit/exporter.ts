@@ -60,7 +60,7 @@ export class Exporters {
       for (const reference of references) this.store.requireName(reference, image);
       vertex.note('exporting layers');
       vertex.note(`writing image ${image.id}`);
-      await this.store.show(image);
+      if (references.length === 0) await this.store.show(image);
       const names: string[] = [];
       for (const reference of references) {
         await this.store.tag(image, reference);

@@ -73,7 +73,7 @@ const sync = (known = new KnownDirectory()): Promise<void> =>
     { directory: 'context', paths: [], excludes: [] },
     { path: target, known },
     () => undefined,
-    AbortSignal.timeout(10_000),
+    AbortSignal.timeout(60_000),
   );
 
 /** A client that keeps to the protocol. */
@@ -322,7 +322,7 @@ describe('a directory that is known from before', () => {
   it.each([1, 2, 3, 4])('is what the client has after any changes, and so are its digests (seed %i)', async (seed) => {
     const tree = new RandomTree(seed);
     const known = new KnownDirectory();
-    const digest = (more: object): Promise<string> => contentHash(target, { owners: false, ...more }, AbortSignal.timeout(10_000));
+    const digest = (more: object): Promise<string> => contentHash(target, { owners: false, ...more }, AbortSignal.timeout(60_000));
     for (let round = 0; round < 30; round++) {
       const before = new Map(tree.list.map((entry) => [entry.path, entry]));
       for (let count = 0; count < (round < 3 ? 12 : round % 4); count++) tree.change();

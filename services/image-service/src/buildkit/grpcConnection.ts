@@ -21,6 +21,8 @@ const windowBytes = 4 * 1024 * 1024;
 /** Nothing that a client sends is larger: files come in chunks. */
 const largestMessage = 16 * 1024 * 1024;
 const prefixBytes = 5;
+/** Of frames that nobody has taken yet; beyond that the client waits. */
+const mostHeldBytes = 1024 * 1024;
 /** Frames that are kept by themselves until their message is here. */
 const mostParts = 1_000;
 /** For one answer: a helper that keeps credentials may ask a person first. */
@@ -88,33 +90,29 @@ export class GrpcExchange<Request, Response> {
     let parts: Buffer[] = [];
     let bytes = 0;
     let needed = prefixBytes;
-    try {
-      for await (const chunk of this.stream as AsyncIterable<Buffer>) {
-        parts.push(chunk);
-        bytes += chunk.length;
-        // A large message is put together once, when all of it is here.
-        if (bytes < needed) {
-          // A message in frames of a few bytes would be more in buffers than it is itself.
-          if (parts.length > mostParts) parts = [Buffer.concat(parts)];
-          continue;
-        }
-        let held = parts.length === 1 ? chunk : Buffer.concat(parts);
-        const messages: Buffer[] = [];
-        for (needed = prefixBytes; held.length >= prefixBytes; needed = prefixBytes) {
-          const length = held.readUInt32BE(1);
-          if (held[0] !== 0) throw new System('a message of the client is compressed, which nobody had agreed on');
-          if (length > largestMessage) throw new System(`a message of the client is too large: ${length} bytes`);
-          needed += length;
-          if (held.length < needed) break;
-          messages.push(held.subarray(prefixBytes, needed));
-          held = held.subarray(needed);
-        }
-        parts = held.length === 0 ? [] : [held];
-        bytes = held.length;
-        if (messages.length > 0) yield messages;
+    for await (const frames of arrivals(this.stream)) {
+      parts.push(...frames);
+      for (const { length } of frames) bytes += length;
+      // A large message is put together once, when all of it is here.
+      if (bytes < needed) {
+        // A message in frames of a few bytes would be more in buffers than it is itself.
+        if (parts.length > mostParts) parts = [Buffer.concat(parts)];
+        continue;
       }
-    } catch (error) {
-      if (error !== this.failure) throw error;
+      let held = Buffer.concat(parts);
+      const messages: Buffer[] = [];
+      for (needed = prefixBytes; held.length >= prefixBytes; needed = prefixBytes) {
+        const length = held.readUInt32BE(1);
+        if (held[0] !== 0) throw new System('a message of the client is compressed, which nobody had agreed on');
+        if (length > largestMessage) throw new System(`a message of the client is too large: ${length} bytes`);
+        needed += length;
+        if (held.length < needed) break;
+        messages.push(held.subarray(prefixBytes, needed));
+        held = held.subarray(needed);
+      }
+      parts = held.length === 0 ? [] : [held];
+      bytes = held.length;
+      if (messages.length > 0) yield messages;
     }
     const problem = this.problem();
     if (problem !== undefined) throw problem;
@@ -125,6 +123,52 @@ export class GrpcExchange<Request, Response> {
     if (code === '0') return undefined;
     if (code === undefined) return new Unavailable('the client has left', { cause: this.failure });
     return statusError(Number(code), decode(String(this.trailers['grpc-message'] ?? '')));
+  }
+}
+
+/**
+ * What comes on a stream, to its end or its loss: all frames that one turn of the event loop brings at once. A client's list of files is a frame a file,
+ * and a stream that is read as an iterable takes several turns of promises for each.
+ */
+async function* arrivals(stream: ClientHttp2Stream): AsyncGenerator<Buffer[]> {
+  let frames: Buffer[] = [];
+  let bytes = 0;
+  let isOver = stream.readableEnded || stream.destroyed;
+  let wake: (() => void) | undefined;
+  const tell = (): void => {
+    wake?.();
+    wake = undefined;
+  };
+  const take = (frame: Buffer): void => {
+    if (frames.length === 0) setImmediate(tell);
+    frames.push(frame);
+    bytes += frame.length;
+    if (bytes > mostHeldBytes) stream.pause();
+  };
+  const end = (): void => {
+    isOver = true;
+    tell();
+  };
+  stream.on('end', end);
+  stream.on('close', end);
+  stream.on('data', take);
+  try {
+    while (frames.length > 0 || !isOver) {
+      if (frames.length === 0) {
+        await new Promise<void>((resolve) => (wake = resolve));
+        continue;
+      }
+      const taken = frames;
+      frames = [];
+      bytes = 0;
+      stream.resume();
+      yield taken;
+    }
+  } finally {
+    stream.off('data', take);
+    stream.off('end', end);
+    stream.off('close', end);
+    if (!isOver) stream.destroy();
   }
 }
 

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { UploadService } from '@flotilla/contracts/moby/upload/v1/upload';
-import { InvalidParameter } from '@flotilla/errors';
+import { Cancelled, InvalidParameter } from '@flotilla/errors';
 import { ignoreLines } from '../build/context/dockerignore.ts';
 import { type BuildContext, openContext } from '../build/context/open.ts';
 import { leadsOutside, resolveInRoot, statOf } from '../build/copy/paths.ts';
@@ -37,44 +37,67 @@ export async function openSessionContext(options: SessionContextOptions): Promis
   return sources.upload === '' && sources.remote === '' ? openClientDirectories(options) : openStream(options);
 }
 
-async function openClientDirectories({
+/** What was brought of a directory, and how that is shown. */
+interface Brought {
+  readonly root: string;
+  show(vertex: VertexHandle): void;
+}
+
+/** The Dockerfile, and the lines of what it is to ignore: undefined where there are none. */
+async function loadDockerfile({
   session,
   sources,
-  copies,
   progress,
   found,
   work,
   signal,
-}: SessionContextOptions): Promise<BuildContext> {
+}: SessionContextOptions): Promise<{ text: string; patterns: string | undefined }> {
   const { dockerfile: name } = sources;
-  const bring = async (vertex: VertexHandle, directory: string, paths: readonly string[]): Promise<string> => {
-    const target = join(work, `${directory.replace(/[^\w.-]/g, '_')}-${paths.length}`);
-    mkdirSync(target);
-    const bar = { id: `transferring ${directory}:`, name: 'transferring', total: 0 };
+  const bring = async (directory: string, paths: readonly string[], ended: AbortSignal): Promise<Brought> => {
+    const root = join(work, `${directory.replace(/[^\w.-]/g, '_')}-${paths.length}`);
+    mkdirSync(root);
     let current = 0;
     await syncDirectory(
       session.connection,
       { directory, paths, excludes: [] },
-      { path: target, known: new KnownDirectory() },
+      { path: root, known: new KnownDirectory() },
       (bytes) => (current = bytes),
-      signal,
+      ended,
     );
-    vertex.bar({ ...bar, current, isComplete: true });
-    return target;
+    const bar = { id: `transferring ${directory}:`, name: 'transferring', total: 0, current, isComplete: true };
+    return { root, show: (vertex) => vertex.bar(bar) };
   };
+  const early = new AbortController();
+  // Comes at the same time as the Dockerfile: the other way around a build waits for its client once more.
+  const ignoreFiles = bring(sources.contextDirectory, [ignoreFile], AbortSignal.any([signal, early.signal]));
+  ignoreFiles.catch(() => undefined);
   let beside: string | undefined;
-  const text = await progress.during(`[internal] load build definition from ${name}`, async (vertex) => {
-    const files = await bring(vertex, sources.dockerfileDirectory, [name, `${name}${ignoreFile}`, 'dockerfile']);
-    beside = readText(files, `${name}${ignoreFile}`);
-    const dockerfile = readText(files, name) ?? (name === 'Dockerfile' ? readText(files, 'dockerfile') : undefined);
-    if (dockerfile === undefined) throw new InvalidParameter(`failed to read dockerfile: open ${name}: no such file or directory`);
-    found(new SourceText(name, dockerfile), vertex);
-    return dockerfile;
-  });
-  const patterns = await progress.during(
-    '[internal] load .dockerignore',
-    async (vertex) => beside ?? readText(await bring(vertex, sources.contextDirectory, [ignoreFile]), ignoreFile),
-  );
+  try {
+    const text = await progress.during(`[internal] load build definition from ${name}`, async (vertex) => {
+      const { root, show } = await bring(sources.dockerfileDirectory, [name, `${name}${ignoreFile}`, 'dockerfile'], signal);
+      show(vertex);
+      beside = readText(root, `${name}${ignoreFile}`);
+      const dockerfile = readText(root, name) ?? (name === 'Dockerfile' ? readText(root, 'dockerfile') : undefined);
+      if (dockerfile === undefined) throw new InvalidParameter(`failed to read dockerfile: open ${name}: no such file or directory`);
+      found(new SourceText(name, dockerfile), vertex);
+      return dockerfile;
+    });
+    const patterns = await progress.during('[internal] load .dockerignore', async (vertex) => {
+      if (beside !== undefined) return beside;
+      const { root, show } = await ignoreFiles;
+      show(vertex);
+      return readText(root, ignoreFile);
+    });
+    return { text, patterns };
+  } finally {
+    early.abort(new Cancelled('it is not needed'));
+    await ignoreFiles.catch(() => undefined);
+  }
+}
+
+async function openClientDirectories(options: SessionContextOptions): Promise<BuildContext> {
+  const { session, sources, copies, progress, signal } = options;
+  const { text, patterns } = await loadDockerfile(options);
   const directory = new ClientDirectory({
     session,
     copies,
