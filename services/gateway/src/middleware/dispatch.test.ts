@@ -25,3 +25,21 @@ describe('a ping', () => {
     }
   });
 });
+
+describe('a version that is not spoken', () => {
+  it.each([
+    ['GET', '/v1.12/containers/json', 400, 'client version 1.12 is too old'],
+    ['HEAD', '/v1.12/info', 400, ''],
+    ['GET', '/v9.9/version?x=1', 400, 'client version 9.9 is too new'],
+    ['GET', '/v1.12/nothing', 404, 'page not found'],
+    ['POST', '/v1.12/containers/json', 404, 'page not found'],
+    ['GET', '/v9.9', 404, 'page not found'],
+  ])('%s %s is answered %i %s', async (method, path, status, message) => {
+    server = createServer(dispatch((_request, response) => response.end()));
+    await new Promise<void>((resolve) => server?.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const answer = await fetch(`http://127.0.0.1:${port}${path}`, { method });
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toContain(message);
+  });
+});

@@ -7,7 +7,7 @@ import { InvalidParameter } from '@flotilla/errors';
 import { apiVersion, engineVersion, isTraceparent, minApiVersion, newRequestId, runWithRequest, type Tracer } from '@flotilla/service-kit';
 import { compareVersions, setVersion } from '../http/apiVersion.ts';
 import { operationOf } from '../rights/operations.ts';
-import { sendError } from './errors.ts';
+import { notFound, sendError } from './errors.ts';
 
 const prefix = /^\/v([0-9][0-9.]*)(?=\/|$)/;
 const ping = /^(?:\/v[0-9][0-9.]*)?\/_ping(?:\?|$)/;
@@ -54,7 +54,9 @@ export function dispatch(application: Handler, { answerAtOnce, tracer, classicBu
       const problem = versionProblem(version);
       if (problem !== undefined) {
         setCommonHeaders(response);
-        sendError(response, new InvalidParameter(problem));
+        // A path that no version has is not there, whatever version it is asked in.
+        const exists = operationOf(request.method ?? '', path.slice(version.length + 2)) !== undefined;
+        sendError(response, exists ? new InvalidParameter(problem) : notFound());
         return;
       }
       setVersion(request, version);

@@ -49,9 +49,11 @@ export function errorHandler(logger: Logger): ErrorRequestHandler {
   };
 }
 
-/** dockerd answers a known path with an unknown method in the same way. */
+/** What is answered where no operation is. dockerd answers a known path with an unknown method in the same way. */
+export const notFound = (): NotFound => new NotFound('page not found');
+
 export const pageNotFound: RequestHandler = (_request, response) => {
-  sendError(response, new NotFound('page not found'));
+  sendError(response, notFound());
 };
 
 /** Answers that end only when something else does: asking for their headers alone would wait for ever. */
