@@ -8,6 +8,13 @@ export interface RecordPut {
   readonly create: boolean;
 }
 
+/** A record as it is known. */
+export interface RecordState {
+  readonly kind: string;
+  readonly id: string;
+  readonly document: unknown;
+}
+
 export interface RecordDelete {
   readonly kind: string;
   readonly id: string;
@@ -53,6 +60,11 @@ export class Collection<T> {
   /** A change for `commit`; with `create` the commit is a Conflict when the id is taken. */
   put(id: string, document: T, options: { create?: boolean } = {}): RecordPut {
     return { kind: this.kind, id, document, create: options.create ?? false };
+  }
+
+  /** For `unchanged` of a commit: the record as it was read here. */
+  is(id: string, document: T): RecordState {
+    return { kind: this.kind, id, document };
   }
 
   delete(id: string): RecordDelete {

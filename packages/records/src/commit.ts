@@ -30,8 +30,8 @@ return isForgotten(KEYS[1], ARGV[1], latest[1] and latest[1][1] or '0-0') and 1 
  *
  * KEYS: records (hash `<kind>/<id>` → JSON), changes (stream). ARGV: commit id; lease key and token, or two empty strings; event list
  * (JSON); changed fields (JSON); the schema of who writes; the revision that it goes by, or an empty string; the newest revision that who writes has seen; the
- * new entry's id or `*`, or an empty string for a part that another entry concludes; then for each record: `put`, `create` or `delete`, its field, its JSON.
- * Answers the revision, or `!conflict <field>` / `!lease` / `!schema` (the records are of a newer one) / `!moved` (another commit has come since) / `!lost`
+ * new entry's id or `*`, or an empty string for a part that another entry concludes; then for each record: `put`, `create`, `delete` or
+ * `unchanged`, its field, its JSON. Answers the revision, or `!conflict <field>` (there is one to `create`) / `!changed <field>` (it is not `unchanged`) / `!lease` / `!schema` (the records are of a newer one) / `!moved` (another commit has come since) / `!lost`
  * (Redis has forgotten what was answered before). A commit that a reconnect sends twice is found by its id and answered again.
  */
 export const commitScript = `${forgotten}
@@ -46,10 +46,11 @@ if ARGV[2] ~= '' and redis.call('GET', ARGV[2]) ~= ARGV[3] then return '!lease' 
 if ARGV[7] ~= '' and newest ~= ARGV[7] then return '!moved' end
 for i = 10, #ARGV, 3 do
   if ARGV[i] == 'create' and redis.call('HEXISTS', KEYS[1], ARGV[i + 1]) == 1 then return '!conflict ' .. ARGV[i + 1] end
+  if ARGV[i] == 'unchanged' and redis.call('HGET', KEYS[1], ARGV[i + 1]) ~= ARGV[i + 2] then return '!changed ' .. ARGV[i + 1] end
 end
 for i = 10, #ARGV, 3 do
   if ARGV[i] == 'delete' then redis.call('HDEL', KEYS[1], ARGV[i + 1])
-  else redis.call('HSET', KEYS[1], ARGV[i + 1], ARGV[i + 2]) end
+  elseif ARGV[i] ~= 'unchanged' then redis.call('HSET', KEYS[1], ARGV[i + 1], ARGV[i + 2]) end
 end
 if ARGV[9] == '' then return newest end
 return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, ARGV[9], 'i', ARGV[1], 'f', ARGV[5], 'e', ARGV[4])

@@ -22,7 +22,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
 import { ChangeMark } from './changeMark.ts';
-import { Collection, type RecordDelete, type RecordPut } from './collection.ts';
+import { Collection, type RecordDelete, type RecordPut, type RecordState } from './collection.ts';
 import { connectRedis, type RecordConnection } from './connection.ts';
 import { CopyKeeper } from './copyKeeper.ts';
 import { type Lease, Leases } from './leases.ts';
@@ -52,6 +52,8 @@ export interface Commit {
   readonly lease?: Lease;
   /** The revision that it goes by: it is a Conflict when there is a newer one. */
   readonly at?: string;
+  /** Records that it goes by: it is a Conflict when one of them is another, or gone, by now. */
+  readonly unchanged?: readonly RecordState[];
 }
 
 export interface StoreOptions extends RedisTarget {
@@ -334,7 +336,7 @@ export class RecordStore {
    * Writes records and events together; in memory when it resolves.
    *
    * @returns the revision.
-   * @throws Conflict when a `create` finds its id taken, or there is a newer revision than `at`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing
+   * @throws Conflict when a `create` finds its id taken, there is a newer revision than `at`, or a record is not `unchanged`; Unavailable when Redis is away for 5 s or the lease is lost. Nothing
    *   was written then, but for a Redis that was lost in the middle: whether it was then shows in the collection once Redis is back.
    */
   commit(commit: Commit): Promise<string> {
@@ -370,6 +372,7 @@ export class RecordStore {
   private write(commitId: string, commit: Commit, restoredAt?: string): Promise<string> {
     const args: string[] = [];
     const fields: string[] = [];
+    for (const { kind, id, document } of commit.unchanged ?? []) args.push('unchanged', `${kind}/${id}`, JSON.stringify(document));
     for (const put of commit.puts ?? []) {
       const field = `${put.kind}/${put.id}`;
       fields.push(field);
@@ -404,6 +407,7 @@ export class RecordStore {
     if (answer === '!lease') throw new Unavailable('the lease was lost to another instance');
     if (answer === '!moved') throw new Conflict(`the records of ${this.service} have changed meanwhile`);
     if (answer === '!schema') throw this.takenOver();
+    if (answer.startsWith('!changed ')) throw new Conflict(`${answer.slice('!changed '.length)} has changed meanwhile`);
     if (answer.startsWith('!conflict ')) throw new Conflict(`${answer.slice('!conflict '.length)} exists already`);
   }
 

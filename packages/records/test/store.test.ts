@@ -213,6 +213,22 @@ describe('the record store', () => {
     expect([...(await open()).collection<Thing>('thing').values()]).toEqual([{ n: 1 }]);
   });
 
+  it('makes a commit only while the records that it goes by are as it knows them', async () => {
+    engine++;
+    const [a, b] = [await open(), await open()];
+    const [inA, inB] = [a.collection<Thing>('thing'), b.collection<Thing>('thing')];
+    await a.commit({ puts: [inA.put('x', { n: 1 }), inA.put('y', { n: 1 })] });
+    await b.fresh(true);
+    const unchanged = [inB.is('x', { n: 1 })];
+    await b.commit({ puts: [inB.put('y', { n: 2 })], unchanged });
+    await a.commit({ puts: [inA.put('x', { n: 2 })] });
+    const late = { kind: 'Conflict', message: 'thing/x has changed meanwhile' };
+    await expect(b.commit({ puts: [inB.put('y', { n: 3 })], unchanged })).rejects.toMatchObject(late);
+    await a.commit({ deletes: [inA.delete('x')] });
+    await expect(b.commit({ puts: [inB.put('y', { n: 4 })], unchanged })).rejects.toMatchObject(late);
+    expect([...(await open()).collection<Thing>('thing').values()]).toEqual([{ n: 2 }]);
+  });
+
   it('lets one work on an object at a time, across replicas', async () => {
     engine++;
     const replicas = [await open(), await open()];

@@ -3,7 +3,7 @@ import { existsSync, type FSWatcher, readFileSync, watch, writeFileSync } from '
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { isUnavailable, System } from '@flotilla/errors';
+import { isConflict, isUnavailable, System } from '@flotilla/errors';
 import type { RuntimeProcess, RuntimeSpec } from '@flotilla/oci';
 import type { Commit } from '@flotilla/records';
 import { aborted, type Logger } from '@flotilla/service-kit';
@@ -243,11 +243,11 @@ export class ExecSession {
     // It may be gone with its container, or have ended with its container's run, whose end has told of it.
     if (known === undefined || known.state === 'exited') return undefined;
     const container = store.containers.get(this.container.id) ?? this.container;
-    const puts = [store.execs.put(this.exec.id, this.exec)];
-    return known.state === 'created' ? { puts } : { puts, events: [execDied(container, this.exec.id, exitCode)] };
+    const end = { puts: [store.execs.put(this.exec.id, this.exec)], unchanged: [store.execs.is(known.id, known)] };
+    return known.state === 'created' ? end : { ...end, events: [execDied(container, this.exec.id, exitCode)] };
   }
 
-  /** Until it is written, however long Redis is away. */
+  /** Until it is written, however long Redis is away; anew when the end of the container's run came first. */
   private async write(commit: () => Commit | undefined): Promise<void> {
     for (;;) {
       const asked = commit();
@@ -256,8 +256,9 @@ export class ExecSession {
         await this.options.store.commit(asked);
         return;
       } catch (error) {
-        if (!isUnavailable(error)) throw error;
-        await pause(recordAgainMs);
+        if (isConflict(error)) await this.options.store.fresh(true);
+        else if (isUnavailable(error)) await pause(recordAgainMs);
+        else throw error;
       }
     }
   }

@@ -4,7 +4,7 @@
  */
 import { existsSync, type FSWatcher, mkdirSync, readFileSync, statSync, watch } from 'node:fs';
 import type { NetworkSettings } from '@flotilla/engine-api';
-import { isNotFound } from '@flotilla/errors';
+import { isConflict, isNotFound } from '@flotilla/errors';
 import type { DomainEvent, Lease } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, nowNano, parseNano } from './clock.ts';
@@ -105,7 +105,7 @@ export class Exits {
     return handled;
   }
 
-  private async handleOnce(id: string): Promise<void> {
+  private async handleOnce(id: string, isFirst = true): Promise<void> {
     try {
       await this.options.store.withContainer(id, async (container, lease) => {
         const run = container.state.run;
@@ -113,7 +113,9 @@ export class Exits {
         if (run !== undefined && ending !== undefined) await this.finish(container, run, ending, lease);
       });
     } catch (error) {
-      if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'handling its end failed; it is tried again');
+      // An exec's own end was recorded meanwhile: it is not told again.
+      if (isConflict(error) && isFirst) await this.handleOnce(id, false);
+      else if (!isNotFound(error)) this.options.logger.error({ containerId: id, error }, 'handling its end failed; it is tried again');
     }
   }
 
@@ -155,6 +157,7 @@ export class Exits {
     const execs = [...store.execs.values()].filter((exec) => exec.containerId === container.id);
     // What ran beside the first process has ended with it.
     const died = execs.filter((exec) => exec.state === 'running');
+    const unchanged = died.map((exec) => store.execs.is(exec.id, exec));
     const events: DomainEvent[] = [
       ...died.map((exec) => execDied(ended, exec.id, killedCode)),
       ...(outOfMemory && !told ? [containerEvent(ended, 'oom')] : []),
@@ -166,16 +169,17 @@ export class Exits {
     ];
     logger.debug({ containerId: container.id, exitCode: ending.exitCode }, 'ended');
     if (goes) {
-      await remover.remove(ended, lease, removeVolumes, events, 'all');
+      await remover.remove(ended, lease, removeVolumes, { events, unchanged }, 'all');
     } else {
       await store.commit({
         puts: [
           store.containers.put(ended.id, ended),
           ...died.map((exec) => store.execs.put(exec.id, { ...exec, state: 'exited', exitCode: killedCode })),
         ],
-        // Those of this run stay until the next has ended: their clients ask now how they ended.
-        deletes: execs.filter((exec) => exec.runId !== run.id).map((exec) => store.execs.delete(exec.id)),
+        // Those that ran in it stay until the next has ended: their clients ask now how they ended. What has not been started can be no more.
+        deletes: execs.filter((exec) => exec.runId !== run.id || exec.state === 'created').map((exec) => store.execs.delete(exec.id)),
         events,
+        unchanged,
         lease,
       });
     }

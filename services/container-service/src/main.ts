@@ -30,6 +30,7 @@ import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
 import { Duties } from './duties.ts';
 import { Execs } from './exec.ts';
+import { ExecCollector } from './execCollector.ts';
 import { Exits } from './exits.ts';
 import { HealthMonitor } from './healthMonitor.ts';
 import { ImageNames } from './imageNames.ts';
@@ -280,6 +281,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     ownership.onChange(() => health.recheck());
     lifecycle.onStop('health', () => health.stop());
     ownership.onEnded(() => execs.followAbandoned());
+    const collector = new ExecCollector({ store, ownership, logger });
+    collector.start();
+    lifecycle.onStop('exec collector', () => collector.stop());
     retained = reconciler.retain();
     void reconciler.remote();
   });

@@ -1,6 +1,6 @@
 /** Removing a container: names, ports and references are free before the answer; its files are deleted after it. */
 import { Conflict } from '@flotilla/errors';
-import type { DomainEvent, Lease } from '@flotilla/records';
+import type { Commit, Lease } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import type { ContainerRecord, TrashRecord } from './container.ts';
 import type { LogClaims } from './logClaims.ts';
@@ -26,14 +26,14 @@ export class Remover {
   /**
    * Removes a container that does not run. The caller holds its lease.
    *
-   * @param events - told before `destroy`, in the same commit.
+   * @param told - told before `destroy`, in the same commit, and the records that this goes by.
    * @param released - how much of what it holds is free already: nothing, its endpoints, or all.
    */
   async remove(
     container: ContainerRecord,
     lease: Lease,
     removeVolumes: boolean,
-    events: readonly DomainEvent[] = [],
+    told: Pick<Commit, 'events' | 'unchanged'> = {},
     released: 'nothing' | 'sandbox' | 'all' = 'nothing',
   ): Promise<void> {
     const { store, changes, teardown } = this.options;
@@ -47,7 +47,8 @@ export class Remover {
           store.names.delete(container.name),
           ...this.execsOf(container.id).map((id) => store.execs.delete(id)),
         ],
-        events: [...events, containerEvent(container, 'destroy')],
+        events: [...(told.events ?? []), containerEvent(container, 'destroy')],
+        unchanged: told.unchanged ?? [],
         lease,
       });
       if (released !== 'all') await teardown.releaseHoldings(container, removeVolumes, released === 'sandbox');

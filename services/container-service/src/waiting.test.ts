@@ -9,11 +9,13 @@ class Changing {
   private listener: ((id: string, now: ContainerRecord | undefined, before: ContainerRecord | undefined) => void) | undefined;
   readonly changes: ContainerChanges;
   private last: ContainerRecord;
+  private isGone = false;
 
   constructor(container: ContainerRecord) {
     this.last = container;
     this.changes = new ContainerChanges({
       containers: {
+        has: () => !this.isGone,
         onChange: (listener: typeof this.listener) => {
           this.listener = listener;
           return () => undefined;
@@ -26,6 +28,7 @@ class Changing {
     const before = this.last;
     const now = state === undefined ? undefined : { ...before, state };
     if (now !== undefined) this.last = now;
+    this.isGone = now === undefined;
     this.listener?.(before.id, now, before);
   }
 }
@@ -54,6 +57,18 @@ describe('waiting', () => {
     changing.become({ ...exitedState(6), status: 'restarting' });
     changing.become(runningState({ run: run({ id: 'run-2' }) }));
     expect(await waiting).toBe(6);
+  });
+
+  test('for its removal hears nothing of one that failed', async () => {
+    const container = running();
+    const changing = new Changing(container);
+    let exitCode: number | undefined;
+    const waiting = waitFor(changing.changes, container, 'removed', () => exitCode, never);
+    const failing = changing.changes.announceRemovalAfter(container.id, container, () => Promise.reject(new Error('not now')));
+    await expect(failing).rejects.toThrow('not now');
+    exitCode = 7;
+    await changing.changes.announceRemovalAfter(container.id, container, async () => changing.become(undefined));
+    expect(await waiting).toBe(7);
   });
 
   test('for its removal gives the code of the end that removed it, when what it held is free', async () => {

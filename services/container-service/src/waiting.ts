@@ -16,8 +16,10 @@ export class ContainerChanges {
   private readonly listeners = new Map<string, Set<Listener>>();
   /** Removed containers whose names and references are not free yet. */
   private readonly releasing = new Set<string>();
+  private readonly containers: ContainerStore['containers'];
 
   constructor(store: Pick<ContainerStore, 'containers'>) {
+    this.containers = store.containers;
     store.containers.onChange((id, now, before) => this.notify(id, now, before));
   }
 
@@ -44,7 +46,8 @@ export class ContainerChanges {
       await release();
     } finally {
       this.releasing.delete(id);
-      this.notify(id, undefined, last);
+      // Where the removal failed there is no news.
+      if (!this.containers.has(id)) this.notify(id, undefined, last);
     }
   }
 

@@ -136,6 +136,7 @@ describe('an exec', () => {
       await waitFor(async () => (await inspectExec(ended)).ExitCode === 143, { what: 'one to end' });
       if (run > 0) await expect(stack.execs.start({ exec: execs[0] ?? '', ...attached })).rejects.toThrow('No such exec instance');
       await stack.containers.kill({ container: other, signal: '' });
+      await expect(stack.execs.start({ exec: idle, ...attached })).rejects.toThrow(`No such exec instance: ${idle}`);
       expect(await inspectExec(left)).toMatchObject({ Running: false, ExitCode: 137 });
       expect(await inspectExec(ended)).toMatchObject({ Running: false, ExitCode: 143 });
       expect(stack.events.filter(({ action, attributes }) => action === 'exec_die' && attributes.execID === left)).toHaveLength(1);
