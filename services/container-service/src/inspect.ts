@@ -203,6 +203,8 @@ export interface InspectExtras {
   /** HostConfig.Links by the names of today */
   readonly links: string[] | null;
   readonly execIds: readonly string[];
+  /** where it is said to be; empty when it keeps none */
+  readonly logPath: string;
   readonly size?: { readonly rw: number; readonly rootFs: number };
 }
 
@@ -218,7 +220,7 @@ export function inspectDocument(container: ContainerRecord, extras: InspectExtra
     ResolvConfPath: files?.resolvConf ?? '',
     HostnamePath: files?.hostname ?? '',
     HostsPath: files?.hosts ?? '',
-    LogPath: container.logPath,
+    LogPath: extras.logPath,
     Name: `/${container.name}`,
     RestartCount: container.restartCount,
     Driver: 'overlay2',

@@ -50,6 +50,7 @@ import { Restarter } from './restarter.ts';
 import { containerSubjects } from './rights.ts';
 import { RootFilesystems } from './rootFilesystems.ts';
 import { SeccompCache } from './seccompFilters.ts';
+import { showLogs } from './shownLogs.ts';
 import { type CreateContext, detectHost, readEngineProfile } from './spec/index.ts';
 import { Starter } from './start.ts';
 import { ContainerStore } from './store.ts';
@@ -192,7 +193,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         return address === undefined ? undefined : readChangeMark(changeMarkBeside(address));
       },
     });
-    const queries = new Queries({ store, neighbours, imageNames, runningExecs: (id) => execs.runningIn(id) });
+    const queries = new Queries({ store, neighbours, imageNames, runningExecs: (id) => execs.runningIn(id), shownLog: showLogs(paths) });
     const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
     const prober = new Prober({ paths, runtimes, host });
     const health = new HealthMonitor({

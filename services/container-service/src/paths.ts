@@ -2,6 +2,7 @@
  * Where container-service keeps its files.
  *
  *     <data-root>/container-service/containers/<id>/<id>.log      the log as conmon writes it, and its rotated segments
+ *     <data-root>/containers                                      a link to the containers directory above
  *     <data-root>/container-service/boot                          which boot of the machine it last ran in
  *     <exec-root>/container-service/                              lost at reboot, as the processes are
  *       runs/<id>/          the OCI bundle of a run: config.json, pid, monitor.pid, attach, ctl, winsz; shm/ and subpaths/ are mounts

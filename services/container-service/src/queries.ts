@@ -17,6 +17,8 @@ export interface QueriesOptions {
   readonly neighbours: Pick<Neighbours, 'images' | 'snapshots'>;
   readonly imageNames: ImageNames;
   readonly runningExecs: (containerId: string) => string[];
+  /** What is told of the path of a log. @see showLogs */
+  readonly shownLog: (logPath: string) => string;
 }
 
 export class Queries {
@@ -72,6 +74,7 @@ export class Queries {
           linkTargets(container, (id) => store.containers.get(id)),
         ),
         execIds: this.options.runningExecs(container.id),
+        logPath: this.options.shownLog(container.logPath),
         ...(sizes === undefined ? {} : { size: sizes }),
       }),
     );
