@@ -87,6 +87,39 @@ describe('dockerode', () => {
   });
 });
 
+describe('dockerode with BuildKit', () => {
+  /** Builds a Dockerfile with `file` beside it; gives the id and what was wrong. */
+  async function build(dockerfile: string): Promise<{ id?: string; error?: string }> {
+    const docker = new Docker({ socketPath: stack.host.socketPath });
+    const folder = join(stack.host.filesDirectory, 'dockerode');
+    mkdirSync(folder, { recursive: true });
+    for (const [name, content] of Object.entries({ Dockerfile: dockerfile, file: 'content', ignored: '', '.dockerignore': 'ignored' })) {
+      writeFileSync(join(folder, name), content);
+    }
+    const src = ['Dockerfile', 'file', 'ignored', '.dockerignore'];
+    const stream = await docker.buildImage({ context: folder, src }, { version: '2', t: 'by-session' });
+    const lines = await new Promise<{ id?: string; aux?: unknown; error?: string }[]>((resolve, reject) => {
+      docker.modem.followProgress(stream, (error, all) => (error ? reject(error) : resolve(all)));
+    });
+    const { ID } = (lines.find(({ id }) => id === 'moby.image.id')?.aux ?? {}) as { ID?: string };
+    const { error } = lines.find((line) => line.error !== undefined) ?? {};
+    return { ...(ID && { id: ID }), ...(error && { error }) };
+  }
+
+  // It has a session, for credentials, and sends the context as before: so does testcontainers' `withBuildkit`.
+  it('sends the context beside its session', async () => {
+    const { id, error } = await build(`FROM ${stack.busybox}\nCOPY . /context\nRUN --mount=type=tmpfs,target=/t ls /context > /seen\n`);
+    expect(error).toBeUndefined();
+    expect(await stack.host.mustDocker('run', '--rm', id ?? '', 'cat', '/seen', '/context/file')).toBe('Dockerfile\nfile\ncontent');
+    expect(await stack.host.mustDocker('image', 'inspect', '--format', '{{.Id}}', 'by-session')).toBe(id);
+  });
+
+  it('hears why a build fails, several at a time', async () => {
+    const answers = await Promise.all([build(`FROM ${stack.busybox}\nRUN exit 3\n`), build(`FROM ${stack.busybox}\nRUN exit 3\n`)]);
+    for (const { error } of answers) expect(error).toContain('did not complete successfully: exit code: 3');
+  });
+});
+
 describe("Docker's SDK for Python", () => {
   /** Runs a script with `client` connected; gives what it printed. */
   async function python(script: string): Promise<string> {

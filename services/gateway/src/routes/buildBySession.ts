@@ -1,5 +1,6 @@
 /** A build of a client that has BuildKit's session and none of its steering (the CLI of before 23, `version=2`): its parameters as the frontend's options. */
 
+import { randomBytes } from 'node:crypto';
 import type { BuildBySessionRequest } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import type { BuildRequest } from '@flotilla/contracts/flotilla/image/v1/builds';
 import type { HostConfig } from '@flotilla/engine-api';
@@ -28,7 +29,8 @@ export function buildBySession(request: BuildRequest, session: string, outputs: 
   const named = (prefix: string, values: Readonly<Record<string, string | null>>): [string, string][] =>
     Object.entries(values).flatMap(([key, value]) => (value === null ? [] : [[`${prefix}:${key}`, value]]));
   return {
-    ref: request.buildId,
+    // Nobody can follow or cancel a build without a name, but builds are told apart by it.
+    ref: request.buildId || randomBytes(12).toString('hex'),
     session,
     options: Object.fromEntries([
       ...Object.entries(given).filter(([, value]) => value !== ''),
@@ -37,6 +39,8 @@ export function buildBySession(request: BuildRequest, session: string, outputs: 
       ...named('label', request.labels),
     ]),
     exporters: exportersOf(outputs, request.tags),
+    // dockerode opens a session for secrets and credentials alone.
+    contextInBody: request.remote === '',
   };
 }
 

@@ -1,6 +1,7 @@
 /** Builds of clients that have a session and steer nothing: the whole of BuildKit's side in one call, told as lines of JSON. */
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { BuildBySessionRequest } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { SolveRequest, StatusResponse } from '@flotilla/contracts/moby/buildkit/v1/control';
 import type { ProgressMessage } from '@flotilla/engine-api';
@@ -10,7 +11,12 @@ import type { Control } from '../buildkit/control.ts';
 import { failure } from '../progress.ts';
 
 /** Lines of a build: what it shows, in BuildKit's own form, and the image's id. */
-async function* buildLines(control: Control, request: BuildBySessionRequest, signal: AbortSignal): AsyncGenerator<ProgressMessage> {
+async function* buildLines(
+  control: Control,
+  request: BuildBySessionRequest,
+  body: Readable | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<ProgressMessage> {
   const { ref } = request;
   const solved = control.solve(
     SolveRequest.fromPartial({
@@ -23,6 +29,7 @@ async function* buildLines(control: Control, request: BuildBySessionRequest, sig
       exporters: request.exporters.map(({ type, attributes }) => ({ type, attrs: attributes })),
     }),
     signal,
+    body,
   );
   solved.catch(() => undefined);
   for await (const status of control.status({ ref }, signal)) {
@@ -39,14 +46,17 @@ export async function serveSessionBuild(
   request: BuildBySessionRequest,
   signal: AbortSignal,
 ): Promise<void> {
-  stream.resume();
+  const body = request.contextInBody ? stream : undefined;
+  if (body === undefined) stream.resume();
   await writeAll(stream, encodeLine({}));
   try {
-    for await (const line of buildLines(control, request, signal)) await writeAll(stream, encodeLine(line));
+    for await (const line of buildLines(control, request, body, signal)) await writeAll(stream, encodeLine(line));
   } catch (error) {
     if (signal.aborted) return;
     await writeAll(stream, encodeLine(failure(errorMessage(error))));
   }
   await writeAll(stream, lastWord);
+  // What of the context nobody has read is thrown away.
+  stream.resume();
   if (!stream.readableEnded) await once(stream, 'end', { signal });
 }

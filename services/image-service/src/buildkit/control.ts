@@ -1,4 +1,5 @@
 /** Control: builds that are asked for and followed, and the cache. */
+import type { Readable } from 'node:stream';
 import {
   type DiskUsageRequest,
   type DiskUsageResponse,
@@ -37,14 +38,18 @@ export class Control {
     this.parts = parts;
   }
 
-  /** Lasts until the build is over: its client steers it meanwhile, unless it names the frontend here. */
-  async solve(request: SolveRequest, signal: AbortSignal): Promise<SolveResponse> {
+  /**
+   * Lasts until the build is over: its client steers it meanwhile, unless it names the frontend here.
+   *
+   * @param body - a tar that is the context, where the client sends it beside its session.
+   */
+  async solve(request: SolveRequest, signal: AbortSignal, body?: Readable): Promise<SolveResponse> {
     const { jobs } = this.parts;
     if ((request.definition?.def.length ?? 0) > 0)
       throw new NotImplemented('this engine builds from Dockerfiles: it does not solve definitions');
     const exporters = exportersOf(request);
     checkExporters(exporters);
-    const job = jobs.open(request.ref, request.session, readEntitlements(request.entitlements));
+    const job = jobs.open(request.ref, request.session, readEntitlements(request.entitlements), body);
     const cancel = (): void => job.cancel();
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();

@@ -66,6 +66,7 @@ export class Frontend {
     await builder.readDockerfile(async ({ work }) => {
       const context = await openSessionContext({
         session,
+        body: job.body,
         sources,
         copies,
         progress: job.progress,
@@ -139,6 +140,7 @@ export class Frontend {
             roots = given.roots;
             return openSessionContext({
               session,
+              body: job.body,
               sources: toSources(request.options),
               copies,
               progress,

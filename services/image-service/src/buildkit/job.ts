@@ -1,4 +1,5 @@
 /** Builds that clients have asked for, by the name that the client gave each. What belongs to one comes in several calls, in any order. */
+import type { Readable } from 'node:stream';
 import type { ReturnRequest } from '@flotilla/contracts/moby/buildkit/v1/frontend/gateway';
 import { Cancelled, Conflict } from '@flotilla/errors';
 import type { Digest } from '@flotilla/oci';
@@ -18,6 +19,8 @@ export class Job {
   readonly sessionId: string;
   /** What its steps may, beside what all may. */
   readonly entitlements: ReadonlySet<Entitlement>;
+  /** A tar that is the context; undefined: the options say where it is. */
+  readonly body: Readable | undefined;
   readonly progress = new Progress();
   /** What the frontend has made, by the id that the client knows it by. */
   readonly results = new Map<string, Made>();
@@ -28,8 +31,9 @@ export class Job {
   private readonly end = Promise.withResolvers<void>();
   private readonly work = new Set<Promise<unknown>>();
 
-  constructor(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>) {
+  constructor(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>, body: Readable | undefined) {
     this.ref = ref;
+    this.body = body;
     this.sessionId = sessionId;
     this.entitlements = entitlements;
     this.answer.promise.catch(() => undefined);
@@ -78,9 +82,9 @@ export class Jobs {
   private readonly images = new Map<string, Digest>();
 
   /** @throws Conflict for a name that is in use. */
-  open(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>): Job {
+  open(ref: string, sessionId: string, entitlements: ReadonlySet<Entitlement>, body?: Readable): Job {
     if (this.jobs.has(ref)) throw new Conflict(`job ID ${givenName(ref)} exists`);
-    const job = new Job(ref, sessionId, entitlements);
+    const job = new Job(ref, sessionId, entitlements, body);
     this.jobs.enter(ref, job);
     return job;
   }

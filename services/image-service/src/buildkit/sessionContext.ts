@@ -21,6 +21,8 @@ const maxDockerfileBytes = 16 * 1024 * 1024;
 
 export interface SessionContextOptions {
   readonly session: Session;
+  /** A tar that is the context, whatever the sources say. */
+  readonly body: Readable | undefined;
   readonly sources: FrontendSources;
   readonly copies: ContextCopies;
   readonly progress: Progress;
@@ -33,8 +35,8 @@ export interface SessionContextOptions {
 
 /** @throws InvalidParameter in dockerd's words. */
 export async function openSessionContext(options: SessionContextOptions): Promise<BuildContext> {
-  const { sources } = options;
-  return sources.upload === '' && sources.remote === '' ? openClientDirectories(options) : openStream(options);
+  const { sources, body } = options;
+  return sources.upload === '' && sources.remote === '' && body === undefined ? openClientDirectories(options) : openStream(options);
 }
 
 /** What was brought of a directory, and how that is shown. */
@@ -125,10 +127,10 @@ function readText(root: string, name: string): string | undefined {
   return readFileSync(path, 'utf8');
 }
 
-async function openStream({ session, sources, progress, found, work, signal }: SessionContextOptions): Promise<BuildContext> {
-  const title = sources.upload === '' ? `[internal] load remote build context ${sources.remote}` : '[internal] load build context';
+async function openStream({ session, body: given, sources, progress, found, work, signal }: SessionContextOptions): Promise<BuildContext> {
+  const title = sources.remote !== '' ? `[internal] load remote build context ${sources.remote}` : '[internal] load build context';
   return progress.during(title, async (vertex) => {
-    const body = sources.upload === '' ? Readable.from([]) : Readable.from(upload(session, sources.upload, signal));
+    const body = given ?? (sources.upload === '' ? Readable.from([]) : Readable.from(upload(session, sources.upload, signal)));
     const context = await openContext({ ...sources, body, work, signal });
     found(new SourceText(sources.dockerfile, context.dockerfileText), vertex);
     return context;

@@ -53,6 +53,8 @@ export interface BuildBySessionRequest {
   options: { [key: string]: string };
   /** what becomes of it; none: it stays in the cache. */
   exporters: BuildExporter[];
+  /** the context is a tar that the holder of the ticket sends; else the options say where it is. */
+  contextInBody: boolean;
 }
 
 export interface BuildBySessionRequest_OptionsEntry {
@@ -319,7 +321,7 @@ export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
 };
 
 function createBaseBuildBySessionRequest(): BuildBySessionRequest {
-  return { ref: "", session: "", options: {}, exporters: [] };
+  return { ref: "", session: "", options: {}, exporters: [], contextInBody: false };
 }
 
 export const BuildBySessionRequest: MessageFns<BuildBySessionRequest> = {
@@ -335,6 +337,9 @@ export const BuildBySessionRequest: MessageFns<BuildBySessionRequest> = {
     });
     for (const v of message.exporters) {
       BuildExporter.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.contextInBody !== false) {
+      writer.uint32(40).bool(message.contextInBody);
     }
     return writer;
   },
@@ -387,6 +392,14 @@ export const BuildBySessionRequest: MessageFns<BuildBySessionRequest> = {
             message.exporters.push(BuildExporter.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.contextInBody = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -416,6 +429,7 @@ export const BuildBySessionRequest: MessageFns<BuildBySessionRequest> = {
       {},
     );
     message.exporters = object.exporters?.map((e) => BuildExporter.fromPartial(e)) || [];
+    message.contextInBody = object.contextInBody ?? false;
     return message;
   },
 };
