@@ -178,7 +178,9 @@ function findDockerfile(root: string, path: string, isDefault: boolean): string 
 
 function readIgnoreFile(root: string, name: string): string | undefined {
   const path = resolveInRoot(root, name);
-  if (statOf(path)?.isFile() !== true) return undefined;
+  const stat = statOf(path);
+  if (stat?.isFile() !== true) return undefined;
+  if (stat.size > maxDockerfileBytes) throw new InvalidParameter(`${name} is too large`);
   return readFileSync(path, 'utf8');
 }
 

@@ -63,7 +63,7 @@ export async function findSources(root: string, path: string, options: FindOptio
     throw new InvalidParameter(`${options.instruction} failed: forbidden path outside the build context: ${path} ()`);
   }
   const clean = cleanPath(path);
-  const paths = hasWildcards(clean) ? expandWildcards(root, clean) : [clean];
+  const paths = hasWildcards(clean) ? await expandWildcards(root, clean) : [clean];
   const found: CopySource[] = [];
   for (const each of paths) {
     // `a/./b` with --parents: what is before the dot is not kept.

@@ -25,14 +25,14 @@ describe('the files that a COPY names by a pattern', () => {
     ['\\*', ['*']],
     ['c+?', ['c++']],
     ['x/*/a.c', ['x/y/a.c']],
-  ])('%s', (pattern, found) => expect(expandWildcards(root, pattern)).toEqual(found));
+  ])('%s', async (pattern, found) => expect(await expandWildcards(root, pattern)).toEqual(found));
 
-  it('are found in no time, whatever is written', () => {
+  it('are found in no time, whatever is written', async () => {
     const began = performance.now();
-    expect(expandWildcards(root, `${'*a'.repeat(100)}b`)).toEqual([]);
-    expect(expandWildcards(root, `${'*a'.repeat(100)}*`)).toEqual([long]);
+    expect(await expandWildcards(root, `${'*a'.repeat(100)}b`)).toEqual([]);
+    expect(await expandWildcards(root, `${'*a'.repeat(100)}*`)).toEqual([long]);
     expect(performance.now() - began).toBeLessThan(2_000);
   });
 
-  it('are none for a pattern that is none', () => expect(() => expandWildcards(root, '[')).toThrow('syntax error in pattern'));
+  it('are none for a pattern that is none', () => expect(expandWildcards(root, '[')).rejects.toThrow('syntax error in pattern'));
 });
