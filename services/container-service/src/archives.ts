@@ -3,6 +3,7 @@
  * run has its root file system mounted for the time. What goes out comes in pieces: a copy that was cut must not look whole.
  */
 import { randomBytes } from 'node:crypto';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { FilesystemChange } from '@flotilla/contracts/flotilla/container/v1/containers';
@@ -22,7 +23,7 @@ import {
 } from './archive/index.ts';
 import type { ContainerRecord } from './container.ts';
 import type { Paths } from './paths.ts';
-import { isAlive, startTimeOf } from './processes.ts';
+import { isAlive, openProcessRoot, startTimeOf } from './processes.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { lookUpUser } from './spec/users.ts';
 import { type ContainerStore, containerEvent } from './store.ts';
@@ -154,11 +155,7 @@ export class Archives {
     const { tickets, roots } = this.options;
     if (container.state.status === 'dead') throw new Conflict(`You cannot export container ${container.id} which is Dead`);
     await roots.acquire(container.id, container.snapshot);
-    let held = true;
-    const release = (): void => {
-      if (held) void roots.release(container.id, container.snapshot);
-      held = false;
-    };
+    const release = once(() => void roots.release(container.id, container.snapshot));
     await this.tell(container, 'export').catch((error: unknown) => {
       release();
       throw error;
@@ -190,13 +187,10 @@ export class Archives {
       readOnlyRootfs: container.hostConfig.ReadonlyRootfs ?? false,
       mounts: container.mounts,
     });
-    if (run !== undefined) return { root: root(`/proc/${run.pid}/root`), release: () => undefined };
+    const running = run === undefined ? undefined : openProcessRoot(run.pid, run.pidStart);
+    if (running !== undefined) return { root: root(`/proc/self/fd/${running}`), release: once(() => closeSync(running)) };
     await roots.acquire(container.id, container.snapshot);
-    let held = true;
-    const release = (): void => {
-      if (held) void roots.release(container.id, container.snapshot);
-      held = false;
-    };
+    const release = once(() => void roots.release(container.id, container.snapshot));
     if (container.mounts.length === 0) return { root: root(container.snapshot.mergedDir), release };
     try {
       const view = openStoppedView(container.snapshot.mergedDir, container.mounts, join(this.options.paths.views, viewName()));
@@ -220,6 +214,15 @@ export class Archives {
       return !isAlive(Number(pid), start);
     });
   }
+}
+
+/** Of several ends, the first counts. */
+function once(end: () => void): () => void {
+  let over = false;
+  return () => {
+    if (!over) end();
+    over = true;
+  };
 }
 
 /** Tells whose it is, so that another instance can tell that nobody's. */

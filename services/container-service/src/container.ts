@@ -142,8 +142,13 @@ export function assertStartable(container: ContainerRecord): void {
 
 /** @throws Conflict in dockerd's words when it does not run. */
 export function assertRunning(container: ContainerRecord): Run {
-  if (container.state.run === undefined) throw new Conflict(`container ${container.id} is not running`);
+  if (container.state.run === undefined) throw notRunning(container.id);
   return container.state.run;
+}
+
+/** In dockerd's words. */
+export function notRunning(id: string): Conflict {
+  return new Conflict(`container ${id} is not running`);
 }
 
 /** The labels that say whose it is. */

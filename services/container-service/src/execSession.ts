@@ -1,5 +1,5 @@
 /** One exec that runs: from its conmon's start to its exit code. */
-import { existsSync, type FSWatcher, readFileSync, watch, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, type FSWatcher, readFileSync, watch, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import type { Commit } from '@flotilla/records';
 import { aborted, type Logger } from '@flotilla/service-kit';
 import { frame } from '@flotilla/streams';
 import { claimExec, findBegunExec, processFile, removeExecFiles, type StartingExecs } from './begunExec.ts';
-import type { ContainerRecord, Run } from './container.ts';
+import { type ContainerRecord, notRunning, type Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { ExecOutput } from './execOutput.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
@@ -17,7 +17,7 @@ import { discard, forward } from './input.ts';
 import { linkTargets, runningLinkEnvironment } from './links.ts';
 import { type ExecMonitorOptions, type Monitor, type Monitored, RuntimeFailure, type StdioConnection } from './monitor.ts';
 import type { Paths } from './paths.ts';
-import { isAlive, signalProcess, startTimeOf } from './processes.ts';
+import { isAlive, openProcessRoot, signalProcess, startTimeOf } from './processes.ts';
 import type { OciRuntime } from './runtime.ts';
 import { buildExecProcess, encodeSpec, type HostFacts } from './spec/index.ts';
 import { execFailure } from './startFailure.ts';
@@ -145,18 +145,25 @@ export class ExecSession {
     const spec = JSON.parse(readFileSync(join(paths.bundle(this.container.id), 'config.json'), 'utf8')) as RuntimeSpec;
     const container: RuntimeProcess = spec.process ?? { args: [], cwd: '/', user: { uid: 0, gid: 0 }, env: [] };
     const tty = config.Tty ?? false;
-    const process = buildExecProcess({
-      config: this.container.config,
-      hostConfig: this.container.hostConfig,
-      exec: this.start.height > 0 ? { ...config, ConsoleSize: [this.start.height, this.start.width] } : config,
-      rootfs: `/proc/${run.pid}/root`,
-      container,
-      host,
-      linkEnvironment: runningLinkEnvironment(
-        this.container.name,
-        linkTargets(this.container, (target) => store.containers.get(target)),
-      ),
-    });
+    const root = openProcessRoot(run.pid, run.pidStart);
+    if (root === undefined) throw notRunning(this.container.id);
+    let process: RuntimeProcess;
+    try {
+      process = buildExecProcess({
+        config: this.container.config,
+        hostConfig: this.container.hostConfig,
+        exec: this.start.height > 0 ? { ...config, ConsoleSize: [this.start.height, this.start.width] } : config,
+        rootfs: `/proc/self/fd/${root}`,
+        container,
+        host,
+        linkEnvironment: runningLinkEnvironment(
+          this.container.name,
+          linkTargets(this.container, (target) => store.containers.get(target)),
+        ),
+      });
+    } finally {
+      closeSync(root);
+    }
     const runtime = runtimes.get(run.runtime);
     if (runtime === undefined) throw new System(`the runtime ${run.runtime} is gone`);
     const processSpec = processFile(this.directory);

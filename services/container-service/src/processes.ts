@@ -1,5 +1,6 @@
 /** Processes of the host as /proc shows them: whether one still is the one we knew, and signals that cannot hit another. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync } from 'node:fs';
+import { hasCode, openPath } from '@flotilla/syscalls';
 
 /** This boot of the machine; processes of another boot are gone whatever their numbers say. */
 export function bootId(): string {
@@ -23,6 +24,24 @@ export function startTimeOf(pid: number): string | undefined {
 /** Whether the process with that number is still the one that started then. */
 export function isAlive(pid: number, start: string): boolean {
   return pid > 0 && startTimeOf(pid) === start;
+}
+
+/**
+ * A descriptor of what a process has as its root, which the caller closes; undefined when the process is gone. By a path with its number in it one could
+ * come to another process' root later, which may be the host's.
+ */
+export function openProcessRoot(pid: number, start: string): number | undefined {
+  let root: number;
+  try {
+    root = openSync(`/proc/${pid}/root`, constants.O_DIRECTORY | openPath);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+  // Looked at afterwards: whoever lives now had that number when it was opened.
+  if (isAlive(pid, start)) return root;
+  closeSync(root);
+  return undefined;
 }
 
 /** Sends a signal; false when the process is gone. */

@@ -1,5 +1,6 @@
 /** The size of a container's terminal. */
-import { Conflict, System } from '@flotilla/errors';
+import { System } from '@flotilla/errors';
+import { notRunning } from './container.ts';
 import { findContainer } from './lookup.ts';
 import type { Monitor } from './monitor.ts';
 import type { Paths } from './paths.ts';
@@ -19,7 +20,7 @@ export async function resizeContainer(
   width: number,
 ): Promise<void> {
   const container = findContainer(store, reference);
-  if (container.state.run === undefined) throw new Conflict(`container ${container.id} is not running`);
+  if (container.state.run === undefined) throw notRunning(container.id);
   try {
     await monitor.resize(paths.bundle(container.id), height, width);
   } catch (error) {

@@ -12,7 +12,7 @@ import { openInRoot, withRoot } from '../spec/rootfs.ts';
 import { goFileMode } from './fileMode.ts';
 
 export interface ArchiveRoot {
-  /** the root directory with the container's mounts in it: `/proc/<pid>/root`, or where it is mounted for now */
+  /** the root directory with the container's mounts in it: an open directory of this process, or where it is mounted for now */
   readonly path: string;
   /** how the client named the container, for messages */
   readonly container: string;
