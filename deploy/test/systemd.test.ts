@@ -44,6 +44,16 @@ describe('the systemd units', () => {
       activated.kill('SIGHUP');
       const isReadAgain = async () => (await get('/info')).includes('read=again');
       await waitFor(isReadAgain, { timeoutMs: 90_000, what: 'the new settings, by the same socket' });
+      const told = async () =>
+        await host.mustDocker('events', '--since', '5m', '--until', '0s', '--filter', 'type=daemon', '--format', '{{json .}}');
+      await waitFor(async () => (await told()) !== '', { timeoutMs: 60_000, what: 'the reload to be told' });
+      const events = (await told()).split('\n').map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: object } });
+      expect(events).toEqual([
+        expect.objectContaining({
+          Action: 'reload',
+          Actor: expect.objectContaining({ Attributes: expect.objectContaining({ labels: '["read=again"]', 'live-restore': 'true' }) }),
+        }),
+      ]);
       const archive = join(host.filesDirectory, 'busybox.tar');
       await mustRun('tar', ['-C', '/', '-cf', archive, 'bin/busybox']);
       await host.mustDocker('import', archive, 'box');

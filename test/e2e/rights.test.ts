@@ -219,6 +219,46 @@ describe('own objects', () => {
   });
 });
 
+describe('labels that others have set', () => {
+  it('make nothing his: not those of an image, and not those he gives to what is there', async () => {
+    const { host } = stack;
+    await host.sh(`printf 'FROM ${stack.busybox}\\nLABEL team=a\\n' | docker build -q -t labelled -`, {
+      env: { ...host.dockerEnvironment, DOCKER_BUILDKIT: '0' },
+    });
+    await host.mustDocker('run', '-d', '--name', 'b-labelled', 'labelled', 'sleep', '600');
+    await output(team('run', '-d', '--name', 'a-labelled', 'labelled', 'sleep', '600'));
+    await host.mustDocker('volume', 'create', '--label', 'team=b', 'b-secret');
+
+    const shown = async (...args: string[]): Promise<string[]> => (await output(team(...args))).split('\n');
+    expect(await shown('ps', '-a', '--format', '{{.Names}}')).not.toContain('b-labelled');
+    expect(await shown('ps', '-n', '1', '--format', '{{.Names}}')).toEqual(['a-labelled']);
+    await refused(team('container', 'inspect', 'b-labelled'), 'No such container: b-labelled');
+    await refused(team('exec', 'b-labelled', 'true'), 'No such container: b-labelled');
+    const told = await shown(
+      'events',
+      '--since',
+      '5m',
+      '--until',
+      '0s',
+      '--filter',
+      'event=start',
+      '--format',
+      '{{.Actor.Attributes.name}}',
+    );
+    expect(told).toContain('a-labelled');
+    expect(told).not.toContain('b-labelled');
+    const joined = await output(team('network', 'inspect', '--format', '{{range .Containers}}{{println .Name}}{{end}}', 'bridge'));
+    expect(joined).toContain('a-labelled');
+    expect(joined).not.toContain('b-labelled');
+    await refused(team('volume', 'create', '--label', 'team=a', 'b-secret'), 'a volume of yours needs');
+    expect(await host.mustDocker('volume', 'inspect', '--format', '{{.Labels.team}}', 'b-secret')).toBe('b');
+    await host.mustDocker('rm', '-f', 'a-labelled', 'b-labelled');
+    await host.mustDocker('volume', 'rm', 'b-secret');
+    await host.mustDocker('rmi', 'labelled');
+    await host.mustDocker('builder', 'prune', '-af');
+  });
+});
+
 describe('prunes of one who is held to his own', () => {
   it('remove his own and leave the rest', async () => {
     const { host } = stack;

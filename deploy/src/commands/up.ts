@@ -15,7 +15,7 @@ import { codeRoot, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { heldDescriptors, type Plan, readPlan, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
-import { type Reloading, takeReloading, writeStartCommand } from '../stack/startCommand.ts';
+import { type Reloading, reloadedArgument, takeReloading, writeStartCommand } from '../stack/startCommand.ts';
 import { createSupervisorLog } from '../supervisor/log.ts';
 import { startTimeOf } from '../supervisor/process.ts';
 import { tailOf } from './logs.ts';
@@ -93,7 +93,7 @@ async function reload(options: UpOptions, reloading: Reloading): Promise<never> 
     const settings = loadSettings(options.flags, options.configFile);
     requireSameRoots(settings, reloading);
     const next = await prepareStack({ settings, paths, lockFd: plan.lockFd, held: plan.listeners, warn });
-    becomeSupervisor(next, paths, await supervisorFile());
+    becomeSupervisor(next, paths, await supervisorFile(), [reloadedArgument]);
   } catch (error) {
     const log = createSupervisorLog();
     log.error('settings stay as they are', { error: errorMessage(error) });
@@ -105,13 +105,13 @@ async function reload(options: UpOptions, reloading: Reloading): Promise<never> 
 }
 
 /** This very process goes on as the supervisor: systemd keeps its pid, and nothing of the command line stays in memory. */
-function becomeSupervisor(plan: Plan, paths: StackPaths, main: string): never {
+function becomeSupervisor(plan: Plan, paths: StackPaths, main: string, more: readonly string[] = []): never {
   writePlan(paths.plan, plan);
   for (const fd of heldDescriptors(plan)) keepOnExec(fd);
   const inherited = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
   const env = { ...inherited, ...allocatorSettings };
   if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
-  process.execve(process.execPath, [process.execPath, ...supervisorFlags, main, paths.plan], env);
+  process.execve(process.execPath, [process.execPath, ...supervisorFlags, main, paths.plan, ...more], env);
   throw new Error('execve came back');
 }
 

@@ -11,8 +11,8 @@ export interface NatsPermissions {
 
 /** Types of the Engine API's events that a service may tell (proto/flotilla/events). */
 const eventTypes: Readonly<Record<ServiceName, readonly string[]>> = {
-  gateway: ['daemon', 'plugin'],
-  'container-service': ['container'],
+  gateway: ['plugin'],
+  'container-service': ['container', 'daemon'],
   'network-volume': ['network', 'volume'],
   'image-service': ['image', 'builder'],
   'registry-proxy': [],

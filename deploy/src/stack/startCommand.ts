@@ -5,6 +5,9 @@ import { codeRoot, type StackPaths } from './paths.ts';
 /** Set by a supervisor that reads its settings again, with the roots of its stack. */
 export const reloadingVariable = 'FLOTILLA_RELOADING';
 
+/** Behind the plan's path: the supervisor was another one before, and has new settings. */
+export const reloadedArgument = 'reloaded';
+
 /** The stack whose settings are read again. */
 export interface Reloading {
   readonly dataRoot: string;

@@ -6,9 +6,10 @@ import { settleAfterStart } from '@flotilla/service-kit/settle';
 import { dropOnExec } from '@flotilla/syscalls';
 import { stackPaths } from '../stack/paths.ts';
 import { heldDescriptors, readPlan } from '../stack/plan.ts';
+import { reloadedArgument } from '../stack/startCommand.ts';
 import { type ControlRequest, serveControl } from './control.ts';
 import { createSupervisorLog } from './log.ts';
-import { nextSupervisor } from './reload.ts';
+import { nextSupervisor, tellReload } from './reload.ts';
 import { Supervisor } from './supervisor.ts';
 
 const log = createSupervisorLog();
@@ -82,6 +83,7 @@ async function main(planPath: string): Promise<void> {
   await supervisor.start();
   const healthy = await supervisor.untilHealthy(120_000);
   settleAfterStart(log);
+  if (healthy && process.argv[3] === reloadedArgument && typeof supervisor.renewal === 'string') await tellReload(supervisor.report(), log);
   if (!healthy || process.env.NOTIFY_SOCKET === undefined) return;
   spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => undefined);
 }

@@ -6,11 +6,15 @@
 import { spawn } from 'node:child_process';
 import { errorMessage } from '@flotilla/errors/classes';
 import { keepOnExec } from '@flotilla/syscalls';
+import { GrpcSocket } from '../stack/grpcCall.ts';
 import { stackPaths } from '../stack/paths.ts';
 import { heldDescriptors, type Plan } from '../stack/plan.ts';
 import { type Reloading, readStartCommand, reloadingVariable } from '../stack/startCommand.ts';
+import type { SupervisorLog } from './log.ts';
+import type { ProcessReport } from './supervisor.ts';
 
 const validateMs = 60_000;
+const tellMs = 10_000;
 
 export interface NextSupervisor {
   /** Makes this process the next supervisor. */
@@ -46,4 +50,22 @@ function validated(command: string, args: readonly string[], options: { cwd: str
     child.once('error', (error) => reject(new Error(errorMessage(error))));
     child.once('close', (code) => (code === 0 ? resolve() : reject(new Error(complaint.trim() || `exit code ${code}`))));
   });
+}
+
+/** The new settings are in force: whoever keeps the containers tells so, `docker events` as a reload of the daemon. */
+export async function tellReload(processes: readonly ProcessReport[], log: SupervisorLog): Promise<void> {
+  const sockets = processes.flatMap(({ callSockets }) => callSockets).filter((path) => path.includes('/container-service/'));
+  let failure: unknown = new Error('no container-service runs');
+  for (const path of sockets) {
+    const socket = new GrpcSocket(path);
+    try {
+      await socket.call('/flotilla.container.v1.Containers/Reloaded', tellMs);
+      return;
+    } catch (error) {
+      failure = error;
+    } finally {
+      socket.close();
+    }
+  }
+  log.error('the reload could not be told', { error: errorMessage(failure) });
 }

@@ -129,6 +129,7 @@ function encodeEvent(event: {
   actorId: string;
   attributes: Readonly<Record<string, string>>;
   timeNano: bigint;
+  inheritedLabels?: readonly string[] | undefined;
 }): Uint8Array {
-  return Event.encode({ ...event, attributes: { ...event.attributes } }).finish();
+  return Event.encode({ ...event, attributes: { ...event.attributes }, inheritedLabels: [...(event.inheritedLabels ?? [])] }).finish();
 }

@@ -42,6 +42,8 @@ export interface DomainEvent {
   readonly attributes: Readonly<Record<string, string>>;
   /** Nanoseconds since the epoch. */
   readonly timeNano: bigint;
+  /** Names of labels among the attributes that came with an image: rights do not go by them. */
+  readonly inheritedLabels?: readonly string[];
 }
 
 export interface Commit {

@@ -45,6 +45,7 @@ import { Paths } from './paths.ts';
 import { bootId, isAlive, signalProcess } from './processes.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
+import { reloadEvent } from './reloadEvent.ts';
 import { Remover } from './removal.ts';
 import { Restarter } from './restarter.ts';
 import { containerSubjects } from './rights.ts';
@@ -193,7 +194,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         return address === undefined ? undefined : readChangeMark(changeMarkBeside(address));
       },
     });
-    const queries = new Queries({ store, neighbours, imageNames, runningExecs: (id) => execs.runningIn(id), shownLog: showLogs(paths) });
+    const queries = new Queries({
+      store,
+      neighbours,
+      imageNames,
+      runningExecs: (id) => execs.runningIn(id),
+      shownLog: showLogs(paths),
+      policy,
+    });
     const stats = new ContainerStats({ store, group: (path) => cgroups.group(path), host });
     const prober = new Prober({ paths, runtimes, host });
     const health = new HealthMonitor({
@@ -226,6 +234,14 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
         updater: { store, context, limit: (run, resources) => cgroups.group(run.cgroup).update(resources) },
         processesOf,
         info: () => engineInfo(host, runtimes.all(), runtimes.defaultName, options),
+        reloaded: () =>
+          reloadEvent({
+            engineId: settings.FLOTILLA_ENGINE_ID,
+            options,
+            runtimes: runtimes.all(),
+            defaultRuntime: runtimes.defaultName,
+            cgroupVersion: host.cgroupVersion,
+          }),
         policy,
       }),
       ['wait', 'stats'],

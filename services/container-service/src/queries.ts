@@ -1,7 +1,8 @@
 /** Reading containers: list, inspect, and what they take on disk. Answers come from memory; sizes, and names of images that may have moved, ask image-service. */
 import type { ListedAge } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { isNotFound } from '@flotilla/errors';
-import type { ContainerRecord } from './container.ts';
+import { ownedBy, type PolicySource } from '@flotilla/service-kit/rights';
+import { type ContainerRecord, ownLabelsOf } from './container.ts';
 import type { ImageNames } from './imageNames.ts';
 import { inspectDocument } from './inspect.ts';
 import { linkTargets, shownLinks } from './links.ts';
@@ -19,6 +20,7 @@ export interface QueriesOptions {
   readonly runningExecs: (containerId: string) => string[];
   /** What is told of the path of a log. @see showLogs */
   readonly shownLog: (logPath: string) => string;
+  readonly policy: PolicySource | undefined;
 }
 
 export class Queries {
@@ -33,9 +35,11 @@ export class Queries {
   async list(
     request: ListRequest & { readonly size: boolean; readonly logSize?: boolean },
   ): Promise<{ readonly json: Buffer; readonly ages: ListedAge[] }> {
-    const { store } = this.options;
+    const { store, policy } = this.options;
     await store.fresh();
-    const containers = await selectContainers(store.containers.values(), request, {
+    const isOwn = ownedBy(policy);
+    const seen = [...store.containers.values()].filter((each) => isOwn(each.name, ownLabelsOf(each)));
+    const containers = await selectContainers(seen, request, {
       find: (reference) => findContainer(store, reference),
       ancestors: (reference) => this.ancestors(reference),
     });

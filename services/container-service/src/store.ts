@@ -2,7 +2,7 @@
 import { NotFound } from '@flotilla/errors';
 import type { Collection, Commit, DomainEvent, Lease, RecordStore } from '@flotilla/records';
 import { nowNano } from './clock.ts';
-import type { ContainerRecord, State, TrashRecord } from './container.ts';
+import { type ContainerRecord, ownLabelsOf, type State, type TrashRecord } from './container.ts';
 import type { ContainerLocks } from './containerLocks.ts';
 import type { ExecRecord } from './execRecord.ts';
 
@@ -84,11 +84,14 @@ export function containerEvent(
   attributes: Readonly<Record<string, string>> = {},
   timeNano: bigint = nowNano(),
 ): DomainEvent {
+  const own = ownLabelsOf(container) ?? {};
+  const inheritedLabels = Object.keys(container.config.Labels ?? {}).filter((label) => !(label in own));
   return {
     type: 'container',
     action,
     actorId: container.id,
     attributes: { ...container.config.Labels, image: container.image.reference, name: container.name, ...attributes },
     timeNano,
+    ...(inheritedLabels.length === 0 ? {} : { inheritedLabels }),
   };
 }

@@ -37,7 +37,11 @@ export function networkVolumeSubjects(records: Records, networks: { find(term: s
       case '/flotilla.network.v1.Networks/Remove':
         return ofNetwork(textOf(request, 'network'));
       case '/flotilla.volume.v1.Volumes/Create':
-        return [{ kind: 'volume', name: Name, labels: Labels, isNew: true, missing: '' }];
+        // One that is there is answered as if it had been made: it has to be his too.
+        return [
+          { kind: 'volume', name: Name, labels: Labels, isNew: true, missing: '' },
+          ...ofVolume(Name).map((subject) => ({ ...subject, isNew: true })),
+        ];
       case '/flotilla.volume.v1.Volumes/Inspect':
       case '/flotilla.volume.v1.Volumes/Remove':
       case '/flotilla.volume.v1.Volumes/Backup':

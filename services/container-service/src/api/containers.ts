@@ -1,5 +1,6 @@
 /** The gRPC service Containers: each method decodes, calls one domain function, and encodes. */
 import type { ContainersService } from '@flotilla/contracts/flotilla/container/v1/containers';
+import type { DomainEvent } from '@flotilla/records';
 import type { Handlers } from '@flotilla/service-kit';
 import { ownedBy, type PolicySource } from '@flotilla/service-kit/rights';
 import type { Archives } from '../archives.ts';
@@ -38,6 +39,7 @@ export interface ContainerHandlerOptions {
   readonly updater: UpdaterOptions;
   readonly processesOf: (run: Run) => number[];
   readonly info: () => unknown;
+  readonly reloaded: () => DomainEvent;
   readonly policy?: PolicySource | undefined;
 }
 
@@ -112,6 +114,10 @@ export function containerHandlers(options: ContainerHandlerOptions): Handlers<ty
     counts: async () => {
       await store.fresh();
       return { ...countContainers(store.containers.values()), infoJson: jsonBytes(options.info()) };
+    },
+    reloaded: async () => {
+      await store.commit({ events: [options.reloaded()] });
+      return {};
     },
     prune: async ({ filters }) => {
       await store.fresh();

@@ -62,6 +62,17 @@ class Scope {
     if (!isWithin(own, Name, Labels)) throw new NotFound(`get ${name}: no such volume`);
   }
 
+  /** A network's document without the containers of others. */
+  async withOwnContainers(networkJson: Uint8Array): Promise<Uint8Array> {
+    const network = parse<{ Containers?: Record<string, unknown> | null }>(networkJson);
+    if (Object.keys(network.Containers ?? {}).length === 0) return networkJson;
+    // What is listed is the caller's own.
+    const { containersJson } = await this.backends.containers.list({ all: true, limit: 0, size: false, filters: {} }, read);
+    const own = new Set((parse<{ Id: string }[] | null>(containersJson) ?? []).map(({ Id }) => Id));
+    const shown = Object.entries(network.Containers ?? {}).filter(([id]) => own.has(id));
+    return bytes({ ...network, Containers: Object.fromEntries(shown) });
+  }
+
   /** A volume that a container names: one's own, or one that will be made with that name. */
   async namedVolume(own: Limits, name: string): Promise<void> {
     if (name === '' || isWithin(own, name, undefined)) return;
@@ -105,12 +116,11 @@ function mustBeWithin(own: Limits, what: string, name: string, labels: Labels): 
 
 /** Lists of a service's answers, by method: the field, and the list in it. */
 const lists: Readonly<Record<string, string>> = {
-  'containers.list': 'containersJson',
   'networks.list': 'networksJson',
   'volumes.list': 'volumesJson',
 };
 
-/** The services as the one who asks may see them. What images one sees, and what a prune removes, the services decide themselves; the build cache is everybody's. */
+/** The services as the one who asks may see them. What images and containers one sees listed, and what a prune removes, the services decide themselves; the build cache is everybody's. */
 export function scopeBackends(backends: Backends, policy: PolicySource): Backends {
   const scope = new Scope(backends);
   const check = async (own: Limits, service: keyof Backends, method: string, request: Record<string, unknown>): Promise<void> => {
@@ -149,12 +159,12 @@ export function scopeBackends(backends: Backends, policy: PolicySource): Backend
           if (own === undefined) return call.call(target, request, options);
           await check(own, service, method, request);
           const field = lists[`${service}.${method}`];
-          // A limit counts what is shown.
-          const limit = field === 'containersJson' ? Number(request.limit ?? 0) : 0;
-          const answer = (await call.call(target, limit > 0 ? { ...request, limit: 0 } : request, options)) as Record<string, unknown>;
+          const answer = (await call.call(target, request, options)) as Record<string, unknown>;
+          if (service === 'networks' && method === 'inspect')
+            return { ...answer, networkJson: await scope.withOwnContainers(answer.networkJson as Uint8Array) };
           if (field === undefined) return answer;
-          const shown = (parse<Listed[] | null>(answer[field] as Uint8Array) ?? []).filter((each) => isShown(own, service, each));
-          return { ...answer, ages: [], [field]: bytes(limit > 0 ? shown.slice(0, limit) : shown) };
+          const shown = (parse<Listed[] | null>(answer[field] as Uint8Array) ?? []).filter((each) => isShown(own, each, service));
+          return { ...answer, [field]: bytes(shown) };
         };
       },
     });
@@ -164,14 +174,12 @@ export function scopeBackends(backends: Backends, policy: PolicySource): Backend
 }
 
 interface Listed {
-  readonly Name?: string;
-  readonly Names?: readonly string[];
+  readonly Name: string;
   readonly Labels?: Labels;
 }
 
-function isShown(own: Limits, service: keyof Backends, { Name, Names, Labels }: Listed): boolean {
-  if (service === 'networks' && isBuiltIn(Name ?? '')) return true;
-  return (Names ?? [Name ?? '']).some((name) => isWithin(own, name, Labels));
+function isShown(own: Limits, { Name, Labels }: Listed, service: keyof Backends): boolean {
+  return (service === 'networks' && isBuiltIn(Name)) || isWithin(own, Name, Labels);
 }
 
 /** Events of what one may see. */
@@ -191,8 +199,9 @@ export function scopeEvents(events: Events, policy: PolicySource): Events {
 
 async function* within(events: AsyncIterable<Event>, own: Limits | undefined, images: Limits | undefined): AsyncIterable<Event> {
   for await (const event of events) {
-    const name = event.attributes.name ?? event.actorId;
-    if (isWithin(event.type === 'image' ? images : own, name, event.attributes)) yield event;
+    const { name = event.actorId, ...labels } = event.attributes;
+    for (const label of event.inheritedLabels) delete labels[label];
+    if (isWithin(event.type === 'image' ? images : own, name, labels)) yield event;
   }
 }
 

@@ -38,6 +38,12 @@ export namespace WaitCondition {
   export type UNRECOGNIZED = typeof WaitCondition.UNRECOGNIZED;
 }
 
+export interface ReloadedRequest {
+}
+
+export interface ReloadedResponse {
+}
+
 export interface CreateContainerRequest {
   /** optional; without it a name is made up (`adjective_surname`). */
   name: string;
@@ -442,6 +448,92 @@ export interface CommitContainerRequest {
 export interface CommitContainerResponse {
   id: string;
 }
+
+function createBaseReloadedRequest(): ReloadedRequest {
+  return {};
+}
+
+export const ReloadedRequest: MessageFns<ReloadedRequest> = {
+  encode(_: ReloadedRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadedRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadedRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReloadedRequest>): ReloadedRequest {
+    return ReloadedRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReloadedRequest>): ReloadedRequest {
+    const message = createBaseReloadedRequest();
+    return message;
+  },
+};
+
+function createBaseReloadedResponse(): ReloadedResponse {
+  return {};
+}
+
+export const ReloadedResponse: MessageFns<ReloadedResponse> = {
+  encode(_: ReloadedResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadedResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadedResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReloadedResponse>): ReloadedResponse {
+    return ReloadedResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReloadedResponse>): ReloadedResponse {
+    const message = createBaseReloadedResponse();
+    return message;
+  },
+};
 
 function createBaseCreateContainerRequest(): CreateContainerRequest {
   return { name: "", platform: "", configJson: Buffer.alloc(0), readOnlyBindsNonRecursive: undefined };
@@ -5604,6 +5696,16 @@ export const ContainersService = {
       Buffer.from(CommitContainerResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CommitContainerResponse => CommitContainerResponse.decode(value),
   },
+  /** The supervisor has read the settings again, and those that this instance has are in force: tells the event `daemon reload` with them. */
+  reloaded: {
+    path: "/flotilla.container.v1.Containers/Reloaded" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReloadedRequest): Buffer => Buffer.from(ReloadedRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReloadedRequest => ReloadedRequest.decode(value),
+    responseSerialize: (value: ReloadedResponse): Buffer => Buffer.from(ReloadedResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReloadedResponse => ReloadedResponse.decode(value),
+  },
 } as const;
 
 export interface ContainersServer extends UntypedServiceImplementation {
@@ -5643,6 +5745,8 @@ export interface ContainersServer extends UntypedServiceImplementation {
   disconnectNetwork: handleUnaryCall<DisconnectNetworkRequest, DisconnectNetworkResponse>;
   /** Pauses if asked, and lets image-service make an image of the writable layer. @see Engine API ImageCommit */
   commit: handleUnaryCall<CommitContainerRequest, CommitContainerResponse>;
+  /** The supervisor has read the settings again, and those that this instance has are in force: tells the event `daemon reload` with them. */
+  reloaded: handleUnaryCall<ReloadedRequest, ReloadedResponse>;
 }
 
 export interface ContainersClient extends Client {
@@ -6055,6 +6159,22 @@ export interface ContainersClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CommitContainerResponse) => void,
+  ): ClientUnaryCall;
+  /** The supervisor has read the settings again, and those that this instance has are in force: tells the event `daemon reload` with them. */
+  reloaded(
+    request: ReloadedRequest,
+    callback: (error: ServiceError | null, response: ReloadedResponse) => void,
+  ): ClientUnaryCall;
+  reloaded(
+    request: ReloadedRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReloadedResponse) => void,
+  ): ClientUnaryCall;
+  reloaded(
+    request: ReloadedRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReloadedResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -26,6 +26,8 @@ export interface Event {
   attributes: { [key: string]: string };
   /** required; nanoseconds since the epoch. */
   timeNano: bigint;
+  /** names of labels among the attributes that the object has from its image: they say nothing of whose it is. */
+  inheritedLabels: string[];
 }
 
 export interface Event_AttributesEntry {
@@ -34,7 +36,7 @@ export interface Event_AttributesEntry {
 }
 
 function createBaseEvent(): Event {
-  return { type: "", action: "", actorId: "", attributes: {}, timeNano: 0n };
+  return { type: "", action: "", actorId: "", attributes: {}, timeNano: 0n, inheritedLabels: [] };
 }
 
 export const Event: MessageFns<Event> = {
@@ -56,6 +58,9 @@ export const Event: MessageFns<Event> = {
         throw new globalThis.Error("value provided for field message.timeNano of type int64 too large");
       }
       writer.uint32(40).int64(message.timeNano);
+    }
+    for (const v of message.inheritedLabels) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -116,6 +121,14 @@ export const Event: MessageFns<Event> = {
             message.timeNano = reader.int64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.inheritedLabels.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -146,6 +159,7 @@ export const Event: MessageFns<Event> = {
       {},
     );
     message.timeNano = (object.timeNano !== undefined && object.timeNano !== null) ? BigInt(object.timeNano) : 0n;
+    message.inheritedLabels = object.inheritedLabels?.map((e) => e) || [];
     return message;
   },
 };
