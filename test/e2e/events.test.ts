@@ -63,6 +63,37 @@ describe('docker events', () => {
     await must('rm', '-f', 'renamed');
   });
 
+  it('tell what was made of a container by the names that the CLI shows, and what it ran', async () => {
+    await must('run', '-d', '--name', 'source', stack.busybox, 'sleep', '1000');
+    const since = await now();
+    await must('exec', 'source', 'true');
+    await must('exec', 'source', 'echo', 'a', 'b');
+    await must('commit', 'source', 'made:1');
+    const told = await eventsSince(since, '--filter', 'type=container', '--format', '[{{.Action}}] {{index .Actor.Attributes "imageRef"}}');
+    expect(told.filter((line) => !line.includes('pause') && !line.includes('die'))).toEqual([
+      '[exec_create: true ] ',
+      '[exec_start: true ] ',
+      '[exec_create: echo a b] ',
+      '[exec_start: echo a b] ',
+      '[commit] made:1',
+    ]);
+    await must('rm', '-f', 'source');
+    await must('rmi', 'made:1');
+    const before = await now();
+    await stack.host.sh('tar -C /etc -c hostname | docker import - brought:1', { env: stack.host.dockerEnvironment });
+    expect(
+      await eventsSince(before, '--filter', 'event=tag', '--filter', 'event=import', '--format', '{{.Action}} {{.Actor.Attributes.name}}'),
+    ).toEqual(['tag brought:1', expect.stringMatching(/^import sha256:/)]);
+    await must('rmi', 'brought:1');
+  });
+
+  it('tell of prunes, also of those that found nothing', async () => {
+    const since = await now();
+    for (const kind of ['container', 'network', 'volume', 'image', 'builder']) await must(kind, 'prune', '-f');
+    const told = await eventsSince(since, '--filter', 'event=prune', '--format', '{{.Type}} {{.Action}} {{.Actor.Attributes.reclaimed}}');
+    expect(told.sort()).toEqual(['builder prune 0', 'container prune 0', 'image prune 0', 'network prune 0', 'volume prune 0']);
+  });
+
   it('come live', async () => {
     const child = stack.host.dockerSpawn('events', '--filter', 'type=container', '--format', '{{.Action}} {{.Actor.Attributes.name}}');
     let output = '';

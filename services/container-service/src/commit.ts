@@ -1,6 +1,7 @@
 /** Making an image of a container's writable layer. image-service does it; the container may be paused meanwhile. */
 import type { CommitContainerRequest } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { Conflict } from '@flotilla/errors';
+import { familiarString, parseReference } from '@flotilla/oci';
 import type { Run } from './container.ts';
 import type { Freezer } from './lifecycle.ts';
 import { findContainer } from './lookup.ts';
@@ -56,5 +57,5 @@ export async function commitContainer(options: CommitterOptions, request: Commit
 
 function reference({ repository, tag }: CommitContainerRequest): string {
   if (repository === '') return '';
-  return `${repository}:${tag || 'latest'}`;
+  return familiarString(parseReference(`${repository}:${tag || 'latest'}`));
 }

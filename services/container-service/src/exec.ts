@@ -58,7 +58,7 @@ export class Execs {
     };
     await store.commit({
       puts: [store.execs.put(id, record)],
-      events: [containerEvent(container, `exec_create: ${commandText(config)}`, { execID: id })],
+      events: [containerEvent(container, `exec_create: ${commandText(config.Cmd)}`, { execID: id })],
     });
     return id;
   }

@@ -32,7 +32,8 @@ export function requireReady(container: ContainerRecord, reference: string = con
   return assertRunning(container);
 }
 
-/** What it runs, as events tell it. */
-export function commandText(config: ExecConfig): string {
-  return (config.Cmd ?? []).join(' ');
+/** What an exec runs, as events tell it. */
+export function commandText(command: readonly string[] | null | undefined): string {
+  const [program = '', ...args] = command ?? [];
+  return `${program} ${args.join(' ')}`;
 }

@@ -113,7 +113,7 @@ export class ExecSession {
     };
     return {
       puts: [this.options.store.execs.put(this.exec.id, this.exec)],
-      events: [containerEvent(this.container, `exec_start: ${commandText(this.exec.config)}`, { execID: this.exec.id })],
+      events: [containerEvent(this.container, `exec_start: ${commandText(this.exec.config.Cmd)}`, { execID: this.exec.id })],
     };
   }
 

@@ -9,6 +9,7 @@ import type { DomainEvent } from '@flotilla/records';
 import type { Logger } from '@flotilla/service-kit';
 import { formatNano, longestTimerMs, nowNano, parseNano } from './clock.ts';
 import type { ContainerRecord } from './container.ts';
+import { commandText } from './execRecord.ts';
 import { type HealthCheck, healthAfter, healthCheckOf, nextIntervalMs } from './health.ts';
 import { ProbeTimer } from './probeTimer.ts';
 import { type ContainerStore, containerEvent, execDied } from './store.ts';
@@ -122,7 +123,7 @@ export class HealthMonitor {
   /** To those who listen a probe is an exec like any other. @returns the id that its events carry. */
   async #tellBegin(container: ContainerRecord, command: readonly string[]): Promise<string> {
     const execID = randomId();
-    const tell = (action: string): DomainEvent => containerEvent(container, `${action}: ${command.join(' ')}`, { execID });
+    const tell = (action: string): DomainEvent => containerEvent(container, `${action}: ${commandText(command)}`, { execID });
     await this.#options.store.commit({ events: [tell('exec_create'), tell('exec_start')] });
     return execID;
   }

@@ -197,7 +197,7 @@ test('a health probe is told of as an exec', async () => {
   const told = () => stack.events.filter(({ actorId, action }) => actorId === probed && action.startsWith('exec_'));
   await waitFor(() => told().length >= 3, { timeoutMs: 30_000, what: 'a probe to be told of' });
   const [created, started, died] = told();
-  expect([created?.action, started?.action, died?.action]).toEqual(['exec_create: true', 'exec_start: true', 'exec_die']);
+  expect([created?.action, started?.action, died?.action]).toEqual(['exec_create: true ', 'exec_start: true ', 'exec_die']);
   expect(died?.attributes).toMatchObject({ execID: created?.attributes.execID, exitCode: '0' });
   expect(started?.attributes.execID).toBe(created?.attributes.execID);
   await remove(stack, probed);

@@ -5,6 +5,11 @@ import type { Image } from './image.ts';
 
 export type ImageAction = 'pull' | 'push' | 'tag' | 'untag' | 'delete' | 'load' | 'save' | 'import' | 'create';
 
+/** What a prune has freed; told also when that is nothing. */
+export function pruneEvent(type: 'image' | 'builder', freedBytes: number): DomainEvent {
+  return { type, action: 'prune', actorId: '', attributes: { reclaimed: String(freedBytes) }, timeNano: nowNano() };
+}
+
 /**
  * @param actorId - the image's id, or the reference for pull and push.
  * @param name - the attribute `name`, beside the image's labels.

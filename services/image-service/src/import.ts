@@ -5,6 +5,7 @@ import type { ImportImageRequest } from '@flotilla/contracts/flotilla/image/v1/i
 import { InvalidParameter } from '@flotilla/errors';
 import {
   type ContainerDefaults,
+  familiarString,
   type Platform,
   parseReference,
   type Reference,
@@ -77,7 +78,10 @@ export class Importer {
           references: options.reference === undefined ? [] : [options.reference],
           manifests: [],
           layers: [layer.record],
-          events: (image) => [imageEvent('import', image.id, image.id, image)],
+          events: (image) => [
+            ...(options.reference === undefined ? [] : [imageEvent('tag', image.id, familiarString(options.reference), image)]),
+            imageEvent('import', image.id, image.id, image),
+          ],
         });
         sink({ status: id });
       } finally {

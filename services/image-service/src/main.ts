@@ -125,7 +125,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const copies = new ContextCopies(join(content.root, 'build-contexts'), settings.FLOTILLA_INSTANCE);
     await copies.clear(isAlive);
     const cacheUse = new CacheUse(store, cache, copies);
-    server.add(BuildsService, buildHandlers({ builder, cacheUse, tickets, logger }));
+    server.add(BuildsService, buildHandlers({ builder, cacheUse, store, tickets, logger }));
     const worker = workerList(settings.FLOTILLA_ENGINE_ID, hostGateway(settings.FLOTILLA_ENGINE_OPTIONS.hostGatewayIps, discovery));
     server.add(
       BuildKitService,

@@ -2,6 +2,7 @@
 import type { ImageDeleteItem } from '@flotilla/engine-api';
 import { Conflict, isConflict, isForbidden, isNotFound } from '@flotilla/errors';
 import { familiarString } from '@flotilla/oci';
+import { pruneEvent } from './events.ts';
 import { booleanFilter, checkFilters, type Filters, lacksLabels, matchesLabels, untilFilter } from './filters.ts';
 import type { Image } from './image.ts';
 import type { ImageStore } from './imageStore.ts';
@@ -42,6 +43,7 @@ export class Pruner {
           }
         }
       }
+      await this.store.announce([pruneEvent('image', freedBytes)]);
       return { items, freedBytes };
     } finally {
       this.running = false;

@@ -382,7 +382,7 @@ export class Networks {
         if (!isForbidden(error) && !isNotFound(error)) this.options.onError(error);
       }
     }
-    if (removed.length > 0) await this.records.commit({ events: [event('network', 'prune', '', { reclaimed: '0' })] });
+    await this.records.commit({ events: [event('network', 'prune', '', { reclaimed: '0' })] });
     return removed;
   }
 }

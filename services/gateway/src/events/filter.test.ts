@@ -48,5 +48,8 @@ describe('event filters', () => {
     expect(eventMessage(container)).toMatchObject({ status: 'exec_create: sh -c ls', id: 'abcdef', from: 'registry:5000/nginx:1.27' });
     expect(eventMessage(image)).toMatchObject({ status: 'pull', id: 'nginx:latest' });
     expect(eventMessage(Event.fromPartial({ type: 'network', action: 'create', actorId: 'n' }))).not.toHaveProperty('status');
+    const prune = eventMessage(Event.fromPartial({ type: 'container', action: 'prune' }));
+    expect(prune).toMatchObject({ status: 'prune', Actor: { ID: '' } });
+    expect(prune).not.toHaveProperty('id');
   });
 });

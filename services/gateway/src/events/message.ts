@@ -19,9 +19,8 @@ export function eventMessage(event: Event): EventMessage {
   };
 }
 
-function olderFields(event: Event): Pick<EventMessage, 'status' | 'id' | 'from'> {
-  if (event.type === 'image') return { status: event.action, id: event.actorId };
-  if (event.type !== 'container') return {};
-  const from = event.attributes.image;
-  return { status: event.action, id: event.actorId, ...(from ? { from } : {}) };
+function olderFields({ type, action, actorId, attributes }: Event): Pick<EventMessage, 'status' | 'id' | 'from'> {
+  if (type !== 'image' && type !== 'container') return {};
+  const from = type === 'container' ? attributes.image : undefined;
+  return { status: action, ...(actorId === '' ? {} : { id: actorId }), ...(from ? { from } : {}) };
 }

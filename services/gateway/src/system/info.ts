@@ -1,4 +1,5 @@
 /** The document of `GET /info`, put together from what each service says of itself. A service that does not answer is a warning, not a failure. */
+import { readdirSync } from 'node:fs';
 import type { SystemInfo } from '@flotilla/engine-api';
 import { errorMessage } from '@flotilla/errors';
 import { type EngineOptions, engineVersion } from '@flotilla/service-kit';
@@ -48,8 +49,29 @@ export async function systemInfo(options: InfoOptions): Promise<SystemInfo> {
     ...ofNetworks,
     Plugins: { ...defaults.Plugins, ...ofContainers.Plugins, ...ofNetworks.Plugins },
     ...(Object.keys(registryConfig).length === 0 ? {} : { RegistryConfig: registryConfig as unknown as SystemInfo['RegistryConfig'] }),
-    Warnings: nullWhenEmpty([...(ofContainers.Warnings ?? []), ...(ofNetworks.Warnings ?? []), ...warnings]),
+    Warnings: nullWhenEmpty([
+      ...openDoors(options.engineOptions),
+      ...(ofContainers.Warnings ?? []),
+      ...(ofNetworks.Warnings ?? []),
+      ...warnings,
+    ]),
   };
+}
+
+/** Descriptors of this process; one is the look itself. */
+function openFiles(): number {
+  return readdirSync('/proc/self/fd').length - 1;
+}
+
+/** What is said, in dockerd's words, of sockets that more can reach than should. */
+export function openDoors({ hosts, tls }: Pick<EngineOptions, 'hosts' | 'tls'>): string[] {
+  if (tls?.verify === true) return [];
+  const lack = tls === undefined ? 'without encryption' : 'without TLS client verification';
+  const addresses = hosts.flatMap((host) => (host.startsWith('tcp://') ? [host.slice('tcp://'.length)] : []));
+  return addresses.map(
+    (address) =>
+      `WARNING: API is accessible on ${tls === undefined ? 'http' : 'https'}://${address} ${lack}.\n         Access to the remote API is equivalent to root access on the host. Refer\n         to the 'Docker daemon attack surface' section in the documentation for\n         more information: https://docs.docker.com/go/attack-surface/`,
+  );
 }
 
 function nullWhenEmpty(list: string[]): string[] | null {
@@ -96,9 +118,10 @@ function defaultInfo({ host, engineId, dataRoot, engineOptions, eventFollowers }
     BridgeNfIptables: true,
     BridgeNfIp6tables: true,
     Debug: engineOptions.debug,
-    NFd: 0,
+    NFd: openFiles(),
     OomKillDisable: !host.cgroupV2,
-    NGoroutines: 0,
+    // What keeps this process' loop busy, for want of Go's routines.
+    NGoroutines: process.getActiveResourcesInfo().length,
     SystemTime: new Date().toISOString(),
     LoggingDriver: engineOptions.logDriver,
     CgroupDriver: 'cgroupfs',

@@ -12,6 +12,8 @@ import type { CacheUse } from '../build/cacheUse.ts';
 import { credentialsOf } from '../build/credentials.ts';
 import type { BuildOptions } from '../build/options.ts';
 import { CommandFailed } from '../build/runStep.ts';
+import { pruneEvent } from '../events.ts';
+import type { ImageStore } from '../imageStore.ts';
 import { LineQueue } from '../lineQueue.ts';
 import { failure } from '../progress.ts';
 import { toFilters, toJson, toPlatform } from './convert.ts';
@@ -19,11 +21,12 @@ import { toFilters, toJson, toPlatform } from './convert.ts';
 export interface BuildParts {
   readonly builder: Builder;
   readonly cacheUse: CacheUse;
+  readonly store: Pick<ImageStore, 'announce'>;
   readonly tickets: TicketServer;
   readonly logger: Logger;
 }
 
-export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts): Handlers<typeof BuildsService> {
+export function buildHandlers({ builder, cacheUse, store, tickets, logger }: BuildParts): Handlers<typeof BuildsService> {
   return {
     async build(request) {
       const options = toBuildOptions(request);
@@ -43,6 +46,7 @@ export function buildHandlers({ builder, cacheUse, tickets, logger }: BuildParts
     async prune({ all, filters, keepStorage, maxUsed, minFree }) {
       const space = { reserved: Number(keepStorage), maxUsed: Number(maxUsed), minFree: Number(minFree) };
       const { ids, freedBytes } = await cacheUse.prune({ all, filters: toFilters(filters), space });
+      await store.announce([pruneEvent('builder', freedBytes)]);
       return { ids, spaceReclaimed: BigInt(freedBytes) };
     },
   };
