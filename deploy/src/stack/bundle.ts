@@ -68,7 +68,7 @@ async function build(main: string, file: string): Promise<void> {
     input: main,
     platform: 'node',
     external: outside,
-    plugins: [placesOfSources(main, directory)],
+    plugins: [placesOfSources(main, directory), dataAsText],
     logLevel: 'silent',
   });
   const { output } = await bundle.generate({
@@ -104,6 +104,15 @@ function placesOfSources(main: string, directory: string): Plugin {
     },
   };
 }
+
+/** What a module has as JSON (tables of media types, say) is parsed when it is first asked for: as code, its compiled form would stay beside the objects. */
+const dataAsText: Plugin = {
+  name: 'data as text',
+  load: {
+    filter: { id: /^\/.*\.json$/ },
+    handler: (id) => ({ code: `module.exports = JSON.parse(${JSON.stringify(readFileSync(id, 'utf8'))});`, moduleType: 'js' }),
+  },
+};
 
 /** V8 keeps a text with a single character outside of Latin-1 at two bytes a character. */
 function asciiOnly(code: string): string {

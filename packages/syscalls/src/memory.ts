@@ -40,12 +40,14 @@ function holdsNothing(line: string): boolean {
   return /:\s+0 kB$/.test(line);
 }
 
+/** Looked up once, when the program has long been relocated: a look takes five milliseconds, and nothing is written there any more (but for a debugger's breakpoints). */
+let programPages: readonly Mapping[] | undefined;
+
 /**
  * Unmaps the pages of the running program's file, which is never unmapped as a whole. The kernel has them in its page cache still: those that are used again come
- * back by minor faults, and those that only starting needed no longer count as this process' memory.
+ * back by minor faults, and those that only starting or a load needed no longer count as this process' memory.
  */
 export function releaseProgramPages(): void {
-  for (const { start, end } of cleanMappings(readFileSync('/proc/self/smaps', 'utf8'), process.execPath)) {
-    checked(madvise(start, end - start, dontNeed), 'madvise');
-  }
+  programPages ??= cleanMappings(readFileSync('/proc/self/smaps', 'utf8'), process.execPath);
+  for (const { start, end } of programPages) checked(madvise(start, end - start, dontNeed), 'madvise');
 }
