@@ -3,11 +3,22 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { waitFor } from '@flotilla/testkit';
 import { describe, expect, it } from 'vitest';
+import { startTimeOf } from '../../deploy/src/supervisor/process.ts';
+import { checkout, edit, present, repository, upgrade, upgradeTakesMs } from './checkout.ts';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { useStack } from './stack.ts';
+import { watched } from './watched.ts';
 
 const stack = useStack({ stack: { args: ['--compact'] }, ignoreLeaks: [/^file exec\/container-service\/seccomp\//] });
 const must = (...args: string[]) => stack.host.mustDocker(...args);
+const supervisorPid = (): number =>
+  (JSON.parse(readFileSync(join(stack.host.execRoot, 'supervisor/state.json'), 'utf8')) as { supervisorPid: number }).supervisorPid;
+const linesOf = (log: string): string[] =>
+  readFileSync(join(stack.host.dataRoot, `logs/${log}.log`), 'utf8')
+    .trim()
+    .split('\n');
+const engines = async (): Promise<number[]> =>
+  (await stack.host.processes()).filter(({ service }) => service !== 'compact').map(({ pid }) => pid);
 const kinds = async (): Promise<string[]> => (await stack.host.processes()).map((one) => one.service).sort();
 
 /** Settings for containers that do not say, and flags of dockerd that ask for what is so anyway. */
@@ -57,23 +68,64 @@ describe('a compact stack', () => {
     await must('builder', 'prune', '-af');
   });
 
-  it('comes back after kill -9 with its containers running', async () => {
+  it('is one process with Redis and NATS as its children, and a shell that keeps it', async () => {
+    const own = await stack.host.processes();
+    const compact = own.find(({ service }) => service === 'compact')?.pid ?? 0;
+    const engines = own.filter(({ service }) => service !== 'compact').map(({ pid }) => pid);
+    expect(childrenOf(supervisorPid()).map(({ pid }) => pid)).toEqual([compact]);
+    expect(childrenOf(compact).map(({ pid }) => pid)).toEqual(expect.arrayContaining(engines));
+    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${supervisorPid()}/cmdline`)).toMatch(/^\/bin\/sh \S+\/deploy\/keeper\.sh /);
+    // The services' lines are where they were, the supervisor's are not among them.
+    expect(linesOf('supervisor').every((line) => line.includes('"service":"supervisor"'))).toBe(true);
+    expect(linesOf('compact').some((line) => line.includes('"service":"gateway"'))).toBe(true);
+    expect(linesOf('compact').some((line) => line.includes('"service":"supervisor"'))).toBe(false);
+  });
+
+  it('comes back after kill -9, with its containers, Redis and NATS running and no client refused', async () => {
     await startCounter(stack, 'counter');
     const pid = await pidOf(stack, 'counter');
+    const before = await engines();
+    const keeper = supervisorPid();
     const killed = await stack.host.kill('compact');
+    await must('ps');
     await stack.host.waitHealthy('compact', killed);
-    expect(await pidOf(stack, 'counter')).toBe(pid);
+    expect([await pidOf(stack, 'counter'), await engines(), supervisorPid()]).toEqual([pid, before, keeper]);
     const counted = await countedSoFar(stack, 'counter');
     await waitFor(async () => (await countedSoFar(stack, 'counter')) > counted);
   });
 
-  it('goes on under the next supervisor when its own is killed', async () => {
+  it('has what dies beside it started again, and restarts it when asked', async () => {
+    for (const engine of ['redis', 'nats']) await stack.host.waitHealthy(engine, await stack.host.kill(engine));
+    const before = await engines();
+    expect((await stack.host.flotilla('restart', 'nats')).code).toBe(0);
+    expect((await engines()).filter((pid) => before.includes(pid))).toHaveLength(1);
+    const refused = await stack.host.flotilla('restart', 'gateway');
+    expect([refused.code, refused.stderr]).toEqual([1, 'flotilla: the services of a compact stack are one process: compact\n']);
+  });
+
+  it('has nothing to do when it is started again', async () => {
     const before = await stack.host.processes();
+    expect((await stack.host.flotilla('up', '--compact')).stdout).toContain('already running');
+    expect((await stack.host.processes()).map(({ pid }) => pid)).toEqual(before.map(({ pid }) => pid));
+  });
+
+  it('serves on when its keeper is killed, until the next one takes over', async () => {
+    const [pid, before] = [await pidOf(stack, 'counter'), await engines()];
+    await startCounter(stack, 'followed');
+    const follower = watched(stack, 'logs', '-f', 'followed');
+    await waitFor(() => follower.output() !== '', { what: 'the follower to hear something' });
+    const [left] = (await stack.host.processes()).filter(({ service }) => service === 'compact');
     await stack.host.killSupervisor();
     await must('ps');
+    expect((await stack.host.flotilla('ps')).stderr).toContain('the supervisor is gone');
     await stack.host.startStack({ args: ['--compact'] });
-    expect((await stack.host.processes()).map(({ pid }) => pid)).toEqual(before.map(({ pid }) => pid));
-    await must('ps');
+    expect([await pidOf(stack, 'counter'), await engines()]).toEqual([pid, before]);
+    await endCounter(stack, 'followed');
+    // The one before carried it to its end.
+    expect(await follower.code, follower.errors()).toBe(0);
+    expect(follower.output()).toBe(`${await must('logs', 'followed')}\n`);
+    await waitFor(() => startTimeOf(left?.pid ?? 0) === undefined, { what: 'the one before to be gone' });
+    expect(await kinds()).toEqual(['compact', 'nats', 'redis']);
   });
 
   it('becomes five processes and one again, without its containers noticing', async () => {
@@ -107,7 +159,7 @@ describe('a compact stack', () => {
       `name=seccomp,profile=${stack.host.filesDirectory}/seccomp.json`,
     );
     const pid = await stack.host.sh(`cat ${stack.host.filesDirectory}/flotilla.pid`);
-    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`)).toContain('supervisor.mjs');
+    expect(await stack.host.sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`)).toContain('keeper.sh');
     await stack.host.stopStack();
     expect((await stack.host.run('test', ['-e', `${stack.host.filesDirectory}/flotilla.pid`])).code).toBe(1);
     await stack.host.startStack({ args: ['--compact'] });
@@ -115,8 +167,6 @@ describe('a compact stack', () => {
 
   it('reads its settings again on SIGHUP, and keeps those it has when the file is wrong', async () => {
     const file = join(stack.host.filesDirectory, 'daemon.json');
-    const supervisor = (): number =>
-      (JSON.parse(readFileSync(join(stack.host.execRoot, 'supervisor/state.json'), 'utf8')) as { supervisorPid: number }).supervisorPid;
     const labels = async (): Promise<string> => (await stack.host.docker('info', '-f', '{{.Labels}} {{.Debug}}')).stdout.trim();
     const says = (text: string): boolean => readFileSync(join(stack.host.dataRoot, 'logs/supervisor.log'), 'utf8').includes(text);
     writeFileSync(file, JSON.stringify({ labels: ['round=1'] }));
@@ -124,14 +174,14 @@ describe('a compact stack', () => {
     await stack.host.startStack({ args: ['--compact', '--config-file', file] });
     expect(await labels()).toBe('[round=1] false');
     await startCounter(stack, 'steady');
-    const [counter, pid] = [await pidOf(stack, 'steady'), supervisor()];
+    const [counter, pid] = [await pidOf(stack, 'steady'), supervisorPid()];
 
     writeFileSync(file, JSON.stringify({ labels: ['round=2'], debug: true }));
     process.kill(pid, 'SIGHUP');
     await waitFor(async () => (await labels()) === '[round=2] true', { timeoutMs: 60_000, what: 'the new settings to be in force' });
     await waitFor(async () => (await stack.host.processes()).length === 3, { timeoutMs: 60_000, what: 'the replaced process to be gone' });
-    expect([supervisor(), await pidOf(stack, 'steady')]).toEqual([pid, counter]);
-    const dead = (): string[] => childrenOf(pid).filter((fields) => fields.startsWith('Z'));
+    expect([supervisorPid(), await pidOf(stack, 'steady')]).toEqual([pid, counter]);
+    const dead = (): unknown[] => childrenOf(pid).filter(({ state }) => state === 'Z');
     await waitFor(() => dead().length === 0, { what: 'what it had started to be reaped' });
 
     for (const wrong of [{ colour: 1 }, { 'data-root': '/elsewhere' }]) {
@@ -145,22 +195,64 @@ describe('a compact stack', () => {
     process.kill(pid, 'SIGHUP');
     await waitFor(() => says('/nowhere/at'), { timeoutMs: 60_000, what: 'the reason' });
     await waitFor(async () => (await stack.host.flotilla('ps')).code === 0, { timeoutMs: 60_000, what: 'a supervisor' });
-    expect([await labels(), supervisor(), await pidOf(stack, 'steady')]).toEqual(['[round=2] true', pid, counter]);
+    expect([await labels(), supervisorPid(), await pidOf(stack, 'steady')]).toEqual(['[round=2] true', pid, counter]);
     await endCounter(stack, 'steady');
   });
+
+  it(
+    'goes on with the code of another checkout and back, and with its own when the other does not come up',
+    async () => {
+      await stack.host.stopStack();
+      await stack.host.startStack({ args: ['--compact'] });
+      await startCounter(stack, 'lasting');
+      const [pid, before] = [await pidOf(stack, 'lasting'), await engines()];
+      const follower = watched(stack, 'logs', '-f', 'lasting');
+      await waitFor(() => follower.output() !== '', { what: 'the follower to hear something' });
+      for (const [from, to] of [
+        [checkout(stack, '0.9.0'), '0.9.0'],
+        [repository, present],
+      ] as const) {
+        const { code, stdout, stderr } = await upgrade(stack, from);
+        expect(code, stdout + stderr).toBe(0);
+        expect(stdout).toContain(`upgraded to ${to}`);
+        expect(await runningVersions()).toEqual([to]);
+      }
+      const broken = checkout(stack, '0.9.1');
+      const place = "return startService('image-service'";
+      edit(join(broken, 'services/image-service/src/main.ts'), (text) =>
+        text.replace(place, `throw new Error('broken on purpose');\n${place}`),
+      );
+      const failed = await upgrade(stack, broken);
+      expect(failed.code).toBe(1);
+      expect(failed.stdout + failed.stderr).toContain('compact does not come up');
+      expect(failed.stderr).toContain('what ran before runs on');
+      expect(await runningVersions()).toEqual([present]);
+      expect([await pidOf(stack, 'lasting'), await engines()]).toEqual([pid, before]);
+      expect(await must('run', '--rm', stack.busybox, 'echo', 'well')).toBe('well');
+      await endCounter(stack, 'lasting');
+      expect(await follower.code, follower.errors()).toBe(0);
+    },
+    3 * upgradeTakesMs,
+  );
 });
 
-/** State and what follows it of every process that a process is the parent of. */
-function childrenOf(parent: number): string[] {
-  const stats = readdirSync('/proc')
+/** Of what takes calls. */
+async function runningVersions(): Promise<string[]> {
+  const found = JSON.parse((await stack.host.flotilla('ps', '--json')).stdout) as { service: string; version: string; draining: boolean }[];
+  return found.filter(({ service, draining }) => service === 'compact' && !draining).map(({ version }) => version);
+}
+
+/** Of every process that a process is the parent of. */
+function childrenOf(parent: number): { pid: number; state: string }[] {
+  return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
       try {
         const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-        return [stat.slice(stat.lastIndexOf(')') + 2)];
+        const [state = '', of = ''] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+        return Number(of) === parent ? [{ pid: Number(pid), state }] : [];
       } catch {
         return [];
       }
     });
-  return stats.filter((fields) => fields.split(' ')[1] === String(parent));
 }

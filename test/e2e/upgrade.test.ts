@@ -1,9 +1,10 @@
 /** `flotilla upgrade --from DIR` while containers run and clients are connected, back again, and versions that cannot take over. */
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { waitFor } from '@flotilla/testkit';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { checkout, edit, present, repository, upgrade, upgradeTakesMs } from './checkout.ts';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { useStack } from './stack.ts';
 import { watched } from './watched.ts';
@@ -11,33 +12,6 @@ import { watched } from './watched.ts';
 // At the end another checkout's services run.
 const stack = useStack({ ignoreLeaks: [/^process \S+\/node\/bin\/node /] });
 const must = (...args: string[]) => stack.host.mustDocker(...args);
-const repository = join(import.meta.dirname, '../..');
-const present = (JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as { version: string }).version;
-
-/** This checkout under another version; packages of others are shared by links. */
-function checkout(version: string): string {
-  const target = join(stack.host.filesDirectory, version);
-  const isSource = (path: string): boolean => !/\/(\.cache|test|results)$/.test(path);
-  for (const part of ['packages', 'services', 'deploy', 'package.json']) {
-    cpSync(join(repository, part), join(target, part), { recursive: true, verbatimSymlinks: true, filter: isSource });
-  }
-  const modules = join(target, 'node_modules');
-  mkdirSync(modules);
-  cpSync(join(repository, 'node_modules/@flotilla'), join(modules, '@flotilla'), { recursive: true, verbatimSymlinks: true });
-  for (const name of readdirSync(join(repository, 'node_modules'))) {
-    if (name !== '@flotilla' && !name.startsWith('.vite')) symlinkSync(join(repository, 'node_modules', name), join(modules, name));
-  }
-  edit(join(target, 'package.json'), (text) => text.replace(`"version": "${present}"`, `"version": "${version}"`));
-  return target;
-}
-
-function edit(path: string, change: (text: string) => string): void {
-  const before = readFileSync(path, 'utf8');
-  const after = change(before);
-  expect(after).not.toBe(before);
-  writeFileSync(path, after);
-}
-
 /** Service → version, from what takes calls: one that drains may still be of another. */
 async function versions(): Promise<Record<string, string>> {
   const { stdout } = await stack.host.flotilla('ps', '--json');
@@ -52,18 +26,9 @@ async function versions(): Promise<Record<string, string>> {
 const everywhere = (version: string): Record<string, string> =>
   Object.fromEntries(['container-service', 'gateway', 'image-service', 'network-volume', 'registry-proxy'].map((name) => [name, version]));
 
-/** Every service starts anew, one after another. */
-const upgradeTakesMs = 150_000;
-
-function upgrade(from: string) {
-  const { host } = stack;
-  const args = ['upgrade', '--from', from, '--data-root', host.dataRoot, '--exec-root', host.execRoot];
-  return host.run('sh', [join(repository, 'deploy/flotilla'), ...args], { timeoutMs: upgradeTakesMs });
-}
-
 let newer = '';
 beforeAll(async () => {
-  newer = checkout('0.9.0');
+  newer = checkout(stack, '0.9.0');
   await startCounter(stack, 'counter');
 });
 
@@ -96,11 +61,11 @@ describe('flotilla upgrade', () => {
         client('pull', '-q', stack.busybox),
       ];
       try {
-        const up = await upgrade(newer);
+        const up = await upgrade(stack, newer);
         expect(up.code, up.stdout + up.stderr).toBe(0);
         expect(up.stdout).toContain('upgraded to 0.9.0');
         expect(await versions()).toEqual(everywhere('0.9.0'));
-        const back = await upgrade(repository);
+        const back = await upgrade(stack, repository);
         expect(back.code, back.stdout + back.stderr).toBe(0);
         expect(await versions()).toEqual(everywhere(present));
       } finally {
@@ -132,12 +97,12 @@ describe('flotilla upgrade', () => {
   it(
     'goes back by itself when a service of the new version does not come up',
     async () => {
-      const broken = checkout('0.9.1');
+      const broken = checkout(stack, '0.9.1');
       edit(join(broken, 'services/image-service/src/main.ts'), (text) =>
         text.replace('if (import.meta.main)', 'process.exit(3);\nif (import.meta.main)'),
       );
       const before = (await stack.host.processes()).map((one) => one.pid);
-      const { code, stdout, stderr } = await upgrade(broken);
+      const { code, stdout, stderr } = await upgrade(stack, broken);
       expect(code).toBe(1);
       expect(stdout + stderr).toContain('image-service does not come up');
       expect(stderr).toContain('what ran before runs on');
@@ -153,13 +118,13 @@ describe('flotilla upgrade', () => {
   it(
     'brings records to a newer schema, and an older version that cannot read them says so',
     async () => {
-      const later = checkout('0.9.2');
+      const later = checkout(stack, '0.9.2');
       edit(join(later, 'packages/records/src/schema.ts'), (text) => text.replace('{ version: 1,', '{ version: 2,'));
       await must('create', '--name', 'kept', stack.busybox);
-      const up = await upgrade(later);
+      const up = await upgrade(stack, later);
       expect(up.code, up.stdout + up.stderr).toBe(0);
       expect(await must('inspect', '-f', '{{.State.Status}}', 'kept')).toBe('created');
-      const back = await upgrade(repository);
+      const back = await upgrade(stack, repository);
       expect(back.code).toBe(1);
       expect(back.stdout + back.stderr).toContain('what ran before runs on');
       expect(readFileSync(join(stack.host.dataRoot, 'logs/network-volume.log'), 'utf8')).toContain(
@@ -173,7 +138,7 @@ describe('flotilla upgrade', () => {
 
   it('refuses a directory that is no checkout, before anything is touched', async () => {
     const before = await stack.host.processes();
-    const refused = await upgrade(dirname(stack.host.filesDirectory));
+    const refused = await upgrade(stack, dirname(stack.host.filesDirectory));
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('is no checkout of Flotilla');
     expect((await stack.host.processes()).map((one) => one.pid)).toEqual(before.map((one) => one.pid));

@@ -1,10 +1,12 @@
 /** `flotilla down`: stops every process of the stack, through its supervisor or, where that was killed, by what it had written down. */
 import { existsSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isUnavailable, Unavailable } from '@flotilla/errors/classes';
 import { askReport, callSupervisor } from '../stack/controlClient.ts';
 import { takeLock } from '../stack/lock.ts';
 import { type Roots, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { clearStack } from '../supervisor/clear.ts';
+import { endKeeper } from '../supervisor/keeper.ts';
 import { isAlive, startTimeOf, stopLeft, waitGone } from '../supervisor/process.ts';
 import { readState } from '../supervisor/state.ts';
 
@@ -29,7 +31,8 @@ export async function down(roots: Roots): Promise<void> {
 async function stopOrphans(paths: StackPaths): Promise<boolean> {
   const state = readState(paths.state);
   if (state === undefined || !existsSync(paths.lock)) return false;
-  if (takeLock(paths.lock) === undefined) throw new Unavailable('the supervisor is busy and does not answer; try again');
+  await endKeeper(paths);
+  if (!(await isUnlocked(paths))) throw new Unavailable('the supervisor is busy and does not answer; try again');
   const alive = state.processes.filter(isAlive);
   for (const stage of new Set(alive.map((process) => process.stopStage).sort())) {
     await Promise.all(
@@ -43,4 +46,13 @@ async function stopOrphans(paths: StackPaths): Promise<boolean> {
   }
   clearStack(paths, state.listeners);
   return true;
+}
+
+/** Takes the lock, which a process that has just been told to leave may hold for another moment. */
+async function isUnlocked(paths: StackPaths): Promise<boolean> {
+  for (let tries = 0; tries < 20; tries++) {
+    if (takeLock(paths.lock) !== undefined) return true;
+    await pause(50);
+  }
+  return false;
 }

@@ -2,6 +2,7 @@
 import { isUnavailable } from '@flotilla/errors/classes';
 import { askReport, type StackReport } from '../stack/controlClient.ts';
 import { type Roots, stackPaths } from '../stack/paths.ts';
+import { keeperOf } from '../supervisor/keeper.ts';
 import { isAlive } from '../supervisor/process.ts';
 import { readState } from '../supervisor/state.ts';
 import type { ProcessReport } from '../supervisor/supervisor.ts';
@@ -45,7 +46,7 @@ async function listProcesses(roots: Roots): Promise<ProcessReport[]> {
   } catch (error) {
     if (!isUnavailable(error)) throw error;
     const orphans = readState(paths.state)?.processes.filter(isAlive) ?? [];
-    if (orphans.length > 0)
+    if (orphans.length > 0 && keeperOf(paths) === undefined)
       process.stderr.write('flotilla: warning: the supervisor is gone; `flotilla up` starts one that takes over what runs\n');
     return orphans.map((orphan) => ({
       service: orphan.name,

@@ -4,17 +4,19 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorMessage, InvalidParameter, isUnavailable, Unavailable } from '@flotilla/errors/classes';
-import { dropOnExec, keepOnExec } from '@flotilla/syscalls';
+import { arrangeForExec, dropOnExec } from '@flotilla/syscalls';
 import type { RawSettings } from '../options/directives.ts';
 import { loadSettings } from '../options/settings.ts';
 import { bundleOf } from '../stack/bundle.ts';
 import { copyCertificate } from '../stack/certificates.ts';
 import { askReport, type StackReport } from '../stack/controlClient.ts';
+import { firstPassedFd } from '../stack/listeners.ts';
 import { takeLock } from '../stack/lock.ts';
 import { codeRoot, type StackPaths, stackPaths } from '../stack/paths.ts';
-import { heldDescriptors, type Plan, readPlan, writePlan } from '../stack/plan.ts';
+import { heldDescriptors, type Plan, readPlan, renumbered, writePlan } from '../stack/plan.ts';
 import { prepareStack } from '../stack/prepare.ts';
 import { allocatorSettings } from '../stack/processes.ts';
+import { compactName } from '../stack/services.ts';
 import { type Reloading, reloadedArgument, takeReloading, writeStartCommand } from '../stack/startCommand.ts';
 import { createSupervisorLog } from '../supervisor/log.ts';
 import { startTimeOf } from '../supervisor/process.ts';
@@ -67,9 +69,9 @@ export async function up(options: UpOptions): Promise<void> {
   }
   const plan = await prepareStack({ settings, paths, lockFd, warn });
   writeStartCommand(paths);
-  const main = await supervisorFile();
-  if (options.foreground) becomeSupervisor(plan, paths, main);
-  const pid = await startSupervisor(plan, paths, main);
+  const command = await supervisorCommand(plan, paths);
+  if (options.foreground) becomeSupervisor(plan, paths, command);
+  const pid = await startSupervisor(plan, paths, command);
   await awaitHealthy(paths, pid, startedMs);
   for (const listener of plan.listeners) say(`listening on ${listener.address}`);
 }
@@ -79,8 +81,11 @@ function requireSameRoots(settings: Reloading, { dataRoot, execRoot }: Reloading
     throw new InvalidParameter('data-root and exec-root of a running stack cannot be changed');
 }
 
-async function supervisorFile(): Promise<string> {
-  return join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn));
+/** The supervisor of a compact stack is in the process of its services, which a shell keeps. */
+async function supervisorCommand({ processes }: Plan, paths: StackPaths): Promise<string[]> {
+  const compact = processes.find(({ name }) => name === compactName);
+  if (compact !== undefined) return ['/bin/sh', join(codeRoot, 'deploy/keeper.sh'), compact.log, paths.plan, ...compact.command];
+  return [process.execPath, ...supervisorFlags, join(codeRoot, await bundleOf(supervisorMain, 'supervisor', warn)), paths.plan];
 }
 
 /** This process was the stack's supervisor, and is again: with new settings, or with the plan it had when what they want cannot be had. */
@@ -93,39 +98,34 @@ async function reload(options: UpOptions, reloading: Reloading): Promise<never> 
     const settings = loadSettings(options.flags, options.configFile);
     requireSameRoots(settings, reloading);
     const next = await prepareStack({ settings, paths, lockFd: plan.lockFd, held: plan.listeners, warn });
-    becomeSupervisor(next, paths, await supervisorFile(), [reloadedArgument]);
+    becomeSupervisor(next, paths, [...(await supervisorCommand(next, paths)), reloadedArgument]);
   } catch (error) {
     const log = createSupervisorLog();
     log.error('settings stay as they are', { error: errorMessage(error) });
     for (const copy of plan.tlsCopies) {
       await copyCertificate(copy).catch((unread: unknown) => log.error('certificate cannot be renewed', { error: errorMessage(unread) }));
     }
-    becomeSupervisor(plan, paths, await supervisorFile());
+    becomeSupervisor(plan, paths, await supervisorCommand(plan, paths));
   }
 }
 
 /** This very process goes on as the supervisor: systemd keeps its pid, and nothing of the command line stays in memory. */
-function becomeSupervisor(plan: Plan, paths: StackPaths, main: string, more: readonly string[] = []): never {
-  writePlan(paths.plan, plan);
-  for (const fd of heldDescriptors(plan)) keepOnExec(fd);
+function becomeSupervisor(plan: Plan, paths: StackPaths, command: readonly string[]): never {
+  writePlan(paths.plan, renumbered(plan, firstPassedFd));
   const inherited = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
-  const env = { ...inherited, ...allocatorSettings };
+  const [program = ''] = command;
   if (process.execve === undefined) throw new InvalidParameter('--foreground needs Node 24 (run it as deploy/flotilla)');
-  process.execve(process.execPath, [process.execPath, ...supervisorFlags, main, paths.plan, ...more], env);
+  arrangeForExec(heldDescriptors(plan), firstPassedFd);
+  process.execve(program, [...command], { ...inherited, ...allocatorSettings });
   throw new Error('execve came back');
 }
 
-/** A supervisor of its own session, with the lock and the sockets from descriptor 3 on. */
-async function startSupervisor(plan: Plan, paths: StackPaths, main: string): Promise<number> {
-  const firstFd = 3;
-  const passed = {
-    ...plan,
-    lockFd: firstFd,
-    listeners: plan.listeners.map((listener, index) => ({ ...listener, fd: firstFd + 1 + index })),
-  };
-  writePlan(paths.plan, passed);
+/** A supervisor of its own session, with the sockets and the lock from descriptor 3 on. */
+async function startSupervisor(plan: Plan, paths: StackPaths, command: readonly string[]): Promise<number> {
+  writePlan(paths.plan, renumbered(plan, firstPassedFd));
+  const [program = '', ...args] = command;
   const log = openSync(`${paths.logs}/supervisor.log`, 'a', 0o640);
-  const child = spawn(process.execPath, [...supervisorFlags, main, paths.plan], {
+  const child = spawn(program, args, {
     cwd: '/',
     env: { ...process.env, ...allocatorSettings },
     detached: true,

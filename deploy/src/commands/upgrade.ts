@@ -8,6 +8,7 @@ import { errorMessage, InvalidParameter, Unavailable } from '@flotilla/errors/cl
 import { askReport, callSupervisor } from '../stack/controlClient.ts';
 import { type Roots, type StackPaths, stackPaths } from '../stack/paths.ts';
 import { readStartCommand, type StartCommand } from '../stack/startCommand.ts';
+import { endKeeper } from '../supervisor/keeper.ts';
 import { startTimeOf, waitGone } from '../supervisor/process.ts';
 
 const say = (line: string): void => {
@@ -77,7 +78,7 @@ async function takeOver(paths: StackPaths, command: StartCommand, code: string):
     await callSupervisor(paths.control, { command: 'leave' });
     if (startTime !== undefined && !(await waitGone({ pid: report.pid, startTime }, 10_000)))
       throw new Unavailable('the supervisor does not leave');
-  }
+  } else if (!(await endKeeper(paths))) throw new Unavailable('the supervisor does not leave');
   const child = spawn('sh', [`${code}/deploy/flotilla`, ...command.args], {
     cwd: command.cwd,
     // Where compiled code is kept is each checkout's own.

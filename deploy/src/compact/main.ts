@@ -1,39 +1,86 @@
 /**
- * `flotilla up --compact`: the five services in one process, each as it is alone: with its own settings, sockets, Redis and NATS users. What they share is the
- * memory of one Node, and its end.
+ * `flotilla up --compact`: the supervisor and the five services in one process, Redis and NATS its children. `main.ts [reloaded] <plan.json> <keeper's pid> <failures>`, started by
+ * deploy/keeper.sh, whose child it is.
  */
-import { createLogger, Lifecycle, type RunningService, runAsProcess } from '@flotilla/service-kit';
-import { start as startContainerService } from '../../../services/container-service/src/main.ts';
-import { start as startGateway } from '../../../services/gateway/src/main.ts';
-import { start as startImageService } from '../../../services/image-service/src/main.ts';
-import { start as startNetworkVolume } from '../../../services/network-volume/src/main.ts';
-import { start as startRegistryProxy } from '../../../services/registry-proxy/src/main.ts';
+import { writeSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { signalAtParentDeath } from '@flotilla/syscalls';
+import { compactName } from '../stack/services.ts';
+import { reloadedArgument } from '../stack/startCommand.ts';
+import { createSupervisorLog } from '../supervisor/log.ts';
+import type { OwnPart } from '../supervisor/ownPart.ts';
+import { noAnswer } from '../supervisor/probe.ts';
+import { type Keeper, runSupervisor } from '../supervisor/run.ts';
 import { takeEnvironments } from './environments.ts';
+import { endWhenHung } from './hang.ts';
+import type { Services } from './services.ts';
 
-/** Whoever is asked starts before whoever asks; they stop the other way round. */
-const starters = {
-  'registry-proxy': startRegistryProxy,
-  'image-service': startImageService,
-  'network-volume': startNetworkVolume,
-  'container-service': startContainerService,
-  gateway: startGateway,
-} as const;
-
-async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
-  const environments = takeEnvironments(env);
-  const logger = createLogger({ service: 'compact', instance: env.FLOTILLA_INSTANCE ?? '', level: env.FLOTILLA_LOG_LEVEL ?? 'info' });
-  const lifecycle = new Lifecycle(logger, { deadlineMs: 5 * 10_000 });
-  try {
-    for (const [name, startOne] of Object.entries(starters)) {
-      const service = await startOne(environments[name as keyof typeof starters]);
-      lifecycle.onStop(name, () => service.lifecycle.stop());
-      lifecycle.onDrain(service.lifecycle.asDrainable(name));
-    }
-  } catch (error) {
-    await lifecycle.stop();
-    throw error;
-  }
-  return { name: 'compact', logger, lifecycle };
+const words = process.argv.slice(2);
+const [planPath, keeperPid, failures] = words.filter((word) => word !== reloadedArgument);
+if (planPath === undefined || keeperPid === undefined) {
+  process.stderr.write('this is started by: flotilla up --compact\n');
+  process.exit(2);
 }
 
-await runAsProcess(start);
+/** The services write to stdout, into their log file; the keeper's own output is the supervisor's. */
+const supervisorOutput = 0;
+const log = createSupervisorLog((line) => {
+  try {
+    writeSync(supervisorOutput, line);
+  } catch {
+    // Nobody reads it, or not quickly enough: no reason to end.
+  }
+});
+
+let running: Promise<Services> | undefined;
+/** Also of services that are still starting. Those that failed to start have stopped. */
+const started = async (): Promise<Services | undefined> => running?.catch(() => undefined);
+const part: OwnPart = {
+  name: compactName,
+  async start(env) {
+    const { shared, services } = takeEnvironments(env);
+    // What the services and their children see is what the plan has for them, not the operator's shell.
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, shared);
+    running = import('./services.ts').then(({ startServices }) => startServices(services));
+    await running;
+  },
+  ask: (timeoutMs) =>
+    Promise.race([
+      started().then(async (services) => {
+        if (services === undefined) return noAnswer('starting');
+        const reason = await services.unready();
+        return { answered: true, healthy: reason === '', reason };
+      }),
+      pause(timeoutMs, undefined, { ref: false }).then(() => noAnswer(`no answer within ${timeoutMs} ms`)),
+    ]),
+  stop: async () => (await started())?.lifecycle.stop(),
+  drain: async () => (await started())?.lifecycle.drain(),
+};
+
+const isKept = (): boolean => process.ppid === Number(keeperPid);
+const tell = (signal: NodeJS.Signals): void => {
+  if (isKept()) process.kill(Number(keeperPid), signal);
+};
+const keeper: Keeper = {
+  pid: Number(keeperPid),
+  failures: Number(failures),
+  end: () => tell('SIGUSR1'),
+  readAgain: () => tell('SIGUSR2'),
+  onDeath(listener) {
+    process.on('SIGPWR', listener);
+    signalAtParentDeath('SIGPWR');
+    // It may have gone while this process started.
+    if (!isKept()) listener();
+  },
+};
+
+process.on('uncaughtException', (error) => {
+  log.error('uncaught', { error: String(error), stack: error.stack });
+  process.exit(1);
+});
+process.chdir('/');
+endWhenHung();
+// The keeper starts it again with the same words, and a reload is told once.
+const isReloaded = words.includes(reloadedArgument) && keeper.failures === 0;
+await runSupervisor(planPath, log, { isReloaded, kept: { part, keeper } });

@@ -16,6 +16,7 @@ export interface StackReport {
   readonly processes: readonly ProcessReport[];
 }
 
+const closed = 'the supervisor closed the connection';
 /** It answers at once; one that is starved, or stopped by a signal, is not waited for without end. */
 const reportMs = 15_000;
 
@@ -39,9 +40,9 @@ export function callSupervisor(
     });
     let text = '';
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? new Unavailable('flotilla is not running', { cause: error }) : error,
-      );
+      if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') reject(new Unavailable('flotilla is not running', { cause: error }));
+      else if (error.code === 'ECONNRESET' || error.code === 'EPIPE') reject(new Unavailable(closed, { cause: error }));
+      else reject(error);
     });
     socket.on('data', (chunk: Buffer) => {
       text += chunk.toString();
@@ -53,7 +54,7 @@ export function callSupervisor(
         else resolve(line.result);
       }
     });
-    socket.on('close', () => reject(new Unavailable('the supervisor closed the connection')));
+    socket.on('close', () => reject(new Unavailable(closed)));
   });
 }
 

@@ -84,9 +84,15 @@ export interface TlsCopy {
   readonly hosts?: boolean;
 }
 
-/** What the supervisor has open for its stack: the lock, and the listening sockets. */
+/** What the supervisor has open for its stack: the listening sockets, and the lock. */
 export function heldDescriptors({ lockFd, listeners }: Plan): number[] {
-  return [lockFd, ...listeners.map(({ fd }) => fd)];
+  return [...listeners.map(({ fd }) => fd), lockFd];
+}
+
+/** The plan of a program that has {@link heldDescriptors} from number `first` on. */
+export function renumbered(plan: Plan, first: number): Plan {
+  const listeners = plan.listeners.map((listener, index) => ({ ...listener, fd: first + index }));
+  return { ...plan, listeners, lockFd: first + listeners.length };
 }
 
 export function writePlan(path: string, plan: Plan): void {

@@ -4,6 +4,7 @@ import type { Listener, ProcessPlan } from '../stack/plan.ts';
 import { provenAfterMs, restartDelayMs } from './backoff.ts';
 import { Instance, type InstanceEvents } from './instance.ts';
 import type { SupervisorLog } from './log.ts';
+import type { OwnPart } from './ownPart.ts';
 import { sendSignal, stopLeft } from './process.ts';
 import type { ProcessState } from './state.ts';
 
@@ -14,15 +15,27 @@ export class Group implements InstanceEvents {
   readonly plan: ProcessPlan;
   readonly instances = new Set<Instance>();
   wanted: number;
+  /** What runs in this very process instead of a child. */
+  private readonly part: OwnPart | undefined;
   private readonly listeners: readonly Listener[];
   private readonly log: SupervisorLog;
   private readonly onChange: () => void;
   /** Starts in a row that ended before they had proven themselves. */
-  failures = 0;
+  failures: number;
   private starting = 0;
 
-  constructor(options: { plan: ProcessPlan; listeners: readonly Listener[]; wanted: number; log: SupervisorLog; onChange: () => void }) {
+  constructor(options: {
+    plan: ProcessPlan;
+    part?: OwnPart;
+    failures?: number;
+    listeners: readonly Listener[];
+    wanted: number;
+    log: SupervisorLog;
+    onChange: () => void;
+  }) {
     this.plan = options.plan;
+    this.part = options.part;
+    this.failures = options.failures ?? 0;
     this.listeners = options.listeners;
     this.wanted = options.wanted;
     this.log = options.log;
@@ -64,7 +77,7 @@ export class Group implements InstanceEvents {
       const delayMs = restartDelayMs(this.failures);
       if (delayMs > 0) await pause(delayMs);
       if (this.running.length >= this.wanted) return;
-      const instance = await Instance.start(this.plan, this.listeners, restarts, this);
+      const instance = await this.startInstance(restarts);
       this.instances.add(instance);
       started = true;
       this.log.info('started', { process: this.plan.name, instance: instance.id, pid: instance.pid, restarts });
@@ -79,6 +92,12 @@ export class Group implements InstanceEvents {
         setImmediate(() => void this.start(restarts));
       }
     }
+  }
+
+  private async startInstance(restarts: number): Promise<Instance> {
+    return this.part === undefined
+      ? Instance.start(this.plan, this.listeners, restarts, this)
+      : Instance.startHere(this.plan, this.part, restarts, this);
   }
 
   /** Those that are there and not on their way out. */
@@ -130,7 +149,7 @@ export class Group implements InstanceEvents {
   }
 
   private async replace(old: Instance, untilHealthy: (instance: Instance) => Promise<boolean>): Promise<void> {
-    const fresh = await Instance.start(this.plan, this.listeners, old.restarts, this);
+    const fresh = await this.startInstance(old.restarts);
     this.instances.add(fresh);
     this.log.info('started', { process: this.plan.name, instance: fresh.id, pid: fresh.pid, replaces: old.id });
     this.onChange();
@@ -153,9 +172,10 @@ export class Group implements InstanceEvents {
     }
   }
 
-  /** Starts nothing any more: what nobody has written down would be nobody's. */
+  /** Starts nothing any more, for what nobody has written down would be nobody's, and asks nobody: another one does. */
   letGo(): void {
     this.wanted = 0;
+    for (const instance of this.instances) instance.letGo();
   }
 
   /** Stops all replicas for good. */

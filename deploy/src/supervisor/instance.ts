@@ -3,8 +3,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { errorMessage } from '@flotilla/errors/classes';
 import { own } from '../stack/directories.ts';
 import { forInstance, type Listener, type ProcessPlan } from '../stack/plan.ts';
+import type { OwnPart } from './ownPart.ts';
 import { openProber, type Prober } from './probe.ts';
 import {
   catches,
@@ -59,10 +61,13 @@ export class Instance implements ProcessIdentity {
   healthy = false;
   reason = 'starting';
   version: string;
+  /** What of this very process it is; undefined: a process of its own. */
+  private readonly part: OwnPart | undefined;
   private readonly prober: Prober;
   private readonly events: InstanceEvents;
   private readonly gone = Promise.withResolvers<void>();
   private goneAlready = false;
+  private isLetGo = false;
   private lastAnswerMs: number | undefined;
   private blocked = 0;
   private seenStopped = false;
@@ -82,8 +87,10 @@ export class Instance implements ProcessIdentity {
       digest: string;
     },
     events: InstanceEvents,
+    part?: OwnPart,
   ) {
     this.plan = plan;
+    this.part = part;
     this.id = identity.id;
     this.pid = identity.pid;
     this.startTime = identity.startTime;
@@ -93,7 +100,8 @@ export class Instance implements ProcessIdentity {
     this.adopted = identity.adopted;
     this.digest = identity.digest;
     this.events = events;
-    this.prober = openProber(plan.probe, this.id);
+    this.prober =
+      part === undefined ? openProber(plan.probe, this.id) : { ask: (timeoutMs) => part.ask(timeoutMs), close: () => undefined };
     void this.watchHealth();
   }
 
@@ -103,9 +111,9 @@ export class Instance implements ProcessIdentity {
    * @throws Error when the program cannot be started.
    */
   static async start(plan: ProcessPlan, listeners: readonly Listener[], restarts: number, events: InstanceEvents): Promise<Instance> {
-    const id = randomBytes(4).toString('hex');
+    const id = newId();
     const [program = '', ...args] = plan.command.map((word) => forInstance(word, id));
-    const env = Object.fromEntries(Object.entries(plan.env).map(([name, value]) => [name, forInstance(value, id)]));
+    const env = environmentOf(plan, id);
     if (plan.data !== undefined) own(plan.data.path, 0o700, plan.data.uid, plan.data.gid);
     const log = openSync(plan.log, 'a', 0o640);
     let child: ChildProcess;
@@ -124,18 +132,16 @@ export class Instance implements ProcessIdentity {
       const error = await new Promise<Error>((resolve) => child.once('error', resolve));
       throw new Error(`cannot start ${plan.name}: ${error.message}`);
     }
-    const started = {
-      id,
-      pid,
-      startTime: startTimeOf(pid) ?? 'gone',
-      startedAt: new Date(),
-      restarts,
-      version: plan.version,
-      adopted: false,
-      digest: plan.digest,
-    };
-    const instance = new Instance(plan, started, events);
+    const instance = new Instance(plan, begun(plan, { id, pid, restarts }), events);
     child.once('exit', (code, signal) => instance.markGone(signal === null ? `exit code ${code}` : `signal ${signal}`));
+    return instance;
+  }
+
+  /** Starts what runs in this very process; a start that fails is its end. */
+  static startHere(plan: ProcessPlan, part: OwnPart, restarts: number, events: InstanceEvents): Instance {
+    const id = newId();
+    const instance = new Instance(plan, begun(plan, { id, pid: process.pid, restarts }), events, part);
+    part.start(environmentOf(plan, id)).catch((error: unknown) => instance.markGone(errorMessage(error)));
     return instance;
   }
 
@@ -190,6 +196,11 @@ export class Instance implements ProcessIdentity {
   /** Stops the process; resolves when it is gone, or is not to be ended. */
   async stop(): Promise<StopOutcome> {
     this.stopping = true;
+    if (this.part !== undefined) {
+      await Promise.race([this.part.stop(), pause(this.plan.stopTimeoutMs, undefined, { ref: false })]);
+      this.markGone('stopped');
+      return 'stopped';
+    }
     const how = await stopProcess(this, this.plan.stopTimeoutMs);
     if (how === 'stays') return how;
     await Promise.race([this.gone.promise, pause(exitToldMs, undefined, { ref: false })]);
@@ -210,11 +221,17 @@ export class Instance implements ProcessIdentity {
     return Promise.race([this.gone.promise.then(() => true), pause(graceMs, false, { ref: false })]);
   }
 
+  /** Another supervisor minds it from here on. */
+  letGo(): void {
+    this.isLetGo = true;
+    this.wakeProbe();
+  }
+
   private async watchHealth(): Promise<void> {
-    while (!this.goneAlready) {
+    while (!this.goneAlready && !this.isLetGo) {
       const before = this.stat();
       const answer = await this.prober.ask(probeTimeoutMs);
-      if (this.goneAlready) return;
+      if (this.goneAlready || this.isLetGo) break;
       const now = performance.now();
       if (answer.answered) this.lastAnswerMs = now;
       if (answer.version !== undefined) this.version = answer.version;
@@ -224,10 +241,11 @@ export class Instance implements ProcessIdentity {
       if (changed) this.events.onHealth(this);
       if (!this.stopping && (this.isSilentTooLong(now) || this.isBlocked(before, answer.answered))) {
         this.events.onHung(this);
-        return;
+        break;
       }
       await this.nextProbe();
     }
+    this.prober.close();
   }
 
   private isSilentTooLong(now: number): boolean {
@@ -289,4 +307,26 @@ export class Instance implements ProcessIdentity {
       ...(this.draining ? { draining: true } : {}),
     };
   }
+}
+
+function newId(): string {
+  return randomBytes(4).toString('hex');
+}
+
+function environmentOf(plan: ProcessPlan, id: string): Record<string, string> {
+  return Object.fromEntries(Object.entries(plan.env).map(([name, value]) => [name, forInstance(value, id)]));
+}
+
+/** What is known of an instance that has just been started. */
+function begun(plan: ProcessPlan, { id, pid, restarts }: { id: string; pid: number; restarts: number }) {
+  return {
+    id,
+    pid,
+    startTime: startTimeOf(pid) ?? 'gone',
+    startedAt: new Date(),
+    restarts,
+    version: plan.version,
+    adopted: false,
+    digest: plan.digest,
+  };
 }

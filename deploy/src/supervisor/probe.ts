@@ -52,7 +52,7 @@ function allOf(probers: readonly Prober[]): Prober {
   };
 }
 
-function noAnswer(reason: string): ProbeAnswer {
+export function noAnswer(reason: string): ProbeAnswer {
   return { healthy: false, answered: false, reason };
 }
 

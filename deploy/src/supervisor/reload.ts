@@ -1,6 +1,6 @@
 /**
  * SIGHUP: flags and configuration file are read again. The supervisor's process goes on as the next one, by the way an upgrade goes: it lets go of what runs and
- * replaces what is to run otherwise, one replica after another. Containers and clients notice nothing, systemd keeps the pid. Lock and sockets stay open all the
+ * replaces what is to run otherwise, one replica after another; of a compact stack it is the keeper that becomes the next one. Containers and clients notice nothing, systemd keeps the pid. Lock and sockets stay open all the
  * time, so that it can go on with the plan it has when what the settings want cannot be had.
  */
 import { spawn } from 'node:child_process';
@@ -16,28 +16,26 @@ import type { ProcessReport } from './supervisor.ts';
 const validateMs = 60_000;
 const tellMs = 10_000;
 
-export interface NextSupervisor {
-  /** Makes this process the next supervisor. */
-  begin(): never;
+/** @throws Error that says why the settings stay as they are: the file cannot be right. */
+export async function validateSettings(plan: Plan): Promise<void> {
+  const { code, args, cwd, env } = readStartCommand(stackPaths(plan));
+  await validated(`${code}/deploy/flotilla`, args, { cwd, env: { ...env, ...reloadingOf(plan) } });
 }
 
-/** @throws Error that says why the settings stay as they are: the file cannot be right. */
-export async function nextSupervisor(plan: Plan): Promise<NextSupervisor> {
+function reloadingOf({ dataRoot, execRoot }: Plan): Record<string, string> {
+  return { [reloadingVariable]: JSON.stringify({ dataRoot, execRoot } satisfies Reloading) };
+}
+
+/** Makes this process, which is the supervisor or its keeper, the `flotilla up` that it was before, and so the next one. */
+export function becomeNext(plan: Plan): never {
   const { code, args, cwd, env } = readStartCommand(stackPaths(plan));
-  const reloading: Reloading = { dataRoot: plan.dataRoot, execRoot: plan.execRoot };
-  const nextEnv = { ...env, [reloadingVariable]: JSON.stringify(reloading) };
-  const command = `${code}/deploy/flotilla`;
-  await validated(command, args, { cwd, env: nextEnv });
+  if (process.execve === undefined) throw new Error('a reload needs Node 24');
   process.chdir(cwd);
-  return {
-    begin(): never {
-      if (process.execve === undefined) throw new Error('a reload needs Node 24');
-      for (const fd of heldDescriptors(plan)) keepOnExec(fd);
-      // Until the next one listens for it, another SIGHUP must not end the process.
-      process.execve('/bin/sh', ['sh', '-c', 'trap "" HUP; exec sh "$@"', 'sh', command, ...args], nextEnv);
-      throw new Error('execve came back');
-    },
-  };
+  for (const fd of heldDescriptors(plan)) keepOnExec(fd);
+  // Until the next one listens for it, another SIGHUP must not end the process.
+  const command = ['sh', '-c', 'trap "" HUP; exec sh "$@"', 'sh', `${code}/deploy/flotilla`, ...args];
+  process.execve('/bin/sh', command, { ...env, ...reloadingOf(plan) });
+  throw new Error('execve came back');
 }
 
 function validated(command: string, args: readonly string[], options: { cwd: string; env: NodeJS.ProcessEnv }): Promise<void> {

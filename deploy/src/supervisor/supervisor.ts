@@ -9,7 +9,9 @@ import { clearStack } from './clear.ts';
 import { Group } from './group.ts';
 import type { SupervisorLog } from './log.ts';
 import { rotateLog } from './logRotation.ts';
+import { ofThisProcess } from './ownPart.ts';
 import { isAlive, reap, stopLeft } from './process.ts';
+import type { Kept } from './run.ts';
 import { readState, writeState } from './state.ts';
 
 /** What `flotilla ps` tells of one process. */
@@ -45,6 +47,8 @@ const restartReadyMs = 60_000;
 
 export class Supervisor {
   private readonly plan: Plan;
+  /** What the outside knows the supervisor by. */
+  private readonly pid: number;
   private readonly paths: StackPaths;
   private readonly log: SupervisorLog;
   private readonly groups: readonly Group[];
@@ -54,11 +58,19 @@ export class Supervisor {
   private stopping: Promise<void> | undefined;
   private stateDue = false;
   private closed = false;
+  /** Before that it knows of nothing that could be written down. */
+  private hasAdopted = false;
   private hasOtherCode = false;
   renewal: Renewal = 'none';
 
-  constructor(plan: Plan, log: SupervisorLog) {
+  /** @param kept - absent: the supervisor is a process of its own, and everything else are its children. */
+  constructor(given: Plan, log: SupervisorLog, kept?: Kept) {
+    const plan = {
+      ...given,
+      processes: given.processes.map((process) => (process.name === kept?.part.name ? ofThisProcess(process) : process)),
+    };
     this.plan = plan;
+    this.pid = kept?.keeper.pid ?? process.pid;
     this.paths = stackPaths(plan);
     this.log = log;
     const counts = readState(this.paths.state)?.counts ?? {};
@@ -66,6 +78,7 @@ export class Supervisor {
       (process) =>
         new Group({
           plan: process,
+          ...(process.name === kept?.part.name ? { part: kept.part, failures: kept.keeper.failures } : {}),
           listeners: plan.listeners,
           wanted: counts[process.name] ?? process.count,
           log,
@@ -85,11 +98,12 @@ export class Supervisor {
       // A stack that was not compact and now is, or the other way round.
       ...before.filter((state) => !planned.has(state.name)).map(stopLeft),
     ]);
+    this.hasAdopted = true;
     for (const stage of new Set(this.groups.map((group) => group.plan.startStage).sort())) {
       const groups = this.groups.filter((group) => group.plan.startStage === stage);
       for (const group of groups) group.fill();
       if (stage === 1) await this.until(() => groups.every((group) => group.healthy), enginesReadyMs);
-      if (this.stopping !== undefined) return;
+      if (this.stopping !== undefined || this.closed) return;
     }
     this.writeState();
     this.housekeeping = setInterval(() => this.keepHouse(), housekeepingMs);
@@ -145,10 +159,10 @@ export class Supervisor {
   }
 
   private writeState(): void {
-    if (this.closed) return;
+    if (this.closed || !this.hasAdopted) return;
     const nats = this.plan.processes.find((process) => process.name === 'nats')?.probe;
     writeState(this.paths.state, {
-      supervisorPid: process.pid,
+      supervisorPid: this.pid,
       engineId: this.plan.engineId,
       natsPort: nats?.kind === 'nats' ? nats.port : undefined,
       listeners: this.plan.listeners.map(({ name, address, inode }) => ({ name, address, inode })),
@@ -190,7 +204,10 @@ export class Supervisor {
   /** Starts in a row that ended early, of processes that do not stay up. */
   failures(): Partial<Record<ProcessName, number>> {
     return Object.fromEntries(
-      this.groups.filter((group) => !group.healthy && group.failures > 0).map((group) => [group.plan.name, group.failures]),
+      this.groups
+        // What is to be replaced may be well for as long as its successor does not come up.
+        .filter((group) => group.failures > 0 && (!group.healthy || group.outdated.length > 0))
+        .map((group) => [group.plan.name, group.failures]),
     );
   }
 

@@ -34,6 +34,7 @@ export interface RunningService {
   readonly name: string;
   readonly logger: Logger;
   readonly lifecycle: Lifecycle;
+  readonly health: Health;
 }
 
 const drainMs = 5_000;
@@ -98,7 +99,7 @@ export async function startService<S extends ServiceSettings>(
     lifecycle.onStop('announcement', () => discovery.leave());
     lifecycle.onDrain({ name: 'announcement', begin: () => discovery.drain(), isBusy: () => false });
     logger.info({ pid: process.pid }, 'ready');
-    return { name, logger, lifecycle };
+    return { name, logger, lifecycle, health };
   } catch (error) {
     logger.fatal({ error }, 'failed to start');
     await lifecycle.stop();

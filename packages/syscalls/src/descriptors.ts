@@ -9,6 +9,7 @@ const socketCall = libc.func('int socket(int domain, int type, int protocol)');
 const bindCall = libc.func('int bind(int fd, const void *address, unsigned int length)');
 const listenCall = libc.func('int listen(int fd, int backlog)');
 const fcntlCall = libc.func('int fcntl(int fd, int command, long argument)');
+const dup2Call = libc.func('int dup2(int from, int to)');
 const syscallOfWords = libc.func('long syscall(long number, long a, long b, long c)');
 
 const unixFamily = 1;
@@ -16,6 +17,7 @@ const streamType = 1;
 const nonBlocking = 0x800;
 const closeOnExec = 0x80000;
 const setDescriptorFlags = 2;
+const duplicateCloseOnExec = 1030;
 /** FD_CLOEXEC */
 const dropFlag = 1;
 const pidfdGetfdNumber = 438;
@@ -52,6 +54,17 @@ export function dropOnExec(fd: number): void {
 /** Lets a descriptor pass through exec. */
 export function keepOnExec(fd: number): void {
   checked(fcntlCall(fd, setDescriptorFlags, 0), 'fcntl', `fd ${fd}`);
+}
+
+/**
+ * Copies descriptors to the numbers from `first` on, for the program that this process becomes. Whatever has these numbers is closed, be it Node's own: nothing may
+ * come after it but exec.
+ */
+export function arrangeForExec(fds: readonly number[], first: number): void {
+  // Above all of both numbers first, so that no copy takes the place of one that is still to be copied.
+  const above = Math.max(first + fds.length, ...fds) + 1;
+  const copies = fds.map((fd) => checked(fcntlCall(fd, duplicateCloseOnExec, above), 'fcntl', `fd ${fd}`));
+  for (const [index, copy] of copies.entries()) checked(dup2Call(copy, first + index), 'dup2', `fd ${copy}`);
 }
 
 /**

@@ -11,7 +11,7 @@ export {
   type Neighbour,
   type Route,
 } from './addresses.ts';
-export { dropOnExec, keepOnExec, listenUnix, takeConnection, takeDescriptor } from './descriptors.ts';
+export { arrangeForExec, dropOnExec, keepOnExec, listenUnix, takeConnection, takeDescriptor } from './descriptors.ts';
 export {
   atWorkingDirectory,
   exchange,
@@ -65,7 +65,17 @@ export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground }
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
 export { type NetlinkMessage, NetlinkSocket, netlinkPort, netlinkProtocols, parseAttributes, readText } from './netlink.ts';
 export { createNetns, inNetns, isNetns, mountPointsBelow, netnsInode, removeNetns, unescapeMountPath } from './netns.ts';
-export { type ExitedProcess, kill, makePipe, openPidfd, posixSpawn, type SpawnOptions, waitpid } from './process.ts';
+export {
+  type ExitedProcess,
+  kill,
+  makePipe,
+  openPidfd,
+  posixSpawn,
+  type SpawnOptions,
+  setAlarm,
+  signalAtParentDeath,
+  waitpid,
+} from './process.ts';
 export {
   addressBytes,
   addressText,

@@ -28,10 +28,13 @@ const closeCall = libc.func('int close(int fd)');
 const waitpidCall = libc.func('int waitpid(int pid, _Out_ int *status, int options)');
 const killCall = libc.func('int kill(int pid, int signal)');
 const pipeCall = libc.func('int pipe2(_Out_ int *ends, int flags)');
+const alarmCall = libc.func('unsigned int alarm(unsigned int seconds)');
+const prctlCall = libc.func('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)');
 
 const spawnFlags = { signalDefault: 0x04, signalMask: 0x08, setsid: 0x80 } as const;
 const duplicateCloseOnExec = 1030;
 const pidfdOpenNumber = 434;
+const setParentDeathSignal = 1;
 const closeOnExec = 0x80000;
 
 export interface SpawnOptions {
@@ -155,4 +158,17 @@ export function makePipe(): { read: number; write: number } {
   const ends = [0, 0];
   checked(pipeCall(ends, closeOnExec), 'pipe2');
   return { read: ends[0] ?? -1, write: ends[1] ?? -1 };
+}
+
+/**
+ * alarm(2): SIGALRM comes when so many seconds have passed without another call; 0 takes it back. Node does not listen for it, so it ends the process, also one whose
+ * loop does not turn. A child does not inherit it; the program that the process becomes by exec does.
+ */
+export function setAlarm(seconds: number): void {
+  alarmCall(seconds);
+}
+
+/** This process gets a signal when its parent ends. Children do not inherit that. A parent that is gone already is not told of: ask for it afterwards. */
+export function signalAtParentDeath(signal: NodeJS.Signals): void {
+  checked(prctlCall(setParentDeathSignal, constants.signals[signal], 0, 0, 0), 'prctl', signal);
 }
