@@ -47,8 +47,12 @@ describe('nats', () => {
   it('listens on the loopback with a user for each service', () => {
     const config = JSON.parse(natsConfig({ port: 20123, store: '/d/nats', engineId: 'e1', secrets })) as {
       listen: string;
-      authorization: { users: { user: string }[] };
+      authorization: { users: { user: string; permissions: object }[] };
     };
+    // With allow_responses the server tracks each message that carries a reply subject, as all of JetStream's do.
+    expect(config.authorization.users.map(({ permissions }) => Object.keys(permissions))).toEqual(
+      serviceNames.map(() => ['publish', 'subscribe']),
+    );
     expect(config.listen).toBe('127.0.0.1:20123');
     expect(config.authorization.users.map((user) => user.user)).toEqual(serviceNames);
   });
