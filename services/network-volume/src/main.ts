@@ -42,7 +42,7 @@ import { recordsOf } from './records.ts';
 import { networkVolumeSubjects } from './rights.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { SandboxFileSet } from './sandboxFileSet.ts';
-import { gatewayEndpoint, portForwards } from './sandboxPlan.ts';
+import { portForwards } from './sandboxPlan.ts';
 import { SlotPool } from './slotPool.ts';
 import { VolumeArchives } from './volumeArchives.ts';
 import { Volumes } from './volumes.ts';
@@ -115,7 +115,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       forwarder: new Forwarder(),
       upstreams: (containerId) => {
         const sandbox = records.sandboxes.get(containerId);
-        return sandbox === undefined || gatewayEndpoint(sandbox.endpoints) === undefined ? [] : files.upstreams(sandbox);
+        return sandbox === undefined ? { servers: [], isInside: true } : files.upstreams(sandbox);
       },
       onError,
     });

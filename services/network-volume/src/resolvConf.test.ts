@@ -39,8 +39,18 @@ describe('resolv.conf', () => {
   it('names the embedded server on user-made networks, which asks the others', () => {
     expect(lines(embeddedResolvConf(host))).toEqual(['nameserver 127.0.0.11', 'search a.test b.test', 'options edns0 ndots:2']);
     expect(lines(embeddedResolvConf(parseResolvConf('')))).toEqual(['nameserver 127.0.0.11', 'options ndots:0']);
-    expect(upstreamServers(host)[0]).toBe('127.0.0.53');
-    expect(upstreamServers(parseResolvConf(''))).toEqual(['8.8.8.8', '8.8.4.4']);
+  });
+
+  it('asks the host’s servers from the host, and from inside what the container names or can reach without a way out', () => {
+    const [leadsOut, namesServers] = [true, false];
+    expect(upstreamServers(host, { leadsOut, namesServers })).toEqual({ servers: host.nameservers, isInside: false });
+    expect(upstreamServers(parseResolvConf(''), { leadsOut, namesServers }).servers).toEqual(['8.8.8.8', '8.8.4.4']);
+    const reachable = host.nameservers.filter((server) => server !== '127.0.0.53');
+    expect(upstreamServers(host, { leadsOut: false, namesServers })).toEqual({ servers: reachable, isInside: true });
+    const own = parseResolvConf('nameserver 127.0.0.11\nnameserver 127.0.0.1');
+    for (const way of [true, false]) {
+      expect(upstreamServers(own, { leadsOut: way, namesServers: true })).toEqual({ servers: ['127.0.0.1'], isInside: true });
+    }
   });
 });
 

@@ -68,9 +68,24 @@ export function embeddedResolvConf(settings: ResolvConf): string {
   });
 }
 
-/** Servers that the embedded one asks, from the host's own namespace (so that a loopback stub there works too). */
-export function upstreamServers(settings: ResolvConf): readonly string[] {
-  return settings.nameservers.length > 0 ? settings.nameservers : publicServers;
+/** Servers that the embedded one asks, and from whose network. */
+export interface Upstreams {
+  readonly servers: readonly string[];
+  readonly isInside: boolean;
+}
+
+/**
+ * The host's servers are asked from the host, where a stub on its loopback answers. What a container named itself is meant as it sees the
+ * network; and one that has no way out is told only what servers on its own networks know.
+ *
+ * @param container - whether the servers are its own `--dns`, and whether it has a gateway.
+ */
+export function upstreamServers(settings: ResolvConf, container: { namesServers: boolean; leadsOut: boolean }): Upstreams {
+  const servers = settings.nameservers.length > 0 ? settings.nameservers : publicServers;
+  if (container.leadsOut && !container.namesServers) return { servers, isInside: false };
+  // Asked from inside, the embedded server would ask itself.
+  const usable = servers.filter((server) => server !== embeddedServer && (container.namesServers || !isLoopback(server)));
+  return { servers: usable, isInside: true };
 }
 
 export function resolvConfText(settings: ResolvConf): string {

@@ -11,9 +11,11 @@ import {
   type ResolvConf,
   resolvConfText,
   resolverSettings,
+  type Upstreams,
   upstreamServers,
 } from './resolvConf.ts';
 import type { SandboxRecord } from './sandbox.ts';
+import { gatewayEndpoint } from './sandboxPlan.ts';
 
 /** Where the three files of a sandbox are. */
 export interface SandboxFilePaths {
@@ -94,8 +96,11 @@ export class SandboxFileSet {
   }
 
   /** Servers the embedded name server asks for this sandbox. */
-  upstreams(sandbox: SandboxRecord): readonly string[] {
-    return upstreamServers(this.settings(sandbox, this.hostSettings(hostResolvConf)));
+  upstreams(sandbox: SandboxRecord): Upstreams {
+    return upstreamServers(this.settings(sandbox, this.hostSettings(hostResolvConf)), {
+      namesServers: sandbox.dns.length > 0,
+      leadsOut: gatewayEndpoint(sandbox.endpoints) !== undefined,
+    });
   }
 
   private hosts(sandbox: SandboxRecord): string {

@@ -1,4 +1,5 @@
 /** Sandboxes on a real kernel: addresses, packets, published ports, names, and what is left after them. */
+import type { ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connectOutside, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -343,10 +344,14 @@ describe('user-made networks', () => {
 
   it('answer every kind of question in turn, and ask a server of the host’s loopback about the rest', async () => {
     await stack.createNetwork({ Name: 'named', EnableIPv6: true });
-    const upstream = await stack.listening(stack.host.spawn(process.execPath, ['-e', upstreamProgram], { cwd: import.meta.dirname }));
+    const upstreamIn = (network: string, address: string): ChildProcess =>
+      stack.host.spawn('nsenter', [network, process.execPath, '-e', upstreamProgram(address)], { cwd: import.meta.dirname });
+    const upstream = await stack.listening(upstreamIn('--', '127.0.0.53'));
+    await stack.host.sh(`echo nameserver 127.0.0.53 >${stack.host.directory}/upstream.conf
+      mount --bind ${stack.host.directory}/upstream.conf /etc/resolv.conf`);
     const wish = { networkMode: 'named', endpoints: { named: { Aliases: ['svc'] } } };
     const all = [await stack.prepare(wish), await stack.prepare(wish), await stack.prepare(wish)];
-    const asker = await stack.prepare({ networkMode: 'named', dns: ['127.0.0.53'] });
+    const asker = await stack.prepare({ networkMode: 'named' });
     const dig = async (...words: string[]): Promise<string[]> =>
       (await stack.inside(asker, `dig +short +time=2 +tries=2 @127.0.0.11 ${words.join(' ')}`)).trim().split('\n');
     const addresses = all.map(({ settings }) => settings.Networks.named?.IPAddress ?? '');
@@ -366,16 +371,31 @@ describe('user-made networks', () => {
     expect(await dig('+noedns', 'big.test', 'A')).toHaveLength(60);
     expect(await stack.inside(asker, 'dig +time=2 @127.0.0.11 nothing.test A')).toContain('status: NXDOMAIN');
     // A resolver that reads the file: what is searched, and from how many dots on a name is whole.
-    const dns = { dns: ['127.0.0.53'], dnsSearch: ['deep.test'], dnsOptions: ['ndots:3'] };
+    const dns = { dnsSearch: ['deep.test'], dnsOptions: ['ndots:3'] };
     const searcher = await stack.prepare({ networkMode: 'named', ...dns });
     const found = async (name: string): Promise<string> =>
       stack.inside(searcher, `unshare -m sh -ec 'mount --bind ${searcher.files.resolvConf} /etc/resolv.conf; getent ahostsv4 ${name}'`);
     expect(await found('short')).toMatch(/^192\.0\.2\.\d+ .* short\.deep\.test\n/);
     expect(await found('with.two.dots')).toMatch(/ with\.two\.dots\.deep\.test\n/);
     expect(await found('three.dots.are.whole')).toMatch(/ three\.dots\.are\.whole\n/);
-    upstream.kill('SIGKILL');
-    await stack.release(asker, searcher, ...all);
-    await stack.networks.remove({ network: 'named' });
+    // Without a way out it is not asked, but what a container names itself is, as it reaches it: on its network, in itself.
+    await stack.createNetwork({ Name: 'enclosed', Internal: true });
+    const [alone, server] = [await stack.prepare({ networkMode: 'enclosed' }), await stack.prepare({ networkMode: 'enclosed' })];
+    expect(await stack.inside(alone, 'dig +time=2 +tries=1 @127.0.0.11 count.test A')).toContain('status: SERVFAIL');
+    const near = await stack.prepare({ networkMode: 'enclosed', dns: [server.settings.Networks.enclosed?.IPAddress ?? ''] });
+    const itself = await stack.prepare({ networkMode: 'named', dns: ['127.0.0.53'] });
+    expect(await stack.inside(itself, 'dig +time=2 +tries=1 @127.0.0.11 count.test A')).toContain('status: SERVFAIL');
+    const servers = [
+      await stack.listening(upstreamIn(`--net=${server.netns}`, '0.0.0.0')),
+      await stack.listening(upstreamIn(`--net=${itself.netns}`, '127.0.0.53')),
+    ];
+    for (const [one, options] of [near, itself].flatMap((sandbox) => [[sandbox, ''] as const, [sandbox, '+tcp'] as const])) {
+      expect(await stack.inside(one, `dig ${options} +short +time=2 +tries=1 @127.0.0.11 near.test A`)).toMatch(/^192\.0\.2\.[12]\n$/);
+    }
+    for (const one of [upstream, ...servers]) one.kill('SIGKILL');
+    await stack.host.sh('umount /etc/resolv.conf');
+    await stack.release(asker, searcher, alone, server, near, itself, ...all);
+    for (const network of ['named', 'enclosed']) await stack.networks.remove({ network });
   });
 
   it('connects and disconnects while a container runs', async () => {

@@ -18,8 +18,8 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', ${port}
 while True: s.sendto(b'${word}', s.recvfrom(100)[1])
 `;
 
-/** A name server on a loopback address: it counts what it is asked, and one of its names has sixty addresses. */
-export const upstreamProgram = `
+/** A name server: it counts what it is asked, and one of its names has sixty addresses. */
+export const upstreamProgram = (address: string): string => `
 const dns = require('dns-packet');
 let asked = 0;
 function answer(message, limit) {
@@ -33,11 +33,11 @@ function answer(message, limit) {
 }
 const datagrams = require('dgram').createSocket('udp4');
 datagrams.on('message', (message, from) => datagrams.send(answer(message, 512), from.port, from.address));
-datagrams.bind(53, '127.0.0.53', () => require('net').createServer((socket) => socket.on('data', (framed) => {
+datagrams.bind(53, '${address}', () => require('net').createServer((socket) => socket.on('data', (framed) => {
   const whole = answer(framed.subarray(2), 65535), length = Buffer.alloc(2);
   length.writeUInt16BE(whole.length);
   socket.end(Buffer.concat([length, whole]));
-})).listen(53, '127.0.0.53', () => console.log('up')));
+})).listen(53, '${address}', () => console.log('up')));
 `;
 
 export const fetchScript = (address: string, port: number): string => `timeout 2 busybox nc ${address} ${port} </dev/null || true`;

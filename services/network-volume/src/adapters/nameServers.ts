@@ -4,16 +4,16 @@
  */
 import { bindSocket, closeDescriptor, hasCode, inNetns } from '@flotilla/syscalls';
 import type { NameDirectory } from '../dns/directory.ts';
-import type { Forwarder } from '../dns/forwarder.ts';
+import { Forwarder } from '../dns/forwarder.ts';
 import { NameServer } from '../dns/nameServer.ts';
-import { embeddedServer } from '../resolvConf.ts';
+import { embeddedServer, type Upstreams } from '../resolvConf.ts';
 import { Nftables } from './nftables.ts';
 
 export interface NameServersOptions {
   readonly directory: NameDirectory;
   readonly forwarder: Forwarder;
   /** Servers to ask on for a container. */
-  readonly upstreams: (containerId: string) => readonly string[];
+  readonly upstreams: (containerId: string) => Upstreams;
   readonly onError: (error: unknown) => void;
 }
 
@@ -53,11 +53,16 @@ export class NameServers {
       return opened;
     });
     const { directory, forwarder, upstreams, onError } = this.options;
+    const inside = new Forwarder({
+      openSocket: (transport, address) => inNetns(netnsPath, () => bindSocket({ transport, address, port: 0 }).fd),
+    });
     const server = new NameServer({
       ...sockets,
       names: { lookup: (name) => directory.lookup(containerId, name), reverse: (address) => directory.reverse(containerId, address) },
-      forwarder,
-      upstreams: () => upstreams(containerId),
+      askOn: (query, transport) => {
+        const { servers, isInside } = upstreams(containerId);
+        return (isInside ? inside : forwarder).ask(query, servers, transport);
+      },
       onError,
     });
     this.servers.set(containerId, server);

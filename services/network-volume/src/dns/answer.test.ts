@@ -65,7 +65,7 @@ describe('forwarding', () => {
     });
     await new Promise<void>((resolve) => upstream.bind(0, '127.0.0.1', resolve));
     // Nothing listens on this port of the other loopback address.
-    const forwarder = new Forwarder(upstream.address().port);
+    const forwarder = new Forwarder({ port: upstream.address().port });
     const answer = await forwarder.ask(
       encode({ type: 'query', id: 99, questions: [{ type: 'A', name: 'x.test' }] }),
       ['127.0.0.2', '127.0.0.1'],

@@ -50,7 +50,7 @@ describe('the forwarder', () => {
   it('keeps an answer as long as it says, and counts its time down', async () => {
     let now = 0;
     const { asked, port } = await server('127.0.0.1', 0, (query) => reply(query, [address(30), address(20, '192.0.2.2')]));
-    const forwarder = new Forwarder(port, new AnswerCache(() => now));
+    const forwarder = new Forwarder({ port, cache: new AnswerCache(() => now) });
     const ttls = async (id: number): Promise<unknown> => {
       const answer = decode((await forwarder.ask(question(id), ['127.0.0.1'], 'udp')) as Buffer);
       expect(answer.id).toBe(id);
@@ -67,7 +67,7 @@ describe('the forwarder', () => {
 
   it('goes on to the next server where there is no way to one', async () => {
     const { port } = await server('127.0.0.1', 0, (query) => reply(query, [address(30)]));
-    const forwarder = new Forwarder(port);
+    const forwarder = new Forwarder({ port });
     // The kernel refuses to connect to a broadcast address.
     expect(await forwarder.ask(question(1), ['255.255.255.255', '127.0.0.1'], 'udp')).toBeDefined();
     expect(await forwarder.ask(question(2), ['255.255.255.255'], 'udp')).toBeUndefined();
@@ -75,7 +75,7 @@ describe('the forwarder', () => {
 
   it('asks once for equal questions at once', async () => {
     const { asked, port } = await server('127.0.0.1', 0, (query) => reply(query, [address(0)]));
-    const forwarder = new Forwarder(port);
+    const forwarder = new Forwarder({ port });
     const answers = await Promise.all(Array.from({ length: 20 }, (_, id) => forwarder.ask(question(id), ['127.0.0.1'], 'udp')));
     expect(answers.map((answer) => answer?.readUInt16BE(0))).toEqual(Array.from({ length: 20 }, (_, id) => id));
     expect(asked()).toBe(1);
@@ -85,7 +85,7 @@ describe('the forwarder', () => {
     const silent = await server('127.0.0.2', 0, () => undefined);
     const refusing = await server('127.0.0.3', silent.port, (query) => reply(query, [], 5));
     await server('127.0.0.4', silent.port, (query) => reply(query, [address(5)]));
-    const forwarder = new Forwarder(silent.port);
+    const forwarder = new Forwarder({ port: silent.port });
     const answer = decode((await forwarder.ask(question(1), ['127.0.0.2', '127.0.0.3', '127.0.0.4'], 'udp')) as Buffer);
     expect(answer.answers).toHaveLength(1);
     expect(refusing.asked()).toBe(1);

@@ -1,7 +1,7 @@
-/** Asking the real name servers, from the host's own network. Bytes are passed on as they are; only the id is ours for the time. */
+/** Asking the real name servers, from the host's network or a container's. Bytes are passed on as they are; only the id is ours for the time. */
 import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { connect, isIPv6 } from 'node:net';
+import { isIPv6, Socket } from 'node:net';
 import { AnswerCache } from './answerCache.ts';
 
 const attemptMs = 2_000;
@@ -12,17 +12,26 @@ const maxInFlight = 1_024;
 const dnsPort = 53;
 const headerBytes = 12;
 
+export interface ForwarderOptions {
+  /** Where upstream servers listen; another only in tests. */
+  readonly port?: number;
+  readonly cache?: AnswerCache;
+  /** A descriptor bound to this address (`0.0.0.0` or `::`) in the network to ask from. Left out: this process's own network. */
+  readonly openSocket?: (transport: 'udp' | 'tcp', address: string) => number;
+}
+
 export class Forwarder {
   private inFlight = 0;
   private readonly port: number;
   private readonly cache: AnswerCache;
+  private readonly openSocket: ForwarderOptions['openSocket'];
   /** Equal questions that are asked at once are asked upstream once. */
   private readonly asking = new Map<string, Promise<Buffer | undefined>>();
 
-  /** @param port - where upstream servers listen; another only in tests. */
-  constructor(port = dnsPort, cache = new AnswerCache()) {
-    this.port = port;
-    this.cache = cache;
+  constructor(options: ForwarderOptions = {}) {
+    this.port = options.port ?? dnsPort;
+    this.cache = options.cache ?? new AnswerCache();
+    this.openSocket = options.openSocket;
   }
 
   /**
@@ -71,10 +80,17 @@ export class Forwarder {
   private askServer(query: Buffer, server: string, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
     const own = Buffer.from(query);
     own.writeUInt16BE(randomInt(65_536), 0);
-    return transport === 'udp' ? this.askDatagram(own, server) : this.askStream(own, server);
+    let fd: number | undefined;
+    try {
+      fd = this.openSocket?.(transport, isIPv6(server) ? '::' : '0.0.0.0');
+    } catch {
+      // Without IPv6 there, or the container has just ended.
+      return Promise.resolve(undefined);
+    }
+    return transport === 'udp' ? this.askDatagram(own, server, fd) : this.askStream(own, server, fd);
   }
 
-  private askDatagram(query: Buffer, server: string): Promise<Buffer | undefined> {
+  private askDatagram(query: Buffer, server: string, fd: number | undefined): Promise<Buffer | undefined> {
     return new Promise((resolve) => {
       const socket = createSocket(isIPv6(server) ? 'udp6' : 'udp4');
       let finished = false;
@@ -92,6 +108,7 @@ export class Forwarder {
       socket.on('message', (answer) => {
         if (isAnswerTo(query, answer)) finish(answer);
       });
+      if (fd !== undefined) socket.bind({ fd });
       // Connected: answers from elsewhere do not reach us, and a refusal is an error at once.
       socket.connect(this.port, server, (failure?: Error) => {
         // Without a route to the server the failure comes here, as no event.
@@ -101,9 +118,9 @@ export class Forwarder {
     });
   }
 
-  private askStream(query: Buffer, server: string): Promise<Buffer | undefined> {
+  private askStream(query: Buffer, server: string, fd: number | undefined): Promise<Buffer | undefined> {
     return new Promise((resolve) => {
-      const socket = connect({ host: server, port: this.port });
+      const socket = new Socket(fd === undefined ? {} : { fd }).connect({ host: server, port: this.port });
       const finish = (answer: Buffer | undefined): void => {
         clearTimeout(timer);
         socket.destroy();

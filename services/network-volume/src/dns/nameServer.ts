@@ -3,16 +3,15 @@ import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import { decode, encode, type Packet } from 'dns-packet';
 import { datagram, failure, localAnswer, type Names } from './answer.ts';
-import { type Forwarder, framed } from './forwarder.ts';
+import { framed } from './forwarder.ts';
 
 export interface NameServerOptions {
   /** Bound descriptors, which the server owns from now on; the stream's listens. */
   readonly datagramFd: number;
   readonly streamFd: number;
   readonly names: Names;
-  readonly forwarder: Forwarder;
-  /** Where to ask on; none: outside names fail. */
-  readonly upstreams: () => readonly string[];
+  /** Asks on; undefined when nobody answered. */
+  readonly askOn: (query: Buffer, transport: 'udp' | 'tcp') => Promise<Buffer | undefined>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -78,7 +77,7 @@ export class NameServer {
   }
 
   private async forward(message: Buffer, query: Packet, transport: 'udp' | 'tcp'): Promise<Buffer> {
-    const answer = await this.options.forwarder.ask(withoutCookie(message, query), this.options.upstreams(), transport);
+    const answer = await this.options.askOn(withoutCookie(message, query), transport);
     return answer ?? encode(failure(query, serverFailure));
   }
 
