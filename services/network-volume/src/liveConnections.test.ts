@@ -137,7 +137,7 @@ const sandboxNow = (): SandboxRecord => records.sandboxes.get(id) as SandboxReco
 const endpointOf = ({ id: networkId }: NetworkRecord): EndpointRecord | undefined =>
   sandboxNow().endpoints.find((endpoint) => endpoint.networkId === networkId);
 async function connectAlpha(): Promise<void> {
-  await startProcess().live.connect(sandboxNow(), { network: alpha, wish: {} }, () => []);
+  await startProcess().live.connect(sandboxNow(), { network: alpha, wish: {} }, () => Promise.resolve([]));
 }
 
 async function disconnectAlpha(): Promise<void> {

@@ -22,7 +22,7 @@ export interface LiveConnectionsOptions {
   readonly plugged: PluginEndpoints;
 }
 
-export type Publish = (sandbox: SandboxRecord, gateway: EndpointRecord) => PublishedPort[];
+export type Publish = (sandbox: SandboxRecord, gateway: EndpointRecord) => Promise<PublishedPort[]>;
 
 export class LiveConnections {
   private readonly options: LiveConnectionsOptions;
@@ -56,7 +56,7 @@ export class LiveConnections {
     try {
       const dnsPort = sandbox.dnsPort ?? (usesNameServer([network]) ? nameServers.start(sandbox.containerId, netnsPath) : undefined);
       now = { ...sandbox, endpoints: [...sandbox.endpoints, endpoint], ...(dnsPort === undefined ? {} : { dnsPort }) };
-      now = { ...now, ports: this.portsAfter(sandbox, now, publish) };
+      now = { ...now, ports: await this.portsAfter(sandbox, now, publish) };
       await records.commit({
         puts: connectedPuts(records, now, endpoint),
         events: [event('network', 'connect', network.id, { container: sandbox.containerId, ...eventAttributes(network) })],
@@ -91,7 +91,7 @@ export class LiveConnections {
       ...rest,
       ...(dnsPort === undefined || !keepsNameServer ? {} : { dnsPort }),
       endpoints,
-      ports: this.portsAfter(sandbox, { ...sandbox, endpoints }, () => []),
+      ports: await this.portsAfter(sandbox, { ...sandbox, endpoints }, () => Promise.resolve([])),
     };
     if (wasGateway) await kernel.movePorts(sandbox, now);
     await this.options.plugged.leave([endpoint], () => kernel.detach(sandbox, endpoint));
@@ -115,7 +115,7 @@ export class LiveConnections {
   }
 
   /** Published ports follow the gateway, but for one on a parent's wire, where there are none. */
-  private portsAfter(before: SandboxRecord, now: SandboxRecord, publish: Publish): readonly PublishedPort[] {
+  private async portsAfter(before: SandboxRecord, now: SandboxRecord, publish: Publish): Promise<readonly PublishedPort[]> {
     const gateway = gatewayEndpoint(now.endpoints);
     if (gateway?.id === gatewayEndpoint(before.endpoints)?.id) return before.ports;
     const network = gateway === undefined ? undefined : this.options.records.networks.get(gateway.networkId);

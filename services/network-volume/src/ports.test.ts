@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import {
   PortAllocator,
@@ -13,12 +14,17 @@ import {
 class FakeHolder implements PortHolder {
   readonly held = new Set<string>();
   readonly refusals = new Map<string, PortRefusal>();
+  most = 10;
 
   hold(port: PublishedPort): PortRefusal | undefined {
     const key = `${port.hostIp} ${port.protocol} ${port.hostPort}`;
     const refusal = this.refusals.get(key) ?? (this.held.has(key) ? 'ours' : undefined);
     if (refusal === undefined) this.held.add(key);
     return refusal;
+  }
+
+  room(): number {
+    return this.most - this.held.size;
   }
 
   release(port: PublishedPort): void {
@@ -59,10 +65,10 @@ describe('what bindings mean', () => {
 });
 
 describe('allocation', () => {
-  it('gives one host port for both families and goes on along a range', () => {
+  it('gives one host port for both families and goes on along a range', async () => {
     const holder = new FakeHolder();
     holder.refusals.set(':: tcp 8000', 'in-use');
-    const ports = new PortAllocator(holder, nobodys).allocate(
+    const ports = await new PortAllocator(holder, nobodys).allocate(
       portWishes({ '80/tcp': [{ HostPort: '8000-8001' }] }, [], false, both),
       {},
       endpoint,
@@ -71,7 +77,7 @@ describe('allocation', () => {
     expect(holder.held).toEqual(new Set(['0.0.0.0 tcp 8001', ':: tcp 8001']));
   });
 
-  it('holds all or none, and says why in dockerd’s words', () => {
+  it('holds all or none, and says why in dockerd’s words', async () => {
     const holder = new FakeHolder();
     const allocator = new PortAllocator(holder, nobodys);
     const wishes = portWishes({ '80/tcp': [{ HostPort: '80' }], '81/tcp': [{ HostPort: '81' }] }, [], false, both);
@@ -80,19 +86,38 @@ describe('allocation', () => {
       ['in-use', 'failed to bind host port for 0.0.0.0:81/tcp: address already in use'],
     ] as const) {
       holder.refusals.set('0.0.0.0 tcp 81', refusal);
-      expect(() => allocator.allocate(wishes, {}, endpoint)).toThrow(
+      await expect(allocator.allocate(wishes, {}, endpoint)).rejects.toThrow(
         `driver failed programming external connectivity on endpoint web (e1): ${words}`,
       );
       expect(holder.held.size).toBe(0);
     }
     const recorded = new PortAllocator(holder, ({ hostPort }) => hostPort === 81);
-    expect(() => recorded.allocate(wishes, {}, endpoint)).toThrow('Bind for 0.0.0.0:81 failed: port is already allocated');
+    await expect(recorded.allocate(wishes, {}, endpoint)).rejects.toThrow('Bind for 0.0.0.0:81 failed: port is already allocated');
+    const many = Object.fromEntries([1, 2, 3, 4, 5, 6].map((port) => [`${port}/tcp`, [{ HostPort: String(port) }]]));
+    await expect(recorded.allocate(portWishes(many, [], false, both), {}, endpoint)).rejects.toThrow(
+      'failed to bind 12 host ports: too many open files',
+    );
+    expect(holder.held.size).toBe(0);
   });
 
-  it('gives random ports one after the other', () => {
+  it('lets others have their turn while it holds thousands', async () => {
+    const holder = new FakeHolder();
+    holder.most = 3_000;
+    const many = Object.fromEntries(Array.from({ length: 3_000 }, (_, index) => [`${index + 1}/tcp`, [{}]]));
+    const allocated = new PortAllocator(holder, nobodys).allocate(
+      portWishes(many, [], false, { hostIp: '0.0.0.0', ipv6: false }),
+      {},
+      endpoint,
+    );
+    await setImmediate();
+    expect(holder.held.size).toBeLessThan(3_000);
+    expect(await allocated).toHaveLength(3_000);
+  });
+
+  it('gives random ports one after the other', async () => {
     const allocator = new PortAllocator(new FakeHolder(), nobodys);
     const wish = portWishes({ '80/tcp': [{}] }, [], false, { hostIp: '0.0.0.0', ipv6: false });
-    expect([1, 2].map(() => allocator.allocate(wish, {}, endpoint)[0]?.hostPort)).toEqual([32_768, 32_769]);
+    for (const hostPort of [32_768, 32_769]) expect(await allocator.allocate(wish, {}, endpoint)).toMatchObject([{ hostPort }]);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Published ports: what a client's bindings mean, and finding host ports for them. Binding itself is the holder's (adapters/portHolder.ts). */
 
 import { isIP } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import type { PortBinding } from '@flotilla/engine-api';
 import { InvalidParameter, System } from '@flotilla/errors';
 import { addressText, parseAddress } from './cidr.ts';
@@ -122,12 +123,14 @@ export function splitRouted(
 }
 
 /** Why a host port cannot be had. */
-export type PortRefusal = 'ours' | 'in-use' | 'no-such-address' | 'unsupported';
+export type PortRefusal = 'ours' | 'in-use' | 'no-such-address' | 'unsupported' | 'no-descriptors';
 
 export interface PortHolder {
   /** Takes a host port so that nobody else can, or says why not. */
   hold(port: PublishedPort, target: PortTarget): PortRefusal | undefined;
   release(port: PublishedPort): void;
+  /** How many more can be held. */
+  room(): number;
 }
 
 /** The container's addresses, for what must be relayed. */
@@ -140,6 +143,8 @@ export interface PortTarget {
 export class HostPortInUse extends System {}
 
 const dynamicRange = [32_768, 60_999] as const;
+/** Some tens of milliseconds: whoever publishes tens of thousands holds up nobody else. */
+const portsATurn = 500;
 
 /** Host ports given out one after the other, as dockerd does, so that a freed one is not at once another's. */
 export class PortAllocator {
@@ -164,11 +169,17 @@ export class PortAllocator {
    * @param endpoint - the container's name and endpoint id, for the message.
    * @throws System in dockerd's words; HostPortInUse.
    */
-  allocate(wishes: readonly PortWish[], target: PortTarget, endpoint: { name: string; id: string }): PublishedPort[] {
+  async allocate(wishes: readonly PortWish[], target: PortTarget, endpoint: { name: string; id: string }): Promise<PublishedPort[]> {
     const held: PublishedPort[] = [];
     try {
       if (!this.isLed && wishes.length > 0) throw new Error('ports cannot be published with --iptables=false');
-      for (const wish of wishes) held.push(...this.allocateOne(wish, target));
+      // Said before any is bound, and not by the last that a range needs.
+      const wanted = wishes.reduce((sum, { hostIps }) => sum + hostIps.length, 0);
+      if (wanted > this.holder.room()) throw new Error(`failed to bind ${wanted} host ports: too many open files`);
+      for (const [index, wish] of wishes.entries()) {
+        held.push(...this.allocateOne(wish, target));
+        if (index % portsATurn === portsATurn - 1) await setImmediate();
+      }
       return held;
     } catch (error) {
       for (const port of held) this.holder.release(port);
@@ -231,6 +242,8 @@ function refusalText(refusal: PortRefusal, port: PublishedPort): string {
       return `failed to bind host port for ${address}/${port.protocol}: cannot assign requested address`;
     case 'unsupported':
       return `failed to bind host port for ${address}/${port.protocol}: protocol not supported`;
+    case 'no-descriptors':
+      return `failed to bind host port for ${address}/${port.protocol}: too many open files`;
   }
 }
 

@@ -214,7 +214,7 @@ export class Sandboxes {
     let committed = false;
     try {
       const gateway = gatewayEndpoint(draft.endpoints);
-      const ports = wish === undefined || gateway === undefined ? [] : this.allocatePorts(draft, wish, gateway);
+      const ports = wish === undefined || gateway === undefined ? [] : await this.allocatePorts(draft, wish, gateway);
       sandbox = { ...draft, ports };
       if (usesNameServer(joined.map(({ network }) => network)))
         sandbox = { ...sandbox, dnsPort: nameServers.start(draft.containerId, netnsPath) };
@@ -243,14 +243,14 @@ export class Sandboxes {
     }
   }
 
-  private allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): PublishedPort[] {
+  private async allocatePorts(sandbox: SandboxRecord, wish: SandboxWish, gateway: EndpointRecord): Promise<PublishedPort[]> {
     const network = this.records.networks.get(gateway.networkId);
     const wishes = this.portWishesOf(wish, network);
     // Containers on a parent's wire are reached there; a plugin publishes ports itself.
     if (network === undefined || !hasBridge(network) || wishes.length === 0) return [];
     const { gatewayMode, trustedHostInterfaces } = bridgeOptions(network.options);
     const { direct, wishes: translated } = splitRouted(wishes, (family) => gatewayMode[family] === 'routed');
-    const held = this.options.ports.allocate(translated, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
+    const held = await this.options.ports.allocate(translated, portTarget(sandbox), { name: sandbox.containerName, id: gateway.id });
     return [...direct, ...(trustedHostInterfaces.length === 0 ? held : held.map((port) => ({ ...port, opened: true as const })))];
   }
 

@@ -3,6 +3,7 @@
  * bring into a container: IPv6 to a container that has only IPv4, and ::1 (there is no route_localnet for IPv6).
  */
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { bindSocket, closeDescriptor, hasCode } from '@flotilla/syscalls';
 import type { PortHolder as Holder, PortRefusal, PortTarget, PublishedPort } from '../ports.ts';
@@ -20,6 +21,8 @@ const refusals: Readonly<Record<string, PortRefusal>> = {
   EPROTONOSUPPORT: 'unsupported',
   ESOCKTNOSUPPORT: 'unsupported',
   EACCES: 'in-use',
+  EMFILE: 'no-descriptors',
+  ENFILE: 'no-descriptors',
 };
 
 export class PortHolder implements Holder {
@@ -27,6 +30,7 @@ export class PortHolder implements Holder {
   /** Addresses on which a port number is held, by protocol, family and number: how many ports are held makes no difference. */
   private readonly addresses = new Map<string, Set<string>>();
   private readonly onError: (error: unknown) => void;
+  private readonly most = mostHeld();
 
   constructor(onError: (error: unknown) => void) {
     this.onError = onError;
@@ -54,6 +58,10 @@ export class PortHolder implements Holder {
     const addresses = this.addresses.get(numberOf(port));
     addresses?.delete(port.hostIp);
     if (addresses?.size === 0) this.addresses.delete(numberOf(port));
+  }
+
+  room(): number {
+    return this.most - this.held.size;
   }
 
   close(): void {
@@ -84,6 +92,12 @@ export class PortHolder implements Holder {
     const fd = bindOnly(port);
     return { close: () => closeDescriptor(fd) };
   }
+}
+
+/** Each port is a descriptor. A quarter of those that this process may have is for everything else that it does. */
+function mostHeld(): number {
+  const descriptors = Number(/^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? Number.POSITIVE_INFINITY);
+  return Math.floor(descriptors * 0.75);
 }
 
 function keyOf({ hostIp, protocol, hostPort }: PublishedPort): string {
