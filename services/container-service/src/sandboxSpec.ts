@@ -3,6 +3,7 @@ import type { SandboxSpec } from '@flotilla/contracts/flotilla/network/v1/networ
 import type { ContainerRecord } from './container.ts';
 import { linkTargets } from './links.ts';
 import { toJson } from './neighbours.ts';
+import { ipv6Switches } from './spec/sysctls.ts';
 
 type Described = Pick<ContainerRecord, 'id' | 'name' | 'config' | 'hostConfig' | 'endpoints'>;
 
@@ -25,6 +26,6 @@ export function sandboxSpec(container: Described, get: (id: string) => Container
     extraHosts: hostConfig.ExtraHosts ?? [],
     links: linkTargets(container, get).map((link) => `${link.container.id}:${link.container.name}:${link.alias}`),
     macAddress: config.MacAddress ?? '',
-    sysctls: {},
+    sysctls: ipv6Switches(hostConfig),
   };
 }

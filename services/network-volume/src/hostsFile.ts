@@ -15,8 +15,9 @@ const standard: readonly HostsEntry[] = [
 ];
 
 /** @param entries - links and `--add-host`, then the container's own addresses, as dockerd orders them. */
-export function hostsFile(entries: readonly HostsEntry[]): string {
-  return [...standard, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
+export function hostsFile(entries: readonly HostsEntry[], hasIPv6 = true): string {
+  const first = hasIPv6 ? standard : standard.filter(({ address }) => !address.includes(':'));
+  return [...first, ...entries].map(({ address, names }) => `${address}\t${names.join(' ')}\n`).join('');
 }
 
 /** The file after a change of what it should hold: lines that are new come last, those that are no more go, and what somebody else wrote stays. Idempotent. */

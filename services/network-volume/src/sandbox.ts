@@ -59,6 +59,8 @@ export interface SandboxRecord {
   readonly links: readonly string[];
   /** Port of the embedded name server inside; absent where there is none. */
   readonly dnsPort?: number;
+  /** Its sysctls take IPv6 from its loopback. */
+  readonly withoutIPv6?: true;
 }
 
 /** A SandboxSpec with its documents decoded and its ids checked. */

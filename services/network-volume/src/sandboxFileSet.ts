@@ -111,10 +111,11 @@ export class SandboxFileSet {
       return own === '' ? hostsFile(extra) : own.replace(/\n?$/, '\n') + lines;
     }
     const names = ownNames(sandbox.hostname || shortId(sandbox.containerId), sandbox.domainname);
+    const hasIPv6 = sandbox.withoutIPv6 !== true;
     const own = sandbox.endpoints.flatMap(({ ipv4, ipv6 }) =>
-      [ipv4, ipv6].flatMap((address) => (address === undefined ? [] : [{ address, names }])),
+      [ipv4, hasIPv6 ? ipv6 : undefined].flatMap((address) => (address === undefined ? [] : [{ address, names }])),
     );
-    return hostsFile([...extra, ...this.linkEntries(sandbox), ...own]);
+    return hostsFile([...extra, ...this.linkEntries(sandbox), ...own], hasIPv6);
   }
 
   private extraHost(text: string): HostsEntry[] {

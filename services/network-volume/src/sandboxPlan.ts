@@ -13,6 +13,11 @@ import { isOnParent, linkNamePattern, parentWish } from './parentLinks.ts';
 import type { PortTarget } from './ports.ts';
 import type { EndpointRecord, SandboxRecord, SandboxWish } from './sandbox.ts';
 
+/** Whether loopback, by which a container is known to have IPv6, loses it. */
+export function disablesIPv6(sysctls: Readonly<Record<string, string>>): boolean {
+  return ['all', 'lo'].some((name) => !['', '0'].includes((sysctls[`net.ipv6.conf.${name}.disable_ipv6`] ?? '').trim()));
+}
+
 /** An endpoint on host or none: there only to be shown. */
 export function plainEndpoint(network: NetworkRecord, wish: EndpointSettings): EndpointRecord {
   return { id: randomId(), networkId: network.id, networkName: network.name, wish, interfaceName: '', hostLink: '', mac: '' };

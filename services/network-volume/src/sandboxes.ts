@@ -43,7 +43,16 @@ import {
 import type { SandboxFilePaths } from './sandboxFileSet.ts';
 import { SandboxKernel } from './sandboxKernel.ts';
 import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
-import { exposedPorts, gatewayEndpoint, interfaceNameFor, plainEndpoint, portForwards, portTarget, usesNameServer } from './sandboxPlan.ts';
+import {
+  disablesIPv6,
+  exposedPorts,
+  gatewayEndpoint,
+  interfaceNameFor,
+  plainEndpoint,
+  portForwards,
+  portTarget,
+  usesNameServer,
+} from './sandboxPlan.ts';
 import { runningSettings, stoppedSettings } from './sandboxView.ts';
 
 export interface SandboxesOptions {
@@ -176,6 +185,7 @@ export class Sandboxes {
       dnsOptions: wish.dnsOptions,
       extraHosts: wish.extraHosts,
       links: wish.links,
+      ...(disablesIPv6(wish.sysctls) ? { withoutIPv6: true as const } : {}),
     };
     if (first?.network.driver === 'host')
       return this.save({ ...base, kind: 'host', slot: '', endpoints: [plainEndpoint(first.network, first.wish)] }, joining);

@@ -505,6 +505,16 @@ describe('the files of a container', () => {
     await stack.networks.remove({ network: 'near' });
   });
 
+  it('have no IPv6 where a container’s sysctls take it away', async () => {
+    await stack.createNetwork({ Name: 'both', EnableIPv6: true });
+    const spec = sandboxSpec({ networkMode: 'both', hostname: 'four', sysctls: { 'net.ipv6.conf.all.disable_ipv6': '1' } });
+    const four = await stack.prepare(spec as never);
+    expect(show(four.files.hosts)).toBe(`127.0.0.1\tlocalhost\n${four.settings.Networks.both?.IPAddress}\tfour\n`);
+    expect(await stack.inside(four, 'ip -6 -o addr')).toBe('');
+    await stack.release(four);
+    await stack.networks.remove({ network: 'both' });
+  });
+
   it('name a linked container by the address it has now', async () => {
     const target = sandboxSpec({ containerName: 'db', hostname: 'db' });
     const taken = await stack.prepare(target as never);

@@ -35,3 +35,9 @@ export function containerSysctls(hostConfig: HostConfig, domainname: string): Re
     ...hostConfig.Sysctls,
   };
 }
+
+/** Those by which it is known, before the runtime sets any, whether the container has IPv6. */
+export function ipv6Switches(hostConfig: HostConfig): Record<string, string> {
+  const named = Object.entries(hostConfig.Sysctls ?? {}).map(([name, value]) => [name.replaceAll('/', '.'), value] as const);
+  return Object.fromEntries(named.filter(([name]) => /^net\.ipv6\.conf\.(all|lo)\.disable_ipv6$/.test(name)));
+}
