@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { EventRelay, RecordStore } from '@flotilla/records';
-import { Bus, createLogger, Lifecycle } from '@flotilla/service-kit';
+import { Bus, createLogger, ensureEventStream, eventStream, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EventFeed } from '../src/events/feed.ts';
@@ -112,6 +112,42 @@ it('a follower that was told the past is not told it again when the stream is lo
   await waitFor(() => seen.includes('e6'), { what: 'the next event', timeoutMs: 60_000 });
   // Two relays may tell what happened in one millisecond in either order.
   expect([...seen].sort()).toEqual(happened);
+  followed.abort();
+  await following;
+  await feed.stop();
+  await own.close();
+  await stop();
+}, 120_000);
+
+it('a consumer that NATS has lost before its first event is made again without a gap, and readers of the past leave none', async () => {
+  const { bus, happened, happen, stop } = await engine('gap');
+  const manager = await bus.connection.jetstreamManager();
+  const consumers = async (): Promise<string[]> => (await manager.consumers.list(eventStream).next()).map(({ name }) => name);
+  await ensureEventStream(bus);
+  const others = new Set(await consumers());
+  const added = async (): Promise<string[]> => (await consumers()).filter((name) => !others.has(name));
+  const own = await Bus.connect({ url: nats.url, engineId: 'gap', name: 'gateway', logger });
+  const feed = new EventFeed({ bus: own, logger });
+  await feed.start();
+  const followed = new AbortController();
+  const seen: string[] = [];
+  const following = (async () => {
+    for await (const event of await feed.follow({ signal: followed.signal })) seen.push(event.action);
+  })();
+  const [live = ''] = await added();
+  await manager.consumers.delete(eventStream, live);
+  for (let n = 0; n < 20; n++) await happen();
+  await waitFor(() => seen.length >= happened.length, { what: 'all events', timeoutMs: 60_000 });
+  expect([...seen].sort()).toEqual([...happened].sort());
+
+  const gone = new AbortController();
+  const read = await Promise.all([
+    actions(await feed.follow({ since: 0n, until: now(), signal: followed.signal })),
+    feed.follow({ since: 0n, signal: gone.signal }).then(actions),
+    Promise.resolve().then(() => gone.abort()),
+  ]);
+  expect(read[0]).toHaveLength(20);
+  await waitFor(async () => (await added()).length === 1, { what: 'the readers to be gone' });
   followed.abort();
   await following;
   await feed.stop();

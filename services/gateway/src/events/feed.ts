@@ -14,6 +14,8 @@ import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg,
 import type { Events } from './follow.ts';
 
 const retryMs = 500;
+/** How often NATS is to say that a consumer without news is there still; after two that are missing it is made again. */
+const beatMs = 3_000;
 /** Follower's backlog; who is further behind reads the stream itself instead of our memory. */
 const backlogLimit = 10_000;
 
@@ -35,6 +37,7 @@ export class EventFeed implements Events {
   private readonly stopped = new AbortController();
   private live: ConsumerMessages | undefined;
   private ready = false;
+  private running: Promise<void> = Promise.resolve();
   private lastSequence = 0;
   private stream: string | undefined;
   /** How many were lost before this one. */
@@ -56,7 +59,7 @@ export class EventFeed implements Events {
     const first = new Promise<void>((resolve) => {
       began = resolve;
     });
-    void this.run(began);
+    this.running = this.run(began);
     const unsubscribe = this.bus.onReconnect(() => void this.lookForLoss());
     this.stopped.signal.addEventListener('abort', unsubscribe, { once: true });
     await Promise.race([first, pause(5_000, undefined, { signal: this.stopped.signal }).catch(() => undefined)]);
@@ -65,6 +68,7 @@ export class EventFeed implements Events {
   async stop(): Promise<void> {
     this.stopped.abort();
     await this.live?.close().catch(() => undefined);
+    await this.running;
   }
 
   /** How many clients follow. */
@@ -80,23 +84,32 @@ export class EventFeed implements Events {
   private async run(began: () => void): Promise<void> {
     while (!this.stopped.signal.aborted) {
       try {
-        this.know(await ensureEventStream(this.bus));
-        const policy =
-          this.lastSequence === 0 && this.generation === 0
-            ? { deliver_policy: DeliverPolicy.New }
-            : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.lastSequence + 1 };
-        const consumer = await this.jetStream.consumers.get(eventStream, { filterSubjects: this.subject, ...policy });
-        const messages = await consumer.consume({ max_messages: 500 });
+        const stream = await ensureEventStream(this.bus);
+        // By its number also the first time: a consumer of what is new that is made again, as happens when beats are missed, begins later than it did.
+        if (this.stream === undefined) this.lastSequence = await this.newest();
+        this.know(stream);
+        const consumer = await this.jetStream.consumers.get(eventStream, {
+          filterSubjects: this.subject,
+          deliver_policy: DeliverPolicy.StartSequence,
+          opt_start_seq: this.lastSequence + 1,
+        });
+        const messages = await consumer.consume({ max_messages: 500, idle_heartbeat: beatMs });
         this.live = messages;
         this.ready = true;
         began();
         for await (const message of messages) this.deliver(message);
+        await consumer.delete().catch(() => undefined);
       } catch (error) {
         this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
       }
       this.ready = false;
       await pause(retryMs, undefined, { signal: this.stopped.signal }).catch(() => undefined);
     }
+  }
+
+  private async newest(): Promise<number> {
+    const manager = await this.bus.connection.jetstreamManager();
+    return (await manager.streams.info(eventStream)).state.last_seq;
   }
 
   /** A stream that is another one begins anew, and followers go on. */
@@ -147,7 +160,7 @@ export class EventFeed implements Events {
     if (options.signal.aborted) release();
     let past: Sequenced[] = [];
     try {
-      if (options.since !== undefined) past = await this.past(options.since, options.until);
+      if (options.since !== undefined) past = await this.past(options.since, options.until, options.signal);
     } catch (error) {
       release();
       throw new Unavailable('the event stream is not available', { cause: error });
@@ -197,11 +210,9 @@ export class EventFeed implements Events {
   }
 
   /** Everything the stream holds between two points in time. */
-  private async past(since: bigint, until: bigint | undefined): Promise<Sequenced[]> {
-    const manager = await this.bus.connection.jetstreamManager();
-    const { state } = await manager.streams.info(eventStream);
-    const last = state.last_seq;
-    if (state.messages === 0) return [];
+  private async past(since: bigint, until: bigint | undefined, signal: AbortSignal): Promise<Sequenced[]> {
+    const last = await this.newest();
+    if (last === 0 || signal.aborted) return [];
     // A little earlier than asked: events are published after they happened, and never the other way round.
     const consumer = await this.jetStream.consumers.get(eventStream, {
       filterSubjects: this.subject,
@@ -210,17 +221,25 @@ export class EventFeed implements Events {
       replay_policy: ReplayPolicy.Instant,
     });
     const items: Sequenced[] = [];
-    const { num_pending: pending } = await consumer.info();
-    if (pending === 0) return items;
-    const messages = await consumer.consume({ max_messages: 1000 });
     try {
-      for await (const message of messages) {
-        const item = this.decode(message);
-        if (item !== undefined && item.event.timeNano >= since && (until === undefined || item.event.timeNano <= until)) items.push(item);
-        if (message.info.pending === 0 || message.seq >= last) break;
+      const { num_pending: pending } = await consumer.info();
+      if (pending === 0) return items;
+      const messages = await consumer.consume({ max_messages: 1000 });
+      const leave = (): void => void messages.close().catch(() => undefined);
+      signal.addEventListener('abort', leave, { once: true });
+      try {
+        for await (const message of messages) {
+          const item = this.decode(message);
+          if (item !== undefined && item.event.timeNano >= since && (until === undefined || item.event.timeNano <= until)) items.push(item);
+          if (signal.aborted || message.info.pending === 0 || message.seq >= last) break;
+        }
+      } finally {
+        signal.removeEventListener('abort', leave);
+        await messages.close().catch(() => undefined);
       }
     } finally {
-      await messages.close().catch(() => undefined);
+      // NATS would keep it, and count for it, for minutes.
+      await consumer.delete().catch(() => undefined);
     }
     return items;
   }
