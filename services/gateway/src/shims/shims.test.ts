@@ -41,6 +41,11 @@ describe('ContainerCreate in older versions', () => {
     expect(() =>
       created({ MacAddress: mac, NetworkingConfig: { EndpointsConfig: { bridge: { MacAddress: '02:00:00:00:00:02' } } } }, '1.50'),
     ).toThrow('must match the endpoint-specific MAC address');
+    for (const NetworkMode of ['host', 'none', 'container:x']) {
+      const shared = { MacAddress: mac, HostConfig: { NetworkMode } };
+      expect(() => created(shared, '1.43')).toThrow('conflicting options: mac-address and the network mode');
+      expect(created(shared, '1.44').MacAddress).toBeUndefined();
+    }
   });
 
   it('refuses what the version cannot mean', () => {
