@@ -144,7 +144,7 @@ export class HostPortInUse extends System {}
 
 const dynamicRange = [32_768, 60_999] as const;
 /** Some tens of milliseconds: whoever publishes tens of thousands holds up nobody else. */
-const portsATurn = 500;
+export const portsATurn = 500;
 
 /** Host ports given out one after the other, as dockerd does, so that a freed one is not at once another's. */
 export class PortAllocator {

@@ -1,7 +1,8 @@
 /** Makes kernel and files what a sandbox's record says, and takes it away again. */
+import { setImmediate } from 'node:timers/promises';
 import { System } from '@flotilla/errors';
 import type { ClusterAddresses } from './endpointChooser.ts';
-import type { PortHolder } from './ports.ts';
+import { type PortHolder, portsATurn } from './ports.ts';
 import type { Records } from './records.ts';
 import { addressesOf, type EndpointRecord, type SandboxRecord } from './sandbox.ts';
 import type { Files, Flows, NameServers, PortRules, Stacks } from './sandboxOutside.ts';
@@ -85,6 +86,14 @@ export class SandboxKernel {
     const { rules, holder } = this.options;
     rules.removePorts(portForwards(sandbox));
     for (const port of sandbox.ports) holder.release(port);
+  }
+
+  /** Closes published ports some hundreds a turn of the event loop. */
+  async closePortsByTurns(sandbox: SandboxRecord): Promise<void> {
+    for (let from = 0; from < sandbox.ports.length; from += portsATurn) {
+      this.closePorts({ ...sandbox, ports: sandbox.ports.slice(from, from + portsATurn) });
+      await setImmediate();
+    }
   }
 
   /** Lets published ports lead to the endpoint that now has the best claim, and closes those that are not `now`'s. */

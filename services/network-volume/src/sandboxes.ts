@@ -28,7 +28,7 @@ import { hasBridge, type NetworkRecord, predefinedNames } from './network.ts';
 import { eventAttributes } from './networkRecords.ts';
 import type { Networks } from './networks.ts';
 import type { PluginEndpoints } from './pluginEndpoints.ts';
-import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portWishes, splitRouted } from './ports.ts';
+import { HostPortInUse, type PortAllocator, type PortHolder, type PublishedPort, portsATurn, portWishes, splitRouted } from './ports.ts';
 import { addressIds, event, newSandboxPuts, type Records } from './records.ts';
 import {
   addressesOf,
@@ -302,7 +302,11 @@ export class Sandboxes {
 
   /** Takes a sandbox out of kernel and records. */
   private async teardown(sandbox: SandboxRecord): Promise<void> {
-    await this.options.plugged.leave(sandbox.endpoints, () => this.kernel.dismantle(sandbox));
+    const hasMany = sandbox.ports.length > portsATurn;
+    if (hasMany) await this.kernel.closePortsByTurns(sandbox);
+    // Not closed twice: by now they may be another's.
+    const rest = hasMany ? { ...sandbox, ports: [] } : sandbox;
+    await this.options.plugged.leave(sandbox.endpoints, () => this.kernel.dismantle(rest));
     await this.forget(sandbox);
   }
 

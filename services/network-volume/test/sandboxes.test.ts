@@ -135,6 +135,20 @@ describe('published ports', () => {
     }
   });
 
+  it('may be thousands, which are free again when their container is gone', async () => {
+    const ports = Object.fromEntries(
+      Array.from({ length: 1_300 }, (_, index) => [`${index + 1}/tcp`, [{ HostPort: `${20_000 + index}` }]]),
+    );
+    const published = async (): Promise<number> =>
+      (await stack.host.sh('nft list map inet flotilla published4_any')).match(/tcp \. 2\d{4} :/g)?.length ?? 0;
+    for (let round = 0; round < 2; round += 1) {
+      const many = await stack.prepare({ ports });
+      expect(await published()).toBe(1_300);
+      await stack.release(many);
+      expect(await published()).toBe(0);
+    }
+  });
+
   it('get random host ports and ranges', async () => {
     const random = await stack.prepare({ exposedPorts: ['80/tcp', '53/udp'], publishAllPorts: true });
     const port = Number(random.settings.Ports['80/tcp']?.[0]?.HostPort);
