@@ -21,7 +21,7 @@ CHECK_RESULTS=$results/check.txt sh deploy/check.sh
 for project in unit integration e2e timed; do
   echo "test: $project"
   # A runner that does not end when its tests have must not hold what comes after it.
-  timeout --kill-after=30 1200 vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json"
+  timeout --kill-after=30 2400 vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json"
   echo $? > "$results/$project.status"
 done
 

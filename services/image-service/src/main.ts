@@ -61,6 +61,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const content = new ContentStore(join(settings.FLOTILLA_DATA_ROOT, 'image-service'), (error) =>
       logger.warn({ error }, 'not deleted, or not written to the disk, yet'),
     );
+    lifecycle.onStop('what the disk has not yet', () => content.unsynced.close());
     const records = await openRecords('image-service', kit, [join(content.root, 'layers'), join(content.root, 'snapshots')]);
     const store = new ImageStore({ records, content, rights: new ImageRights(policy) });
     const isAlone = (): boolean => discovery.present('image-service').every((beat) => beat.instance === settings.FLOTILLA_INSTANCE);

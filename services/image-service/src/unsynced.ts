@@ -27,6 +27,7 @@ export class Unsynced {
   private readonly onError: (error: unknown) => void;
   private readonly boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   private timer: NodeJS.Timeout | undefined;
+  private writing: Promise<void> = Promise.resolve();
 
   constructor(root: string, onError: (error: unknown) => void) {
     this.directory = join(root, 'unsynced');
@@ -48,13 +49,25 @@ export class Unsynced {
   }
 
   private schedule(): void {
-    this.timer ??= setTimeout(() => {
-      this.timer = undefined;
-      this.sync().catch((error: unknown) => {
-        this.onError(error);
-        this.schedule();
-      });
-    }, delayMs).unref();
+    this.timer ??= setTimeout(() => void this.write(), delayMs).unref();
+  }
+
+  private async write(): Promise<void> {
+    this.timer = undefined;
+    this.writing = this.sync().catch((error: unknown) => {
+      this.onError(error);
+      this.schedule();
+    });
+    await this.writing;
+  }
+
+  /** Writes what is still to be written: nobody else would take this instance's notes away before the next one starts. */
+  async close(): Promise<void> {
+    await this.writing;
+    if (this.timer === undefined) return;
+    clearTimeout(this.timer);
+    await this.write();
+    clearTimeout(this.timer);
   }
 
   private async sync(): Promise<void> {
