@@ -15,6 +15,8 @@ async function waited(
   events: Event[] = [],
   /** How often events are asked for before these are there. */
   late = 0,
+  /** How often before that NATS does not answer. */
+  away = 0,
 ): Promise<{ exit: Exit | undefined; found: number }> {
   const backends = new FakeBackends();
   const pending = [...attempts];
@@ -34,10 +36,12 @@ async function waited(
   let asked = 0;
   const feed: Events = {
     followerCount: 0,
-    follow: async () =>
-      (async function* () {
-        if (asked++ >= late) yield* events;
-      })(),
+    follow: async () => {
+      if (asked++ < away) throw new Unavailable('the event stream is not available');
+      return (async function* () {
+        if (asked > away + late) yield* events;
+      })();
+    },
   };
   let found = 0;
   const exit = await waitForExit({
@@ -107,6 +111,16 @@ describe('waiting', () => {
         )
       ).exit,
     ).toEqual({ exitCode: 7, error: '' });
+  });
+
+  it('waits for events also while nobody tells any', async () => {
+    const gone = [[{}, lost], [new NotFound('No such container: web')]];
+    expect((await waited(WaitCondition.REMOVED, gone, [die, destroy], 1, 3)).exit).toEqual({ exitCode: 7, error: '' });
+    const again = [
+      [{}, lost],
+      [{}, untilAborted],
+    ];
+    expect((await waited(WaitCondition.NEXT_EXIT, again, [die], 0, 3)).exit).toEqual({ exitCode: 7, error: '' });
   });
 
   it('fails soon before the container was found', async () => {

@@ -80,12 +80,24 @@ interface Life {
   readonly removed: boolean;
 }
 
-/** What has become of the container, when events tell enough of it: they come some time after its record has changed. */
+/**
+ * What has become of the container, when events tell enough of it: they come some time after its record has changed, and not while NATS is away.
+ *
+ * @throws Unavailable when NATS stays away.
+ */
 async function news(options: WaitOptions, since: bigint, enough: (life: Life) => boolean, signal: AbortSignal): Promise<Life> {
   const askedAt = Date.now();
+  let heardAt: number | undefined;
   for (;;) {
-    const life = await lifeSince(options, since);
-    if (enough(life) || signal.aborted || Date.now() - askedAt > newsMs) return life;
+    try {
+      const life = await lifeSince(options, since);
+      heardAt ??= Date.now();
+      if (enough(life) || signal.aborted || Date.now() - heardAt > newsMs) return life;
+    } catch (error) {
+      if (!isUnavailable(error) || signal.aborted || Date.now() - askedAt > patienceMs) throw error;
+      // What it is told when it is back counts from then.
+      heardAt = undefined;
+    }
     await pause(retryMs);
   }
 }
