@@ -11,9 +11,9 @@ const endMs = 10_000;
 export function keeperOf(paths: StackPaths): ProcessIdentity | undefined {
   const pid = readState(paths.state)?.supervisorPid ?? 0;
   const startTime = startTimeOf(pid);
-  return startTime !== undefined && commandOf(pid).some((word) => word.endsWith('/keeper.sh')) && commandOf(pid).includes(paths.plan)
-    ? { pid, startTime }
-    : undefined;
+  const words = commandOf(pid);
+  const isOurs = words.some((word) => word.endsWith('/keeper.sh')) && words.includes(paths.plan);
+  return startTime !== undefined && isOurs ? { pid, startTime } : undefined;
 }
 
 function commandOf(pid: number): string[] {

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import type { DomainEvent } from '@flotilla/records';
 import type { EngineOptions } from '@flotilla/service-kit';
 import { nowNano } from './clock.ts';
+import { engineDefaults } from './spec/hostDefaults.ts';
 
 export interface ReloadFacts {
   readonly engineId: string;
@@ -12,8 +13,6 @@ export interface ReloadFacts {
   readonly cgroupVersion: 1 | 2;
 }
 
-const defaultShmSizeBytes = 64 * 1024 * 1024;
-
 export function reloadEvent({ engineId, options, runtimes, defaultRuntime, cgroupVersion }: ReloadFacts): DomainEvent {
   return {
     type: 'daemon',
@@ -21,10 +20,10 @@ export function reloadEvent({ engineId, options, runtimes, defaultRuntime, cgrou
     actorId: engineId,
     attributes: {
       debug: String(options.debug),
-      'default-cgroupns-mode': options.defaultCgroupnsMode ?? (cgroupVersion === 2 ? 'private' : 'host'),
-      'default-ipc-mode': options.defaultIpcMode ?? 'private',
+      'default-cgroupns-mode': options.defaultCgroupnsMode ?? engineDefaults.cgroupnsMode(cgroupVersion),
+      'default-ipc-mode': options.defaultIpcMode ?? engineDefaults.ipcMode,
       'default-runtime': defaultRuntime,
-      'default-shm-size': String(options.defaultShmSizeBytes ?? defaultShmSizeBytes),
+      'default-shm-size': String(options.defaultShmSizeBytes ?? engineDefaults.shmBytes),
       features: options.classicBuilder ? 'map[buildkit:false]' : 'map[]',
       'insecure-registries': JSON.stringify(options.insecureRegistries),
       labels: JSON.stringify(options.labels),

@@ -51,24 +51,43 @@ async function engine(engineId: string) {
   };
 }
 
-it('a stream that NATS has lost is filled again: followers miss nothing and are told nothing twice, and the past is there', async () => {
-  const { happened, happen, stop } = await engine('loss');
-  const own = await Bus.connect({ url: nats.url, engineId: 'loss', name: 'gateway', logger });
-  const feed = new EventFeed({ bus: own, logger });
+/** One that follows: what it is told from the beginning on, or from then. */
+async function follower(engineId: string, since?: bigint) {
+  const bus = await Bus.connect({ url: nats.url, engineId, name: 'gateway', logger });
+  const feed = new EventFeed({ bus, logger });
   await feed.start();
-  const began = now();
   const followed = new AbortController();
   const seen: string[] = [];
+  const events = await feed.follow({ signal: followed.signal, ...(since === undefined ? {} : { since }) });
   const following = (async () => {
-    for await (const event of await feed.follow({ since: began, signal: followed.signal })) seen.push(event.action);
+    for await (const { action } of events) seen.push(action);
   })();
+  return {
+    bus,
+    seen,
+    past: async (from: bigint): Promise<string[]> => actions(await feed.follow({ since: from, until: now(), signal: followed.signal })),
+    pastUntil: async (signal: AbortSignal): Promise<string[]> => actions(await feed.follow({ since: 0n, signal })),
+    async stop(): Promise<void> {
+      followed.abort();
+      await following;
+      await feed.stop();
+      await bus.close();
+    },
+  };
+}
+
+it('a stream that NATS has lost is filled again: followers miss nothing and are told nothing twice, and the past is there', async () => {
+  const { happened, happen, stop } = await engine('loss');
+  const began = now();
+  const gateway = await follower('loss', began);
+  const { seen } = gateway;
   const wanted = (): string[] => [...happened].sort();
   const allSeen = (): Promise<unknown> => waitFor(() => seen.length >= happened.length, { what: 'all events', timeoutMs: 60_000 });
   for (let n = 0; n < 10; n++) await happen();
   await allSeen();
   for (let loss = 1; loss <= 2; loss++) {
     // The new one is not there at once.
-    const looks = vi.spyOn(own.connection, 'jetstreamManager');
+    const looks = vi.spyOn(gateway.bus.connection, 'jetstreamManager');
     for (let n = 0; n < 2; n++) looks.mockRejectedValueOnce(new Error('not yet'));
     rmSync(await nats.process.crash(), { recursive: true });
     for (let n = 0; n < 4; n++) await happen();
@@ -79,12 +98,8 @@ it('a stream that NATS has lost is filled again: followers miss nothing and are 
     expect(looks.mock.calls.length).toBeGreaterThan(2);
     looks.mockRestore();
   }
-  const past = await actions(await feed.follow({ since: began, until: now(), signal: followed.signal }));
-  expect(past.sort()).toEqual(wanted());
-  followed.abort();
-  await following;
-  await feed.stop();
-  await own.close();
+  expect((await gateway.past(began)).sort()).toEqual(wanted());
+  await gateway.stop();
   await stop();
 }, 120_000);
 
@@ -92,19 +107,14 @@ it('a follower that was told the past is not told it again when the stream is lo
   const { bus, happened, happen, stop } = await engine('again');
   const began = now();
   for (let n = 0; n < 6; n++) await happen();
-  // As a gateway that came later has it: nothing of this was live for it.
-  const own = await Bus.connect({ url: nats.url, engineId: 'again', name: 'gateway', logger });
   const first = new EventFeed({ bus, logger });
-  const followed = new AbortController();
-  await waitFor(async () => (await actions(await first.follow({ since: began, until: now(), signal: followed.signal }))).length === 6, {
+  const { signal } = new AbortController();
+  await waitFor(async () => (await actions(await first.follow({ since: began, until: now(), signal }))).length === 6, {
     what: 'all to be relayed',
   });
-  const feed = new EventFeed({ bus: own, logger });
-  await feed.start();
-  const seen: string[] = [];
-  const following = (async () => {
-    for await (const event of await feed.follow({ since: began, signal: followed.signal })) seen.push(event.action);
-  })();
+  // As a gateway that came later has it: nothing of this was live for it.
+  const gateway = await follower('again', began);
+  const { seen } = gateway;
   await waitFor(() => seen.length === 6, { what: 'the past' });
   rmSync(await nats.process.crash(), { recursive: true });
   nats = await startNats({ port: nats.port });
@@ -112,10 +122,7 @@ it('a follower that was told the past is not told it again when the stream is lo
   await waitFor(() => seen.includes('e6'), { what: 'the next event', timeoutMs: 60_000 });
   // Two relays may tell what happened in one millisecond in either order.
   expect([...seen].sort()).toEqual(happened);
-  followed.abort();
-  await following;
-  await feed.stop();
-  await own.close();
+  await gateway.stop();
   await stop();
 }, 120_000);
 
@@ -126,14 +133,8 @@ it('a consumer that NATS has lost before its first event is made again without a
   await ensureEventStream(bus);
   const others = new Set(await consumers());
   const added = async (): Promise<string[]> => (await consumers()).filter((name) => !others.has(name));
-  const own = await Bus.connect({ url: nats.url, engineId: 'gap', name: 'gateway', logger });
-  const feed = new EventFeed({ bus: own, logger });
-  await feed.start();
-  const followed = new AbortController();
-  const seen: string[] = [];
-  const following = (async () => {
-    for await (const event of await feed.follow({ signal: followed.signal })) seen.push(event.action);
-  })();
+  const gateway = await follower('gap');
+  const { seen } = gateway;
   const [live = ''] = await added();
   await manager.consumers.delete(eventStream, live);
   for (let n = 0; n < 20; n++) await happen();
@@ -141,16 +142,11 @@ it('a consumer that NATS has lost before its first event is made again without a
   expect([...seen].sort()).toEqual([...happened].sort());
 
   const gone = new AbortController();
-  const read = await Promise.all([
-    actions(await feed.follow({ since: 0n, until: now(), signal: followed.signal })),
-    feed.follow({ since: 0n, signal: gone.signal }).then(actions),
-    Promise.resolve().then(() => gone.abort()),
-  ]);
-  expect(read[0]).toHaveLength(20);
+  const leaving = gateway.pastUntil(gone.signal);
+  expect(await gateway.past(0n)).toHaveLength(20);
+  gone.abort();
+  await leaving;
   await waitFor(async () => (await added()).length === 1, { what: 'the readers to be gone' });
-  followed.abort();
-  await following;
-  await feed.stop();
-  await own.close();
+  await gateway.stop();
   await stop();
 }, 120_000);

@@ -128,10 +128,9 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const cacheUse = new CacheUse(store, cache, copies);
     server.add(BuildsService, buildHandlers({ builder, cacheUse, store, tickets, logger }));
     const worker = workerList(settings.FLOTILLA_ENGINE_ID, hostGateway(settings.FLOTILLA_ENGINE_OPTIONS.hostGatewayIps, discovery));
-    server.add(
-      BuildKitService,
-      buildkitHandlers({ ...buildkitParts({ builder, store, puller, copies, cacheUse, workers: worker, logger }), tickets, policy }),
-    );
+    const buildkit = buildkitParts({ builder, store, puller, copies, cacheUse, workers: worker, logger });
+    lifecycle.onStop('builds that have ended', () => buildkit.connection.jobs.settled());
+    server.add(BuildKitService, buildkitHandlers({ ...buildkit, tickets, policy }));
     const stopping = new AbortController();
     lifecycle.onStop('leftovers of builds', () => stopping.abort());
     const isDead = (name: string): boolean =>

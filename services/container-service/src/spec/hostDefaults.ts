@@ -3,7 +3,12 @@ import { existsSync } from 'node:fs';
 import type { HostConfig, LogConfig } from '@flotilla/engine-api';
 import type { HostFacts } from './host.ts';
 
-const shmBytes = 64 * 1024 * 1024;
+/** What a host has where nobody says anything, neither in daemon.json nor for the container. */
+export const engineDefaults = {
+  shmBytes: 64 * 1024 * 1024,
+  ipcMode: 'private',
+  cgroupnsMode: (cgroupVersion: 1 | 2): string => (cgroupVersion === 2 ? 'private' : 'host'),
+} as const;
 
 const maskedPaths = [
   '/proc/asound',
@@ -42,9 +47,9 @@ export function withHostDefaults(given: HostConfig, defaults: HostDefaults): Hos
     hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...logConfig.Config, ...given.LogConfig.Config } };
   } else hostConfig.LogConfig = { Type: given.LogConfig.Type, Config: { ...given.LogConfig.Config } };
   if (!given.Runtime) hostConfig.Runtime = runtime;
-  if (!given.ShmSize) hostConfig.ShmSize = defaults.shmBytes ?? shmBytes;
-  if (!given.IpcMode) hostConfig.IpcMode = defaults.ipcMode ?? 'private';
-  if (!given.CgroupnsMode) hostConfig.CgroupnsMode = defaults.cgroupnsMode ?? (host.cgroupVersion === 2 ? 'private' : 'host');
+  if (!given.ShmSize) hostConfig.ShmSize = defaults.shmBytes ?? engineDefaults.shmBytes;
+  if (!given.IpcMode) hostConfig.IpcMode = defaults.ipcMode ?? engineDefaults.ipcMode;
+  if (!given.CgroupnsMode) hostConfig.CgroupnsMode = defaults.cgroupnsMode ?? engineDefaults.cgroupnsMode(host.cgroupVersion);
   if (!given.ConsoleSize) hostConfig.ConsoleSize = [0, 0];
   if (given.Memory && given.Memory > 0 && !given.MemorySwap) hostConfig.MemorySwap = given.Memory * 2;
   if (given.OomKillDisable === undefined) hostConfig.OomKillDisable = false;

@@ -10,7 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { errorMessage, Unavailable } from '@flotilla/errors';
 import { type Bus, ensureEventStream, eventStream, type Logger } from '@flotilla/service-kit';
-import { type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy } from 'nats';
+import { type Consumer, type ConsumerMessages, DeliverPolicy, type JetStreamClient, type JsMsg, ReplayPolicy } from 'nats';
 import type { Events } from './follow.ts';
 
 const retryMs = 500;
@@ -37,7 +37,6 @@ export class EventFeed implements Events {
   private readonly stopped = new AbortController();
   private live: ConsumerMessages | undefined;
   private ready = false;
-  private running: Promise<void> = Promise.resolve();
   private lastSequence = 0;
   private stream: string | undefined;
   /** How many were lost before this one. */
@@ -59,7 +58,7 @@ export class EventFeed implements Events {
     const first = new Promise<void>((resolve) => {
       began = resolve;
     });
-    this.running = this.run(began);
+    void this.run(began);
     const unsubscribe = this.bus.onReconnect(() => void this.lookForLoss());
     this.stopped.signal.addEventListener('abort', unsubscribe, { once: true });
     await Promise.race([first, pause(5_000, undefined, { signal: this.stopped.signal }).catch(() => undefined)]);
@@ -68,7 +67,6 @@ export class EventFeed implements Events {
   async stop(): Promise<void> {
     this.stopped.abort();
     await this.live?.close().catch(() => undefined);
-    await this.running;
   }
 
   /** How many clients follow. */
@@ -98,7 +96,7 @@ export class EventFeed implements Events {
         this.ready = true;
         began();
         for await (const message of messages) this.deliver(message);
-        await consumer.delete().catch(() => undefined);
+        letGo(consumer);
       } catch (error) {
         this.logger.debug({ reason: errorMessage(error) }, 'the event stream is away');
       }
@@ -238,11 +236,15 @@ export class EventFeed implements Events {
         await messages.close().catch(() => undefined);
       }
     } finally {
-      // NATS would keep it, and count for it, for minutes.
-      await consumer.delete().catch(() => undefined);
+      letGo(consumer);
     }
     return items;
   }
+}
+
+/** NATS would keep it, and count for it, for minutes. Nobody waits for that: NATS may be what is away. */
+function letGo(consumer: Consumer): void {
+  consumer.delete().catch(() => undefined);
 }
 
 /** What a follower has been told: the successor of a lost stream tells it once more. */

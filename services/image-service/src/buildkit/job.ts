@@ -78,6 +78,7 @@ export class Job {
 
 export class Jobs {
   private readonly jobs = new WaitingRoom<Job>();
+  private readonly closing = new Set<Promise<void>>();
   /** Images that results were, for builds that stand on them. */
   private readonly images = new Map<string, Digest>();
 
@@ -89,9 +90,18 @@ export class Jobs {
     return job;
   }
 
+  /** Resolves when nothing of it is left but what can still be followed. */
   async close(job: Job): Promise<void> {
-    await job.finish();
+    const finished = job.finish();
+    this.closing.add(finished);
+    await finished;
+    this.closing.delete(finished);
     setTimeout(() => this.jobs.leave(job.ref, job), afterglowMs).unref();
+  }
+
+  /** For who leaves: what is cleared away behind an answer is cleared away. */
+  async settled(): Promise<void> {
+    await Promise.all(this.closing);
   }
 
   /** @throws NotFound when it does not come. */

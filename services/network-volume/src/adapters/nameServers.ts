@@ -53,15 +53,20 @@ export class NameServers {
       return opened;
     });
     const { directory, forwarder, upstreams, onError } = this.options;
-    const inside = new Forwarder({
-      openSocket: (transport, address) => inNetns(netnsPath, () => bindSocket({ transport, address, port: 0 }).fd),
-    });
+    // Few containers ask from inside, and each that does keeps answers of its own.
+    let own: Forwarder | undefined;
+    const inside = (): Forwarder => {
+      own ??= new Forwarder({
+        openSocket: (transport, address) => inNetns(netnsPath, () => bindSocket({ transport, address, port: 0 }).fd),
+      });
+      return own;
+    };
     const server = new NameServer({
       ...sockets,
       names: { lookup: (name) => directory.lookup(containerId, name), reverse: (address) => directory.reverse(containerId, address) },
       askOn: (query, transport) => {
         const { servers, isInside } = upstreams(containerId);
-        return (isInside ? inside : forwarder).ask(query, servers, transport);
+        return (isInside ? inside() : forwarder).ask(query, servers, transport);
       },
       onError,
     });
