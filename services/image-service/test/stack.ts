@@ -147,6 +147,11 @@ export class Stack {
     return instance;
   }
 
+  /** To every instance. */
+  signal(name: 'registry-proxy' | 'image-service', signal: NodeJS.Signals): void {
+    for (const { name: service, child } of this.children.values()) if (service === name) child.kill(signal);
+  }
+
   /** kill -9 of every instance, as a crash; resolves when discovery has noticed. */
   async crash(name: 'registry-proxy' | 'image-service'): Promise<void> {
     await this.kill(name);
