@@ -147,9 +147,23 @@ export class BlobFill {
       const state = (await file.lock()) ? 'ours' : await this.followOther(file);
       if (state === 'complete') return undefined;
       if (state === 'gone') continue;
+      if (await this.isThereMeanwhile(file)) return undefined;
       await this.reread();
       return file;
     }
+  }
+
+  /** Whether another replica has completed the blob since it was looked for, so that the file is a new one for nothing. */
+  private async isThereMeanwhile(file: PartialFile): Promise<boolean> {
+    if ((await file.size()) > 0) return false;
+    const sizeBytes = await this.store.find(this.digest);
+    const whole = sizeBytes === undefined ? undefined : await this.store.openAsFile(this.digest);
+    if (sizeBytes === undefined || whole === undefined) return false;
+    await file.remove();
+    this.frontier.useFile(whole);
+    await this.letIn();
+    this.frontier.complete(sizeBytes);
+    return true;
   }
 
   private async reread(): Promise<void> {
@@ -161,11 +175,7 @@ export class BlobFill {
 
   /** Follows the file that another replica writes, until it is complete, or ours because that replica died, or gone. */
   private async followOther(file: PartialFile): Promise<'complete' | 'ours' | 'gone'> {
-    if (!this.isOpen) {
-      // That replica asked for its own client; ours has to be let in too.
-      this.frontier.setSize(await this.firstSource().check());
-      this.open();
-    }
+    await this.letIn();
     this.logger.debug({ digest: this.digest }, 'following another replica');
     for (;;) {
       const current = await file.isCurrent();
@@ -179,6 +189,13 @@ export class BlobFill {
       if (await file.lock()) return 'ours';
       await sleep(lookMs);
     }
+  }
+
+  /** Another replica asked for its own client; ours has to be let in too. */
+  private async letIn(): Promise<void> {
+    if (this.isOpen) return;
+    this.frontier.setSize(await this.firstSource().check());
+    this.open();
   }
 
   private firstSource(): BlobSource {

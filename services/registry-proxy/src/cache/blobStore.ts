@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@flotilla/oci';
 import type { Logger } from '@flotilla/service-kit';
 import { readDocument, writeDurably } from './durableFile.ts';
-import type { PartialFile } from './partialFile.ts';
+import { PartialFile } from './partialFile.ts';
 
 interface BlobEntry {
   readonly sizeBytes: number;
@@ -155,6 +155,11 @@ export class BlobStore {
       this.forget(digest, entry);
       return undefined;
     }
+  }
+
+  /** A complete blob for those who follow its file. Undefined when it is not here. */
+  openAsFile(digest: Digest): Promise<PartialFile | undefined> {
+    return PartialFile.openWhole(this.path(digest));
   }
 
   private async touch(digest: Digest, entry: BlobEntry): Promise<void> {

@@ -25,6 +25,17 @@ export class PartialFile {
     return new PartialFile(path, handle, (await handle.stat()).ino);
   }
 
+  /** Opens what has become whole, for reading. Undefined when there is nothing at the path. */
+  static async openWhole(path: string): Promise<PartialFile | undefined> {
+    try {
+      const handle = await open(path, constants.O_RDONLY);
+      return new PartialFile(path, handle, (await handle.stat()).ino);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      return undefined;
+    }
+  }
+
   /** Becomes the one who writes it. False while another is, or when the file is no longer the one at its path. */
   async lock(): Promise<boolean> {
     if (!tryLockFile(this.handle.fd)) return false;
