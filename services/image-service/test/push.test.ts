@@ -206,6 +206,8 @@ class BreakingRegistry {
   onePieceOnly = false;
   /** Knows how far a piece came that was cut, and refuses the rest of it. */
   refusesRest = false;
+  /** Manifests it still answers as the distribution project's registry does while another client's upload is being committed. */
+  manifestsRefused = 0;
   patching = 0;
   mostPatching = 0;
   private stall: { at: number; reached: () => void } | undefined;
@@ -238,7 +240,13 @@ class BreakingRegistry {
     if (url.pathname === '/v2/') return end(200);
     if (url.pathname.includes('/manifests/')) {
       request.resume();
-      return end(method === 'PUT' ? 201 : 404);
+      if (method === 'PUT') this.log.push('PUT manifest');
+      if (method !== 'PUT' || this.manifestsRefused-- <= 0) return end(method === 'PUT' ? 201 : 404);
+      const errors = [
+        { code: 'DIGEST_INVALID', message: 'provided digest did not match uploaded content', detail: 'invalid checksum digest format' },
+      ];
+      response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ errors }));
+      return;
     }
     if (!url.pathname.includes('/uploads/')) return end(this.blobs.has(url.pathname.split('/').at(-1) ?? '') ? 200 : 404);
     if (method === 'POST') {
@@ -355,6 +363,25 @@ describe('a registry that breaks off', () => {
     breaking.onePieceOnly = true;
     expect(await sent()).toEqual(['PATCH 0-99999', 'PATCH 100000-199999', 'PATCH 250000', 'PUT 0']);
     breaking.onePieceOnly = false;
+  });
+
+  it.each([
+    ['for a moment', 2, 3, undefined],
+    ['for good', 100, 4, 'provided digest did not match uploaded content'],
+  ])('and takes a manifest for invalid while others commit what it names, is asked again: %s', async (_what, refused, asked, message) => {
+    breaking.manifestsRefused = refused;
+    breaking.log.length = 0;
+    const target = new PushTarget(
+      (work) => work(breaking.address),
+      parseReference(`${breaking.address}/raced`),
+      '',
+      AbortSignal.timeout(20_000),
+    );
+    const pushed = target.putManifest('1', { mediaType: 'application/vnd.oci.image.manifest.v1+json', bytes: Buffer.from('{}') });
+    if (message === undefined) await pushed;
+    else await expect(pushed).rejects.toThrow(message);
+    expect(breaking.log).toEqual(Array(asked).fill('PUT manifest'));
+    breaking.manifestsRefused = 0;
   });
 
   it('gets several layers at once, and the rest of what was cut, through registry-proxy', async () => {

@@ -35,6 +35,8 @@ interface Upload {
 const defaultPieceBytes = 64 * 1024 * 1024;
 const maxAttempts = 5;
 const reportEveryMs = 100;
+/** Before a manifest is offered again. */
+const manifestPausesMs = [50, 200, 800];
 
 export class PushTarget {
   private readonly registry: WithRegistry;
@@ -181,13 +183,24 @@ export class PushTarget {
     return { location: answer.headers.location === undefined ? upload.location : locationOf(answer), offset: last === 0 ? 0 : last + 1 };
   }
 
+  /**
+   * A registry looks up what a manifest names, and the distribution project's answers DIGEST_INVALID when another client's upload of the same blob is just
+   * being committed: it reads a link that is half written. It is asked again. @throws RegistryError
+   */
   async putManifest(tag: string, { mediaType, bytes }: { mediaType: string; bytes: Buffer }): Promise<void> {
-    const answer = await this.request('PUT', this.path(`manifests/${tag}`), {
-      headers: { 'Content-Type': mediaType, 'Content-Length': `${bytes.length}` },
-      body: async () => bytes,
-    });
-    if (answer.status < 200 || answer.status > 299) throw await refusal(answer);
-    await readBody(answer, 64 * 1024);
+    for (const pauseMs of [...manifestPausesMs, undefined]) {
+      const answer = await this.request('PUT', this.path(`manifests/${tag}`), {
+        headers: { 'Content-Type': mediaType, 'Content-Length': `${bytes.length}` },
+        body: async () => bytes,
+      });
+      if (answer.status >= 200 && answer.status <= 299) {
+        await readBody(answer, 64 * 1024);
+        return;
+      }
+      const error = await refusal(answer);
+      if (error.code !== 'DIGEST_INVALID' || pauseMs === undefined) throw error;
+      await pause(pauseMs, undefined, { signal: this.signal });
+    }
   }
 }
 
