@@ -6,7 +6,7 @@ import { waitFor } from '@flotilla/testkit';
 import { afterEach, describe, expect, it } from 'vitest';
 import { countedSoFar, endCounter, pidOf, startCounter } from './counter.ts';
 import { engineApi } from './engineApi.ts';
-import { useStack } from './stack.ts';
+import { isCompact, useStack } from './stack.ts';
 import { watched } from './watched.ts';
 
 /** The promise: a killed service is back within this. */
@@ -217,6 +217,57 @@ describe('kill -9 of the gateway', () => {
       await stack.host.kill('gateway');
       expect(await must('version', '--format', '{{.Server.Os}}')).toBe('linux');
     }
+  });
+
+  const waiting = ['sh', '-c', 'echo begun; while [ ! -e /end ]; do sleep 0.02; done; exit 7'];
+  const isTold =
+    /^Error response from daemon: the output of exec [0-9a-f]{64} was cut off when the gateway that carried it went away; it still runs/;
+
+  it('leaves no exec that was cut off from its client looking whole: its client is told', async () => {
+    await must('run', '-d', '--name', 'busy', stack.busybox, 'sleep', '1000');
+    const clients = [['busy'], ['-i', 'busy']].map((args) => watched(stack, 'exec', ...args, ...waiting));
+    await waitFor(() => clients.every((client) => client.output() === 'begun\n'), { what: 'the execs to begin' });
+    await stack.host.kill('gateway');
+    for (const client of clients) {
+      expect(await client.code, client.errors()).toBe(1);
+      expect(client.errors()).toMatch(isTold);
+    }
+  });
+
+  it.skipIf(isCompact)('nor with two of each: who asks the other one is told, and who is carried by it has its exit code', async () => {
+    await stack.host.flotilla('scale', 'gateway=2', 'container-service=2');
+    await must('run', '-d', '--name', 'busy', stack.busybox, 'sleep', '1000');
+    const ended: number[] = [];
+    const clients = Array.from({ length: 6 }, () => watched(stack, 'exec', 'busy', ...waiting));
+    for (const { code } of clients) void code.then((number) => ended.push(number ?? -1));
+    await waitFor(() => clients.every((client) => client.output() === 'begun\n'), { what: 'the execs to begin' });
+    // One whose client leaves has nobody who could be misled.
+    const left = watched(stack, 'exec', 'busy', 'sh', '-c', 'echo begun; exec sleep 999');
+    await waitFor(() => left.output() === 'begun\n', { what: 'one more to begin' });
+    left.end();
+    await left.code;
+    const execs = async () =>
+      (JSON.parse(await must('inspect', '-f', '{{json .ExecIDs}}', 'busy')) as string[]).map((id) => `/v1.50/exec/${id}/json`);
+    const asked = async () => Promise.all((await execs()).map((path) => engineApi(stack.host, 'GET', path)));
+    const isRunning = (text: string) => (JSON.parse(text) as { Running?: boolean }).Running === true;
+    expect((await asked()).filter(({ text }) => isRunning(text))).toHaveLength(7);
+    await waitFor(() => readdirSync(join(stack.host.execRoot, 'container-service/carriers')).length === 6, {
+      what: 'the leave to be noticed',
+    });
+
+    const gateways = (await stack.host.processes()).filter(({ service }) => service === 'gateway').map(({ pid }) => pid);
+    process.kill(gateways[0] ?? 0, 'SIGKILL');
+    await waitFor(async () => (await asked()).filter(({ status }) => status === 500).length === ended.length, {
+      what: 'those cut off to be told',
+    });
+    const cutOff = ended.length;
+    await stack.host.waitHealthy('gateway', gateways.slice(0, 1));
+    expect((await asked()).filter(({ text }) => isRunning(text))).toHaveLength(7 - cutOff);
+    await must('exec', 'busy', 'touch', '/end');
+    const codes = await Promise.all(clients.map(({ code }) => code));
+    expect(codes.toSorted()).toEqual([...Array<number>(cutOff).fill(1), ...Array<number>(6 - cutOff).fill(7)]);
+    for (const [index, client] of clients.entries()) expect(client.errors()).toMatch(codes[index] === 1 ? isTold : /^$/);
+    await stack.host.flotilla('scale', 'gateway=1', 'container-service=1');
   });
 });
 

@@ -5,12 +5,23 @@
 import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DecodeError, decodeDocument, type ExecConfig, type ExecInspect, execConfig, randomId } from '@flotilla/engine-api';
-import { Conflict, errorMessage, InvalidParameter, isConflict, isFlotillaError, NotFound, System, Unavailable } from '@flotilla/errors';
+import {
+  Conflict,
+  DataLoss,
+  errorMessage,
+  InvalidParameter,
+  isConflict,
+  isFlotillaError,
+  NotFound,
+  System,
+  Unavailable,
+} from '@flotilla/errors';
 import { aborted } from '@flotilla/service-kit';
 import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import { claimExec, removeExecFiles, StartingExecs, starterOf, takeOverExec } from './begunExec.ts';
 import type { ContainerRecord } from './container.ts';
 import { parseDetachKeys } from './detachKeys.ts';
+import type { ExecCarriers } from './execCarriers.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { ExecSession, type ExecSessionOptions, type StartExecOptions } from './execSession.ts';
 import { discard } from './input.ts';
@@ -19,6 +30,7 @@ import { containerEvent } from './store.ts';
 
 export interface ExecsOptions extends ExecSessionOptions {
   readonly tickets: TicketServer;
+  readonly carriers: ExecCarriers;
 }
 
 /** How long a resize waits for its exec to run. */
@@ -33,6 +45,9 @@ export class Execs {
   constructor(options: ExecsOptions) {
     this.options = options;
     this.starting = new StartingExecs(options.paths);
+    options.store.execs.onChange((id, exec) => {
+      if (exec === undefined) options.carriers.forget(id);
+    });
   }
 
   /** @throws NotFound; Conflict when the container does not run or is paused. @see Engine API v1.50 ContainerExec */
@@ -142,9 +157,14 @@ export class Execs {
     });
   }
 
-  /** @see Engine API v1.50 ExecInspect */
+  /**
+   * @throws NotFound; DataLoss when the gateway that carried its stream has died. Its client has seen an end like any other, and would take what it is answered
+   *   here for how the exec ended: a null for 0, and what it has of the output for all of it.
+   * @see Engine API v1.50 ExecInspect
+   */
   inspect(id: string): ExecInspect {
     const exec = this.find(id);
+    if (this.options.carriers.hasDied(id)) throw new DataLoss(cutOff(exec));
     const { config } = exec;
     const [entrypoint = '', ...args] = config.Cmd ?? [];
     return {
@@ -177,6 +197,7 @@ export class Execs {
 
   /** Follows to their ends the execs of instances that are gone. */
   followAbandoned(): void {
+    this.options.carriers.forgetBroken();
     for (const exec of this.options.store.execs.values()) {
       if (exec.state !== 'exited' && this.takeOver(exec)) void this.follow(exec.id);
     }
@@ -239,4 +260,10 @@ function decodeConfig(json: Uint8Array): ExecConfig {
   } catch (error) {
     throw error instanceof DecodeError ? new InvalidParameter(`invalid JSON: ${error.message}`, { cause: error }) : error;
   }
+}
+
+/** What of it is known goes with the words: nobody can ask for it in another way. */
+function cutOff({ id, state, exitCode }: ExecRecord): string {
+  const now = { created: 'it had not begun yet', running: 'it still runs', exited: `it ended with exit code ${exitCode}` }[state];
+  return `the output of exec ${id} was cut off when the gateway that carried it went away; ${now}`;
 }

@@ -11,6 +11,7 @@ import { frame } from '@flotilla/streams';
 import { claimExec, findBegunExec, processFile, removeExecFiles, type StartingExecs } from './begunExec.ts';
 import { type ContainerRecord, notRunning, type Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
+import type { ExecCarriers } from './execCarriers.ts';
 import { ExecOutput } from './execOutput.ts';
 import { commandText, type ExecRecord, requireReady } from './execRecord.ts';
 import { discard, forward } from './input.ts';
@@ -30,6 +31,7 @@ export interface ExecSessionOptions {
   readonly runtimes: { get(name: string): OciRuntime | undefined };
   readonly host: HostFacts;
   readonly monitor: Pick<Monitor, 'startExec' | 'connect' | 'resize'>;
+  readonly carriers: Pick<ExecCarriers, 'begin'>;
 }
 
 export interface StartExecOptions {
@@ -82,6 +84,7 @@ export class ExecSession {
     const { config } = this.exec;
     claimExec(this.options.paths, this.exec.id);
     try {
+      if (stream !== undefined) this.options.carriers.begin(this.exec.id, stream);
       const run = requireReady(store.containers.get(this.container.id) ?? this.container);
       const options = this.monitorOptions(run, stream !== undefined);
       const monitored = await monitor.startExec(options, async () => {

@@ -30,6 +30,7 @@ import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
 import { Duties } from './duties.ts';
 import { Execs } from './exec.ts';
+import { ExecCarriers } from './execCarriers.ts';
 import { ExecCollector } from './execCollector.ts';
 import { Exits } from './exits.ts';
 import { HealthMonitor } from './healthMonitor.ts';
@@ -186,7 +187,7 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
       neighbours,
       freezerOf,
     });
-    const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor });
+    const execs = new Execs({ logger, paths, store, tickets, runtimes, host, monitor, carriers: new ExecCarriers(paths) });
     const imageNames = new ImageNames({
       images: neighbours.images,
       changeMark: () => {

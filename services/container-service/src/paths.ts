@@ -9,6 +9,7 @@
  *       exits/<id>          the exit code, written by conmon when a container's log is complete
  *       views/<process>/    a stopped container with its mounts, mounted while files are copied in or out
  *       execs/<exec id>/    the same for an exec: maker, process.json, pid, attach, ctl, exit/<container id>
+ *       carriers/<exec id>  which gateway carries its stream to its client
  *       runtimes/<name>/    the OCI runtimes' own state; runtimes/<name>.run, .exec: the commands conmon is given
  *       drafts/<id>         who makes a container that has no record yet, and the volumes and snapshots it holds
  *       readers/<id>        who reads which log through a ticket
@@ -65,6 +66,10 @@ export class Paths {
   }
   execDirectory(execId: string): string {
     return join(this.exec, 'execs', execId);
+  }
+  /** of attached execs */
+  get carriers(): string {
+    return join(this.exec, 'carriers');
   }
   get drafts(): string {
     return join(this.exec, 'drafts');

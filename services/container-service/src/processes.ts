@@ -9,6 +9,10 @@ export function bootId(): string {
 
 /** Start time of a process in clock ticks since boot; undefined when there is none, or only its zombie. */
 export function startTimeOf(pid: number): string | undefined {
+  return statOf(pid)?.start;
+}
+
+function statOf(pid: number): { readonly start: string; readonly memoryBytes: number } | undefined {
   let stat: string;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -17,13 +21,22 @@ export function startTimeOf(pid: number): string | undefined {
   }
   // The command in parentheses may hold spaces and parentheses itself: fields are counted behind the last one.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const state = fields[0];
-  return state === 'Z' || state === 'X' ? undefined : fields[19];
+  const [state = 'X', start = '', memory] = [fields[0], fields[19], fields[20]];
+  return state === 'Z' || state === 'X' ? undefined : { start, memoryBytes: Number(memory) };
 }
 
 /** Whether the process with that number is still the one that started then. */
 export function isAlive(pid: number, start: string): boolean {
   return pid > 0 && startTimeOf(pid) === start;
+}
+
+/**
+ * Whether it is alive and not about to go: who was killed loses its memory first, then its connections, and may be seen a moment longer. So whoever has seen one
+ * of these close knows by this whether it was the process' end.
+ */
+export function isAtWork(pid: number, start: string): boolean {
+  const stat = pid > 0 ? statOf(pid) : undefined;
+  return stat !== undefined && stat.start === start && stat.memoryBytes > 0;
 }
 
 /**

@@ -6218,6 +6218,7 @@ export const ExecsService = {
     responseSerialize: (value: ResizeExecResponse): Buffer => Buffer.from(ResizeExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ResizeExecResponse => ResizeExecResponse.decode(value),
   },
+  /** DataLoss for one whose attached stream was lost with its holder: how it ends is not how its client should think that it ended. */
   inspect: {
     path: "/flotilla.container.v1.Execs/Inspect" as const,
     requestStream: false as const,
@@ -6234,6 +6235,7 @@ export interface ExecsServer extends UntypedServiceImplementation {
   /** Detached: no ticket. Attached: the process starts when the ticket's stream is dialled. */
   start: handleUnaryCall<StartExecRequest, StartExecResponse>;
   resize: handleUnaryCall<ResizeExecRequest, ResizeExecResponse>;
+  /** DataLoss for one whose attached stream was lost with its holder: how it ends is not how its client should think that it ended. */
   inspect: handleUnaryCall<InspectExecRequest, InspectExecResponse>;
 }
 
@@ -6284,6 +6286,7 @@ export interface ExecsClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ResizeExecResponse) => void,
   ): ClientUnaryCall;
+  /** DataLoss for one whose attached stream was lost with its holder: how it ends is not how its client should think that it ended. */
   inspect(
     request: InspectExecRequest,
     callback: (error: ServiceError | null, response: InspectExecResponse) => void,
