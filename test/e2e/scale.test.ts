@@ -18,7 +18,6 @@ const flotilla = join(import.meta.dirname, '../../deploy/flotilla');
 const loadedWithinMs = 2_000;
 
 interface Listed extends StackProcess {
-  readonly draining: boolean;
   readonly underWay: number;
   readonly answered: number;
   readonly leases: readonly string[];
@@ -28,7 +27,7 @@ interface Listed extends StackProcess {
 async function listed(service?: string): Promise<Listed[]> {
   return waitFor(
     async () => {
-      const all = (await stack.host.processes()) as Listed[];
+      const all = await stack.host.listed<Listed>();
       const asked = all.filter((one) => services.includes(one.service) && (service === undefined || one.service === service));
       return asked.every(({ leases }) => leases !== undefined) && asked;
     },
@@ -45,12 +44,12 @@ async function scale(counts: Readonly<Record<string, number>>): Promise<void> {
   if (code !== 0) expect(stderr).toContain('scaled, but not every replica is healthy yet');
   await waitFor(
     async () => {
-      const running = ((await host.processes()) as Listed[]).filter(({ draining }) => !draining);
+      const running = (await host.processes()).filter(({ draining }) => !draining);
       return Object.entries(counts).every(
         ([name, count]) => running.filter(({ service, healthy }) => service === name && healthy).length === count,
       );
     },
-    { timeoutMs: 90_000, intervalMs: 500, what: words.join(' ') },
+    { timeoutMs: 90_000, intervalMs: 100, what: words.join(' ') },
   );
 }
 

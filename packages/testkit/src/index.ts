@@ -31,6 +31,7 @@ export { type RedisFleet, startCluster, startSentinels } from './redisFleet.ts';
 export { type AccessLogEntry, startRegistry, type TestRegistry } from './registry.ts';
 export { type Place, ServerProcess } from './server.ts';
 export { escapeName, everyKind, Random, spoiledJson, spoiledTar, strayNames } from './spoiledTar.ts';
+export type { StackProcess } from './stackReport.ts';
 export { type Misbehaviour, type StaticRegistry, startStaticRegistry } from './staticRegistry.ts';
-export { createTestHost, disposeTestHosts, type StackOptions, type StackProcess, TestHost } from './testHost.ts';
+export { createTestHost, disposeTestHosts, type StackOptions, TestHost } from './testHost.ts';
 export { type WaitOptions, waitFor } from './waitFor.ts';

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { CgroupTree, sweepStaleCgroups } from './cgroupTree.ts';
 import { type CommandOptions, type CommandResult, mustSucceed, runCommand } from './command.ts';
 import { NamespaceHolder, type SpawnOptions } from './namespaceHolder.ts';
+import { askSupervisor, type StackProcess } from './stackReport.ts';
 import { waitFor } from './waitFor.ts';
 
 const repository = join(import.meta.dirname, '../../..');
@@ -23,14 +24,6 @@ export interface StackOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** How long `up` may take. Default 90,000. */
   readonly timeoutMs?: number;
-}
-
-/** What `flotilla ps --json` says of one process of the stack. */
-export interface StackProcess {
-  readonly service: string;
-  readonly instance: string;
-  readonly pid: number;
-  readonly healthy: boolean;
 }
 
 /** Whether a service is in this process: in a compact stack all five are in one. */
@@ -179,8 +172,14 @@ export class TestHost {
     ]);
   }
 
+  /** What runs of the stack; where its supervisor is gone, what that has left. */
   async processes(): Promise<StackProcess[]> {
-    return JSON.parse(mustSucceed(await this.flotilla('ps', '--json'), 'flotilla ps --json').stdout) as StackProcess[];
+    return (await askSupervisor(join(this.execRoot, 'supervisor/control.sock'))) ?? (await this.listed());
+  }
+
+  /** What `flotilla ps --json` prints: with the load and the leases of each process. */
+  async listed<T extends StackProcess>(): Promise<T[]> {
+    return JSON.parse(mustSucceed(await this.flotilla('ps', '--json'), 'flotilla ps --json').stdout) as T[];
   }
 
   /** Sends a signal (default SIGKILL) to every process of a service; gives their pids. */
