@@ -1,5 +1,6 @@
 #!/bin/sh
-# Everything that needs no running: types, lint, layering, unused code, fresh generated code. Each step runs even when one before it failed.
+# Everything that needs no running: types, lint, layering, unused code, fresh generated code. The steps run beside each other, for most keep one core busy;
+# each tells what it found when those before it have.
 #
 # CHECK_RESULTS names a file that gets one line a step, `passed NAME` or `failed NAME`, for deploy/test.sh to count.
 cd "$(dirname "$0")/.." || exit 1
@@ -7,18 +8,33 @@ PATH=$PWD/node_modules/.bin:$PATH
 export PATH
 results=${CHECK_RESULTS:-/dev/null}
 failed=
+started=
+output=$(mktemp -d) || exit 1
+stop() {
+  for step in $started; do kill "${step#*:}" 2> /dev/null; done
+  exit 130
+}
+trap 'rm -rf "$output"' EXIT
+trap stop INT TERM
 
 step() {
   name=$1
   shift
-  if "$@"; then
-    echo "check: $name: ok"
-    echo "passed $name" >> "$results"
+  "$@" > "$output/$name" 2>&1 &
+  started="$started $name:$!"
+}
+
+tell() {
+  name=${1%:*}
+  if wait "${1#*:}"; then
+    word=ok result=passed
   else
-    echo "check: $name: FAILED"
-    echo "failed $name" >> "$results"
+    word=FAILED result=failed
     failed="$failed $name"
   fi
+  cat "$output/$name"
+  echo "check: $name: $word"
+  echo "$result $name" >> "$results"
 }
 
 # The generated code is checked in, so that a change of a contract shows in review; it must be what the contract says.
@@ -38,5 +54,6 @@ step unused knip --no-config-hints
 # The health proto is gRPC's own and keeps its names.
 step contracts buf lint --path proto/flotilla
 step generated generated_is_fresh
+for step in $started; do tell "$step"; done
 
 [ -z "$failed" ] || { echo "check: failed:$failed" >&2; exit 1; }
