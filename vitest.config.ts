@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/longestFirst.ts';
 
 /** What measures times, or what else runs would be counted in, has the machine to itself. */
 const timed = ['test/e2e/chaos.test.ts', 'test/e2e/fleet.test.ts', 'test/e2e/stats.test.ts', 'services/registry-proxy/test/memory.test.ts'];
@@ -9,6 +10,7 @@ const timed = ['test/e2e/chaos.test.ts', 'test/e2e/fleet.test.ts', 'test/e2e/sta
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {
