@@ -20,6 +20,7 @@ import {
   statOf,
   stopProcess,
 } from './process.ts';
+import { Silence } from './silence.ts';
 import type { ProcessState } from './state.ts';
 
 const startingProbeMs = 25;
@@ -68,10 +69,11 @@ export class Instance implements ProcessIdentity {
   private readonly gone = Promise.withResolvers<void>();
   private goneAlready = false;
   private isLetGo = false;
-  private lastAnswerMs: number | undefined;
+  private hasAnswered = false;
   private blocked = 0;
   private seenStopped = false;
   private readonly sinceMs = performance.now();
+  private readonly silence = new Silence(this.sinceMs, probeTimeoutMs + steadyProbeMs);
   private wakeProbe: () => void = () => undefined;
 
   private constructor(
@@ -232,14 +234,17 @@ export class Instance implements ProcessIdentity {
       const before = this.stat();
       const answer = await this.prober.ask(probeTimeoutMs);
       if (this.goneAlready || this.isLetGo) break;
-      const now = performance.now();
-      if (answer.answered) this.lastAnswerMs = now;
+      const silentMs = this.silence.look(performance.now(), answer.answered);
+      if (answer.answered) this.hasAnswered = true;
       if (answer.version !== undefined) this.version = answer.version;
       const changed = answer.healthy !== this.healthy;
       this.healthy = answer.healthy;
-      this.reason = answer.healthy ? '' : this.lastAnswerMs === undefined ? 'starting' : answer.reason;
+      this.reason = answer.healthy ? '' : this.hasAnswered ? answer.reason : 'starting';
       if (changed) this.events.onHealth(this);
-      if (!this.stopping && (this.isSilentTooLong(now) || this.isBlocked(before, answer.answered))) {
+      if (
+        !this.stopping &&
+        (silentMs > (this.hasAnswered ? hungAfterMs : neverStartedAfterMs) || this.isBlocked(before, answer.answered))
+      ) {
         this.events.onHung(this);
         break;
       }
@@ -248,16 +253,12 @@ export class Instance implements ProcessIdentity {
     this.prober.close();
   }
 
-  private isSilentTooLong(now: number): boolean {
-    return now - (this.lastAnswerMs ?? this.sinceMs) > (this.lastAnswerMs === undefined ? neverStartedAfterMs : hungAfterMs);
-  }
-
   /**
    * One that is starved runs or wants to, and one that waits for a disk is not asleep: neither is blocked. Nor is one that is asked over TCP, where something else
    * may keep the question from it.
    */
   private isBlocked(before: ProcessStat | undefined, answered: boolean): boolean {
-    const mayTell = !answered && this.lastAnswerMs !== undefined && this.plan.probe.kind !== 'nats';
+    const mayTell = !answered && this.hasAnswered && this.plan.probe.kind !== 'nats';
     const after = mayTell ? this.stat() : undefined;
     const slept = after !== undefined && after.state === 'S' && before?.state === 'S' && after.cpuTicks === before.cpuTicks;
     this.blocked = slept ? this.blocked + 1 : 0;

@@ -4,7 +4,7 @@
  */
 import { type TestHost, waitFor } from '@flotilla/testkit';
 import type { Journal } from './journal.ts';
-import { holderOf } from './links.ts';
+import { holdersOf } from './links.ts';
 
 const boundMs = 45_000;
 /** An event may come this much later than one of another service: while its own is stopped, or taken for dead, nobody passes it on. */
@@ -18,8 +18,8 @@ interface Session {
   readonly ended: Promise<void>;
   text: string;
   isOver: boolean;
-  /** The gateway that holds its connection. */
-  holder: number | undefined;
+  /** The gateways that hold its connections: what it listens to, what it waits for, one that it has asked before. */
+  holders: readonly number[];
 }
 
 export class Follower {
@@ -39,7 +39,7 @@ export class Follower {
   async follow(): Promise<void> {
     const last = this.sessions.at(-1);
     if (last?.isOver === false || this.stopping) return;
-    if (last !== undefined && !this.journal.killed.has(last.holder ?? 0)) {
+    if (last !== undefined && !last.holders.some((pid) => this.journal.killed.has(pid))) {
       this.journal.violated(`docker ${this.line} has ended, and its gateway lives: ${last.text.slice(-200)}`);
     }
     const session = this.begin();
@@ -48,13 +48,13 @@ export class Follower {
       this.journal.violated(`docker ${this.line} hears nothing within ${boundMs} ms`),
     );
     const gateways = (await this.host.processes()).filter(({ service }) => service === 'gateway').map(({ pid }) => pid);
-    session.holder = holderOf((await this.host.mustRun('ss', ['-xpH'])).stdout, session.pid, gateways);
+    session.holders = holdersOf((await this.host.mustRun('ss', ['-xpH'])).stdout, session.pid, gateways);
   }
 
   private begin(): Session {
     const child = this.host.dockerSpawn(...this.line.split(' '));
     const { promise, resolve } = Promise.withResolvers<void>();
-    const session: Session = { pid: child.pid ?? 0, ended: promise, text: '', isOver: false, holder: undefined };
+    const session: Session = { pid: child.pid ?? 0, ended: promise, text: '', isOver: false, holders: [] };
     child.stdout?.on('data', (chunk: Buffer) => {
       session.text += chunk.toString();
     });

@@ -43,11 +43,11 @@ export function cutConnections(pid: number, sparing: string): number {
   return cut;
 }
 
-/** Which of these processes holds the other end of a client's connection to the socket at `path`. */
-export function holderOf(listing: string, client: number, holders: readonly number[]): number | undefined {
+/** Which of these processes hold the other ends of a client's connections, by what `ss -xpH` lists. */
+export function holdersOf(listing: string, client: number, holders: readonly number[]): number[] {
   const sockets = listing.split('\n').map((line) => line.trim().split(/\s+/));
   const of = (pid: number): string[][] => sockets.filter((fields) => fields.at(-1)?.includes(`pid=${pid},`));
   // Netid State Recv-Q Send-Q local inode peer inode users
   const peers = new Set(of(client).map((fields) => fields[7]));
-  return holders.find((pid) => of(pid).some((fields) => peers.has(fields[5])));
+  return holders.filter((pid) => of(pid).some((fields) => peers.has(fields[5])));
 }
