@@ -47,7 +47,8 @@ export async function pushImage(content: TestImage | TestIndex, target: PushTarg
     try {
       writeBlobs(directory, content);
       writeFileSync(join(directory, 'push.json'), JSON.stringify({ items, target }));
-      mustSucceed(await host.run(process.execPath, [join(import.meta.dirname, 'pushMain.ts'), directory]), 'push');
+      const env = { ...process.env, NODE_COMPILE_CACHE: join(import.meta.dirname, '../../../.cache/node/root') };
+      mustSucceed(await host.run(process.execPath, [join(import.meta.dirname, 'pushMain.ts'), directory], { env }), 'push');
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
