@@ -10,6 +10,8 @@ export interface VolumeFolders {
   create(name: string): void;
   remove(name: string): Promise<void>;
   names(): string[];
+  /** Whether the directory that holds its content is there. */
+  isWhole(name: string): boolean;
   mount(name: string, mount: VolumeMount): Promise<void>;
   unmount(name: string): void;
   isMounted(name: string): boolean;
@@ -99,17 +101,24 @@ export class LocalVolumes implements VolumeDriver {
     return this.folders.replaceContent(name, fill);
   }
 
-  /** Brings disk and records together after a crash: folders without a record are half removed or half made, but where records were lost. */
-  async reconcile(known: ReadonlyMap<string, VolumeRecord>, recordsAreLost: boolean): Promise<void> {
-    for (const name of this.folders.names()) {
-      if (known.has(name) || recordsAreLost) continue;
-      if (this.folders.isMounted(name)) this.folders.unmount(name);
-      await this.folders.remove(name);
+  /** Volumes of which a crash has left the folder otherwise than the record has it. Folders without a record are half removed or half made, but where records were lost. */
+  unlike(known: ReadonlyMap<string, VolumeRecord>, recordsAreLost: boolean): string[] {
+    const strangers = recordsAreLost ? [] : this.folders.names().filter((name) => !known.has(name));
+    const broken = [...known.values()].filter((volume) => !this.folders.isWhole(volume.name) || this.isLeftMounted(volume));
+    return [...strangers, ...broken.map(({ name }) => name)];
+  }
+
+  /** @param volume - undefined when there is no such volume. */
+  async putRight(name: string, volume: VolumeRecord | undefined): Promise<void> {
+    if (volume === undefined) {
+      await this.remove(name);
+      return;
     }
-    for (const volume of known.values()) {
-      this.folders.create(volume.name);
-      if (volumeMount(volume) === undefined || volume.mounts.length > 0) continue;
-      if (this.folders.isMounted(volume.name)) this.folders.unmount(volume.name);
-    }
+    this.folders.create(name);
+    if (this.isLeftMounted(volume)) this.folders.unmount(name);
+  }
+
+  private isLeftMounted(volume: VolumeRecord): boolean {
+    return volumeMount(volume) !== undefined && volume.mounts.length === 0 && this.folders.isMounted(volume.name);
   }
 }

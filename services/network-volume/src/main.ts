@@ -158,7 +158,10 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     // What a run with `--iptables` has left.
     if (!options.iptables) await forwardJump.remove();
     hosts?.begin();
-    await volumes.reconcile();
+    const volumesAreRight = volumes.reconcile();
+    // What another instance is busy with is waited for, but nobody waits for that.
+    if (livingOthers.size === 0) await volumesAreRight;
+    else volumesAreRight.catch(onError);
     slots.refillLater();
 
     const info = () => {

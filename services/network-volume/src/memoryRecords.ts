@@ -22,6 +22,8 @@ export function memoryRecords(): MemoryRecords {
   const commit = async (change: Commit): Promise<void> => {
     const taken = change.puts?.find(({ create, kind, id }) => create && collection(kind).has(id));
     if (taken !== undefined) throw new Conflict(`${taken.kind}/${taken.id} exists already`);
+    const changed = change.unchanged?.find(({ kind, id, document }) => collection(kind).get(id) !== document);
+    if (changed !== undefined) throw new Conflict(`${changed.kind}/${changed.id} has changed meanwhile`);
     revision += 1;
     for (const { kind, id, document } of change.puts ?? []) collection(kind).apply(id, document, `${revision}-0`);
     for (const { kind, id } of change.deletes ?? []) collection(kind).apply(id, undefined, `${revision}-0`);

@@ -3,6 +3,7 @@
  * port or rule that is missing is made again; a namespace, interface, bridge, address or folder without a record is removed.
  */
 
+import { isConflict } from '@flotilla/errors';
 import type { Logger } from '@flotilla/service-kit';
 import type { Link } from '@flotilla/syscalls';
 import type { NetworkRecord } from './network.ts';
@@ -58,10 +59,16 @@ async function reconcileSandbox(options: ReconcileOptions, sandbox: SandboxRecor
     if (sandbox.dnsPort !== undefined) {
       const port = nameServers.start(containerId, stacks.netnsPath(sandbox.slot), sandbox.dnsPort);
       if (port !== sandbox.dnsPort) {
-        await options.records.commit({ puts: [options.records.sandboxes.put(containerId, { ...sandbox, dnsPort: port })] });
+        const kept = options.records.sandboxes;
+        await options.records.commit({
+          puts: [kept.put(containerId, { ...sandbox, dnsPort: port })],
+          unchanged: [kept.is(containerId, sandbox)],
+        });
       }
     }
   } catch (error) {
+    // Another instance has changed or released it meanwhile: what it has become is that one's.
+    if (isConflict(error)) return;
     logger.error({ error, containerId }, 'a sandbox cannot be brought back whole');
   }
 }

@@ -287,6 +287,8 @@ export class Sandboxes {
   async release(request: Pick<ReleaseSandboxRequest, 'containerId' | 'remove'>): Promise<NetworkSettings> {
     checkContainerId(request.containerId);
     return this.queue.run(request.containerId, async () => {
+      // Another instance may have made it a moment ago, and died.
+      await this.records.fresh();
       const sandbox = this.records.sandboxes.get(request.containerId);
       if (sandbox !== undefined) await this.teardown(sandbox);
       if (request.remove) this.options.files.remove(request.containerId);
@@ -381,6 +383,7 @@ export class Sandboxes {
   async rename(containerId: string, newName: string): Promise<void> {
     checkContainerId(containerId);
     await this.queue.run(containerId, async () => {
+      await this.records.fresh();
       const sandbox = this.records.sandboxes.get(containerId);
       if (sandbox === undefined) return;
       const now = { ...sandbox, containerName: newName };

@@ -4,7 +4,7 @@ import { VolumePlugins } from './adapters/volumePlugins.ts';
 import { LocalVolumes, type VolumeFolders } from './localVolumes.ts';
 import { type MemoryRecords, memoryRecords } from './memoryRecords.ts';
 import { mountArguments } from './mountOptions.ts';
-import type { VolumeMount } from './volume.ts';
+import type { VolumeMount, VolumeRecord } from './volume.ts';
 import { Volumes } from './volumes.ts';
 
 class FakeFolders implements VolumeFolders {
@@ -14,6 +14,7 @@ class FakeFolders implements VolumeFolders {
   create = (name: string): void => void this.folders.add(name);
   remove = async (name: string): Promise<void> => void this.folders.delete(name);
   names = (): string[] => [...this.folders];
+  isWhole = (name: string): boolean => this.folders.has(name);
   mount = async (name: string, mount: VolumeMount): Promise<void> => void this.mounts.set(name, mount);
   unmount = (name: string): void => void this.mounts.delete(name);
   isMounted = (name: string): boolean => this.mounts.has(name);
@@ -118,6 +119,43 @@ describe('a volume', () => {
     await volumes.retain([]);
     expect((await volumes.prune({ all: { values: ['1'] } })).names).toEqual(['held']);
     await expect(volumes.prune({ colour: { values: ['x'] } })).rejects.toThrow("invalid filter 'colour'");
+  });
+});
+
+describe('a start', () => {
+  /** What other instances have committed is heard with the next `fresh`. */
+  function heardLater(commit: () => Promise<unknown>): void {
+    Object.assign(records, { fresh: commit });
+  }
+
+  it('removes what a crash has left half made, and makes what it has left half removed', async () => {
+    await volumes.create({ Name: 'kept' });
+    folders.folders.delete('kept');
+    await volumes.create({ Name: 'ram', DriverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } });
+    folders.mounts.set('ram', {} as VolumeMount);
+    folders.create('stranger');
+    await volumes.reconcile();
+    expect([...folders.folders].sort()).toEqual(['kept', 'ram']);
+    expect(folders.mounts.size).toBe(0);
+  });
+
+  it('leaves alone what another instance has just made, and does not make what it has just removed', async () => {
+    await volumes.create({ Name: 'old' });
+    const old = records.volumes.get('old') as VolumeRecord;
+    folders.folders.delete('old');
+    folders.create('new');
+    heardLater(() =>
+      records.commit({ puts: [records.volumes.put('new', { ...old, name: 'new' })], deletes: [records.volumes.delete('old')] }),
+    );
+    await volumes.reconcile();
+    expect([...folders.folders]).toEqual(['new']);
+  });
+
+  it('who fills a volume knows one that another instance has just made', async () => {
+    await volumes.create({ Name: 'old' });
+    const old = records.volumes.get('old') as VolumeRecord;
+    heardLater(() => records.commit({ puts: [records.volumes.put('new', { ...old, name: 'new' })] }));
+    expect(await volumes.populate('new', '/from', '')).toBe(true);
   });
 });
 

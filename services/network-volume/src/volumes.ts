@@ -316,6 +316,7 @@ export class Volumes {
 
   async populate(name: string, sourceDir: string, subpath: string): Promise<boolean> {
     return this.records.withLease(`volume/${name}`, async () => {
+      await this.records.fresh();
       const volume = this.require(name);
       return (await this.drivers.find(volume.driver)).populate(volume, sourceDir, subpath);
     });
@@ -330,10 +331,17 @@ export class Volumes {
     }
   }
 
-  /** Brings disk and records together after a crash. */
+  /** Brings disk and records together after a crash. What looks unlike may be what another instance makes or removes right now: that is seen under the lease. */
   async reconcile(): Promise<void> {
-    const local = [...this.records.volumes.values()].filter(({ driver }) => driver === localDriver);
-    await this.drivers.local.reconcile(new Map(local.map((volume) => [volume.name, volume])), this.records.areLost === true);
+    const { records, drivers } = this;
+    const local = [...records.volumes.values()].filter(({ driver }) => driver === localDriver);
+    for (const name of drivers.local.unlike(new Map(local.map((volume) => [volume.name, volume])), records.areLost === true)) {
+      await records.withLease(`volume/${name}`, async () => {
+        await records.fresh();
+        const volume = records.volumes.get(name);
+        await drivers.local.putRight(name, volume?.driver === localDriver ? volume : undefined);
+      });
+    }
   }
 }
 

@@ -50,6 +50,10 @@ export class VolumeFolders implements Folders {
     return readdirSync(this.root);
   }
 
+  isWhole(name: string): boolean {
+    return existsSync(this.path(name));
+  }
+
   isMounted(name: string): boolean {
     return mountPointsBelow(join(this.root, name)).includes(this.path(name));
   }
