@@ -125,10 +125,7 @@ class Channels {
       return found.grpcAddress;
     }
     if (options.rendezvousKey === undefined || instances.length < 2) return undefined;
-    return rendezvous(
-      options.rendezvousKey,
-      instances.map((beat) => beat.grpcAddress),
-    );
+    return homeOf(this.discovery, this.service, options.rendezvousKey)?.grpcAddress;
   }
 
   private forgetTheDead(): void {
@@ -140,6 +137,16 @@ class Channels {
       }
     }
   }
+}
+
+/** The instance that calls with a key go to; undefined while none is known. */
+export function homeOf(discovery: Discovery, service: string, key: string): { instance: string; grpcAddress: string } | undefined {
+  const instances = discovery.instances(service);
+  const address = rendezvous(
+    key,
+    instances.map((beat) => beat.grpcAddress),
+  );
+  return instances.find(({ grpcAddress }) => grpcAddress === address);
 }
 
 /** The candidate with the highest hash of key and name: stable while it lives, and only its keys move when it dies. */

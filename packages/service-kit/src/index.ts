@@ -1,6 +1,6 @@
 export { aborted } from './aborted.ts';
 export { Bus, type BusOptions } from './bus.ts';
-export { type CallOptions, type Calls, rendezvous, serviceCalls } from './client.ts';
+export { type CallOptions, type Calls, homeOf, rendezvous, serviceCalls } from './client.ts';
 export { address, readConfig, type ServiceSettings, serviceSettings } from './config.ts';
 export type { Definition } from './definition.ts';
 export { Discovery } from './discovery.ts';

@@ -5,10 +5,12 @@ export { encodeLine, lastWord, parseLines } from './jsonLines.ts';
 export { writeOutput, writeTaken } from './pieces.ts';
 export { frame, headerBytes, type StandardStream, StdcopyDemultiplexer, stderr, stdin, stdout, writeHeader } from './stdcopy.ts';
 export {
+  type Admit,
   type DialOptions,
   dialTicket,
   type GivenConnection,
-  giveConnection,
+  type Opened,
+  openStanding,
   type ServeStream,
   type TakeConnection,
   type Ticket,

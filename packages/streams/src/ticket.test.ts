@@ -5,8 +5,9 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { InvalidParameter } from '@flotilla/errors';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { dialTicket, joinStreams, TicketServer, writeAll } from './index.ts';
+import { dialTicket, joinStreams, openStanding, TicketServer, writeAll } from './index.ts';
 
 let folder: string;
 let server: TicketServer;
@@ -87,6 +88,47 @@ describe('tickets', () => {
 
   it('fail clearly when nobody listens', async () => {
     await expect(dialTicket({ address: `unix:${folder}/none.sock`, token: 'x' })).rejects.toMatchObject({ kind: 'Unavailable' });
+  });
+});
+
+describe('standing tickets', () => {
+  it('open streams as often as they are asked to, each for what its word says', async () => {
+    const ticket = server.issueStanding((word) => (stream) => writeAll(stream, `for ${word.toString()}`), 60_000);
+    const long = 'long '.repeat(50_000);
+    const opened = await Promise.all(['one', long].map((word) => openStanding(ticket, Buffer.from(word), {})));
+    const heard = await Promise.all(opened.map(({ stream }) => collect(stream)));
+    expect(heard.map(String)).toEqual(['for one', `for ${long}`]);
+  });
+
+  it('refuse a word by the class of the error, and in its own words', async () => {
+    const ticket = server.issueStanding(() => {
+      throw new InvalidParameter('session "é\n" already exists');
+    }, 60_000);
+    const refused = openStanding(ticket, Buffer.from('x'), {});
+    await expect(refused).rejects.toMatchObject({ kind: 'InvalidParameter', message: 'session "é " already exists' });
+  });
+
+  it('run out', async () => {
+    const ticket = server.issueStanding(() => async () => undefined, 1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const late = openStanding(ticket, Buffer.from('x'), {});
+    await expect(late).rejects.toMatchObject({ kind: 'Unavailable', message: 'this ticket is unknown, used or too old' });
+  });
+
+  it('hold up no server that stops', async () => {
+    server.issueStanding(() => async () => undefined, 60_000);
+    expect(server.isBusy).toBe(false);
+  });
+
+  it.each([
+    ['that ends in the middle of its word', '10\nabc', /^-InvalidParameter the stream ended/],
+    ['whose word is too long', '9999999\nabc', /^-InvalidParameter what the stream is for/],
+    ['that sends what is no number', '12x\nabc', /^-this ticket is unknown/],
+  ])('refuse a peer %s', async (_, rest, answer) => {
+    const { token } = server.issueStanding(() => async () => undefined, 60_000);
+    const socket = connect({ path: `${folder}/s.sock`, allowHalfOpen: true });
+    socket.end(`${token} ${rest}`);
+    expect((await collect(socket)).toString()).toMatch(answer);
   });
 });
 

@@ -2,8 +2,9 @@
  * Tickets: how bulk and interactive bytes travel between services. A gRPC call answers with an address and a one-time token; the holder
  * dials, sends `<token>\n`, reads `+\n` (or `-<reason>\n`), and from then on both sides speak raw bytes with back-pressure and half-close.
  *
- * A holder that only passes a client's bytes on can give the client's connection away instead: `<token> <descriptor> <inode>\n`. A server that could take it
- * answers `=\n`, and serves it when the holder has ended the stream; one that could not answers `+\n`.
+ * A standing ticket opens many streams until it runs out, each of which says first what it is for: `<token> <bytes>\n<word of so many bytes>`. A holder that only
+ * passes a client's bytes on gives the client's connection away with it: `<token> <bytes> <descriptor> <inode>\n<word>`. A server that could take it answers `=\n`
+ * and has it from then on; one that could not answers `+\n`. What the word asks for is refused by `-<class of error> <reason>\n`.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
@@ -11,7 +12,16 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type NetConnectOpts, type Server, Socket, type SocketConstructorOpts } from 'node:net';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { isUnavailable, Unavailable } from '@flotilla/errors';
+import {
+  errorKind,
+  errorMessage,
+  InvalidParameter,
+  isErrorKind,
+  isFlotillaError,
+  isUnavailable,
+  makeError,
+  Unavailable,
+} from '@flotilla/errors';
 import { watchDeparture } from './departure.ts';
 import { PieceStream } from './pieceStream.ts';
 import { writeEnd } from './pieces.ts';
@@ -21,7 +31,7 @@ export interface Ticket {
   readonly token: string;
   /** what the server sends comes in pieces (pieces.ts) */
   readonly inPieces?: boolean | undefined;
-  /** a connection may be given with it */
+  /** a connection may be given with it: it is a standing one, of a server that can take them */
   readonly takesConnection?: boolean | undefined;
 }
 
@@ -43,8 +53,6 @@ export interface IssueOptions {
   readonly outputOnly?: boolean;
   /** `serve` writes pieces; the last one, that says that it was all, is written when it resolves. */
   readonly inPieces?: boolean;
-  /** What is served may be a connection that the holder gives; for a server that can take them. */
-  readonly takesConnection?: boolean;
   /** The holder can have it go on at another instance: when this one stops, the stream is cut at once. */
   readonly resumable?: boolean;
   /** Runs when nobody came in time, or before the server closed. */
@@ -57,6 +65,10 @@ interface Pending {
   readonly timer: NodeJS.Timeout;
 }
 
+/** What serves the stream that a word asks for. Refuses by throwing. */
+export type Admit = (word: Buffer) => ServeStream;
+
+const unknownTicket = 'this ticket is unknown, used or too old';
 const accepted = '+';
 const taken = '=';
 const tokenBytes = 24;
@@ -68,8 +80,11 @@ const highWaterMark = 256 * 1024;
 /** Gets at the descriptor of a connection that a peer gives; a copy, of this process. Throws when it cannot. */
 export type TakeConnection = (peer: Socket, given: GivenConnection) => number;
 
-const givenForm = /^([0-9a-f]+) (\d{1,9}) (\d{1,15})$/;
-const longestHello = tokenBytes * 2 + 26;
+const standingForm = /^([0-9a-f]+) (\d{1,7})(?: (\d{1,9}) (\d{1,15}))?$/;
+const longestHello = tokenBytes * 2 + 34;
+/** A word has in it what a client sent: its headers, and what it said behind them. */
+const longestWord = 4 * 1024 * 1024;
+const longestAnswer = 4096;
 
 /** What a logger must do here. */
 interface Log {
@@ -79,6 +94,7 @@ interface Log {
 export class TicketServer {
   private readonly server: Server;
   private readonly pending = new Map<string, Pending>();
+  private readonly standing = new Map<string, Admit>();
   private readonly open = new Set<Socket>();
   private readonly resumable = new Set<Socket>();
   private readonly logger: Log;
@@ -122,8 +138,15 @@ export class TicketServer {
       options.onExpired?.();
     }, options.ttlMs ?? defaultTtlMs).unref();
     this.pending.set(token, { serve: AsyncLocalStorage.bind(serve), options, timer });
-    const takesConnection = options.takesConnection === true && this.take !== undefined;
-    return { address: this.address, token, inPieces: options.inPieces ?? false, takesConnection };
+    return { address: this.address, token, inPieces: options.inPieces ?? false };
+  }
+
+  /** Promises as many streams as are asked for within `ttlMs`. */
+  issueStanding(admit: Admit, ttlMs: number): Ticket {
+    const token = randomBytes(tokenBytes).toString('hex');
+    this.standing.set(token, admit);
+    setTimeout(() => this.standing.delete(token), ttlMs).unref();
+    return { address: this.address, token, takesConnection: this.take !== undefined };
   }
 
   /** Streams being served. */
@@ -156,26 +179,51 @@ export class TicketServer {
     const timer = setTimeout(() => refuse('no token came'), helloTimeoutMs).unref();
     readLine(socket, longestHello).then(
       (hello) => {
-        clearTimeout(timer);
-        const [, givenToken, fd, inode] = givenForm.exec(hello) ?? [];
-        const token = givenToken ?? hello;
-        const pending = this.pending.get(token);
-        if (pending === undefined) return refuse('this ticket is unknown, used or too old');
-        this.pending.delete(token);
-        clearTimeout(pending.timer);
-        const isGiven = fd !== undefined && pending.options.takesConnection === true;
-        const own = isGiven ? this.tryTake(socket, { fd: Number(fd), inode: Number(inode) }) : undefined;
-        if (own !== undefined) void this.serveTaken(socket, own, pending);
-        else {
-          socket.write(`${accepted}\n`);
-          void this.serve(socket, pending);
+        const asked = standingForm.exec(hello);
+        if (asked !== null) {
+          void this.acceptStanding(socket, asked).then(
+            () => clearTimeout(timer),
+            (error: unknown) => {
+              clearTimeout(timer);
+              refuse(`${errorKind(error)} ${errorMessage(error).replaceAll('\n', ' ')}`.slice(0, longestAnswer / 4));
+            },
+          );
+          return;
         }
+        clearTimeout(timer);
+        const pending = this.pending.get(hello);
+        if (pending === undefined) return refuse(unknownTicket);
+        this.pending.delete(hello);
+        clearTimeout(pending.timer);
+        socket.write(`${accepted}\n`);
+        void this.serve(socket, pending);
       },
       () => {
         clearTimeout(timer);
         refuse('a token was expected');
       },
     );
+  }
+
+  /** @throws what its word is refused with; Unavailable for a ticket that is not there. */
+  private async acceptStanding(peer: Socket, [, token = '', bytes = '', fd, inode]: RegExpExecArray): Promise<void> {
+    const admit = this.standing.get(token);
+    if (admit === undefined) throw new Unavailable(unknownTicket);
+    if (Number(bytes) > longestWord) throw new InvalidParameter('what the stream is for takes too many words');
+    const serve = admit(await readBytes(peer, Number(bytes)));
+    const own = fd === undefined ? undefined : this.tryTake(peer, { fd: Number(fd), inode: Number(inode) });
+    if (own === undefined) {
+      peer.write(`${accepted}\n`);
+      void this.serve(peer, { serve, options: {} });
+      return;
+    }
+    const options: SocketConstructorOpts & { highWaterMark: number } = { fd: own, allowHalfOpen: true, noDelay: true, highWaterMark };
+    // It reads from here on: whoever serves it must be there for what comes, also for an end.
+    const connection = new Socket(options);
+    this.track(connection);
+    void this.serve(connection, { serve, options: {} });
+    peer.end(`${taken}\n`);
+    peer.resume();
   }
 
   /** Undefined where it cannot be taken, as between containers: the bytes then come through the peer. */
@@ -187,31 +235,7 @@ export class TicketServer {
     }
   }
 
-  /** The peer ends its stream when it has done with the connection; one that leaves in another way may have said nothing to the client yet. */
-  private async serveTaken(peer: Socket, fd: number, pending: Pending): Promise<void> {
-    this.running++;
-    const isLetGo = new Promise<boolean>((resolve) => {
-      const timer = setTimeout(() => resolve(false), helloTimeoutMs);
-      peer.once('end', () => resolve(true));
-      peer.once('close', () => {
-        clearTimeout(timer);
-        resolve(false);
-      });
-    });
-    peer.resume();
-    peer.write(`${taken}\n`);
-    const options: SocketConstructorOpts & { highWaterMark: number } = { fd, allowHalfOpen: true, noDelay: true, highWaterMark };
-    const mayServe = await isLetGo;
-    // It reads from here on: whoever serves it must be there for what comes, also for an end.
-    const connection = new Socket(options);
-    this.track(connection);
-    if (mayServe) void this.serve(connection, pending);
-    else connection.destroy();
-    peer.destroy();
-    this.running--;
-  }
-
-  private async serve(socket: Socket, { serve, options }: Pending): Promise<void> {
+  private async serve(socket: Socket, { serve, options }: Omit<Pending, 'timer'>): Promise<void> {
     const abort = new AbortController();
     socket.on('close', () => abort.abort());
     if (options.resumable) this.resumable.add(socket);
@@ -237,6 +261,7 @@ export class TicketServer {
   async close(deadlineMs: number): Promise<void> {
     const pending = [...this.pending.values()];
     this.pending.clear();
+    this.standing.clear();
     for (const { timer, options } of pending) {
       clearTimeout(timer);
       options.onExpired?.();
@@ -284,20 +309,29 @@ export async function dialTicket(ticket: Ticket, options: DialOptions = {}): Pro
   return stream;
 }
 
-/** What came of a connection that was given with a ticket. */
-export interface Giving {
-  /** Taken: to be ended when nothing reads or writes the connection here any more, which the server then serves. Otherwise the ticket's stream. */
+/** What came of a standing ticket. */
+export interface Opened {
   readonly stream: Duplex;
+  /** Whether the server has the connection that was given: nothing may read or write it here any more. Otherwise the stream is the ticket's. */
   readonly isTaken: boolean;
 }
 
-/** Redeems a ticket and gives a connection with it, which stays open here. @throws as `dialTicket` does. */
-export async function giveConnection(
+/**
+ * Opens a stream with a standing ticket.
+ *
+ * @param word - what it is for.
+ * @param given - a connection of this process to be served in its place; it stays open here.
+ * @throws what the server refuses it with; Unavailable as `dialTicket` does, and when the ticket has run out.
+ */
+export async function openStanding(
   ticket: Ticket,
-  { fd, inode }: GivenConnection,
-  options: Pick<DialOptions, 'signal'>,
-): Promise<Giving> {
-  const { socket, answer } = await greet(ticket, `${ticket.token} ${fd} ${inode}`, options);
+  word: Uint8Array,
+  { given, ...options }: Pick<DialOptions, 'signal'> & { readonly given?: GivenConnection | undefined },
+): Promise<Opened> {
+  const gift = given === undefined || ticket.takesConnection !== true ? '' : ` ${given.fd} ${given.inode}`;
+  const hello = Buffer.concat([Buffer.from(`${ticket.token} ${word.length}${gift}\n`), word]);
+  const { socket, answer } = await greet(ticket, hello, options);
+  if (answer === taken) socket.destroy();
   return { stream: socket, isTaken: answer === taken };
 }
 
@@ -312,12 +346,12 @@ async function dialOrRestart(ticket: Ticket, options: DialOptions): Promise<Sock
 }
 
 async function dial(ticket: Ticket, options: DialOptions): Promise<Socket> {
-  const { socket } = await greet(ticket, ticket.token, options);
+  const { socket } = await greet(ticket, Buffer.from(`${ticket.token}\n`), options);
   return socket;
 }
 
 /** Dials, and says what is to be said first. */
-function greet(ticket: Ticket, hello: string, options: DialOptions): Promise<{ socket: Socket; answer: string }> {
+function greet(ticket: Ticket, hello: Buffer, options: DialOptions): Promise<{ socket: Socket; answer: string }> {
   options.signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const dialing: NetConnectOpts & { highWaterMark: number } = {
@@ -338,17 +372,22 @@ function greet(ticket: Ticket, hello: string, options: DialOptions): Promise<{ s
       settle();
       socket.on('error', () => undefined);
       socket.destroy();
-      reject(cause instanceof Unavailable ? cause : new Unavailable('the stream is not there', { cause }));
+      reject(isFlotillaError(cause) ? cause : new Unavailable('the stream is not there', { cause }));
     }
     options.signal?.addEventListener('abort', abort, { once: true });
     socket.once('error', fail);
-    socket.write(`${hello}\n`);
-    readLine(socket, 200).then((answer) => {
-      if (answer !== accepted && answer !== taken) return fail(new Unavailable(answer.slice(1) || 'the stream was refused'));
+    socket.write(hello);
+    readLine(socket, longestAnswer).then((answer) => {
+      if (answer !== accepted && answer !== taken) return fail(refusal(answer));
       settle();
       resolve({ socket, answer });
     }, fail);
   });
+}
+
+function refusal(answer: string): Error {
+  const [, kind = '', reason = ''] = /^-(\w+) (.*)$/.exec(answer) ?? [];
+  return isErrorKind(kind) ? makeError(kind, reason) : new Unavailable(answer.slice(1) || 'the stream was refused');
 }
 
 function dialOptions(address: string): { path: string } | { host: string; port: number } {
@@ -382,12 +421,41 @@ function readLine(socket: Socket, limit: number): Promise<string> {
         }
         const rest = held.subarray(newline + 1);
         if (rest.length > 0) socket.unshift(rest);
-        resolve(held.subarray(0, newline).toString('latin1'));
+        resolve(held.subarray(0, newline).toString('utf8'));
         return;
       }
     };
     socket.on('readable', onReadable);
     socket.on('end', onEnd);
     socket.on('close', onEnd);
+  });
+}
+
+/** Reads so many bytes and gives back what follows them; the socket is paused afterwards. */
+async function readBytes(socket: Socket, count: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  while (bytes < count) {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) {
+      if (socket.readableEnded || socket.destroyed) throw new InvalidParameter('the stream ended before it had said what it is for');
+      await readableAgain(socket);
+      continue;
+    }
+    parts.push(chunk);
+    bytes += chunk.length;
+  }
+  const held = Buffer.concat(parts);
+  if (bytes > count) socket.unshift(held.subarray(count));
+  return held.subarray(0, count);
+}
+
+function readableAgain(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      for (const event of ['readable', 'end', 'close'] as const) socket.off(event, settle);
+      resolve();
+    };
+    for (const event of ['readable', 'end', 'close'] as const) socket.on(event, settle);
   });
 }

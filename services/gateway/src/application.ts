@@ -3,6 +3,7 @@ import type { SystemInfo, SystemVersion } from '@flotilla/engine-api';
 import type { Logger } from '@flotilla/service-kit';
 import express, { type Express, Router } from 'express';
 import type { Backends } from './backends.ts';
+import type { BuildKitDoor } from './buildkitDoor.ts';
 import type { Copies } from './copies.ts';
 import type { Events } from './events/follow.ts';
 import type { HostRelay } from './hosts/relay.ts';
@@ -26,6 +27,7 @@ import { volumeRoutes } from './routes/volumes.ts';
 
 export interface ApplicationOptions {
   readonly backends: Backends;
+  readonly buildkitDoor: BuildKitDoor;
   readonly copies: Copies;
   readonly events: Events;
   readonly info: () => Promise<SystemInfo>;
@@ -58,7 +60,7 @@ export function createApplication(options: ApplicationOptions): Express {
   eventRoutes(router, options.events);
   distributionRoutes(router, options.distribution);
   buildRoutes(router, backends);
-  buildkitRoutes(router, backends);
+  buildkitRoutes(router, options.buildkitDoor, options.logger);
   pluginRoutes(router);
   hostRoutes(router, options.hosts);
   router.get(/^\/metrics$/, (request, response) => metrics.answer(request, response));

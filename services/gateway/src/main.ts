@@ -1,8 +1,9 @@
 /** The gateway: Docker's Engine API in front, gRPC and streams behind. This file alone knows every concrete part. */
-import { type Discovery, drainHttp, type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
+import { type Discovery, drainHttp, homeOf, type RunningService, runAsProcess, startService } from '@flotilla/service-kit';
 import { createApplication } from './application.ts';
 import { AuditLog } from './audit/auditLog.ts';
 import { connectBackends } from './backends.ts';
+import { BuildKitDoor, sameInstance } from './buildkitDoor.ts';
 import { gatewaySettings } from './config.ts';
 import { answerFromCopies, openCopies } from './copies.ts';
 import { EventFeed } from './events/feed.ts';
@@ -36,9 +37,11 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const hosts = hostsFile === undefined ? undefined : new HostRelay(HostDirectory.follow(hostsFile, logger));
     if (hosts !== undefined) lifecycle.onStop('other hosts', () => hosts.close());
     const copies = openCopies(discovery, policy);
+    const home = (): string | undefined => homeOf(discovery, 'image-service', sameInstance.rendezvousKey)?.instance;
     const metrics = new Metrics({ backends, eventFollowers: () => events.followerCount });
     const application = createApplication({
       backends,
+      buildkitDoor: new BuildKitDoor({ buildkit: backends.buildkit, home }),
       copies,
       metrics,
       events: policy === undefined ? events : scopeEvents(events, policy),

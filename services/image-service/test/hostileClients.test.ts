@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ClientConnection, type ClientSession } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { Packet, Packet_PacketType as PacketType, Stat } from '@flotilla/contracts/fsutil/types/wire';
 import { ControlService, SolveRequest, type SolveResponse, StatusRequest } from '@flotilla/contracts/moby/buildkit/v1/control';
 import { LLBBridgeService } from '@flotilla/contracts/moby/buildkit/v1/frontend/gateway';
@@ -11,7 +12,7 @@ import { AuthService } from '@flotilla/contracts/moby/filesync/v1/auth';
 import { FileSendService, FileSyncService } from '@flotilla/contracts/moby/filesync/v1/filesync';
 import { UploadService } from '@flotilla/contracts/moby/upload/v1/upload';
 import { isNotImplemented } from '@flotilla/errors';
-import { dialTicket } from '@flotilla/streams';
+import { openStanding } from '@flotilla/streams';
 import { waitFor } from '@flotilla/testkit';
 import {
   Server,
@@ -108,10 +109,9 @@ class Client {
     ];
     for (const [service, implementation] of [diffCopy, ...more]) server.addService(service, implementation);
     const methods = [diffCopy, ...more].flatMap(([service]) => Object.values(service).map(({ path }) => path));
-    const { ticket } = await stack.buildkit.openSession({ id, sharedKey: '', methods });
-    const socket = await dial(ticket);
+    const socket = await dial({ id, sharedKey: '', methods });
     server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
-    const client: Client = new Client(id, new GrpcConnection(await dial((await stack.buildkit.openControl({})).ticket)), socket, server);
+    const client: Client = new Client(id, new GrpcConnection(await dial()), socket, server);
     clients.push(client);
     return client;
   }
@@ -132,11 +132,13 @@ class Client {
   }
 }
 
-async function dial(ticket: { address: string; token: string } | undefined): Promise<Socket> {
+/** One of a client's connections: the one on which it is served, or a session. */
+async function dial(session?: ClientSession): Promise<Socket> {
+  const { ticket } = await stack.buildkit.openConnections({});
   if (ticket === undefined) throw new Error('no ticket');
-  const socket = (await dialTicket(ticket)) as Socket;
-  socket.on('error', () => undefined);
-  return socket;
+  const what = ClientConnection.fromPartial({ isAnswered: true, ...(session && { session }) });
+  const { stream } = await openStanding(ticket, ClientConnection.encode(what).finish(), {});
+  return stream.on('error', () => undefined) as Socket;
 }
 
 const image = [{ type: 'moby', attrs: { name: 'evil:latest' } }];
@@ -251,17 +253,13 @@ describe('a session', () => {
 
   it('has its id alone', async () => {
     const client = await Client.open({ dockerfile: copyAll, context: honest({ a: '' }) });
-    await expect(stack.buildkit.openSession({ id: client.id, sharedKey: '', methods: [] })).rejects.toThrow(
-      `session ${client.id} already exists`,
-    );
-    // Tickets for one id that are both given out before either is used: who comes first has it.
+    const already = expect.stringContaining(`session ${client.id} already exists`);
+    await expect(dial({ id: client.id, sharedKey: '', methods: [] })).rejects.toMatchObject({ kind: 'InvalidParameter', message: already });
+    // Who comes first has it, however close the other is.
     const id = randomBytes(8).toString('hex');
-    const tickets = await Promise.all([1, 2].map(() => stack.buildkit.openSession({ id, sharedKey: '', methods: [] })));
-    const [first, second] = [await dial(tickets[0]?.ticket), await dial(tickets[1]?.ticket)];
-    second.resume();
-    await waitFor(() => second.destroyed || second.readableEnded, { what: 'the second to be turned away' });
-    expect(first.destroyed || first.readableEnded).toBe(false);
-    first.destroy();
+    const both = await Promise.allSettled([1, 2].map(() => dial({ id, sharedKey: '', methods: [] })));
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    for (const one of both) if (one.status === 'fulfilled') one.value.destroy();
     await client.solve({ exporters: [] });
   });
 });
@@ -394,7 +392,7 @@ describe('a connection', () => {
     ['whose headers are broken', [preface, settings, frame(1, 4, 1, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff]))]],
     ['of frames that are too large', [preface, settings, frame(0, 0, 1, Buffer.alloc(20_000_000 & 0xffffff))]],
   ])('%s is closed', async (_name, parts) => {
-    const socket = await dial((await stack.buildkit.openControl({})).ticket);
+    const socket = await dial();
     socket.resume();
     for (const part of parts) socket.write(part);
     await waitFor(() => socket.destroyed || socket.readableEnded, { what: 'the connection to be closed', timeoutMs: patienceMs });
@@ -407,7 +405,7 @@ describe('a connection', () => {
     ['settings', frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))],
     ['empty data', frame(0, 0, 1, Buffer.alloc(0))],
   ])('that floods with %s does not keep others waiting', async (_name, flood) => {
-    const socket = await dial((await stack.buildkit.openControl({})).ticket);
+    const socket = await dial();
     const burst = Buffer.concat(Array<Buffer>(2000).fill(flood));
     socket.write(Buffer.concat([preface, settings]));
     for (let count = 0; count < 50 && !socket.destroyed; count++) if (!socket.write(burst)) await sleep(5);

@@ -4,13 +4,13 @@ import type { HostConfig } from '@flotilla/engine-api';
 import { InvalidParameter } from '@flotilla/errors';
 import type { Router } from 'express';
 import { type Backends, long, unbounded } from '../backends.ts';
+import { sameInstance } from '../buildkitDoor.ts';
 import { olderThan } from '../http/apiVersion.ts';
 import { filtersOf, toProto } from '../http/filters.ts';
 import { boolean, integer, query, text } from '../http/query.ts';
 import { clientGone, sendEmpty, sendJson } from '../http/respond.ts';
 import { exchange, redeem } from '../streams/transfer.ts';
 import { buildBySession } from './buildBySession.ts';
-import { sameInstance } from './buildkit.ts';
 
 export function buildRoutes(router: Router, { builds, buildkit }: Backends): void {
   router.post(/^\/build$/, async (request, response) => {

@@ -1,21 +1,29 @@
 /** The two connections of BuildKit's clients, both of which image-service speaks on: `/grpc`, where it is the server, and `/session`, where it is the client. */
 import type { IncomingMessage } from 'node:http';
+import { ClientSession } from '@flotilla/contracts/flotilla/image/v1/buildkit';
 import { InvalidParameter } from '@flotilla/errors';
+import type { Logger } from '@flotilla/service-kit';
 import type { Router } from 'express';
-import type { Backends } from '../backends.ts';
+import type { BuildKitDoor } from '../buildkitDoor.ts';
 import { clientGone } from '../http/respond.ts';
-import { upgrade } from '../streams/hijack.ts';
+import { handOver, handOverWhenSpoken } from '../streams/hijack.ts';
 
-/** A build's connections do not name each other before they are open: all go to one instance, which also does equal steps of concurrent builds once. */
-export const sameInstance = { rendezvousKey: 'buildkit' } as const;
 const protocol = 'h2c';
 
-export function buildkitRoutes(router: Router, { buildkit }: Backends): void {
+export function buildkitRoutes(router: Router, door: BuildKitDoor, logger: Logger): void {
   router.post(/^\/grpc$/, async (request, response) => {
     checkProtocol(request);
     const signal = clientGone(response);
-    const { ticket } = await buildkit.openControl({}, { ...sameInstance, signal });
-    await upgrade(request, response, ticket, protocol, signal);
+    if (!door.isOpen) {
+      await handOver(request, response, (given) => door.open({}, { given, signal }));
+      return;
+    }
+    // Clients open some of these only to see that they are served.
+    try {
+      await handOverWhenSpoken(request, response, protocol, (given, head) => door.open({ isAnswered: true, head }, { given, signal }));
+    } catch (error) {
+      logger.warn({ error }, 'a connection of a BuildKit client was lost');
+    }
   });
 
   router.post(/^\/session$/, async (request, response) => {
@@ -25,8 +33,8 @@ export function buildkitRoutes(router: Router, { buildkit }: Backends): void {
     const [sharedKey = ''] = headers(request, 'x-docker-expose-session-sharedkey');
     const methods = headers(request, 'x-docker-expose-session-grpc-method');
     const signal = clientGone(response);
-    const { ticket } = await buildkit.openSession({ id, sharedKey, methods }, { ...sameInstance, signal });
-    await upgrade(request, response, ticket, protocol, signal);
+    const session = ClientSession.fromPartial({ id, sharedKey, methods });
+    await handOver(request, response, (given) => door.open({ session }, { given, signal }));
   });
 }
 

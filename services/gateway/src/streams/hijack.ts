@@ -11,10 +11,10 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
-import { type GivenConnection, giveConnection, joinStreams, type Ticket, watchDeparture } from '@flotilla/streams';
+import { type GivenConnection, joinStreams, type Opened, watchDeparture } from '@flotilla/streams';
 import { descriptorOf } from '@flotilla/syscalls';
 import { olderThan } from '../http/apiVersion.ts';
-import { copyTo, endWithClient, promised, redeem } from './transfer.ts';
+import { copyTo, endWithClient } from './transfer.ts';
 
 export const rawStream = 'application/vnd.docker.raw-stream';
 export const multiplexedStream = 'application/vnd.docker.multiplexed-stream';
@@ -95,59 +95,121 @@ export async function hijack(request: IncomingMessage, response: ServerResponse,
   await joinStreams(client, service, done.signal);
 }
 
+/** Opens a service's stream for a client, and gives it the client's connection where that is a plain one. */
+type Open = (given: GivenConnection | undefined, head: Buffer) => Promise<Opened>;
+
 /**
- * Answers an upgrade to a protocol that only the service speaks: gives the service the client's connection, or joins it with the service's stream until one
- * leaves, where the connection is not a plain one or the service cannot take it.
+ * Hands an upgrade over to the service that speaks its protocol, which answers it too: the service gets the client's connection itself, or is joined with it until
+ * one leaves, where the connection is not a plain one or the service cannot take it.
+ *
+ * @throws what `open` does: the request is still to be answered then.
  */
-export async function upgrade(
-  request: IncomingMessage,
-  response: ServerResponse,
-  ticket: Ticket | undefined,
-  protocol: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const own = ticket?.takesConnection === true ? plainConnection(request.socket) : undefined;
-  const { stream: service, isTaken } =
-    own === undefined ? { stream: await redeem(ticket, signal), isTaken: false } : await giveConnection(promised(ticket), own, { signal });
+export async function handOver(request: IncomingMessage, response: ServerResponse, open: Open): Promise<void> {
+  // From here on what the client sends is not for us.
+  const given = plainConnection(request.socket);
+  if (given !== undefined) stopReading(request.socket);
+  let opened: Opened;
+  try {
+    opened = await open(given, noBytes);
+  } catch (error) {
+    if (given !== undefined) readOn(request.socket);
+    throw error;
+  }
   let client: Socket;
   try {
     client = takeSocket(request, response);
   } catch (error) {
-    service.destroy();
+    opened.stream.destroy();
     throw error;
   }
   response.statusCode = 101;
-  const answer = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
-  if (isTaken) {
-    await letGo(client, answer);
-    service.end();
+  await letGo(client, opened);
+}
+
+/**
+ * The same, with the answer given at once and the service not troubled before the client says something: one that only wanted to know leaves without.
+ *
+ * @throws what `open` does; the client has lost its connection then.
+ */
+export async function handOverWhenSpoken(request: IncomingMessage, response: ServerResponse, protocol: string, open: Open): Promise<void> {
+  const client = takeSocket(request, response);
+  response.statusCode = 101;
+  client.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+  const given = plainConnection(client);
+  const head = await firstBytes(client, given !== undefined);
+  if (head === undefined) {
+    client.destroy();
     return;
   }
-  client.write(answer);
+  try {
+    await letGo(client, await open(given, head));
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+}
+
+const noBytes = Buffer.alloc(0);
+
+/** A service that has the connection needs nothing of it here: this process's side is closed, which ends nothing. */
+async function letGo(client: Socket, { stream, isTaken }: Opened): Promise<void> {
+  if (isTaken) {
+    client.destroy();
+    return;
+  }
   // HTTP/2 has no half-closed connections: a peer that has ended is gone.
   const done = new AbortController();
   client.once('end', () => setTimeout(() => done.abort(), lingerMs).unref());
+  readOn(client);
   client.resume();
-  await joinStreams(client, service, done.signal);
+  await joinStreams(client, stream, done.signal);
 }
 
-/** The part of a connection's handle that stops what reads ahead. */
+/** What a client sends first, with the reading stopped behind it if so wanted; undefined when it leaves without a word. */
+function firstBytes(client: Socket, stops: boolean): Promise<Buffer | undefined> {
+  return new Promise((resolve) => {
+    const settle = (head: Buffer | undefined): void => {
+      client.off('readable', read);
+      client.off('end', left);
+      client.off('close', left);
+      resolve(head);
+    };
+    const read = (): void => {
+      const parts: Buffer[] = [];
+      for (let chunk = client.read() as Buffer | null; chunk !== null; chunk = client.read() as Buffer | null) parts.push(chunk);
+      if (parts.length === 0) return;
+      if (stops) stopReading(client);
+      settle(Buffer.concat(parts));
+    };
+    const left = (): void => settle(undefined);
+    client.on('readable', read);
+    client.on('end', left);
+    client.on('close', left);
+  });
+}
+
+/** The part of a connection's handle that reads ahead. */
 interface Handle {
   readStop?(): void;
+  readStart?(): void;
+}
+
+function handleOf(socket: Socket): Handle | null | undefined {
+  return (socket as Socket & { readonly _handle?: Handle | null })._handle;
+}
+
+function stopReading(socket: Socket): void {
+  handleOf(socket)?.readStop?.();
+}
+
+function readOn(socket: Socket): void {
+  if (!(socket instanceof TLSSocket)) handleOf(socket)?.readStart?.();
 }
 
 /** Undefined for one that is encrypted: its bytes are nothing without what is here. */
 function plainConnection(socket: Socket): GivenConnection | undefined {
   const fd = socket instanceof TLSSocket ? undefined : descriptorOf(socket);
   return fd === undefined ? undefined : { fd, inode: fstatSync(fd).ino };
-}
-
-/** Writes the last that is said here, and closes this process's side of a connection that another one has as well. */
-async function letGo(client: Socket, answer: string): Promise<void> {
-  // What the client sends from here on is not for us.
-  (client as Socket & { readonly _handle?: Handle | null })._handle?.readStop?.();
-  await new Promise<void>((resolve) => client.write(answer, () => resolve()));
-  client.destroy();
 }
 
 /** For clients that send standard input as the request's body, in chunks, and end it with the last one (dockerode without `hijack`). */

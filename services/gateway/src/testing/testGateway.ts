@@ -6,6 +6,7 @@ import type { Event } from '@flotilla/contracts/flotilla/events/v1/event';
 import { createLogger, engineOptions } from '@flotilla/service-kit';
 import { TicketServer } from '@flotilla/streams';
 import { createApplication } from '../application.ts';
+import { BuildKitDoor } from '../buildkitDoor.ts';
 import { Metrics } from '../metrics.ts';
 import { dispatch } from '../middleware/dispatch.ts';
 import { ReadCopies } from '../readCopies.ts';
@@ -34,6 +35,7 @@ export async function startTestGateway(tls?: TlsMaterial): Promise<TestGateway> 
   const version = new VersionDocument(host);
   const application = createApplication({
     backends,
+    buildkitDoor: new BuildKitDoor({ buildkit: backends.buildkit, home: () => undefined }),
     copies: { containers: noCopies(), containerLists: noCopies(), images: noCopies() },
     events: { follow: async () => nothing(), followerCount: 0 },
     info: () =>

@@ -54,9 +54,6 @@ export async function serveConnection(socket: Socket, caller: Caller, parts: Con
   server.addService(LLBBridgeService as unknown as ServiceDefinition, calls.bridge());
   server.addService(HealthService as unknown as ServiceDefinition, calls.health());
   const gone = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  socket.on('error', () => socket.destroy());
-  // HTTP/2 has no half-closed connections: an end must end it.
-  socket.allowHalfOpen = false;
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   injector.injectConnection(socket);
   try {

@@ -24,24 +24,34 @@ export const protobufPackage = "flotilla.image.v1";
 
 export const protobufFileName = "flotilla/image/v1/buildkit.proto";
 
-export interface OpenControlRequest {
+export interface OpenConnectionsRequest {
 }
 
-export interface OpenControlResponse {
+export interface OpenConnectionsResponse {
   ticket: Ticket | undefined;
 }
 
-export interface OpenSessionRequest {
+/** What a connection is that speaks HTTP/2. The service answers the upgrade itself, unless that is done. */
+export interface ClientConnection {
+  /** required; id of the request that opened it. */
+  requestId: string;
+  /** optional; the W3C trace context of its client. */
+  traceparent: string;
+  /** the client has its 101 already. */
+  isAnswered: boolean;
+  /** what the client has sent behind its request so far. */
+  head: Buffer;
+  /** the service is gRPC client on it, and the session ends with the connection. Absent: it is gRPC server. */
+  session: ClientSession | undefined;
+}
+
+export interface ClientSession {
   /** required; what a build names its session by. */
   id: string;
   /** optional; contexts of builds with one key are kept for each other. */
   sharedKey: string;
   /** `/package.Service/Method` of each call that the client answers. */
   methods: string[];
-}
-
-export interface OpenSessionResponse {
-  ticket: Ticket | undefined;
 }
 
 export interface BuildBySessionRequest {
@@ -84,16 +94,16 @@ export interface CancelBuildBySessionRequest {
 export interface CancelBuildBySessionResponse {
 }
 
-function createBaseOpenControlRequest(): OpenControlRequest {
+function createBaseOpenConnectionsRequest(): OpenConnectionsRequest {
   return {};
 }
 
-export const OpenControlRequest: MessageFns<OpenControlRequest> = {
-  encode(_: OpenControlRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const OpenConnectionsRequest: MessageFns<OpenConnectionsRequest> = {
+  encode(_: OpenConnectionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): OpenControlRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenConnectionsRequest {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -102,7 +112,7 @@ export const OpenControlRequest: MessageFns<OpenControlRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseOpenControlRequest();
+      const message = createBaseOpenConnectionsRequest();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -118,28 +128,28 @@ export const OpenControlRequest: MessageFns<OpenControlRequest> = {
     }
   },
 
-  create(base?: DeepPartial<OpenControlRequest>): OpenControlRequest {
-    return OpenControlRequest.fromPartial(base ?? {});
+  create(base?: DeepPartial<OpenConnectionsRequest>): OpenConnectionsRequest {
+    return OpenConnectionsRequest.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<OpenControlRequest>): OpenControlRequest {
-    const message = createBaseOpenControlRequest();
+  fromPartial(_: DeepPartial<OpenConnectionsRequest>): OpenConnectionsRequest {
+    const message = createBaseOpenConnectionsRequest();
     return message;
   },
 };
 
-function createBaseOpenControlResponse(): OpenControlResponse {
+function createBaseOpenConnectionsResponse(): OpenConnectionsResponse {
   return { ticket: undefined };
 }
 
-export const OpenControlResponse: MessageFns<OpenControlResponse> = {
-  encode(message: OpenControlResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const OpenConnectionsResponse: MessageFns<OpenConnectionsResponse> = {
+  encode(message: OpenConnectionsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.ticket !== undefined) {
       Ticket.encode(message.ticket, writer.uint32(10).fork()).join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): OpenControlResponse {
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenConnectionsResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -148,7 +158,7 @@ export const OpenControlResponse: MessageFns<OpenControlResponse> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseOpenControlResponse();
+      const message = createBaseOpenConnectionsResponse();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -172,11 +182,11 @@ export const OpenControlResponse: MessageFns<OpenControlResponse> = {
     }
   },
 
-  create(base?: DeepPartial<OpenControlResponse>): OpenControlResponse {
-    return OpenControlResponse.fromPartial(base ?? {});
+  create(base?: DeepPartial<OpenConnectionsResponse>): OpenConnectionsResponse {
+    return OpenConnectionsResponse.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<OpenControlResponse>): OpenControlResponse {
-    const message = createBaseOpenControlResponse();
+  fromPartial(object: DeepPartial<OpenConnectionsResponse>): OpenConnectionsResponse {
+    const message = createBaseOpenConnectionsResponse();
     message.ticket = (object.ticket !== undefined && object.ticket !== null)
       ? Ticket.fromPartial(object.ticket)
       : undefined;
@@ -184,12 +194,117 @@ export const OpenControlResponse: MessageFns<OpenControlResponse> = {
   },
 };
 
-function createBaseOpenSessionRequest(): OpenSessionRequest {
+function createBaseClientConnection(): ClientConnection {
+  return { requestId: "", traceparent: "", isAnswered: false, head: Buffer.alloc(0), session: undefined };
+}
+
+export const ClientConnection: MessageFns<ClientConnection> = {
+  encode(message: ClientConnection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(18).string(message.traceparent);
+    }
+    if (message.isAnswered !== false) {
+      writer.uint32(24).bool(message.isAnswered);
+    }
+    if (message.head.length !== 0) {
+      writer.uint32(34).bytes(message.head);
+    }
+    if (message.session !== undefined) {
+      ClientSession.encode(message.session, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientConnection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientConnection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.isAnswered = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.head = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.session = ClientSession.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClientConnection>): ClientConnection {
+    return ClientConnection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClientConnection>): ClientConnection {
+    const message = createBaseClientConnection();
+    message.requestId = object.requestId ?? "";
+    message.traceparent = object.traceparent ?? "";
+    message.isAnswered = object.isAnswered ?? false;
+    message.head = object.head ?? Buffer.alloc(0);
+    message.session = (object.session !== undefined && object.session !== null)
+      ? ClientSession.fromPartial(object.session)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseClientSession(): ClientSession {
   return { id: "", sharedKey: "", methods: [] };
 }
 
-export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
-  encode(message: OpenSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const ClientSession: MessageFns<ClientSession> = {
+  encode(message: ClientSession, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
     }
@@ -202,7 +317,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): OpenSessionRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientSession {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -211,7 +326,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseOpenSessionRequest();
+      const message = createBaseClientSession();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -251,71 +366,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
   },
 
-  create(base?: DeepPartial<OpenSessionRequest>): OpenSessionRequest {
-    return OpenSessionRequest.fromPartial(base ?? {});
+  create(base?: DeepPartial<ClientSession>): ClientSession {
+    return ClientSession.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<OpenSessionRequest>): OpenSessionRequest {
-    const message = createBaseOpenSessionRequest();
+  fromPartial(object: DeepPartial<ClientSession>): ClientSession {
+    const message = createBaseClientSession();
     message.id = object.id ?? "";
     message.sharedKey = object.sharedKey ?? "";
     message.methods = object.methods?.map((e) => e) || [];
-    return message;
-  },
-};
-
-function createBaseOpenSessionResponse(): OpenSessionResponse {
-  return { ticket: undefined };
-}
-
-export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
-  encode(message: OpenSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.ticket !== undefined) {
-      Ticket.encode(message.ticket, writer.uint32(10).fork()).join();
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): OpenSessionResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseOpenSessionResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.ticket = Ticket.decode(reader, reader.uint32());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<OpenSessionResponse>): OpenSessionResponse {
-    return OpenSessionResponse.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<OpenSessionResponse>): OpenSessionResponse {
-    const message = createBaseOpenSessionResponse();
-    message.ticket = (object.ticket !== undefined && object.ticket !== null)
-      ? Ticket.fromPartial(object.ticket)
-      : undefined;
     return message;
   },
 };
@@ -807,25 +865,20 @@ export const CancelBuildBySessionResponse: MessageFns<CancelBuildBySessionRespon
  */
 export type BuildKitService = typeof BuildKitService;
 export const BuildKitService = {
-  /** The holder passes a connection on that speaks HTTP/2; this side is the gRPC server on it. */
-  openControl: {
-    path: "/flotilla.image.v1.BuildKit/OpenControl" as const,
+  /**
+   * A ticket that stands for a quarter of an hour: its holder opens a stream with it for each connection, or gives the connection, and says by a
+   * ClientConnection which one it is. All are served with the rights of who asked for the ticket.
+   */
+  openConnections: {
+    path: "/flotilla.image.v1.BuildKit/OpenConnections" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: OpenControlRequest): Buffer => Buffer.from(OpenControlRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): OpenControlRequest => OpenControlRequest.decode(value),
-    responseSerialize: (value: OpenControlResponse): Buffer => Buffer.from(OpenControlResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): OpenControlResponse => OpenControlResponse.decode(value),
-  },
-  /** The same; this side is the gRPC client, and the session ends with the connection. */
-  openSession: {
-    path: "/flotilla.image.v1.BuildKit/OpenSession" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: OpenSessionRequest): Buffer => Buffer.from(OpenSessionRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): OpenSessionRequest => OpenSessionRequest.decode(value),
-    responseSerialize: (value: OpenSessionResponse): Buffer => Buffer.from(OpenSessionResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): OpenSessionResponse => OpenSessionResponse.decode(value),
+    requestSerialize: (value: OpenConnectionsRequest): Buffer =>
+      Buffer.from(OpenConnectionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): OpenConnectionsRequest => OpenConnectionsRequest.decode(value),
+    responseSerialize: (value: OpenConnectionsResponse): Buffer =>
+      Buffer.from(OpenConnectionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): OpenConnectionsResponse => OpenConnectionsResponse.decode(value),
   },
   /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
   build: {
@@ -854,10 +907,11 @@ export const BuildKitService = {
 } as const;
 
 export interface BuildKitServer extends UntypedServiceImplementation {
-  /** The holder passes a connection on that speaks HTTP/2; this side is the gRPC server on it. */
-  openControl: handleUnaryCall<OpenControlRequest, OpenControlResponse>;
-  /** The same; this side is the gRPC client, and the session ends with the connection. */
-  openSession: handleUnaryCall<OpenSessionRequest, OpenSessionResponse>;
+  /**
+   * A ticket that stands for a quarter of an hour: its holder opens a stream with it for each connection, or gives the connection, and says by a
+   * ClientConnection which one it is. All are served with the rights of who asked for the ticket.
+   */
+  openConnections: handleUnaryCall<OpenConnectionsRequest, OpenConnectionsResponse>;
   /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
   build: handleUnaryCall<BuildBySessionRequest, BuildBySessionResponse>;
   /** Stops the build of that name; one that is not there is no error. */
@@ -865,37 +919,24 @@ export interface BuildKitServer extends UntypedServiceImplementation {
 }
 
 export interface BuildKitClient extends Client {
-  /** The holder passes a connection on that speaks HTTP/2; this side is the gRPC server on it. */
-  openControl(
-    request: OpenControlRequest,
-    callback: (error: ServiceError | null, response: OpenControlResponse) => void,
+  /**
+   * A ticket that stands for a quarter of an hour: its holder opens a stream with it for each connection, or gives the connection, and says by a
+   * ClientConnection which one it is. All are served with the rights of who asked for the ticket.
+   */
+  openConnections(
+    request: OpenConnectionsRequest,
+    callback: (error: ServiceError | null, response: OpenConnectionsResponse) => void,
   ): ClientUnaryCall;
-  openControl(
-    request: OpenControlRequest,
+  openConnections(
+    request: OpenConnectionsRequest,
     metadata: Metadata,
-    callback: (error: ServiceError | null, response: OpenControlResponse) => void,
+    callback: (error: ServiceError | null, response: OpenConnectionsResponse) => void,
   ): ClientUnaryCall;
-  openControl(
-    request: OpenControlRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: OpenControlResponse) => void,
-  ): ClientUnaryCall;
-  /** The same; this side is the gRPC client, and the session ends with the connection. */
-  openSession(
-    request: OpenSessionRequest,
-    callback: (error: ServiceError | null, response: OpenSessionResponse) => void,
-  ): ClientUnaryCall;
-  openSession(
-    request: OpenSessionRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: OpenSessionResponse) => void,
-  ): ClientUnaryCall;
-  openSession(
-    request: OpenSessionRequest,
+  openConnections(
+    request: OpenConnectionsRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: OpenSessionResponse) => void,
+    callback: (error: ServiceError | null, response: OpenConnectionsResponse) => void,
   ): ClientUnaryCall;
   /** A build of a client that has a session but steers nothing (the CLI without buildx, before 23). The holder of the ticket reads as from Builds.Build. */
   build(

@@ -18,13 +18,13 @@ export const protobufFileName = "flotilla/streams/v1/ticket.proto";
 export interface Ticket {
   /** required; where the stream is served: `unix:/absolute/path` or `host:port`. */
   address: string;
-  /** required; valid once, and for 30 seconds after it was issued. */
+  /** required; valid once, and for 30 seconds after it was issued; a standing one is valid as often and as long as its issuer says. */
   token: string;
   /** what the server sends comes in pieces, of which the last says that it was all (packages/streams/src/pieces.ts). */
   inPieces?:
     | boolean
     | undefined;
-  /** whoever redeems it may give a connection of its own with it, which the server then serves in place of a stream. */
+  /** it is a standing one, and whoever opens a stream with it may give a connection of its own, which the server then serves in place of the stream. */
   takesConnection?: boolean | undefined;
 }
 
