@@ -22,6 +22,12 @@ describe('a bundle', () => {
     expect(readFileSync(join(codeRoot, path), 'utf8')).not.toMatch(/[^\0-\x7f]/);
   });
 
+  it('has short names for what a stack trace does not tell', async () => {
+    const code = readFileSync(join(codeRoot, await bundleOf(main, 'supervisor', fail)), 'utf8');
+    const told = (name: RegExp): boolean => name.test(code);
+    expect([/function runSupervisor\(/, /\bSupervisor=class\b/, /\bplanPath\b/].map(told)).toEqual([true, true, false]);
+  });
+
   it('runs as its main file does', async () => {
     const path = await bundleOf(main, 'supervisor', fail);
     for (const file of [path, main]) {

@@ -32,7 +32,7 @@ export interface UpOptions {
 
 const supervisorMain = 'deploy/src/supervisor/main.ts';
 /** No flag of V8's beyond these: compiled code is kept for one set of flags. */
-const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96', '--expose-gc'];
+const supervisorFlags = ['--max-semi-space-size=1', '--max-old-space-size=96'];
 const readyMs = 120_000;
 const pollMs = 40;
 /** A service that ended so often in a row will not come up by waiting. */

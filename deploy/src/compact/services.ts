@@ -1,5 +1,5 @@
 /** The five services in one process, each as it is alone: with its own settings, sockets, Redis and NATS users. What they share is the memory of one Node, and its end. */
-import { createLogger, Lifecycle, type RunningService } from '@flotilla/service-kit';
+import { createLogger, Lifecycle, letHeapGrow, type RunningService } from '@flotilla/service-kit';
 import { start as startContainerService } from '../../../services/container-service/src/main.ts';
 import { start as startGateway } from '../../../services/gateway/src/main.ts';
 import { start as startImageService } from '../../../services/image-service/src/main.ts';
@@ -39,6 +39,7 @@ export async function startServices(environments: Environments): Promise<Service
     await lifecycle.stop();
     throw error;
   }
+  letHeapGrow();
   const unready = async (): Promise<string> => {
     const reports = await Promise.all(running.map(async ({ name, health }) => ({ name, ...(await health.check()) })));
     return reports

@@ -74,7 +74,7 @@ async function build(main: string, file: string): Promise<void> {
   const { output } = await bundle.generate({
     format: 'esm',
     comments: false,
-    minify: { compress: false, mangle: false },
+    minify: { compress: false, mangle: { keepNames: true } },
     entryFileNames: basename(file),
     // What is loaded only where it is needed stays a file of its own.
     chunkFileNames: `${basename(file, '.mjs')}-[name]-[hash].mjs`,

@@ -140,11 +140,10 @@ function natsProcess(options: ProcessOptions): PlanWithoutDigest {
 export const allocatorSettings = { MALLOC_ARENA_MAX: '2' } as const;
 
 /**
- * The heap is bounded on purpose, for V8 keeps what it once took. But in a small heap it collects all of it for every few megabytes of buffers that pass
- * through, which took half of the time: it shall wait until twice the heap's size has come in. The same for every service: compiled code is kept for one set
- * of flags.
+ * The heap is bounded on purpose, for V8 keeps what it once took. The same for every service: compiled code is kept for one set of flags. And no others: Node brings its own modules compiled for those it was
+ * built with, which these leave valid; what else is set, letHeapGrow() of the service-kit sets later.
  */
-const nodeFlags = ['--max-semi-space-size=1', '--max-old-space-size=512', '--heap-growing-percent=200', '--expose-gc'];
+const nodeFlags = ['--max-semi-space-size=1', '--max-old-space-size=512'];
 
 function serviceProcess(service: ServiceDefinition, options: ProcessOptions): PlanWithoutDigest {
   const { paths, accounts, code } = options;

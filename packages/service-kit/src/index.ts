@@ -13,7 +13,7 @@ export { type Drainable, Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger } from './logger.ts';
 export { currentRequest, newRequestId, outgoingHeaders, type RequestContext, runWithRequest } from './requestContext.ts';
 export { type CallContext, GrpcServer, type Handlers } from './server.ts';
-export { settleAfterStart } from './settle.ts';
+export { letHeapGrow, settleAfterStart } from './settle.ts';
 export { plainSettings, type RunningService, runAsProcess, type ServiceKit, startService } from './startService.ts';
 export { copiesIn, keepCopies } from './streamCopies.ts';
 export { isTraceparent, Tracer } from './tracing.ts';

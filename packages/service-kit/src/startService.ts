@@ -9,7 +9,7 @@ import { Lifecycle } from './lifecycle.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { followPolicy, type PolicySource } from './rights/policyFile.ts';
 import { GrpcServer } from './server.ts';
-import { settleAfterStart } from './settle.ts';
+import { letHeapGrow, settleAfterStart } from './settle.ts';
 import { Tracer } from './tracing.ts';
 import { version } from './version.ts';
 import { Workload } from './workload.ts';
@@ -112,6 +112,7 @@ export async function runAsProcess(start: (env: NodeJS.ProcessEnv) => Promise<Ru
   try {
     const service = await start(process.env);
     service.lifecycle.handleSignals();
+    letHeapGrow();
     settleAfterStart(service.logger);
     const onFault = (error: unknown): void => {
       service.logger.fatal({ error }, 'uncaught');

@@ -24,7 +24,8 @@ export interface HashOptions {
 
 const smallBytes = 1024 * 1024;
 const settledMs = 50;
-const buffer = Buffer.allocUnsafe(smallBytes);
+/** What all read into, since nothing else runs meanwhile: made when it is first needed. */
+let room: Buffer | undefined;
 
 /** @returns `file:<hex>` or `dir:<hex>`. */
 export async function contentHash(path: string, options: HashOptions, signal: AbortSignal): Promise<string> {
@@ -115,7 +116,8 @@ async function hashFile(hash: Hash, path: string, size: number): Promise<void> {
   }
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
-    for (let length = readSync(fd, buffer); length > 0; length = readSync(fd, buffer)) hash.update(buffer.subarray(0, length));
+    room ??= Buffer.allocUnsafe(smallBytes);
+    for (let length = readSync(fd, room); length > 0; length = readSync(fd, room)) hash.update(room.subarray(0, length));
   } finally {
     closeSync(fd);
   }

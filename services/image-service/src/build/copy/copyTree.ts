@@ -40,7 +40,9 @@ export interface CopyOptions {
 }
 
 const smallBytes = 1024 * 1024;
-const buffer = Buffer.allocUnsafe(256 * 1024);
+/** What all copy through, since nothing else runs meanwhile: made when it is first needed. */
+let room: Buffer | undefined;
+const roomBytes = 256 * 1024;
 
 export class TreeCopier {
   private readonly options: CopyOptions;
@@ -173,9 +175,10 @@ export class TreeCopier {
       const to = openSync(target, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
       try {
         // Less than was asked for is the end: most files need one read.
-        for (let length = buffer.length; length === buffer.length; ) {
-          length = readSync(from, buffer);
-          for (let at = 0; at < length; ) at += writeSync(to, buffer, at, length - at);
+        room ??= Buffer.allocUnsafe(roomBytes);
+        for (let length = roomBytes; length === roomBytes; ) {
+          length = readSync(from, room);
+          for (let at = 0; at < length; ) at += writeSync(to, room, at, length - at);
         }
         const { uid, gid } = this.ownerOf(stat);
         fchownSync(to, uid, gid);
