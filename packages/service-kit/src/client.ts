@@ -142,6 +142,7 @@ class Channels {
 /** The instance that calls with a key go to; undefined while none is known. */
 export function homeOf(discovery: Discovery, service: string, key: string): { instance: string; grpcAddress: string } | undefined {
   const instances = discovery.instances(service);
+  if (instances.length < 2) return instances[0];
   const address = rendezvous(
     key,
     instances.map((beat) => beat.grpcAddress),

@@ -79,6 +79,7 @@ interface Offers {
   readonly context?: Directory;
   readonly more?: readonly [ServiceDefinition, UntypedServiceImplementation][];
   readonly id?: string;
+  readonly sharedKey?: string;
 }
 
 /** Both connections of a client, its own side of them in the tests' hands. */
@@ -95,7 +96,7 @@ class Client {
     this.server = server;
   }
 
-  static async open({ dockerfile, context, more = [], id = randomBytes(8).toString('hex') }: Offers): Promise<Client> {
+  static async open({ dockerfile, context, more = [], id = randomBytes(8).toString('hex'), sharedKey = '' }: Offers): Promise<Client> {
     const server = new Server();
     const serve = (call: Call): void => {
       call.on('error', () => undefined);
@@ -109,7 +110,7 @@ class Client {
     ];
     for (const [service, implementation] of [diffCopy, ...more]) server.addService(service, implementation);
     const methods = [diffCopy, ...more].flatMap(([service]) => Object.values(service).map(({ path }) => path));
-    const socket = await dial({ id, sharedKey: '', methods });
+    const socket = await dial({ id, sharedKey, methods });
     server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
     const client: Client = new Client(id, new GrpcConnection(await dial()), socket, server);
     clients.push(client);
@@ -261,6 +262,69 @@ describe('a session', () => {
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     for (const one of both) if (one.status === 'fulfilled') one.value.destroy();
     await client.solve({ exporters: [] });
+  });
+});
+
+describe('a directory that was built before', () => {
+  const files = { a: 'first', b: 'second' };
+  /** What was asked of it for a build: the paths of each list, `.dockerignore` apart. */
+  function watched(asked: string[]): Directory {
+    return (call, client) => {
+      const paths = call.metadata.get('followpaths').map(String);
+      if (paths[0] !== ignoreFile) asked.push(paths.join());
+      const wanted = Object.entries(files).filter(([name]) => paths.includes(name));
+      honest(Object.fromEntries(wanted))(call, client);
+    };
+  }
+  const ignoreFile = '.dockerignore';
+  const exporters = [{ type: 'moby', attrs: { name: 'good:latest' } }];
+  const copying = (name: string): Directory => honest({ Dockerfile: `FROM scratch\nCOPY ${name} /\n` });
+
+  it('is listed before the Dockerfile is here, and again when that needs something else', async () => {
+    const sharedKey = randomBytes(8).toString('hex');
+    const asked: string[] = [];
+    const first = await Client.open({ dockerfile: copying('a'), context: watched(asked), sharedKey });
+    const made = await first.solve({ exporters });
+    expect(asked.splice(0)).toEqual(['a']);
+
+    // A client whose Dockerfile comes only when it has been asked for the list.
+    const late: Directory = async (call, client) => {
+      await waitFor(() => asked.length > 0, { what: 'the list to be asked for' });
+      copying('a')(call, client);
+    };
+    const second = await Client.open({ dockerfile: late, context: watched(asked), sharedKey });
+    expect((await second.solve({ exporters })).exporterResponse).toEqual(made.exporterResponse);
+    expect(asked.splice(0)).toEqual(['a']);
+
+    const third = await Client.open({ dockerfile: copying('b'), context: watched(asked), sharedKey });
+    const other = await third.solve({ exporters });
+    expect(other.exporterResponse).not.toEqual(made.exporterResponse);
+    expect(asked.splice(0)).toEqual(['a', 'b']);
+
+    // What it was asked for is the last one's.
+    const fourth = await Client.open({ dockerfile: copying('b'), context: watched(asked), sharedKey });
+    expect((await fourth.solve({ exporters })).exporterResponse).toEqual(other.exporterResponse);
+    expect(asked).toEqual(['b']);
+  });
+
+  it('of which nothing is needed any more, or whose Dockerfile has gone, is let alone', async () => {
+    const sharedKey = randomBytes(8).toString('hex');
+    const asked: string[] = [];
+    let taken = 0;
+    const endless: Directory = (call) => {
+      call.on('cancelled', () => taken++);
+      call.write(stat(file('a', 'first')));
+    };
+    const first = await Client.open({ dockerfile: copying('a'), context: watched(asked), sharedKey });
+    await first.solve({ exporters });
+    const context: Directory = (call, client) =>
+      (String(call.metadata.get('followpaths')[0]) === ignoreFile ? honest({}) : endless)(call, client);
+    const second = await Client.open({ dockerfile: honest({ Dockerfile: 'FROM scratch\nLABEL a=b\n' }), context, sharedKey });
+    await second.solve({ exporters });
+    await waitFor(() => taken === 1, { what: 'the list to be taken back' });
+    const third = await Client.open({ dockerfile: honest({}), context, sharedKey });
+    await expect(third.solve({ exporters })).rejects.toThrow(/failed to read dockerfile/);
+    await waitFor(() => taken === 2, { what: 'the list to be taken back' });
   });
 });
 

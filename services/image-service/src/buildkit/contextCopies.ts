@@ -8,6 +8,7 @@ import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lutimesNs } from '@flotilla/syscalls';
+import type { SyncRequest } from './fileSync.ts';
 import { KnownDirectory, mostKnownBytes } from './knownDirectory.ts';
 
 export interface ContextCopy {
@@ -35,12 +36,17 @@ interface Memory {
   readonly mark: string;
 }
 
+/** Of a request that is remembered, in characters: one that is larger is not. */
+const longestRequest = 64 * 1024;
+
 const nanosecondsAMillisecond = 1_000_000;
 
 export class ContextCopies {
   private readonly root: string;
   private readonly instance: string;
   private readonly memories = new Map<string, Memory>();
+  /** What builds last asked their clients for, by their keys. */
+  private readonly requests = new Map<string, SyncRequest>();
 
   constructor(root: string, instance: string) {
     this.root = root;
@@ -69,6 +75,20 @@ export class ContextCopies {
     const path = join(this.root, `${name}.${this.instance}`);
     mkdirSync(path, { mode: 0o755 });
     return this.claimed(name, path, new KnownDirectory());
+  }
+
+  /** What the last build with this key has asked for, as far as that is remembered. */
+  lastRequest(key: string): SyncRequest | undefined {
+    return this.requests.get(key);
+  }
+
+  noteRequest(key: string, request: SyncRequest): void {
+    this.requests.delete(key);
+    const length = [...request.paths, ...request.excludes].reduce((sum, each) => sum + each.length, 0);
+    if (length > longestRequest) return;
+    this.requests.set(key, request);
+    const [oldest] = this.requests.keys();
+    if (this.requests.size > mostKept && oldest !== undefined) this.requests.delete(oldest);
   }
 
   private recall(name: string): KnownDirectory {

@@ -56,15 +56,47 @@ export interface SyncTarget {
   readonly known: KnownDirectory;
 }
 
-/** @param heard - is told how many bytes have come. */
+/** A directory that the client lists already, while it is not known yet whether that is what a build needs. */
+export class BegunSync {
+  readonly exchange: GrpcExchange<Packet, Packet>;
+  private readonly request: SyncRequest;
+
+  constructor(connection: GrpcConnection, request: SyncRequest, signal: AbortSignal) {
+    this.request = request;
+    this.exchange = connection.open(FileSyncService.diffCopy, metadataOf(request), signal);
+  }
+
+  /** Whether the client was asked for just this. */
+  isFor({ directory, paths, excludes }: SyncRequest): boolean {
+    const { request } = this;
+    return directory === request.directory && isSameList(paths, request.paths) && isSameList(excludes, request.excludes);
+  }
+
+  cancel(): void {
+    this.exchange.cancel();
+  }
+}
+
+function isSameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((each, index) => each === other[index]);
+}
+
+/**
+ * @param heard - is told how many bytes have come.
+ * @param begun - the same request, begun before.
+ */
 export async function syncDirectory(
   connection: GrpcConnection,
   request: SyncRequest,
   target: SyncTarget,
   heard: (bytes: number) => void,
   signal: AbortSignal,
+  begun?: BegunSync,
 ): Promise<void> {
-  const exchange = connection.open(FileSyncService.diffCopy, metadataOf(request), signal);
+  signal.throwIfAborted();
+  const { exchange } = begun ?? new BegunSync(connection, request, signal);
+  const cancel = (): void => exchange.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
   const receiver = new Receiver(target, exchange, heard);
   try {
     await receiver.run();
@@ -73,6 +105,7 @@ export async function syncDirectory(
     signal.throwIfAborted();
     throw error;
   } finally {
+    signal.removeEventListener('abort', cancel);
     receiver.close();
   }
 }

@@ -7,7 +7,7 @@ import { Cancelled, InvalidParameter } from '@flotilla/errors';
 import { ignoreLines } from '../build/context/dockerignore.ts';
 import { type BuildContext, openContext } from '../build/context/open.ts';
 import { leadsOutside, resolveInRoot, statOf } from '../build/copy/paths.ts';
-import { ClientDirectory } from './clientFiles.ts';
+import { beginAsBefore, ClientDirectory } from './clientFiles.ts';
 import type { ContextCopies } from './contextCopies.ts';
 import { syncDirectory } from './fileSync.ts';
 import type { FrontendSources } from './frontendOptions.ts';
@@ -99,23 +99,23 @@ async function loadDockerfile({
 
 async function openClientDirectories(options: SessionContextOptions): Promise<BuildContext> {
   const { session, sources, copies, progress, signal } = options;
-  const { text, patterns } = await loadDockerfile(options);
-  const directory = new ClientDirectory({
-    session,
-    copies,
-    progress,
-    name: sources.contextDirectory,
-    title: '[internal] load build context',
-    excludes: ignoreLines(patterns ?? ''),
-    signal,
-  });
-  return {
-    dockerfileText: text,
-    ...(patterns === undefined ? {} : { ignoreText: patterns }),
-    files: (paths) => directory.files(paths),
-    digests: () => directory.digests,
-    remove: () => directory.release(),
-  };
+  const { contextDirectory: name } = sources;
+  const begun = beginAsBefore({ session, copies, name }, signal);
+  try {
+    const { text, patterns } = await loadDockerfile(options);
+    const title = '[internal] load build context';
+    const directory = new ClientDirectory({ session, copies, progress, name, title, excludes: ignoreLines(patterns ?? ''), signal, begun });
+    return {
+      dockerfileText: text,
+      ...(patterns === undefined ? {} : { ignoreText: patterns }),
+      files: (paths) => directory.files(paths),
+      digests: () => directory.digests,
+      remove: () => directory.release(),
+    };
+  } catch (error) {
+    begun?.cancel();
+    throw error;
+  }
 }
 
 function readText(root: string, name: string): string | undefined {
