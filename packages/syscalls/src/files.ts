@@ -123,11 +123,13 @@ export function openat2(root: number, path: string, options: { flags: number; mo
  * @param atimeNs - nanoseconds since the epoch; undefined leaves the time as it is.
  */
 export function lutimesNs(path: string, atimeNs: bigint | undefined, mtimeNs: bigint | undefined, directory = atWorkingDirectory): void {
-  const times = Buffer.alloc(32);
   writeTime(times, 0, atimeNs);
   writeTime(times, 16, mtimeNs);
   checked(utimensatCall(directory, cPath(path, 'utimensat'), times, atSymlinkNoFollow), 'utimensat', path);
 }
+
+/** Read by the call before the next one writes it. */
+const times = Buffer.alloc(32);
 
 function writeTime(buffer: Buffer, offset: number, nanoseconds: bigint | undefined): void {
   const utimeOmit = 0x3ffffffen;

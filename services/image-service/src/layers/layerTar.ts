@@ -32,9 +32,9 @@ export async function writeLayerTar(
   signal: AbortSignal,
   skipped: ReadonlySet<string> = new Set(),
 ): Promise<LayerTar> {
-  const writer = new LayerTarWriter(upper, path, skipped);
+  const writer = new LayerTarWriter(upper, path, skipped, signal);
   try {
-    await writer.directory('', signal);
+    await writer.directory('');
     return writer.finish();
   } finally {
     writer.close();
@@ -61,30 +61,31 @@ class LayerTarWriter {
   private readonly hash = createHash('sha256');
   private written = 0;
   private contentBytes = 0;
-  private readonly turns = new Turns();
+  private readonly turns: Turns;
 
-  constructor(root: string, path: string, skipped: ReadonlySet<string>) {
+  constructor(root: string, path: string, skipped: ReadonlySet<string>, signal: AbortSignal) {
+    signal.throwIfAborted();
     this.root = root;
+    this.turns = new Turns(signal);
     this.skipped = skipped;
     this.fd = openSync(path, 'wx', 0o600);
   }
 
-  async directory(relative: string, signal: AbortSignal): Promise<void> {
+  async directory(relative: string): Promise<void> {
     const names = (await readdir(join(this.root, relative))).sort();
     if (relative !== '' && isOpaque(join(this.root, relative)))
       this.write(encodeHeader(plainEntry({ name: `${relative}/.wh..wh..opq`, type: 'file' })));
     for (const name of names) {
       await this.turns.pass();
-      signal.throwIfAborted();
       const path = relative === '' ? name : `${relative}/${name}`;
       if (this.skipped.has(path)) continue;
-      if (await this.entry(relative, name, path, signal)) await this.directory(path, signal);
+      if (await this.entry(relative, name, path)) await this.directory(path);
     }
   }
 
   /** Writes one entry; answers whether it is a directory to descend into. */
-  private async entry(parent: string, name: string, path: string, signal: AbortSignal): Promise<boolean> {
-    const absolute = join(this.root, path);
+  private async entry(parent: string, name: string, path: string): Promise<boolean> {
+    const absolute = `${this.root}/${path}`;
     const stat = lstatSync(absolute, { bigint: true, throwIfNoEntry: false });
     const type = stat === undefined ? undefined : types[Number(stat.mode) & constants.S_IFMT];
     // Sockets have no place in a tar; what vanished meanwhile was deleted.
@@ -117,11 +118,11 @@ class LayerTarWriter {
     }
     this.write(encodeHeader(entry, { exactTime: true }));
     if (type === 'symlink') this.contentBytes += Number(stat.size);
-    if (type === 'file') await this.content(absolute, entry.sizeBytes, signal);
+    if (type === 'file') await this.content(absolute, entry.sizeBytes);
     return type === 'directory';
   }
 
-  private async content(path: string, size: number, signal: AbortSignal): Promise<void> {
+  private async content(path: string, size: number): Promise<void> {
     this.contentBytes += size;
     const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
@@ -134,7 +135,6 @@ class LayerTarWriter {
         this.pendingBytes += length === 0 ? room : length;
         left -= length === 0 ? room : length;
         await this.turns.pass();
-        signal.throwIfAborted();
       }
       this.write(padding(size));
     } finally {

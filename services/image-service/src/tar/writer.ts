@@ -35,8 +35,10 @@ export function encodeHeader(entry: TarEntry, options: HeaderOptions = {}): Buff
 
 /** The zeros after `size` bytes of content. */
 export function padding(size: number): Buffer {
-  return Buffer.alloc((blockBytes - (size % blockBytes)) % blockBytes);
+  return zeros.subarray(0, (blockBytes - (size % blockBytes)) % blockBytes);
 }
+
+const zeros = Buffer.alloc(blockBytes);
 
 /** What ends a tar. */
 export const trailer: Buffer = Buffer.alloc(2 * blockBytes);
@@ -58,28 +60,40 @@ export function plainEntry(fields: Partial<TarEntry> & Pick<TarEntry, 'name' | '
 }
 
 function ustarBlock(entry: TarEntry, seconds: number, flag: string = flags[entry.type]): Buffer {
-  const block = Buffer.alloc(blockBytes);
+  // Of the pool: a buffer with memory of its own costs more than all that is written to it.
+  const block = Buffer.allocUnsafe(blockBytes);
+  block.set(emptyBlock);
   block.write(truncated(entry.name), 0, 100, 'utf8');
   octal(block, 100, 8, entry.mode);
   octal(block, 108, 8, Math.min(entry.uid, largestOwner));
   octal(block, 116, 8, Math.min(entry.gid, largestOwner));
   octal(block, 124, 12, Math.min(entry.sizeBytes, largestOctal));
   octal(block, 136, 12, seconds);
-  block.write(flag, 156, 'latin1');
-  block.write(truncated(entry.linkName), 157, 100, 'utf8');
-  block.write('ustar\x0000', 257, 'latin1');
+  block[156] = flag.charCodeAt(0);
+  if (entry.linkName !== '') block.write(truncated(entry.linkName), 157, 100, 'utf8');
   octal(block, 329, 8, entry.devMajor);
   octal(block, 337, 8, entry.devMinor);
-  block.fill(0x20, 148, 156);
   let sum = 0;
   for (let at = 0; at < blockBytes; at++) sum += block[at] ?? 0;
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  octal(block, 148, 7, sum);
   return block;
 }
 
+/** What is in every header: the format's name, and spaces in the checksum's place, as it is counted. */
+const emptyBlock = Buffer.alloc(blockBytes).fill(0x20, 148, 156);
+emptyBlock.write('ustar\x0000', 257, 'latin1');
+
+/** Digits up to the last byte of a field, which is zero. */
 function octal(block: Buffer, offset: number, length: number, value: number): void {
-  block.write(`${value.toString(8).padStart(length - 1, '0')}\0`, offset, 'latin1');
+  let rest = value;
+  for (let at = offset + length - 2; at >= offset; at--) {
+    block[at] = zero + (rest % 8);
+    rest = Math.floor(rest / 8);
+  }
+  block[offset + length - 1] = 0;
 }
+
+const zero = '0'.charCodeAt(0);
 
 function truncated(name: string): string {
   return Buffer.byteLength(name) <= 100 ? name : Buffer.from(name).subarray(0, 99).toString('latin1');

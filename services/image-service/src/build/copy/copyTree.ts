@@ -19,7 +19,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { InvalidParameter } from '@flotilla/errors';
 import { lsetxattr, lutimesNs, mkfifo, mknod } from '@flotilla/syscalls';
 import { keptAttributes } from '../../layers/keptAttributes.ts';
@@ -46,16 +46,16 @@ const roomBytes = 256 * 1024;
 
 export class TreeCopier {
   private readonly options: CopyOptions;
-  private readonly signal: AbortSignal;
   private readonly links = new Map<string, string>();
-  private readonly turns = new Turns();
+  private readonly turns: Turns;
   private count = 0;
   /** Where it copies to there is nothing but what it puts there. */
   private isAlone = false;
 
   constructor(options: CopyOptions, signal: AbortSignal) {
+    signal.throwIfAborted();
     this.options = options;
-    this.signal = signal;
+    this.turns = new Turns(signal);
   }
 
   /** Copies what is in a directory into another, which is made when it is not there. */
@@ -106,11 +106,10 @@ export class TreeCopier {
 
   private async children(source: string, target: string, relative: string): Promise<void> {
     for (const name of readdirSync(source).sort()) {
-      const from = join(source, name);
-      const to = join(target, name);
+      const from = `${source}/${name}`;
+      const to = `${target}/${name}`;
       const path = relative === '' ? name : `${relative}/${name}`;
       await this.turns.pass();
-      this.signal.throwIfAborted();
       const stat = lstatSync(from, { bigint: true });
       const excluded = this.options.excluded?.(path, stat.isDirectory()) === true;
       if (!stat.isDirectory()) {
