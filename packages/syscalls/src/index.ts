@@ -65,6 +65,7 @@ export { bindMount, mount, mountFlags, umount, umountFlags, umountInBackground }
 export { namespaceKinds, openOwnNamespace, setns, unshare, withNamespaceFile } from './namespaces.ts';
 export { type NetlinkMessage, NetlinkSocket, netlinkPort, netlinkProtocols, parseAttributes, readText } from './netlink.ts';
 export { createNetns, inNetns, isNetns, mountPointsBelow, netnsInode, removeNetns, unescapeMountPath } from './netns.ts';
+export { spreadDirectories } from './placement.ts';
 export {
   type ExitedProcess,
   kill,

@@ -20,7 +20,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, statSync, symlinkSync, 
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '@flotilla/oci';
-import { hasCode, mountPointsBelow, umount, umountFlags } from '@flotilla/syscalls';
+import { hasCode, mountPointsBelow, spreadDirectories, umount, umountFlags } from '@flotilla/syscalls';
 import { LayerContentError } from './contentError.ts';
 import { makeInitLayer } from './layers/initLayer.ts';
 import { Unsynced } from './unsynced.ts';
@@ -47,6 +47,8 @@ export class ContentStore {
     mkdirSync(root, { recursive: true, mode: 0o711 });
     // Overlay looks layers up as the container's user: the way to them may be passed, not listed.
     for (const folder of folders) mkdirSync(join(root, folder), { recursive: true, mode: 0o711 });
+    // A layer that is built after others were pruned is not written where their inodes were.
+    spreadDirectories(join(root, 'layers'));
     makeInitLayer(this.initLayer);
     this.unsynced = new Unsynced(root, onError);
   }

@@ -7,7 +7,7 @@ import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lutimesNs } from '@flotilla/syscalls';
+import { lutimesNs, spreadDirectories } from '@flotilla/syscalls';
 import type { SyncRequest } from './fileSync.ts';
 import { KnownDirectory, mostKnownBytes } from './knownDirectory.ts';
 
@@ -52,6 +52,7 @@ export class ContextCopies {
     this.root = root;
     this.instance = instance;
     mkdirSync(root, { recursive: true, mode: 0o711 });
+    spreadDirectories(root);
   }
 
   /** Takes away what died in the hands of an instance that is gone. */
