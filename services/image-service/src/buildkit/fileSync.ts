@@ -41,6 +41,10 @@ const mostEntries = 2_000_000;
 /** Of a list, as it is sent: all of it is remembered until the files are here. */
 const mostListBytes = 256 * 1024 * 1024;
 const longestPath = 4096;
+/** Between two looks at a long list: some hundred entries come in this time, about what the kernel holds before the client has to wait. */
+const restMs = 2;
+/** What is still to come of a list when it is looked at without a rest, so that its end is seen at once: bytes. */
+const promptBytes = 16 * 1024;
 
 interface Wanted {
   readonly stat: Stat;
@@ -97,7 +101,7 @@ export async function syncDirectory(
   const { exchange } = begun ?? new BegunSync(connection, request, signal);
   const cancel = (): void => exchange.cancel();
   signal.addEventListener('abort', cancel, { once: true });
-  const receiver = new Receiver(target, exchange, heard);
+  const receiver = new Receiver(target, exchange, () => connection.rest(restMs), heard);
   try {
     await receiver.run();
   } catch (error) {
@@ -127,6 +131,7 @@ class Receiver {
   private readonly target: string;
   private readonly known: KnownDirectory;
   private readonly exchange: GrpcExchange<Packet, Packet>;
+  private readonly rest: () => Promise<void>;
   private readonly heard: (bytes: number) => void;
   /** What the client listed the last time; it is read along with what it lists now. */
   private readonly before: Listing;
@@ -151,10 +156,16 @@ class Receiver {
   private last: string[] = [];
   private isListComplete = false;
 
-  constructor({ path, known }: SyncTarget, exchange: GrpcExchange<Packet, Packet>, heard: (bytes: number) => void) {
+  constructor(
+    { path, known }: SyncTarget,
+    exchange: GrpcExchange<Packet, Packet>,
+    rest: () => Promise<void>,
+    heard: (bytes: number) => void,
+  ) {
     this.target = path;
     this.known = known;
     this.exchange = exchange;
+    this.rest = rest;
     this.heard = heard;
     this.before = known.listing ?? new Listing();
     this.before.rewind();
@@ -189,6 +200,7 @@ class Receiver {
       }
       if (requests.length > 0 && !heardEnd) await this.exchange.send(...requests);
       this.heard(this.received);
+      if (this.mayRest) await this.rest();
     }
     if (!saidEnd || !heardEnd) throw new System('the client ended its files too early');
     // What was written in a directory has changed its time.
@@ -198,6 +210,11 @@ class Receiver {
       await turns.pass();
     }
     this.known.settle(this.now ?? this.before);
+  }
+
+  /** Whether the client is in the middle of a list as long as the last one, and sends nothing else. */
+  private get mayRest(): boolean {
+    return !this.isListComplete && this.wanted.size === 0 && this.before.remainingBytes > promptBytes;
   }
 
   /** Most builds see most files as the last one did: as long as the list is the same, nothing needs to be looked at. */

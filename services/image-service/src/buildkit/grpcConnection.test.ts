@@ -19,6 +19,7 @@ let answer: (stream: ServerHttp2Stream, path: string) => void;
 beforeEach(async () => {
   server = createServer();
   server.on('sessionError', () => undefined);
+  server.on('session', (session) => server.once('leave', () => session.destroy()));
   server.on('stream', (stream, headers) => {
     stream.on('error', () => undefined);
     stream.resume();
@@ -56,6 +57,32 @@ it('a connection that is closed as soon as it is made ends quietly', async () =>
   early.close();
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(early.closed.aborted).toBe(true);
+});
+
+describe('a connection that rests', () => {
+  it('hears nothing meanwhile, and all of it afterwards', async () => {
+    const restMs = 100;
+    answer = (stream) => respond(stream, message(Buffer.from('here')));
+    await call();
+    const order: string[] = [];
+    const resting = connection.rest(restMs).then(() => order.push('rested'));
+    const { data } = await call();
+    order.push(data.toString());
+    await resting;
+    expect(order).toEqual(['rested', 'here']);
+  });
+
+  it('hears then that the other side has gone, or is closed at once', async () => {
+    answer = (stream) => respond(stream, message(Buffer.from('here')));
+    await call();
+    const resting = connection.rest(50);
+    const gone = once(connection.closed, 'abort');
+    server.emit('leave');
+    await resting;
+    await gone;
+    connection.close();
+    await connection.rest(1);
+  });
 });
 
 describe('an answer of the other side', () => {

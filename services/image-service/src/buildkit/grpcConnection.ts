@@ -4,6 +4,7 @@
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type OutgoingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Cancelled, DeadlineExceeded, Forbidden, NotFound, NotImplemented, System, Unauthorized, Unavailable } from '@flotilla/errors';
 import { status } from '@grpc/grpc-js';
 
@@ -172,11 +173,19 @@ async function* arrivals(stream: ClientHttp2Stream): AsyncGenerator<Buffer[]> {
   }
 }
 
+/** The part of a connection's handle that reads ahead. */
+interface Handle {
+  readStop?(): void;
+  readStart?(): void;
+}
+
 export class GrpcConnection {
   private readonly session: ClientHttp2Session;
+  private readonly socket: Socket;
   private readonly gone = new AbortController();
 
   constructor(socket: Socket) {
+    this.socket = socket;
     this.session = connect('http://localhost', { createConnection: () => socket, settings: { initialWindowSize: windowBytes } });
     this.session.on('error', () => undefined);
     // It comes a turn later, also for a session that has gone by then.
@@ -239,6 +248,21 @@ export class GrpcConnection {
       if (late.aborted) throw new DeadlineExceeded(`the client did not answer ${method.path} within ${patienceMs / 1000} seconds`);
       throw error;
     }
+  }
+
+  /**
+   * Reads nothing for so long, so that what comes meanwhile is read at once. A client that sends many small frames writes each by itself, and a turn of the event
+   * loop for each takes as much of the processor as the client does.
+   */
+  async rest(ms: number): Promise<void> {
+    this.handle?.readStop?.();
+    await pause(ms);
+    this.handle?.readStart?.();
+  }
+
+  /** Undefined once the connection is closed. */
+  private get handle(): Handle | undefined {
+    return (this.socket as Socket & { readonly _handle?: Handle | null })._handle ?? undefined;
   }
 
   close(): void {

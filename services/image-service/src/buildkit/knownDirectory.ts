@@ -45,6 +45,11 @@ export class Listing {
     this.end = end;
   }
 
+  /** What the reader has not passed yet. */
+  get remainingBytes(): number {
+    return this.end - this.position;
+  }
+
   rewind(): void {
     this.position = 0;
   }
