@@ -11,7 +11,7 @@
  *
  * The record `schema/version` tells the shape of the others (schema.ts). Every write is one script (commit.ts). Reads come from an index in memory that own
  * commits change at once and that follows the stream for the commits of other replicas; `fresh()` catches up before a read when there are any. While Redis is
- * away reads go on, and writes throw Unavailable.
+ * away reads go on (those that may lack what another replica has answered wait a moment for it first), and writes throw Unavailable.
  *
  * A Redis that has forgotten what it had answered (its data is gone, it was put back to an older state, a replica took over that was behind) is given it again by
  * restorer.ts: it shows at an instance's next commit or connection at the latest, or at a start.
@@ -21,6 +21,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Conflict, isConflict, System, Unavailable } from '@flotilla/errors';
 import type { Health, Lifecycle, Logger } from '@flotilla/service-kit';
+import { Absence } from './absence.ts';
 import { ChangeMark } from './changeMark.ts';
 import { Collection, type RecordDelete, type RecordPut, type RecordState } from './collection.ts';
 import { connectRedis, type RecordConnection } from './connection.ts';
@@ -75,6 +76,8 @@ export interface StoreOptions extends RedisTarget {
 }
 
 const commitTimeoutMs = 5_000;
+/** Since Redis went; a restart takes less. */
+const freshPatienceMs = 3_000;
 const mostMigrations = 100;
 const mostRestorations = 3;
 
@@ -91,6 +94,7 @@ export class RecordStore {
   /** Events on their way to who relays them. */
   readonly outbox: Outbox;
   private readonly keys: { records: string; changes: string; relayed: string };
+  private readonly absence: Absence;
   private readonly changeMark: ChangeMark | undefined;
   private readonly service: string;
   private readonly schema: Schema;
@@ -112,6 +116,7 @@ export class RecordStore {
     this.keys = { records: `${prefix}:records`, changes: `${prefix}:changes`, relayed: `${prefix}:relayed` };
     this.redis = connectRedis(options);
     this.followRedis = connectRedis(options);
+    this.absence = new Absence(this.redis);
     this.outbox = new Outbox(this.redis, this.keys);
     this.leases = new Leases(this.redis, prefix, () => this.findLeases());
     this.logger = options.logger;
@@ -139,7 +144,7 @@ export class RecordStore {
     });
     this.changeMark = options.changeMark === undefined ? undefined : new ChangeMark(options.changeMark);
     options.health?.addCheck('redis', () => {
-      if (this.redis.status !== 'ready') throw new Unavailable(`connection is ${this.redis.status}`);
+      if (!this.isConnected) throw new Unavailable(`connection is ${this.redis.status}`);
     });
     options.health?.addCheck('records', () => {
       if (this.isOutdated) throw new Unavailable('they were taken over by a newer version of this service');
@@ -466,12 +471,31 @@ export class RecordStore {
     if (this.isOutdated) throw this.takenOver();
     // Another replica may have answered before we heard of it: the mark shows that at once.
     const isAlone = this.alone() && this.changeMark?.isAsKnown() !== false;
-    if ((isAlone && !evenAlone) || this.redis.status !== 'ready') return;
+    if (isAlone && !evenAlone) return;
+    if (!this.isConnected) {
+      // Another replica may have answered just before Redis went: what it made would not be there.
+      if (this.changeMark?.isAsKnown() !== true) await this.absence.over(freshPatienceMs);
+      if (!this.isConnected) return;
+    }
+    const late = new AbortController();
+    try {
+      // A question that Redis has heard and not answered is put again when it is back, however long that takes.
+      await Promise.race([this.lookForNewer(), pause(freshPatienceMs, undefined, { signal: late.signal })]);
+    } finally {
+      late.abort();
+    }
+  }
+
+  private async lookForNewer(): Promise<void> {
     const mark = this.changeMark?.read();
     const newest = await this.newestRevision();
     if (compareRevisions(newest, this.revision) > 0) await this.catchUp();
     else if (compareRevisions(newest, this.seen) < 0) void this.lookForLoss();
     if (mark !== undefined) this.changeMark?.know(mark);
+  }
+
+  private get isConnected(): boolean {
+    return this.redis.status === 'ready';
   }
 
   private async within<T>(write: Promise<T>): Promise<T> {
@@ -571,10 +595,10 @@ export class RecordStore {
   async close(): Promise<void> {
     this.closed = true;
     const kept = this.keeper?.close();
-    if (this.redis.status === 'ready') await Promise.race([kept, pause(1000)]);
+    if (this.isConnected) await Promise.race([kept, pause(1000)]);
     this.followRedis.disconnect();
     // Writes already sent are answered first; a Redis that is away, or hangs up with something of ours unread, is not waited for.
-    if (this.redis.status === 'ready') await Promise.race([this.redis.quit().catch(() => undefined), pause(1000)]);
+    if (this.isConnected) await Promise.race([this.redis.quit().catch(() => undefined), pause(1000)]);
     this.redis.disconnect();
     this.changeMark?.close();
   }

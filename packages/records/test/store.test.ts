@@ -1,12 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Event } from '@flotilla/contracts/flotilla/events/v1/event';
-import { Bus, createLogger, eventStream, Lifecycle } from '@flotilla/service-kit';
+import { Bus, createLogger, eventStream, Health, Lifecycle } from '@flotilla/service-kit';
 import { startNats, startRedis, type TestNats, type TestRedis, waitFor } from '@flotilla/testkit';
 import { consumerOpts } from 'nats';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type DomainEvent, EventRelay, RecordStore } from '../src/index.ts';
 import type { Schema } from '../src/schema.ts';
 import type { StoreOptions } from '../src/store.ts';
@@ -316,6 +317,108 @@ describe('the record store', () => {
     await store.commit({ puts: [things.put('x', { n: 2 })] });
     expect((await open()).collection<Thing>('thing').get('x')).toEqual({ n: 2 });
     client.disconnect();
+  });
+});
+
+/** The way of one store to Redis, which can be held up and cut. */
+class Way {
+  readonly path: string;
+  private readonly to: string;
+  private server: Server | undefined;
+  private readonly ends = new Set<Socket>();
+  private readonly answers = new Set<Socket>();
+
+  constructor(folder: string, to: string) {
+    this.path = join(folder, 'redis.sock');
+    this.to = to;
+  }
+
+  open(): Promise<void> {
+    const server = createServer((here) => {
+      const there = createConnection(this.to);
+      for (const end of [here, there]) this.ends.add(end.on('error', () => undefined));
+      this.answers.add(there);
+      here.pipe(there).pipe(here);
+    });
+    this.server = server;
+    return new Promise((resolve) => server.listen(this.path, resolve));
+  }
+
+  /** What Redis says does not arrive any more. */
+  hold(): void {
+    for (const answer of this.answers) answer.unpipe();
+  }
+
+  cut(): Promise<void> {
+    for (const end of this.ends) end.destroy();
+    this.ends.clear();
+    this.answers.clear();
+    return new Promise((resolve) => this.server?.close(() => resolve()));
+  }
+}
+
+describe('a read while Redis is away', () => {
+  let folder: string;
+  let way: Way;
+  let [writer, reader]: RecordStore[] = [];
+  beforeEach(async () => {
+    engine++;
+    folder = mkdtempSync(join(tmpdir(), 'flotilla-away-'));
+    way = new Way(folder, redis.socketPath);
+    await way.open();
+    const changeMark = join(folder, 'changes');
+    writer = await open(undefined, { changeMark });
+    reader = await open(undefined, { changeMark, url: `unix://${way.path}` });
+    await reader.fresh();
+  });
+  afterEach(async () => {
+    await way.cut();
+    rmSync(folder, { recursive: true });
+  });
+  const things = (store: RecordStore | undefined) => store?.collection<Thing>('thing');
+
+  async function writeOne(): Promise<void> {
+    const written = things(writer)?.put('x', { n: 1 });
+    await writer?.commit({ puts: written === undefined ? [] : [written] });
+  }
+
+  it('waits for it a moment when another replica has answered something meanwhile', async () => {
+    const health = new Health();
+    const late = await open(undefined, { changeMark: join(folder, 'changes'), url: `unix://${way.path}`, health });
+    way.hold();
+    await writeOne();
+    await way.cut();
+    await waitFor(async () => !(await health.check()).ready, { what: 'the connection to be lost' });
+    const read = late.fresh().then(() => things(late)?.get('x'));
+    await pause(500);
+    await way.open();
+    expect(await read).toEqual({ n: 1 });
+  });
+
+  it('goes on when Redis does not come back, and at once where nothing can be missing', async () => {
+    const took = async (): Promise<number> => {
+      const began = performance.now();
+      await reader?.fresh();
+      return performance.now() - began;
+    };
+    await way.cut();
+    await pause(200);
+    expect(await took()).toBeLessThan(1_000);
+    await writeOne();
+    const began = performance.now();
+    await Promise.all([took(), took()]);
+    expect(performance.now() - began).toBeGreaterThan(1_000);
+    expect(await took()).toBeLessThan(1_000);
+    expect(things(reader)?.has('x')).toBe(false);
+  });
+
+  it('that Redis has heard and does not answer goes on as well', async () => {
+    await writeOne();
+    way.hold();
+    const read = reader?.fresh();
+    await pause(200);
+    await way.cut();
+    await read;
   });
 });
 
