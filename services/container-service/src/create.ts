@@ -18,7 +18,7 @@ import { Drafts } from './drafts.ts';
 import { imageMountKeys, prepareImageMounts } from './imageMounts.ts';
 import { resolvedLinks } from './links.ts';
 import { findContainer, findIfThere } from './lookup.ts';
-import { acquireVolumes, populateVolumes } from './mounts.ts';
+import { acquireVolumes, nameVolumes, populateVolumes } from './mounts.ts';
 import { makeName, nameConflict, parseName } from './names.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Paths } from './paths.ts';
@@ -126,17 +126,21 @@ export class Creator {
   ): Promise<string[]> {
     const { neighbours, paths, roots } = this.options;
     const { id, config, hostConfig } = draft;
-    const plans = planMounts(
-      config,
-      hostConfig,
-      (reference) => this.named(reference).mounts,
-      this.options.context.dataRoot,
-      asked.readOnlyBindsNonRecursive,
+    const plans = nameVolumes(
+      planMounts(
+        config,
+        hostConfig,
+        (reference) => this.named(reference).mounts,
+        this.options.context.dataRoot,
+        asked.readOnlyBindsNonRecursive,
+      ),
     );
     const undo: Undo[] = [];
     this.drafts.begin(
       id,
-      plans.flatMap(({ type, name: volume }) => (type === 'volume' && volume ? [volume] : [])),
+      plans.flatMap(({ type, name: volume, anonymous }) =>
+        type === 'volume' && volume ? [{ name: volume, created: anonymous === true }] : [],
+      ),
       imageMountKeys(id, plans),
     );
     try {
@@ -150,9 +154,8 @@ export class Creator {
       ]);
       if (prepared.mounts === undefined) throw new Error('image-service prepared a snapshot without mounts');
       const snapshot: Snapshot = prepared.mounts;
-      const mounts = await acquireVolumes(id, plans, neighbours, (volume, created) => {
-        this.drafts.holds(id, volume, created);
-        undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: created }, { idempotent: true }));
+      const mounts = await acquireVolumes(id, plans, neighbours, ({ name: volume = '', anonymous = false }) => {
+        undo.push(() => neighbours.volumes.release({ name: volume, user: id, removeAnonymous: anonymous }, { idempotent: true }));
       });
       const imageMounts = await prepareImageMounts(id, mounts, neighbours, (key) => {
         undo.push(() => neighbours.snapshots.remove({ key }, { idempotent: true }));
@@ -169,7 +172,7 @@ export class Creator {
     }
   }
 
-  /** What cannot be undone now stays in the draft: it is taken away when this service has started again. */
+  /** What cannot be undone now stays in the draft, which is looked at again (strayUses.ts). */
   private async undo(id: string, steps: readonly Undo[]): Promise<void> {
     let failed = false;
     for (const step of steps.toReversed()) {
@@ -180,7 +183,8 @@ export class Creator {
         this.options.logger.error({ containerId: id, error }, 'undoing a create failed');
       }
     }
-    if (!failed) this.drafts.end(id);
+    if (failed) this.drafts.abandon(id);
+    else this.drafts.end(id);
   }
 
   /** Writes the record and its name in one commit; a made-up name that is taken is made anew. */

@@ -16,13 +16,12 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true }));
 
 test('of a maker that lives nothing is abandoned; of one that is gone everything with what it holds, each once', () => {
-  drafts.begin('a', ['named'], ['a.0']);
-  drafts.holds('a', 'named', false);
-  drafts.holds('a', 'made-up', true);
-  drafts.holds('a', 'made-up', false);
+  const named = { name: 'named', created: false };
+  drafts.begin('a', [named, { name: 'made-up', created: true }, named], ['a.0']);
   drafts.begin('b', [], []);
   expect(drafts.abandoned()).toEqual([]);
   drafts.end('b');
+  expect([drafts.has('a'), drafts.has('b')]).toEqual([true, false]);
   const file = join(paths.drafts, 'a');
   writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+ \d+/, `${process.pid} 1`));
   expect(drafts.abandoned()).toEqual([
@@ -37,4 +36,10 @@ test('of a maker that lives nothing is abandoned; of one that is gone everything
   ]);
   writeFileSync(file, '');
   expect(drafts.abandoned()).toEqual([]);
+});
+
+test('one that its maker has given up is abandoned while that lives', () => {
+  drafts.begin('a', [{ name: 'made-up', created: true }], ['a.0']);
+  drafts.abandon('a');
+  expect(drafts.abandoned()).toEqual([{ id: 'a', volumes: [{ name: 'made-up', created: true }], snapshots: ['a.0'] }]);
 });

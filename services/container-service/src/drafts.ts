@@ -2,7 +2,7 @@
  * Containers that are being made: they hold a snapshot and volumes, and have no record yet. A file each says who makes it and what it holds, so that another
  * instance can take away what a killed one has begun, while others go on making theirs.
  */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Paths } from './paths.ts';
 import { isAlive, startTimeOf } from './processes.ts';
@@ -11,12 +11,15 @@ export interface Draft {
   readonly id: string;
   readonly volumes: readonly {
     readonly name: string;
-    /** it was not there before. */
+    /** it is one without a name of its own, made for this container. */
     readonly created: boolean;
   }[];
   /** keys of those that it has beside its own. */
   readonly snapshots: readonly string[];
 }
+
+/** In place of a maker: there is no such process. */
+const nobody = '0 0';
 
 export class Drafts {
   private readonly paths: Paths;
@@ -26,18 +29,27 @@ export class Drafts {
   }
 
   /**
-   * @param volumes - names that it will hold, as far as they are known.
+   * @param volumes - those that it will hold.
    * @param snapshots - keys of those that it will have beside its own.
    */
-  begin(id: string, volumes: readonly string[], snapshots: readonly string[]): void {
+  begin(id: string, volumes: Draft['volumes'], snapshots: readonly string[]): void {
     mkdirSync(this.paths.drafts, { recursive: true, mode: 0o711 });
-    const held = [...volumes, ...snapshots.map((key) => `${key} snapshot`)];
+    const held = [
+      ...volumes.map(({ name, created }) => (created ? `${name} created` : name)),
+      ...snapshots.map((key) => `${key} snapshot`),
+    ];
     writeFileSync(this.file(id), lines([`${process.pid} ${startTimeOf(process.pid)}`, ...held]));
   }
 
-  /** @param created - the volume was not there before. */
-  holds(id: string, volume: string, created: boolean): void {
-    appendFileSync(this.file(id), lines([created ? `${volume} created` : volume]));
+  /** Its maker lives and has given it up, and something is left of it. */
+  abandon(id: string): void {
+    const [, ...held] = read(this.file(id)).split('\n').slice(0, -1);
+    writeFileSync(this.file(id), lines([nobody, ...held]));
+  }
+
+  /** Whether somebody is making it, or something is left of it. */
+  has(id: string): boolean {
+    return existsSync(this.file(id));
   }
 
   /** It has its record, or nothing is left of it. */

@@ -28,6 +28,7 @@ import { ContainerLocks } from './containerLocks.ts';
 import { ContainerLogs } from './containerLogs.ts';
 import { ContainerStats } from './containerStats.ts';
 import { Creator } from './create.ts';
+import { Drafts } from './drafts.ts';
 import { Duties } from './duties.ts';
 import { Execs } from './exec.ts';
 import { ExecCarriers } from './execCarriers.ts';
@@ -56,6 +57,7 @@ import { showLogs } from './shownLogs.ts';
 import { type CreateContext, detectHost, readEngineProfile } from './spec/index.ts';
 import { Starter } from './start.ts';
 import { ContainerStore } from './store.ts';
+import { StrayUses } from './strayUses.ts';
 import { Teardown } from './teardown.ts';
 import { ContainerChanges } from './waiting.ts';
 
@@ -302,6 +304,15 @@ export async function start(env: NodeJS.ProcessEnv): Promise<RunningService> {
     const collector = new ExecCollector({ store, ownership, logger });
     collector.start();
     lifecycle.onStop('exec collector', () => collector.stop());
+    const strayUses = new StrayUses({
+      store,
+      drafts: new Drafts(paths),
+      volumes: neighbours.volumes,
+      endAbandonedDrafts: () => reconciler.endAbandonedDrafts(),
+      logger,
+    });
+    strayUses.start();
+    lifecycle.onStop('stray uses', () => strayUses.stop());
     retained = reconciler.retain();
     void reconciler.remote();
   });

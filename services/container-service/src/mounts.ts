@@ -1,6 +1,7 @@
 /** A container's volumes and binds, from the plan in its record to paths of this host. */
 import { closeSync, constants, mkdirSync, openSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { randomId } from '@flotilla/engine-api';
 import { InvalidParameter, System } from '@flotilla/errors';
 import { hasCode, openat2, openPath, resolveFlags } from '@flotilla/syscalls';
 import type { ContainerRecord, Snapshot } from './container.ts';
@@ -9,12 +10,21 @@ import type { Neighbours } from './neighbours.ts';
 import type { RootFilesystems } from './rootFilesystems.ts';
 import { bindSubpath, type MountPlan, type ResolvedMount } from './spec/index.ts';
 
-/** Takes each volume of a plan for the container, and puts its name and place into it. Undo: release what the result names. */
+/** Gives volumes without a name one that is made up: who is cut off from the answer to taking one knows by it what to give back. */
+export function nameVolumes(plans: readonly MountPlan[]): MountPlan[] {
+  return plans.map((plan) => (plan.type === 'volume' && !plan.name ? { ...plan, name: randomId() } : plan));
+}
+
+/**
+ * Takes each volume of a plan for the container, and puts its place into it.
+ *
+ * @param onAcquiring - told before it is asked for: it may be taken though the answer is lost. Undo: release what has been told.
+ */
 export async function acquireVolumes(
   containerId: string,
   plans: readonly MountPlan[],
   { volumes }: Pick<Neighbours, 'volumes'>,
-  onAcquired: (name: string, created: boolean) => void,
+  onAcquiring: (volume: MountPlan) => void,
 ): Promise<MountPlan[]> {
   const mounts: MountPlan[] = [];
   for (const plan of plans) {
@@ -22,14 +32,18 @@ export async function acquireVolumes(
       mounts.push(plan);
       continue;
     }
-    const answer = await volumes.acquire({
-      name: plan.name ?? '',
-      user: containerId,
-      driver: plan.driver ?? '',
-      driverOptions: plan.driverOptions ?? {},
-      labels: plan.labels ?? {},
-    });
-    onAcquired(answer.name, answer.created);
+    onAcquiring(plan);
+    const answer = await volumes.acquire(
+      {
+        name: plan.name ?? '',
+        user: containerId,
+        driver: plan.driver ?? '',
+        driverOptions: plan.driverOptions ?? {},
+        labels: plan.labels ?? {},
+        anonymous: plan.anonymous === true,
+      },
+      { idempotent: true },
+    );
     mounts.push({ ...plan, name: answer.name, driver: answer.driver, source: answer.mountpoint });
   }
   return mounts;

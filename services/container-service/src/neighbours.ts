@@ -8,7 +8,7 @@ export interface Neighbours {
   readonly images: Pick<Calls<typeof ImagesService>, 'resolve' | 'commit'>;
   readonly snapshots: Calls<typeof SnapshotsService>;
   readonly sandboxes: Calls<typeof SandboxesService>;
-  readonly volumes: Pick<Calls<typeof VolumesService>, 'acquire' | 'release' | 'mount' | 'unmount' | 'populate' | 'retain'>;
+  readonly volumes: Pick<Calls<typeof VolumesService>, 'acquire' | 'release' | 'mount' | 'unmount' | 'populate' | 'retain' | 'listUses'>;
 }
 
 /** Documents of the Engine API travel as JSON bytes. */

@@ -15,7 +15,7 @@ test('of a create that was cut off only the anonymous volumes go that it made it
     const calls: unknown[] = [];
     const reconciler = new Reconciler({
       paths,
-      store: { fresh: async () => undefined, containers: new Map() },
+      store: { isGone: async () => true },
       neighbours: {
         snapshots: { remove: async (request: unknown) => calls.push(request) },
         volumes: { release: async (request: unknown) => calls.push(request) },

@@ -177,13 +177,13 @@ export class Reconciler {
     }
   }
 
-  private async endAbandonedDrafts(): Promise<void> {
+  /** Takes away what a killed instance had begun to make, or one that lives has begun and could not take back. Others may go on making theirs. */
+  async endAbandonedDrafts(): Promise<void> {
     const { store, neighbours, paths, logger } = this.options;
     const drafts = new Drafts(paths);
     for (const { id, volumes, snapshots } of drafts.abandoned()) {
       try {
-        await store.fresh();
-        if (!store.containers.has(id)) {
+        if (await store.isGone(id)) {
           const call = { idempotent: true, deadlineMs: retainDeadlineMs };
           for (const key of [id, ...snapshots]) await neighbours.snapshots.remove({ key }, call);
           for (const { name, created } of volumes) await neighbours.volumes.release({ name, user: id, removeAnonymous: created }, call);
@@ -191,7 +191,7 @@ export class Reconciler {
         }
         drafts.end(id);
       } catch (error) {
-        logger.warn({ containerId: id, error }, 'what a killed instance had begun to make could not be removed yet');
+        logger.warn({ containerId: id, error }, 'what was begun to be made could not be removed yet');
       }
     }
   }

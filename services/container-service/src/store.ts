@@ -1,5 +1,5 @@
 /** The records of container-service, and the few commits that everything else is written with. */
-import { NotFound } from '@flotilla/errors';
+import { isNotFound, NotFound } from '@flotilla/errors';
 import type { Collection, Commit, DomainEvent, Lease, RecordStore } from '@flotilla/records';
 import { nowNano } from './clock.ts';
 import { type ContainerRecord, ownLabelsOf, type State, type TrashRecord } from './container.ts';
@@ -55,6 +55,22 @@ export class ContainerStore {
         return await work(container, lease);
       }),
     );
+  }
+
+  /**
+   * Whether there is no such container. Records that cannot be asked never say so.
+   *
+   * @throws Unavailable when they cannot be asked.
+   */
+  async isGone(id: string): Promise<boolean> {
+    if (this.containers.has(id)) return false;
+    try {
+      await this.withContainer(id, async () => undefined);
+      return false;
+    } catch (error) {
+      if (isNotFound(error)) return true;
+      throw error;
+    }
   }
 
   withLease<T>(name: string, work: (lease: Lease) => Promise<T>): Promise<T> {

@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
 import { isNotModified } from '@flotilla/errors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { create, inspect, readTicket, type Stack, startStack, wait } from './stack.ts';
+import { create, inspect, readTicket, type Stack, startStack, volumeDriverOfLostAnswers, wait } from './stack.ts';
 
 let stack: Stack;
 beforeAll(async () => {
@@ -101,6 +102,20 @@ describe('a container', () => {
     await stack.containers.stop({ container: id, signal: '', timeoutSeconds: 1 });
     expect(await exit).toBe(137);
     expect((await inspect(stack, id)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+  });
+
+  test.each([
+    ['data:/v', /^volume released data false$/],
+    ['/v', /^volume released [0-9a-f]{64} true$/],
+  ])('that cannot be made gives back its volume though the answer to taking it was lost: -v %s', async (bind, released) => {
+    const before = stack.asked.length;
+    const hostConfig =
+      bind === '/v'
+        ? { Mounts: [{ Type: 'volume', Target: bind, VolumeOptions: { DriverConfig: { Name: volumeDriverOfLostAnswers } } }] }
+        : { Binds: [bind], VolumeDriver: volumeDriverOfLostAnswers };
+    await expect(create(stack, ['true'], { hostConfig })).rejects.toThrow('network-volume went away before it answered');
+    expect(stack.asked.slice(before).filter((call) => call.startsWith('volume'))).toEqual([expect.stringMatching(released)]);
+    expect(readdirSync(join(stack.execRoot, 'container-service/drafts'))).toEqual([]);
   });
 
   test('tells a command that is not there from one that cannot be run', async () => {

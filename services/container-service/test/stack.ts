@@ -10,7 +10,7 @@ import { ImagesService, SnapshotsService } from '@flotilla/contracts/flotilla/im
 import { SandboxesService } from '@flotilla/contracts/flotilla/network/v1/networks';
 import { VolumesService } from '@flotilla/contracts/flotilla/volume/v1/volumes';
 import type { ContainerInspect } from '@flotilla/engine-api';
-import { NotFound } from '@flotilla/errors';
+import { NotFound, Unavailable } from '@flotilla/errors';
 import { Bus, type Calls, createLogger, Discovery, type Handlers, plainSettings, serviceCalls, startService } from '@flotilla/service-kit';
 import { dialTicket, type Ticket } from '@flotilla/streams';
 import { startNats, startRedis } from '@flotilla/testkit';
@@ -59,6 +59,8 @@ const busyboxCommands = [
   'rm',
   'test',
 ];
+/** Its volumes are taken, and who asked for one does not hear it. */
+export const volumeDriverOfLostAnswers = 'lost';
 export const imageId = `sha256:${'ab'.repeat(32)}`;
 
 function makeImage(directory: string): string {
@@ -158,12 +160,11 @@ function sandboxHandlers(asked: string[]): Handlers<typeof SandboxesService> {
 
 function volumeHandlers(directory: string, asked: string[]): Handlers<typeof VolumesService> {
   const place = (name: string): string => join(directory, 'volumes', name, '_data');
-  let anonymous = 0;
   return {
-    acquire: async ({ name }: { name: string }) => {
-      const made = name || `${++anonymous}`.padStart(64, '0');
-      mkdirSync(place(made), { recursive: true });
-      return { name: made, driver: 'local', mountpoint: place(made), created: true };
+    acquire: async ({ name, driver }: { name: string; driver: string }) => {
+      mkdirSync(place(name), { recursive: true });
+      if (driver === volumeDriverOfLostAnswers) throw new Unavailable('network-volume went away before it answered');
+      return { name, driver: 'local', mountpoint: place(name), created: true };
     },
     release: async ({ name, removeAnonymous }: { name: string; removeAnonymous: boolean }) => {
       asked.push(`volume released ${name} ${removeAnonymous}`);
@@ -173,6 +174,7 @@ function volumeHandlers(directory: string, asked: string[]): Handlers<typeof Vol
     unmount: async () => ({}),
     populate: async () => ({ copied: false }),
     retain: async () => ({}),
+    listUses: async () => ({ uses: [] }),
   } as unknown as Handlers<typeof VolumesService>;
 }
 

@@ -35,7 +35,8 @@ beforeEach(() => {
   volumes = new Volumes({ records, drivers, onError: () => undefined });
 });
 
-const acquire = (name: string, user: string) => volumes.acquire({ name, user, driver: '', driverOptions: {}, labels: {} });
+const acquire = (name: string, user: string) =>
+  volumes.acquire({ name, user, driver: '', driverOptions: {}, labels: {}, anonymous: false });
 
 describe('names and options', () => {
   it.each(['a', '../x', '/etc', '.hidden', 'a b', 'a\0b', 'ü1', `a${'b'.repeat(300)}`])('refuses the name %j', async (Name) => {
@@ -120,6 +121,22 @@ describe('a volume', () => {
     expect((await volumes.prune({ all: { values: ['1'] } })).names).toEqual(['held']);
     await expect(volumes.prune({ colour: { values: ['x'] } })).rejects.toThrow("invalid filter 'colour'");
   });
+});
+
+it('whose name its taker has made up is anonymous, taken once or again; uses are listed, each once', async () => {
+  const name = 'f'.repeat(64);
+  const madeUp = { name, user: 'c1', driver: '', driverOptions: {}, labels: {}, anonymous: true };
+  expect(await volumes.acquire(madeUp)).toMatchObject({ name, created: true });
+  expect(await volumes.acquire(madeUp)).toMatchObject({ name, created: false });
+  await volumes.mount({ name, user: 'c1' });
+  await acquire('named', 'c2');
+  expect(volumes.uses()).toEqual([
+    { name, user: 'c1' },
+    { name: 'named', user: 'c2' },
+  ]);
+  await volumes.release(name, 'c1', true);
+  await volumes.release('named', 'c2', true);
+  expect([...folders.folders]).toEqual(['named']);
 });
 
 describe('a start', () => {

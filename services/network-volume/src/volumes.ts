@@ -79,11 +79,11 @@ export class Volumes {
   }
 
   private async ensure(
-    wish: { name: string; driver: string; options: Record<string, string>; labels: Record<string, string> },
+    wish: { name: string; anonymous?: boolean; driver: string; options: Record<string, string>; labels: Record<string, string> },
     user?: string,
   ): Promise<{ volume: VolumeRecord; created: boolean }> {
-    const anonymous = wish.name === '';
-    const name = anonymous ? randomId() : wish.name;
+    const anonymous = wish.name === '' || wish.anonymous === true;
+    const name = wish.name || randomId();
     checkVolumeName(name);
     return naming(`create ${name}`, async () => this.ensureNamed({ ...wish, name, anonymous }, user));
   }
@@ -257,7 +257,8 @@ export class Volumes {
   /** Makes the volume if need be and holds it for a container. */
   async acquire(request: AcquireVolumeRequest): Promise<{ name: string; driver: string; mountpoint: string; created: boolean }> {
     if (request.user === '') throw new InvalidParameter('a volume is held by a container: its id is missing');
-    const wish = { name: request.name, driver: request.driver, options: request.driverOptions, labels: request.labels };
+    const { name, anonymous, driver, driverOptions: options, labels } = request;
+    const wish = { name, anonymous, driver, options, labels };
     const { volume, created } = await this.ensure(wish, request.user);
     const { Mountpoint } = await this.madeDocument(volume);
     return { name: volume.name, driver: volume.driver, mountpoint: Mountpoint, created };
@@ -322,11 +323,16 @@ export class Volumes {
     });
   }
 
+  /** By name: who holds it, or has it mounted. */
+  uses(): { name: string; user: string }[] {
+    return [...this.records.volumes.values()].flatMap((volume) => usersOf(volume).map((user) => ({ name: volume.name, user })));
+  }
+
   /** Forgets containers that do not exist. */
   async retain(known: readonly string[]): Promise<void> {
     const alive = new Set(known);
     for (const volume of [...this.records.volumes.values()]) {
-      const gone = [...new Set([...volume.users, ...volume.mounts])].filter((user) => !alive.has(user));
+      const gone = usersOf(volume).filter((user) => !alive.has(user));
       for (const user of gone) await this.release(volume.name, user, false);
     }
   }
@@ -352,6 +358,10 @@ async function naming<T>(action: string, work: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw isFlotillaError(error) ? makeError(errorKind(error), `${action}: ${errorMessage(error)}`, { cause: error }) : error;
   }
+}
+
+function usersOf(volume: VolumeRecord): string[] {
+  return [...new Set([...volume.users, ...volume.mounts])];
 }
 
 function withUsage(document: Volume, volume: VolumeRecord, sizeBytes: number): Volume {

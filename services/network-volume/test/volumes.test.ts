@@ -43,6 +43,7 @@ describe('a plain volume', () => {
       { Name: 'data', UsageData: { RefCount: 1, Size: 'changed/etc/passwd'.length } },
     ]);
     await expect(stack.volumes.remove({ name: 'data', force: false })).rejects.toThrow('remove data: volume is in use - [c1]');
+    expect(await stack.volumes.listUses({})).toEqual({ uses: [{ name: 'data', user: 'c1' }] });
     await stack.volumes.release({ name: 'data', user: 'c1', removeAnonymous: false });
     await stack.volumes.remove({ name: 'data', force: false });
     expect(existsSync(folder('data'))).toBe(false);

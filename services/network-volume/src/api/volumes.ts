@@ -70,5 +70,6 @@ export function volumesApi({ volumes, records, archives, tickets, policy }: Volu
       await volumes.retain(known);
       return {};
     },
+    listUses: async () => ({ uses: volumes.uses() }),
   };
 }

@@ -87,7 +87,7 @@ export interface PruneVolumesResponse {
 }
 
 export interface AcquireVolumeRequest {
-  /** optional; empty: an anonymous volume with a name made up (64 hex digits). */
+  /** optional; empty: an anonymous volume with a name made up (64 hex digits). Who made one up knows what to release when the answer is lost. */
   name: string;
   /** required; the container's full id. */
   user: string;
@@ -95,6 +95,8 @@ export interface AcquireVolumeRequest {
   driver: string;
   driverOptions: { [key: string]: string };
   labels: { [key: string]: string };
+  /** the name was made up by the caller: if the volume is made, it is an anonymous one. */
+  anonymous: boolean;
 }
 
 export interface AcquireVolumeRequest_DriverOptionsEntry {
@@ -162,6 +164,19 @@ export interface RetainVolumesRequest {
 }
 
 export interface RetainVolumesResponse {
+}
+
+export interface ListVolumeUsesRequest {
+}
+
+export interface ListVolumeUsesResponse {
+  uses: VolumeUse[];
+}
+
+export interface VolumeUse {
+  name: string;
+  /** a container's full id; whatever else is no container's use. */
+  user: string;
 }
 
 export interface BackupVolumeRequest {
@@ -990,7 +1005,7 @@ export const PruneVolumesResponse: MessageFns<PruneVolumesResponse> = {
 };
 
 function createBaseAcquireVolumeRequest(): AcquireVolumeRequest {
-  return { name: "", user: "", driver: "", driverOptions: {}, labels: {} };
+  return { name: "", user: "", driver: "", driverOptions: {}, labels: {}, anonymous: false };
 }
 
 export const AcquireVolumeRequest: MessageFns<AcquireVolumeRequest> = {
@@ -1010,6 +1025,9 @@ export const AcquireVolumeRequest: MessageFns<AcquireVolumeRequest> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       AcquireVolumeRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(42).fork()).join();
     });
+    if (message.anonymous !== false) {
+      writer.uint32(48).bool(message.anonymous);
+    }
     return writer;
   },
 
@@ -1072,6 +1090,14 @@ export const AcquireVolumeRequest: MessageFns<AcquireVolumeRequest> = {
             }
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.anonymous = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1110,6 +1136,7 @@ export const AcquireVolumeRequest: MessageFns<AcquireVolumeRequest> = {
       },
       {},
     );
+    message.anonymous = object.anonymous ?? false;
     return message;
   },
 };
@@ -1961,6 +1988,171 @@ export const RetainVolumesResponse: MessageFns<RetainVolumesResponse> = {
   },
 };
 
+function createBaseListVolumeUsesRequest(): ListVolumeUsesRequest {
+  return {};
+}
+
+export const ListVolumeUsesRequest: MessageFns<ListVolumeUsesRequest> = {
+  encode(_: ListVolumeUsesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListVolumeUsesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListVolumeUsesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListVolumeUsesRequest>): ListVolumeUsesRequest {
+    return ListVolumeUsesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListVolumeUsesRequest>): ListVolumeUsesRequest {
+    const message = createBaseListVolumeUsesRequest();
+    return message;
+  },
+};
+
+function createBaseListVolumeUsesResponse(): ListVolumeUsesResponse {
+  return { uses: [] };
+}
+
+export const ListVolumeUsesResponse: MessageFns<ListVolumeUsesResponse> = {
+  encode(message: ListVolumeUsesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.uses) {
+      VolumeUse.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListVolumeUsesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListVolumeUsesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uses.push(VolumeUse.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListVolumeUsesResponse>): ListVolumeUsesResponse {
+    return ListVolumeUsesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListVolumeUsesResponse>): ListVolumeUsesResponse {
+    const message = createBaseListVolumeUsesResponse();
+    message.uses = object.uses?.map((e) => VolumeUse.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseVolumeUse(): VolumeUse {
+  return { name: "", user: "" };
+}
+
+export const VolumeUse: MessageFns<VolumeUse> = {
+  encode(message: VolumeUse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.user !== "") {
+      writer.uint32(18).string(message.user);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VolumeUse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVolumeUse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<VolumeUse>): VolumeUse {
+    return VolumeUse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VolumeUse>): VolumeUse {
+    const message = createBaseVolumeUse();
+    message.name = object.name ?? "";
+    message.user = object.user ?? "";
+    return message;
+  },
+};
+
 function createBaseBackupVolumeRequest(): BackupVolumeRequest {
   return { name: "" };
 }
@@ -2336,6 +2528,18 @@ export const VolumesService = {
       Buffer.from(RetainVolumesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RetainVolumesResponse => RetainVolumesResponse.decode(value),
   },
+  /** Who uses what. The caller knows which of the users are gone, and gives back for these by Release. */
+  listUses: {
+    path: "/flotilla.volume.v1.Volumes/ListUses" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListVolumeUsesRequest): Buffer =>
+      Buffer.from(ListVolumeUsesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListVolumeUsesRequest => ListVolumeUsesRequest.decode(value),
+    responseSerialize: (value: ListVolumeUsesResponse): Buffer =>
+      Buffer.from(ListVolumeUsesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListVolumeUsesResponse => ListVolumeUsesResponse.decode(value),
+  },
 } as const;
 
 export interface VolumesServer extends UntypedServiceImplementation {
@@ -2359,6 +2563,8 @@ export interface VolumesServer extends UntypedServiceImplementation {
   restore: handleUnaryCall<RestoreVolumeRequest, RestoreVolumeResponse>;
   /** Forgets uses by containers that are not in `known`: the caller's reconcile. */
   retain: handleUnaryCall<RetainVolumesRequest, RetainVolumesResponse>;
+  /** Who uses what. The caller knows which of the users are gone, and gives back for these by Release. */
+  listUses: handleUnaryCall<ListVolumeUsesRequest, ListVolumeUsesResponse>;
 }
 
 export interface VolumesClient extends Client {
@@ -2563,6 +2769,22 @@ export interface VolumesClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RetainVolumesResponse) => void,
+  ): ClientUnaryCall;
+  /** Who uses what. The caller knows which of the users are gone, and gives back for these by Release. */
+  listUses(
+    request: ListVolumeUsesRequest,
+    callback: (error: ServiceError | null, response: ListVolumeUsesResponse) => void,
+  ): ClientUnaryCall;
+  listUses(
+    request: ListVolumeUsesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListVolumeUsesResponse) => void,
+  ): ClientUnaryCall;
+  listUses(
+    request: ListVolumeUsesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListVolumeUsesResponse) => void,
   ): ClientUnaryCall;
 }
 
