@@ -1,12 +1,14 @@
 /**
  * Clients that listen all the time: `logs -f`, `attach`, `events`. What they hear must be whole, from where they came in, and only the death of the gateway that holds
- * their own connection may end them; then another one takes over.
+ * their own connection may end them, or leave them deaf where they wait at another one (docs/compat.md); then another one takes over.
  */
 import { type TestHost, waitFor } from '@flotilla/testkit';
 import type { Journal } from './journal.ts';
 import { holdersOf } from './links.ts';
 
 const boundMs = 45_000;
+/** What they listen to is never silent so long. */
+const deafMs = 5_000;
 /** An event may come this much later than one of another service: while its own is stopped, or taken for dead, nobody passes it on. */
 const lateMs = 15_000;
 const steps: ReadonlySet<string> = new Set(['create', 'start', 'die', 'destroy']);
@@ -15,6 +17,8 @@ export const eventFormat = '{{.TimeNano}}/{{.Actor.Attributes.execID}}{{.Actor.A
 
 interface Session {
   readonly pid: number;
+  /** Nothing when it has ended meanwhile. */
+  readonly kill: () => void;
   readonly ended: Promise<void>;
   text: string;
   isOver: boolean;
@@ -26,10 +30,12 @@ export class Follower {
   readonly line: string;
   private readonly host: TestHost;
   private readonly journal: Journal;
+  private readonly deafMs: number;
   private readonly sessions: Session[] = [];
   private stopping = false;
 
-  constructor(host: TestHost, journal: Journal, line: string) {
+  constructor(host: TestHost, journal: Journal, line: string, silentMs: number = deafMs) {
+    this.deafMs = silentMs;
     this.line = line;
     this.host = host;
     this.journal = journal;
@@ -38,8 +44,13 @@ export class Follower {
   /** Begins to listen, or goes on with a new session where the gateway of the last one has died. */
   async follow(): Promise<void> {
     const last = this.sessions.at(-1);
-    if (last?.isOver === false || this.stopping) return;
-    if (last !== undefined && !last.holders.some((pid) => this.journal.killed.has(pid))) {
+    if (this.stopping) return;
+    const lostHolder = last?.holders.some((pid) => this.journal.killed.has(pid)) === true;
+    if (last?.isOver === false) {
+      if (!lostHolder || (await this.hears(last))) return;
+      last.kill();
+      await last.ended;
+    } else if (last !== undefined && !lostHolder) {
       this.journal.violated(`docker ${this.line} has ended, and its gateway lives: ${last.text.slice(-200)}`);
     }
     const session = this.begin();
@@ -51,10 +62,19 @@ export class Follower {
     session.holders = holdersOf((await this.host.mustRun('ss', ['-xpH'])).stdout, session.pid, gateways);
   }
 
+  /** Whether it hears anything more; one that ends has heard that much. */
+  private async hears(session: Session): Promise<boolean> {
+    const heard = session.text.length;
+    const more = { timeoutMs: this.deafMs, what: 'it to hear more' };
+    await waitFor(() => session.text.length > heard || session.isOver, more).catch(() => undefined);
+    return session.text.length > heard && !session.isOver;
+  }
+
   private begin(): Session {
     const child = this.host.dockerSpawn(...this.line.split(' '));
     const { promise, resolve } = Promise.withResolvers<void>();
-    const session: Session = { pid: child.pid ?? 0, ended: promise, text: '', isOver: false, holders: [] };
+    const kill = (): void => void child.kill('SIGKILL');
+    const session: Session = { pid: child.pid ?? 0, kill, ended: promise, text: '', isOver: false, holders: [] };
     child.stdout?.on('data', (chunk: Buffer) => {
       session.text += chunk.toString();
     });
