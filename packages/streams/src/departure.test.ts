@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { watchDeparture } from './departure.ts';
+import { hasLeft, watchDeparture } from './departure.ts';
 
 it('tells a peer that has left from one that has only ended its input', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'flotilla-departure-'));
@@ -22,6 +22,7 @@ it('tells a peer that has left from one that has only ended its input', async ()
   peer.end();
   await new Promise((resolve) => setTimeout(resolve, 100));
   expect(socket.destroyed).toBe(false);
+  expect(await hasLeft(socket)).toBe(false);
   let heard = '';
   peer.on('data', (chunk: Buffer) => {
     heard += chunk.toString();
@@ -30,6 +31,8 @@ it('tells a peer that has left from one that has only ended its input', async ()
   await new Promise((resolve) => peer.once('data', resolve));
   expect(heard).toBe('still here');
   peer.destroy();
+  await new Promise((resolve) => peer.once('close', resolve));
+  expect(await hasLeft(socket)).toBe(true);
   await closed;
   expect(failure).toBe('EPIPE');
   server.close();

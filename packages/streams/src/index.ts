@@ -1,5 +1,5 @@
 export { chunksOf } from './chunks.ts';
-export { watchDeparture } from './departure.ts';
+export { hasLeft, watchDeparture } from './departure.ts';
 export { joinStreams, writeAll } from './join.ts';
 export { encodeLine, lastWord, parseLines } from './jsonLines.ts';
 export { writeOutput, writeTaken } from './pieces.ts';

@@ -24,6 +24,8 @@ const patienceMs = 60_000;
 const retryMs = 100;
 /** Cuts in a row without a byte in between: then it is not the instance's death but the stream that cannot be served. */
 const mostFruitlessCuts = 5;
+/** Between the end that says that we leave and the close. */
+const goodbyeMs = 100;
 
 export class PieceStream extends Duplex {
   private readonly options: PieceStreamOptions;
@@ -58,7 +60,7 @@ export class PieceStream extends Duplex {
     socket.on('end', end);
     socket.on('close', end);
     socket.on('data', (chunk: Buffer) => {
-      if (!over) this.receive(socket, chunk);
+      if (!over && !this.destroyed) this.receive(socket, chunk);
     });
   }
 
@@ -178,10 +180,22 @@ export class PieceStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.socket.destroy();
+    this.sayGoodbye();
     const taken = this.taken;
     this.taken = undefined;
     taken?.();
     done(error);
+  }
+
+  /** Who leaves ends its side before it closes: the server takes what only closes for cut, and keeps it for a while. */
+  private sayGoodbye(): void {
+    const { socket } = this;
+    if (this.hasEnded || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    socket.pause();
+    socket.end();
+    setTimeout(() => socket.destroy(), goodbyeMs).unref();
   }
 }

@@ -8,11 +8,11 @@
 import type { Socket } from 'node:net';
 import { Conflict } from '@flotilla/errors';
 import { aborted, type Logger } from '@flotilla/service-kit';
-import { frame, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
+import { frame, hasLeft, type Ticket, type TicketServer, writeOutput } from '@flotilla/streams';
 import type { ContainerRecord, Run } from './container.ts';
 import { DetachScanner, parseDetachKeys } from './detachKeys.ts';
 import { discard, forward } from './input.ts';
-import type { ClaimedStream, LogClaim, LogClaims } from './logClaims.ts';
+import type { ClaimedStream, HeldInput, LogClaim, LogClaims } from './logClaims.ts';
 import { type LogPins, type LogPlace, logEnd, logStart, readLog } from './logs/index.ts';
 import { findContainer } from './lookup.ts';
 import type { Monitor } from './monitor.ts';
@@ -52,13 +52,18 @@ interface Attachment {
   readonly inputIsKnown: boolean;
   /** absent: only the log, as it is now */
   readonly ended: { readonly promise: Promise<void>; readonly stop: () => void } | undefined;
+  /** the process' input, as long as this stream may have to end it */
+  openInput?: HeldInput | undefined;
 }
 
 /** What the end of a run, seen by a client that was attached before it, is told from. */
 type Seen = NonNullable<ClaimedStream['attached']>;
 
+/** What had not arrived is sent again at once, and its client told: the end of its input may be the end of the process, and of the stream. */
+const untilResentMs = 250;
+
 const inputLost = Buffer.from(
-  'flotilla: container-service was restarted in the middle of the standard input: it ends here, for some of it would arrive twice or never\r\n',
+  'flotilla: the way to container-service was cut in the middle of the standard input: it ends here, for some of it would arrive twice or never\r\n',
 );
 
 export class Attacher {
@@ -77,7 +82,7 @@ export class Attacher {
     const attachment = request.cursor ? this.resumed(request, request.cursor) : await this.begun(request);
     const close = (cut: boolean): void => {
       attachment.ended?.stop();
-      attachment.claim.release(cut);
+      attachment.claim.release(cut, attachment.openInput);
     };
     const ticket = this.options.tickets.issue(
       async (stream, signal) => {
@@ -117,7 +122,9 @@ export class Attacher {
     const { claim, place, inputIsKnown } = this.options.claims.resume(cursor);
     const { containerId, attached } = claim.stream;
     const ended = request.stream && attached !== undefined ? this.whenRunEnds(containerId, attached) : undefined;
-    return { request, claim, from: place, inputIsKnown, ended };
+    // Its input is open until somebody ends it, also when nobody comes for this ticket.
+    const openInput = claim.stream.endsInput === true ? { close: () => this.endInputOf(containerId), leave: () => undefined } : undefined;
+    return { request, claim, from: place, inputIsKnown, ended, openInput };
   }
 
   /** Resolves when the run that was there, or else the next one, is over, or the container is gone. */
@@ -135,12 +142,8 @@ export class Attacher {
     return { promise, stop: changes.on(id, look) };
   }
 
-  private async serve(
-    { request, claim, from, inputIsKnown, ended }: Attachment,
-    keys: Buffer,
-    stream: Socket,
-    gone: AbortSignal,
-  ): Promise<void> {
+  private async serve(attachment: Attachment, keys: Buffer, stream: Socket, gone: AbortSignal): Promise<void> {
+    const { request, claim, from, inputIsKnown, ended } = attachment;
     const { store, paths, pins } = this.options;
     const { containerId, tty } = claim.stream;
     const container = store.containers.get(containerId);
@@ -149,9 +152,10 @@ export class Attacher {
     let input: Promise<void> | undefined;
     if (container === undefined || !feeds(request, container)) discard(stream);
     else if (!inputIsKnown && endsWithItsClient(container)) {
-      this.endInputOf(containerId);
+      attachment.openInput = undefined;
+      setTimeout(() => this.endInputOf(containerId), untilResentMs).unref();
       discard(stream, tellOnce(stream, claim.cursorOf({ place: from })));
-    } else input = this.pumpInput(container, keys, stream, claim, signal, () => leave.abort());
+    } else input = this.pumpInput(container, keys, stream, attachment, signal, () => leave.abort());
     try {
       if (!request.stdout && !request.stderr) {
         await writeOutput(stream, Buffer.alloc(0), claim.cursorOf({ place: from }));
@@ -181,7 +185,7 @@ export class Attacher {
     container: ContainerRecord,
     keys: Buffer,
     stream: Socket,
-    claim: LogClaim,
+    attachment: Attachment,
     signal: AbortSignal,
     leave: () => void,
   ): Promise<void> {
@@ -191,7 +195,7 @@ export class Attacher {
       await changes.when(id, store.containers.get(id), (now) => now === undefined || now.state.run !== undefined, signal);
       const run: Run | undefined = store.containers.get(id)?.state.run;
       if (run === undefined) return;
-      if (endsWithItsClient(container)) await this.feedToTheEnd(id, run, stream, claim, signal);
+      if (endsWithItsClient(container)) await this.feedToTheEnd(id, run, stream, attachment, signal);
       else await this.feed(container, keys, stream, signal, leave);
     } catch (error) {
       if (!signal.aborted) logger.debug({ containerId: id, error }, 'its input ended');
@@ -206,6 +210,7 @@ export class Attacher {
     try {
       const detached = await forward(stream, socket, config.Tty ? new DetachScanner(keys) : undefined, signal);
       if (detached) await store.commit({ events: [containerEvent(store.containers.get(id) ?? container, 'detach')] });
+      if (await hasLeft(stream)) return;
       leave();
       if (!signal.aborted) await Promise.race([socket.whenEnded(), aborted(signal)]);
     } finally {
@@ -213,18 +218,23 @@ export class Attacher {
     }
   }
 
-  /** The end of input, or of its client, is the end of the process' input: dockerd's rule for what was started with `-i` and no terminal. */
-  private async feedToTheEnd(id: string, run: Run, stream: Socket, claim: LogClaim, signal: AbortSignal): Promise<void> {
+  /**
+   * The end of input, or of its client, is the end of the process' input: dockerd's rule for what was started with `-i` and no terminal. A client that leaves
+   * ends it first; a stream that just stops was cut, and its holder may come back.
+   */
+  private async feedToTheEnd(id: string, run: Run, stream: Socket, attachment: Attachment, signal: AbortSignal): Promise<void> {
     const { paths, monitor, claims } = this.options;
     const input = monitor.connectKept(paths.bundle(id), run.monitorPid);
+    attachment.openInput = input;
     try {
-      await forward(stream, input, undefined, signal, claim.inputMark());
-      if (claims.isStopping) return;
+      await forward(stream, input, undefined, signal, attachment.claim.inputMark());
+      if (claims.isStopping || (await hasLeft(stream))) return;
+      attachment.openInput = undefined;
       input.endInput();
       if (!signal.aborted) await Promise.race([input.whenEnded(), aborted(signal)]);
     } finally {
       if (claims.isStopping) input.leave();
-      else input.close();
+      else if (attachment.openInput === undefined) input.close();
     }
   }
 

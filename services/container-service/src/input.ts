@@ -7,7 +7,8 @@ import type { StdioConnection } from './monitor.ts';
 
 /** Tells of input that may have reached its process while its client does not know of it yet: sent again it could be doubled. */
 export interface InputMark {
-  begin(): void;
+  /** @returns whether it may be sent: false when another stream has taken over, which sends it too. */
+  begin(): boolean;
   end(): void;
 }
 
@@ -30,7 +31,7 @@ export async function forward(
     }
     if (step.done) return false;
     const { output, detached } = scanner?.scan(step.value) ?? { output: step.value, detached: false };
-    mark?.begin();
+    if (mark?.begin() === false) return false;
     if (output.length > 0) await socket.write(output);
     writeTaken(stream, step.value.length, () => mark?.end());
     if (detached) return true;

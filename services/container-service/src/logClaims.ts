@@ -13,6 +13,7 @@ import { NotFound } from '@flotilla/errors';
 import type { InputMark } from './input.ts';
 import { compressedInodes, type LogPins, type LogPlace, type LogReader } from './logs/index.ts';
 import type { LogUsers } from './logUsers.ts';
+import type { KeptInput } from './monitor.ts';
 import type { Paths } from './paths.ts';
 import { isAlive, startTimeOf } from './processes.ts';
 
@@ -35,14 +36,21 @@ interface StoredClaim {
   readonly inode: number;
 }
 
+export type HeldInput = Pick<KeptInput, 'close' | 'leave'>;
+
 export interface LogClaim {
   readonly stream: ClaimedStream;
   /** Where a reader stands, as its client brings it back. */
   cursorOf(reader: Pick<LogReader, 'place'>): string;
   /** Where it is written down that input is under way (input.ts). */
   inputMark(): InputMark;
-  /** The reader has ended. @param cut - by the loss of its stream, whose holder may come back; not by itself. */
-  release(cut: boolean): void;
+  /**
+   * The reader has ended.
+   *
+   * @param cut - by the loss of its stream, whose holder may come back; not by itself.
+   * @param input - the process' input, where it has not ended: it is kept for that holder, and ended when he does not come.
+   */
+  release(cut: boolean, input?: HeldInput): void;
 }
 
 export interface LogClaimsOptions {
@@ -64,6 +72,7 @@ const gone = 'the stream is gone: it cannot be resumed';
 /** A claim that nobody holds. */
 interface Orphan {
   readonly letGo: () => void;
+  readonly input: HeldInput | undefined;
   /** The compressed files of its log, by the inodes that its holder may know them by. */
   readonly compressed: ReadonlyMap<number, number>;
 }
@@ -113,6 +122,7 @@ export class LogClaims {
     const place = { inode: orphan?.compressed.get(stood) ?? stood, offset: Number(offset), unfinished: Number(unfinished) };
     const claim = this.hold(id, stored.stream, place);
     orphan?.letGo();
+    orphan?.input?.leave();
     return { claim, place, inputIsKnown: !this.hasInputUnderWay(id) };
   }
 
@@ -179,19 +189,31 @@ export class LogClaims {
     });
   }
 
-  private keepCut(id: string, stream: ClaimedStream, place: LogPlace): void {
+  private keepCut(id: string, stream: ClaimedStream, place: LogPlace, input: HeldInput | undefined): void {
     const { graceMs = defaultGraceMs, cutGraceMs = defaultCutGraceMs } = this.options;
     // What is cut because we leave has not ended its input.
     const moves = this.stopping;
-    this.keep(id, stream, place, moves ? graceMs : cutGraceMs, () => {
-      if (this.isTakenOver(id)) return;
+    const giveUp = (): void => {
+      if (this.isTakenOver(id)) {
+        input?.leave();
+        return;
+      }
       this.forget(id);
-      if (moves) this.abandoned(stream);
-    });
+      if (input !== undefined) input.close();
+      else if (moves) this.abandoned(stream);
+    };
+    this.keep(id, stream, place, moves ? graceMs : cutGraceMs, giveUp, input);
   }
 
   /** @param giveUp - called when its holder has not come back to this instance. */
-  private keep(id: string, stream: ClaimedStream, at: Pick<LogPlace, 'inode' | 'offset'>, graceMs: number, giveUp: () => void): void {
+  private keep(
+    id: string,
+    stream: ClaimedStream,
+    at: Pick<LogPlace, 'inode' | 'offset'>,
+    graceMs: number,
+    giveUp: () => void,
+    input?: HeldInput,
+  ): void {
     const { users, pins, paths } = this.options;
     const release = users.use(stream.containerId);
     const pin = stream.attached === undefined ? undefined : pins.pin(paths.log(stream.containerId), at.inode, at.offset);
@@ -206,7 +228,7 @@ export class LogClaims {
       giveUp();
     }, graceMs).unref();
     // Before this instance rotates anything, and the inode of a file that was compressed may be that of a new one.
-    this.orphans.set(id, { letGo, compressed: compressedInodes(paths.log(stream.containerId)) });
+    this.orphans.set(id, { letGo, input, compressed: compressedInodes(paths.log(stream.containerId)) });
   }
 
   /** @param from - where a reader that comes back stands. A new one is written down with its first cursor: before that nobody could bring it back. */
@@ -222,11 +244,13 @@ export class LogClaims {
         stands = place;
         return `${id}:${place.inode}:${place.offset}:${place.unfinished}`;
       },
-      inputMark: () => this.inputMark(id),
-      release: (cut) => {
-        if (isNewest()) {
-          if (cut && stands !== undefined) this.keepCut(id, stream, stands);
-          else this.forget(id);
+      inputMark: () => this.inputMark(id, isNewest),
+      release: (cut, input) => {
+        if (!isNewest()) input?.leave();
+        else if (cut && stands !== undefined) this.keepCut(id, stream, stands, input);
+        else {
+          this.forget(id);
+          input?.close();
         }
         if (this.holds.get(id) === claim) this.holds.delete(id);
         release();
@@ -243,16 +267,22 @@ export class LogClaims {
     return owner !== undefined && (owner.pid !== this.owner.pid || owner.start !== this.owner.start);
   }
 
-  private inputMark(id: string): InputMark {
+  /** Whoever takes a stream over writes that down before he looks for the mark: of two who meet, at least one sees the other. */
+  private inputMark(id: string, isNewest: () => boolean): InputMark {
     const path = `${this.path(id)}${inputSuffix}`;
     let underWay = 0;
+    const end = (): void => {
+      if (--underWay === 0) rmSync(path, { force: true });
+    };
     return {
       begin: () => {
-        if (underWay++ === 0) writeFileSync(path, '');
+        if (underWay++ > 0) return true;
+        writeFileSync(path, '');
+        if (isNewest()) return true;
+        end();
+        return false;
       },
-      end: () => {
-        if (--underWay === 0) rmSync(path, { force: true });
-      },
+      end,
     };
   }
 

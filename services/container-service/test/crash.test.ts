@@ -1,6 +1,7 @@
 /** What is left of containers when container-service is killed without a word: everything, and nothing too much. */
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
@@ -180,15 +181,55 @@ test('who stops a container whose start was cut off stops it', async () => {
   await remove(stack, id);
 });
 
+/** Between a holder of tickets and whoever serves them: what breaks while both live. */
+class Link {
+  private readonly sockets = new Set<Socket>();
+  private readonly servers: Server[] = [];
+  isDown = false;
+
+  /** The same ticket, by way of this link. */
+  async over(ticket: Ticket): Promise<Ticket> {
+    const path = join(stack.directory, `link-${ticket.token.slice(0, 12)}.sock`);
+    const server = createServer({ allowHalfOpen: true }, (near) => {
+      const far = connect({ path: ticket.address.slice('unix:'.length), allowHalfOpen: true });
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        this.sockets.add(from.on('error', () => from.destroy()));
+        from.on('close', () => setTimeout(() => to.destroy()));
+        from.pipe(to);
+      }
+    }).listen(path);
+    this.servers.push(server);
+    await once(server, 'listening');
+    return { ...ticket, address: `unix:${path}` };
+  }
+
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy();
+    this.sockets.clear();
+  }
+
+  close(): void {
+    this.cut();
+    for (const server of this.servers) server.close();
+  }
+}
+
 /** A client that feeds a container without a terminal, as `docker run -i` does: its stream goes on at the next instance. */
-async function feeder(id: string): Promise<{ stream: Duplex; output: () => string }> {
+async function feeder(id: string, link?: Link): Promise<{ stream: Duplex; output: () => string }> {
   const asked = { container: id, logs: false, stream: true, stdin: true, stdout: true, stderr: true, detachKeys: '' };
-  const promised = (ticket: Ticket | undefined): Ticket => {
+  const promised = async (ticket: Ticket | undefined): Promise<Ticket> => {
     if (ticket === undefined) throw new Error('no ticket');
-    return ticket;
+    return link === undefined ? ticket : link.over(ticket);
   };
-  const resume = async (cursor: string): Promise<Ticket> => promised((await stack.containers.attach({ ...asked, cursor })).ticket);
-  const stream = await dialTicket(promised((await stack.containers.attach(asked)).ticket), { resume });
+  const resume = async (cursor: string): Promise<Ticket> => {
+    if (link?.isDown === true) throw new Error('the link is down');
+    return promised((await stack.containers.attach({ ...asked, cursor })).ticket);
+  };
+  const lastWords = async (): Promise<Buffer> => Buffer.alloc(0);
+  const stream = await dialTicket(await promised((await stack.containers.attach(asked)).ticket), { resume, lastWords });
   let output = '';
   const frames = new StdcopyDemultiplexer();
   stream.on('data', (chunk: Buffer) => {
@@ -242,6 +283,57 @@ test('input that was under way at a death ends there, and its client is told', a
   expect(output()).not.toContain('two');
   stream.destroy();
   await remove(stack, id);
+});
+
+test('what is sent over links that break arrives once, whichever instance it is sent to then, and then its end', async () => {
+  const another = await stack.startAnother();
+  const link = new Link();
+  const id = await create(stack, ['sh', '-c', 'cat; echo over; sleep 60'], { config: fed });
+  const { stream, output } = await feeder(id, link);
+  await stack.containers.start({ container: id });
+  const readers = join(stack.execRoot, 'container-service/readers');
+  let sent = '';
+  for (let line = 0; line < 6; line++) {
+    if (line > 0) link.cut();
+    stream.write(`${line}\n`);
+    sent += `${line}\n`;
+    await waitFor(() => output() === sent, { what: `line ${line}` });
+    await waitFor(() => readdirSync(readers).length === 1, { what: 'the mark to go' });
+  }
+  // Those that were cut have given up by then, and have ended nothing.
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
+  link.cut();
+  stream.end('last\n');
+  await waitFor(() => output() === `${sent}last\nover\n`, { what: 'the end' });
+  const closed = once(stream, 'close');
+  await stack.containers.kill({ container: id, signal: '' });
+  await closed;
+  link.close();
+  await remove(stack, id);
+  await another.end('SIGTERM');
+});
+
+test('the input of a client that leaves ends at once, that of one whose link does not come back a little later', async () => {
+  const link = new Link();
+  const ids = await Promise.all([1, 2].map(() => create(stack, ['sh', '-c', 'cat; echo over; sleep 60'], { config: fed })));
+  const [left = '', lost = ''] = ids;
+  const clients = await Promise.all(ids.map((id) => feeder(id, link)));
+  for (const [at, id] of ids.entries()) {
+    await stack.containers.start({ container: id });
+    clients[at]?.stream.write('one\n');
+    await waitFor(() => clients[at]?.output() === 'one\n', { what: 'one' });
+  }
+  const ended = async (id: string): Promise<boolean> => (await logsOf(stack, id)).stdout === 'one\nover\n';
+  clients[0]?.stream.destroy();
+  await waitFor(() => ended(left), { timeoutMs: 1_500, what: 'the end of its input' });
+  link.isDown = true;
+  link.cut();
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(await ended(lost)).toBe(false);
+  await waitFor(() => ended(lost), { what: 'the end of its input' });
+  expect(keepers(lost)).toBe(0);
+  link.close();
+  for (const id of ids) await remove(stack, id);
 });
 
 test('an attached client of an exec loses its stream, the exec does not end', async () => {
