@@ -122,8 +122,12 @@ export class Attacher {
     const { claim, place, inputIsKnown } = this.options.claims.resume(cursor);
     const { containerId, attached } = claim.stream;
     const ended = request.stream && attached !== undefined ? this.whenRunEnds(containerId, attached) : undefined;
-    // Its input is open until somebody ends it, also when nobody comes for this ticket.
-    const openInput = claim.stream.endsInput === true ? { close: () => this.endInputOf(containerId), leave: () => undefined } : undefined;
+    // Its input is open until somebody ends it, also when nobody comes for this ticket; that of a later run is not its own.
+    const runId = this.options.store.containers.get(containerId)?.state.run?.id;
+    const close = (): void => {
+      if (this.options.store.containers.get(containerId)?.state.run?.id === runId) this.endInputOf(containerId);
+    };
+    const openInput = claim.stream.endsInput === true ? { close, leave: () => undefined } : undefined;
     return { request, claim, from: place, inputIsKnown, ended, openInput };
   }
 
@@ -224,11 +228,12 @@ export class Attacher {
    */
   private async feedToTheEnd(id: string, run: Run, stream: Socket, attachment: Attachment, signal: AbortSignal): Promise<void> {
     const { paths, monitor, claims } = this.options;
+    const { claim } = attachment;
     const input = monitor.connectKept(paths.bundle(id), run.monitorPid);
     attachment.openInput = input;
     try {
-      await forward(stream, input, undefined, signal, attachment.claim.inputMark());
-      if (claims.isStopping || (await hasLeft(stream))) return;
+      await forward(stream, input, undefined, signal, claim.inputMark());
+      if (claims.isStopping || (await hasLeft(stream)) || !claim.isNewest()) return;
       attachment.openInput = undefined;
       input.endInput();
       if (!signal.aborted) await Promise.race([input.whenEnded(), aborted(signal)]);

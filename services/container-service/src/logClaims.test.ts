@@ -172,3 +172,27 @@ it('a stream that was cut is kept for a while where it stood, with its pin; one 
   await waitFor(() => readdirSync(readers).length === 0, { what: 'it to be given up' });
   expect(abandoned).toEqual([attached]);
 });
+
+it('who has been taken over sends no more input, and leaves it to the other', async () => {
+  const first = instance();
+  const ends: string[] = [];
+  const held = (who: string) => ({ close: () => ends.push(`${who} closes`), leave: () => ends.push(`${who} leaves`) });
+  const claim = first.claim(stream);
+  const cursor = claim.cursorOf({ place });
+  const mark = claim.inputMark();
+  expect([claim.isNewest(), mark.begin()]).toEqual([true, true]);
+  mark.end();
+  const next = first.resume(cursor).claim;
+  const nextMark = next.inputMark();
+  expect([claim.isNewest(), mark.begin(), nextMark.begin()]).toEqual([false, false, true]);
+  nextMark.end();
+  claim.release(true, held('old'));
+  expect(ends).toEqual(['old leaves']);
+  // One that comes back before the time is over finds it open.
+  next.release(true, held('next'));
+  const back = first.resume(cursor).claim;
+  expect(ends).toEqual(['old leaves', 'next leaves']);
+  back.release(true, held('back'));
+  await waitFor(() => ends.includes('back closes'), { what: 'it to be given up' });
+  expect(readdirSync(readers)).toEqual([]);
+});

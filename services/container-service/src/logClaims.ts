@@ -42,6 +42,8 @@ export interface LogClaim {
   readonly stream: ClaimedStream;
   /** Where a reader stands, as its client brings it back. */
   cursorOf(reader: Pick<LogReader, 'place'>): string;
+  /** Whether nobody else serves the stream by now. */
+  isNewest(): boolean;
   /** Where it is written down that input is under way (input.ts). */
   inputMark(): InputMark;
   /**
@@ -244,6 +246,7 @@ export class LogClaims {
         stands = place;
         return `${id}:${place.inode}:${place.offset}:${place.unfinished}`;
       },
+      isNewest,
       inputMark: () => this.inputMark(id, isNewest),
       release: (cut, input) => {
         if (!isNewest()) input?.leave();
