@@ -22,6 +22,8 @@ let stack: Stack;
 let registry: TestRegistry;
 let memory: string;
 let disk: string;
+let pulls = 0;
+let copies = 0;
 
 const fileBytes = 3_000_000;
 const path = (folder: string): string => join(stack.dataRoot, folder);
@@ -41,7 +43,7 @@ const pull = (name: string): Promise<unknown> => stack.pull(`${registry.address}
  */
 async function pulledUnwritten(): Promise<{ name: string; image: TestImage }> {
   for (let attempt = 1; attempt <= 20; attempt++) {
-    const name = `lost${attempt}`;
+    const name = `lost${++pulls}`;
     const image = await pushed(name);
     await waitFor(() => readdirSync(path('unsynced')).length === 0, { what: 'the disk to have what is before' });
     const began = performance.now();
@@ -51,6 +53,33 @@ async function pulledUnwritten(): Promise<{ name: string; image: TestImage }> {
     stack.signal('image-service', 'SIGCONT');
   }
   throw new Error('no pull of 20 was over in two seconds');
+}
+
+/** An image whose layer has its place and its names after a power cut, and none of its bytes. image-service does not run then. */
+async function lostInPowerCut(): Promise<{ name: string; image: TestImage }> {
+  for (let attempt = 1; attempt <= 5; attempt++) {
+    const { name, image } = await pulledUnwritten();
+    losePower();
+    await stack.kill('image-service');
+    mountCopy();
+    if (statSync(contentOf(image)).size === 0) return { name, image };
+    // sync(2) of anybody is for all disks.
+    await stack.startService('image-service');
+  }
+  throw new Error('the disk had all of five images before its power went');
+}
+
+/**
+ * What is on the disk, as the next boot finds it. In a copy: namespaces that other tests made meanwhile have the old mount too, and whoever mounts the same
+ * disk is given what it still has in memory.
+ */
+function mountCopy(): void {
+  execFileSync('umount', [stack.dataRoot]);
+  const copy = join(memory, `disk${++copies}.img`);
+  execFileSync('cp', ['--sparse=always', disk, copy]);
+  rmSync(disk);
+  disk = copy;
+  execFileSync('mount', ['-o', 'loop', disk, stack.dataRoot]);
 }
 
 /** All that the disk was not told to write is lost; what its journal has stays. */
@@ -94,7 +123,8 @@ describe('after a power cut', () => {
   afterAll(async () => {
     await stack?.kill('image-service');
     execFileSync('umount', [stack.dataRoot]);
-    execFileSync('umount', [memory]);
+    // Those other namespaces have it too.
+    execFileSync('umount', ['--lazy', memory]);
     await stack?.stop();
     await registry?.stop();
   });
@@ -103,13 +133,7 @@ describe('after a power cut', () => {
     const settled = await pushed('settled');
     await pull('settled');
     await stack.snapshots.prepare({ key: 'container', imageId: settled.id });
-    const { name, image: lost } = await pulledUnwritten();
-    losePower();
-    await stack.kill('image-service');
-    execFileSync('umount', [stack.dataRoot]);
-    execFileSync('mount', ['-o', 'loop', disk, stack.dataRoot]);
-    // The layer has its place and its names, and none of its bytes.
-    expect(statSync(contentOf(lost)).size).toBe(0);
+    const { name, image: lost } = await lostInPowerCut();
     expect(statSync(contentOf(settled)).size).toBe(fileBytes);
 
     // This machine has not been started anew: its notes become those of another boot. A layer whose blob is sound is spoiled as well.
