@@ -87,7 +87,9 @@ export {
   descriptorOf,
   type PeerCredentials,
   peerCredentials,
+  readOn,
   shutdown,
+  stopReading,
   type Transport,
 } from './socket.ts';
 export { readSysctl, sysctlPath, writeSysctl } from './sysctl.ts';

@@ -42,10 +42,30 @@ export function peerCredentials(fd: number): PeerCredentials {
   return { pid: value.readInt32LE(0), uid: value.readUInt32LE(4), gid: value.readUInt32LE(8) };
 }
 
+/** What Node keeps of an open socket: its descriptor, and what reads ahead of whoever listens to it. */
+interface Handle {
+  readonly fd?: number;
+  readStop?(): void;
+  readStart?(): void;
+}
+
+function handleOf(socket: Socket): Handle | undefined {
+  return (socket as Socket & { readonly _handle?: Handle | null })._handle ?? undefined;
+}
+
 /** The number of a socket's descriptor, which stays the socket's; undefined when it has none (any more). */
 export function descriptorOf(socket: Socket): number | undefined {
-  const fd = (socket as Socket & { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
+  const fd = handleOf(socket)?.fd;
   return fd === undefined || fd < 0 ? undefined : fd;
+}
+
+/** Takes nothing more out of the kernel's buffer until `readOn`, which `pause()` does not promise: Node reads ahead. Nothing once the socket is closed. */
+export function stopReading(socket: Socket): void {
+  handleOf(socket)?.readStop?.();
+}
+
+export function readOn(socket: Socket): void {
+  handleOf(socket)?.readStart?.();
 }
 
 /** shutdown(2): no more is read, written, or both. */

@@ -1,7 +1,7 @@
 /** container-service with real Redis, NATS, conmon and runtimes, between fakes of image-service and network-volume. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainersService, ExecsService, WaitCondition } from '@flotilla/contracts/flotilla/container/v1/containers';
@@ -13,6 +13,7 @@ import type { ContainerInspect } from '@flotilla/engine-api';
 import { NotFound, Unavailable } from '@flotilla/errors';
 import { Bus, type Calls, createLogger, Discovery, type Handlers, plainSettings, serviceCalls, startService } from '@flotilla/service-kit';
 import { dialTicket, type Ticket } from '@flotilla/streams';
+import { umount } from '@flotilla/syscalls';
 import { startNats, startRedis } from '@flotilla/testkit';
 import { Cgroups, type Group, Hierarchy } from '../src/cgroups/index.ts';
 
@@ -276,11 +277,23 @@ export async function startStack(): Promise<Stack> {
       await discovery.stop();
       await bus.close();
       await Promise.all([redis.stop(), nats.stop()]);
-      removeCgroups(cgroupParent);
+      const mounted = endMounts(directory);
       for (const path of [directory, execRoot]) rmSync(path, { recursive: true, force: true });
+      removeCgroups(cgroupParent);
+      if (mounted.length > 0) throw new Error(`left mounted: ${mounted.join(', ')}`);
     },
   };
   return stack;
+}
+
+/** Ends what containers that a test left behind have mounted. @returns what that was. */
+function endMounts(directory: string): string[] {
+  const mounted = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${directory}/`));
+  for (const path of mounted.toReversed()) umount(path);
+  return mounted;
 }
 
 /** The parent of the test's groups: empty when nothing of a container is left, which this asserts. */

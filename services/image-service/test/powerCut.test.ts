@@ -122,11 +122,14 @@ describe('after a power cut', () => {
   });
   afterAll(async () => {
     await stack?.kill('image-service');
-    execFileSync('umount', [stack.dataRoot]);
-    // Those other namespaces have it too.
-    execFileSync('umount', ['--lazy', memory]);
-    await stack?.stop();
-    await registry?.stop();
+    try {
+      execFileSync('umount', [stack.dataRoot]);
+      // Those other namespaces have it too.
+      execFileSync('umount', ['--lazy', memory]);
+    } finally {
+      await stack?.stop();
+      await registry?.stop();
+    }
   });
 
   it('nothing half is taken for whole: what was written stays, what can be mended is, and the rest is pulled again', async () => {

@@ -12,7 +12,7 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { System } from '@flotilla/errors';
 import { type GivenConnection, joinStreams, type Opened, watchDeparture } from '@flotilla/streams';
-import { descriptorOf } from '@flotilla/syscalls';
+import { descriptorOf, readOn, stopReading } from '@flotilla/syscalls';
 import { olderThan } from '../http/apiVersion.ts';
 import { copyTo, endWithClient } from './transfer.ts';
 
@@ -160,7 +160,7 @@ async function letGo(client: Socket, { stream, isTaken }: Opened): Promise<void>
   // HTTP/2 has no half-closed connections: a peer that has ended is gone.
   const done = new AbortController();
   client.once('end', () => setTimeout(() => done.abort(), lingerMs).unref());
-  readOn(client);
+  if (!(client instanceof TLSSocket)) readOn(client);
   client.resume();
   await joinStreams(client, stream, done.signal);
 }
@@ -186,24 +186,6 @@ function firstBytes(client: Socket, stops: boolean): Promise<Buffer | undefined>
     client.on('end', left);
     client.on('close', left);
   });
-}
-
-/** The part of a connection's handle that reads ahead. */
-interface Handle {
-  readStop?(): void;
-  readStart?(): void;
-}
-
-function handleOf(socket: Socket): Handle | null | undefined {
-  return (socket as Socket & { readonly _handle?: Handle | null })._handle;
-}
-
-function stopReading(socket: Socket): void {
-  handleOf(socket)?.readStop?.();
-}
-
-function readOn(socket: Socket): void {
-  if (!(socket instanceof TLSSocket)) handleOf(socket)?.readStart?.();
 }
 
 /** Undefined for one that is encrypted: its bytes are nothing without what is here. */

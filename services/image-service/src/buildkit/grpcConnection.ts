@@ -6,6 +6,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, ty
 import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Cancelled, DeadlineExceeded, Forbidden, NotFound, NotImplemented, System, Unauthorized, Unavailable } from '@flotilla/errors';
+import { readOn, stopReading } from '@flotilla/syscalls';
 import { status } from '@grpc/grpc-js';
 
 /** A method as ts-proto generates it. */
@@ -173,12 +174,6 @@ async function* arrivals(stream: ClientHttp2Stream): AsyncGenerator<Buffer[]> {
   }
 }
 
-/** The part of a connection's handle that reads ahead. */
-interface Handle {
-  readStop?(): void;
-  readStart?(): void;
-}
-
 export class GrpcConnection {
   private readonly session: ClientHttp2Session;
   private readonly socket: Socket;
@@ -255,14 +250,9 @@ export class GrpcConnection {
    * loop for each takes as much of the processor as the client does.
    */
   async rest(ms: number): Promise<void> {
-    this.handle?.readStop?.();
+    stopReading(this.socket);
     await pause(ms);
-    this.handle?.readStart?.();
-  }
-
-  /** Undefined once the connection is closed. */
-  private get handle(): Handle | undefined {
-    return (this.socket as Socket & { readonly _handle?: Handle | null })._handle ?? undefined;
+    readOn(this.socket);
   }
 
   close(): void {
